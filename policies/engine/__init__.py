@@ -1,0 +1,1 @@
+"""The pure policy engine: files in, decisions with reasons out."""

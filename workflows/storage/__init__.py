@@ -1,0 +1,1 @@
+"""Database plumbing that both processes use."""

@@ -1,0 +1,107 @@
+"""What is known of grants, tickets, sessions and statements; frozen values that cross every layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class GrantFacts:
+    """An active grant: who may do what until when."""
+
+    id: str
+    request: str
+    person: str
+    resource: str
+    role: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ScramVerifier:
+    """What the broker keeps of a ticket (RFC 5802): enough to check it, not to use it."""
+
+    salt: bytes
+    iterations: int
+    stored_key: bytes
+    server_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TicketFacts:
+    """A ticket that could be shown: `user` is `person.shortid`; `refusal` says why it opens nothing any more."""
+
+    id: str
+    user: str
+    grant: GrantFacts
+    verifier: ScramVerifier
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFacts:
+    """One client connection under a grant."""
+
+    id: str
+    ticket: str
+    grant: GrantFacts
+    application: str = ""
+    address: str = ""
+
+
+class Durability(StrEnum):
+    """How safe a record is before its statement goes on (design: graded)."""
+
+    SYNCED = "synced"
+    """On disk before the statement is forwarded: writes, holds, approvals, denials."""
+    RESULTS_WAIT = "results_wait"
+    """Forwarded at once, results wait for the sync: reads that touch masked fields."""
+    WRITTEN = "written"
+    """Written before it is forwarded, synced within 50 ms: other reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One record: `data` goes to the feed (redacted), `detail` only to the recording (full text, parameters)."""
+
+    type: str
+    grant: str | None
+    session: str | None
+    data: dict[str, Any]
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+class CloseReason(StrEnum):
+    CLIENT = "client"
+    ENDED = "ended"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+    TRIPWIRE = "tripwire"
+    UPSTREAM = "upstream"
+    PROTOCOL = "protocol"
+    RECORDING = "recording"
+    SHUTDOWN = "shutdown"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What the reaper must know to end a session without the broker; written and synced before the startup packet.
+
+    `pid` and `backend_start` (microseconds since the epoch, the upstream's clock) are known only after the upstream has
+    answered; until then `local_port` finds the upstream's process.
+    """
+
+    session: str
+    grant: str
+    protocol: str
+    resource: str
+    role: str
+    expires_at: datetime
+    broker_pid: int
+    local_port: int
+    pid: int | None = None
+    backend_start: int | None = None

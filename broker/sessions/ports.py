@@ -1,0 +1,160 @@
+"""Ports: what a protocol is given by the broker, and what a protocol offers to it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from broker.sessions.model import CloseReason, Entry, GrantFacts, Lease, SessionFacts, TicketFacts
+from policies.engine.model import Policy
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """Return the time in UTC."""
+        ...
+
+
+class Policies(Protocol):
+    @property
+    def current(self) -> Policy:
+        """The last policy that loaded."""
+        ...
+
+    @property
+    def hash(self) -> str:
+        """Its hash, computed once."""
+        ...
+
+
+class Tickets(Protocol):
+    async def find(self, user: str) -> TicketFacts | None:
+        """Return the ticket a user name belongs to, also where it opens nothing any more; None is unknown."""
+        ...
+
+    async def used(self, ticket: TicketFacts) -> GrantFacts | None:
+        """Mark a ticket as delivered, after its holder proved it; the grant as it is now, or None if it is over."""
+        ...
+
+
+class Recorder(Protocol):
+    def write(self, entry: Entry) -> Awaitable[None]:
+        """Write a record now; what it returns completes when it is synced. Both may raise RecordingFailed."""
+        ...
+
+
+class LiveSession(Protocol):
+    """An open session as the rest of the broker sees it."""
+
+    @property
+    def facts(self) -> SessionFacts: ...
+
+    async def end(self, reason: CloseReason) -> bool:
+        """Cut the session and return whether its upstream work is verified gone; ending twice awaits the first."""
+        ...
+
+
+class LiveSessions(Protocol):
+    def add(self, session: LiveSession) -> bool:
+        """Register a session before its upstream is dialled; False where its grant is over or the broker is full."""
+        ...
+
+    def remove(self, session: LiveSession) -> None:
+        """Forget a session whose end is recorded."""
+        ...
+
+
+class Leases(Protocol):
+    def reaper_alive(self) -> bool:
+        """Say whether a reaper watches these leases; no session opens without (fail closed)."""
+        ...
+
+    async def write(self, lease: Lease) -> None:
+        """Write a lease, or what is newly known of it, and sync it to disk."""
+        ...
+
+    async def close(self, session: str) -> None:
+        """Say that a session's upstream work is verified gone."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where and as whom a role's upstream is reached; `password` is never shown."""
+
+    host: str
+    port: int
+    database: str
+    user: str
+    password: str
+    tls: str
+    ca: Path | None
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.user}@{self.host}:{self.port}/{self.database})"
+
+
+class Endpoints(Protocol):
+    def of(self, resource: str, role: str) -> Endpoint:
+        """Resolve a role's upstream and credential references; raises Misconfigured."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """Everything a protocol's listener is given."""
+
+    clock: Clock
+    policies: Policies
+    tickets: Tickets
+    recorder: Recorder
+    live: LiveSessions
+    leases: Leases
+    endpoints: Endpoints
+    home: Path
+    """A folder of the broker's own, for certificates and the like."""
+
+
+@dataclass(frozen=True, slots=True)
+class TicketLine:
+    """How a ticket is shown to an engineer: a line to paste, and the same as fields."""
+
+    line: str
+    fields: dict[str, str]
+
+
+class Listener(Protocol):
+    @property
+    def port(self) -> int: ...
+
+    async def close(self) -> None:
+        """Stop accepting; live sessions are ended by their owner."""
+        ...
+
+
+class Offer(Protocol):
+    """What a protocol's folder exports as `OFFER`."""
+
+    name: str
+    default_port: int
+
+    async def listen(self, broker: Broker, host: str, port: int) -> Listener:
+        """Serve clients."""
+        ...
+
+    def ticket_line(self, resource: str, user: str, password: str, host: str, port: int) -> TicketLine:
+        """Write a ticket as something to paste into a shell."""
+        ...
+
+    async def kill(self, lease: Lease, endpoint: Endpoint) -> bool:
+        """End a session's upstream work and return whether it is verified gone."""
+        ...
+
+    async def preview(
+        self, policy: Policy, person: str, resource: str, role: str, text: str, endpoint: Endpoint
+    ) -> dict[str, Any]:
+        """Say what would happen to a statement and why, without running it."""
+        ...

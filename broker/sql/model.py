@@ -1,0 +1,83 @@
+"""What inspection of a text of SQL gives: facts for the policy, the rewritten text, and what the session must know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from policies.engine.decisions import StatementFacts
+
+
+class Refusal(Exception):
+    """this statement cannot be decided, or can never be allowed; it is denied (fail closed)
+
+    `rule` is a built-in rule's id, `sqlstate` the code for the client (42501 for what is forbidden, 42601 for what
+    does not parse, 54001 for what is over a limit), `position` a 1-based character of the user's own text.
+    """
+
+    def __init__(
+        self,
+        rule: str,
+        message: str,
+        hint: str | None = None,
+        *,
+        sqlstate: str = "42501",
+        position: int | None = None,
+        verb: str = "",
+        retry: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.rule = rule
+        self.message = message
+        self.hint = hint
+        self.sqlstate = sqlstate
+        self.position = position
+        self.verb = verb
+        self.retry = retry
+        """A name was unknown to this catalogue: read the catalogue again and inspect once more."""
+
+
+class Control(StrEnum):
+    """What a statement does to the connection's own state, beyond its effects."""
+
+    NONE = ""
+    BEGIN = "begin"
+    COMMIT = "commit"
+    ROLLBACK = "rollback"
+    SAVEPOINT = "savepoint"
+    PREPARE = "prepare"
+    EXECUTE = "execute"
+    DEALLOCATE = "deallocate"
+    COPY_OUT = "copy_out"
+    COPY_IN = "copy_in"
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement of a text. `name` is a prepared statement's name ("" is all of them)."""
+
+    facts: StatementFacts
+    redacted: str
+    """The user's text with every literal and comment replaced."""
+    control: Control = Control.NONE
+    name: str = ""
+    body: str = ""
+    """For prepare: the user's text of the inner statement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """A whole text that may be forwarded as `rewritten`, if the policy allows every statement of it.
+
+    `edits` maps positions back: (start in the rewritten text, start in the user's, length) of each unchanged run, in
+    characters. `tripwire` holds (relation oid, attnum) pairs that must never appear in a RowDescription.
+    """
+
+    statements: tuple[Statement, ...]
+    rewritten: str
+    edits: tuple[tuple[int, int, int], ...]
+    scrub: bool
+    """A relation with masked fields is in scope: errors and notices are rebuilt."""
+    catalogue: str
+    """Version of the catalogue it was inspected under."""
+    tripwire: frozenset[tuple[int, int]] = field(default_factory=frozenset)

@@ -1,0 +1,201 @@
+"""The engine: what a person may ask for, run and see; default deny, deny beats ask beats allow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from policies.engine.decisions import (
+    HIDE,
+    Allow,
+    Ask,
+    Decision,
+    Deny,
+    Effect,
+    FieldView,
+    Mask,
+    MaskKind,
+    RelationFields,
+    StatementFacts,
+    combine,
+)
+from policies.engine.durations import format_duration
+from policies.engine.model import AccessRule, FieldRule, Policy, Rule, StatementRule
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a person may ask for on a resource's role, and for how long at most."""
+
+    resource: str
+    role: str
+    max_duration: timedelta
+    pending_for: timedelta
+    decision: Decision
+
+
+def decide_access(policy: Policy, person: str, resource: str, role: str, duration: timedelta) -> Decision:
+    """Decide an access request; a policy that cannot be evaluated denies."""
+    terms = terms_of(policy, person, resource, role)
+    if isinstance(terms.decision, Deny):
+        return terms.decision
+    if duration > terms.max_duration:
+        limit = format_duration(terms.max_duration)
+        return Deny(
+            f"{role} on {resource} is given for at most {limit}",
+            terms.decision.rules,
+            f"/access {resource} {role} {limit}",
+        )
+    return terms.decision
+
+
+def terms_of(policy: Policy, person: str, resource: str, role: str) -> Terms:
+    """Return what the access rules say of one role; the narrowest durations of the rules that agree."""
+    rules: list[AccessRule] = []
+    decision: Decision
+    if not (found := policy.people.get(person)) or not found.active:
+        decision = Deny("you are not in the policy's list of people", ("people",))
+    elif resource not in policy.resources:
+        decision = Deny(f"there is no resource `{resource}`", ("resources",))
+    elif role not in policy.resources[resource].roles:
+        roles = ", ".join(policy.resources[resource].roles)
+        decision = Deny(f"{resource} has no role `{role}`", ("resources",), f"roles: {roles}")
+    else:
+        rules = [rule for rule in policy.access if _speaks_of(policy, rule, person, resource, role)]
+        decision = combine(_answer(rule) for rule in rules)
+    granting = [rule for rule in rules if rule.decision != "deny"]
+    return Terms(
+        resource,
+        role,
+        min((rule.max_duration for rule in granting), default=timedelta()),
+        min((rule.pending_for for rule in granting), default=timedelta(hours=1)),
+        decision,
+    )
+
+
+def may_ask(policy: Policy, person: str) -> list[Terms]:
+    """Return every role a person may ask for."""
+    terms = (
+        terms_of(policy, person, name, role) for name, resource in policy.resources.items() for role in resource.roles
+    )
+    return [term for term in terms if not isinstance(term.decision, Deny)]
+
+
+def decide_statement(policy: Policy, person: str, resource: str, role: str, facts: StatementFacts) -> Decision:
+    """Decide one statement of a session; its relations must be covered by the role, its effects by rules."""
+    held = policy.resources.get(resource)
+    level = held.roles.get(role) if held else None
+    if level is None or not policy.groups_of(person) or person not in policy.people:
+        return Deny("this role is not in the policy any more", ("resources",))
+    for relation in sorted(facts.relations):
+        if not level.covers(relation):
+            return Deny(
+                f"{relation} is not covered by {role} on {resource}",
+                (f"resources.{resource}.{role}",),
+                f"{role} covers: {', '.join(level.relations)}",
+            )
+    rules = [rule for rule in policy.statements if _speaks_of(policy, rule, person, resource, role)]
+    return combine(_statement_answers(rules, facts))
+
+
+def _statement_answers(rules: list[StatementRule], facts: StatementFacts) -> Iterator[Decision]:
+    for rule in rules:
+        if rule.decision == "deny" and _touches(rule, facts):
+            yield _answer(rule)
+    for effect in sorted(facts.effects) or [Effect.SESSION]:
+        # Each effect needs a rule of its own: one that reads and writes is not covered by a rule about reads.
+        answers = [
+            _answer(rule)
+            for rule in rules
+            if rule.decision != "deny" and _covers(rule, facts) and (not rule.effects or effect in rule.effects)
+        ]
+        yield combine(answers) if answers else _uncovered(effect)
+
+
+def _uncovered(effect: Effect) -> Deny:
+    named = {
+        Effect.READ: "reading is not allowed by this role",
+        Effect.WRITE: "changing data is not allowed by this role",
+        Effect.DDL: "changing the schema is not allowed by this role",
+        Effect.SESSION: "changing session settings is not allowed by this role",
+        Effect.ADMIN: "administering the server is not allowed by this role",
+    }
+    return Deny(named[effect], (f"default-{effect.value}",))
+
+
+def _touches(rule: StatementRule, facts: StatementFacts) -> bool:
+    return (
+        (not rule.effects or bool(facts.effects & set(rule.effects)))
+        and (not rule.relations or any(_names(rule.relations, name) for name in facts.relations))
+        and (not rule.verbs or facts.verb.lower() in {verb.lower() for verb in rule.verbs})
+        and (not rule.functions or bool(facts.functions & set(rule.functions)))
+    )
+
+
+def _covers(rule: StatementRule, facts: StatementFacts) -> bool:
+    return (
+        (not rule.relations or all(_names(rule.relations, name) for name in facts.relations))
+        and (not rule.verbs or facts.verb.lower() in {verb.lower() for verb in rule.verbs})
+        and (not rule.functions or bool(facts.functions & set(rule.functions)))
+    )
+
+
+def _names(listed: list[str], relation: str) -> bool:
+    return relation in listed or f"{relation.split('.', 1)[0]}.*" in listed
+
+
+def _speaks_of(policy: Policy, rule: Rule, person: str, resource: str, role: str) -> bool:
+    return (
+        (not rule.resources or resource in rule.resources)
+        and (not rule.roles or role in rule.roles)
+        and (not rule.groups or bool(policy.groups_of(person) & set(rule.groups)))
+    )
+
+
+def _answer(rule: Rule) -> Decision:
+    match rule.decision:
+        case "allow":
+            return Allow((rule.id,))
+        case "ask":
+            return Ask(rule.requirement, (rule.id,))
+        case "deny":
+            return Deny(rule.message or f"rule {rule.id} forbids this", (rule.id,), rule.hint)
+
+
+def field_view(policy: Policy, person: str, resource: str) -> FieldView:
+    """Return what a person sees of each relation that has field rules on a resource.
+
+    Whitelists of several groups add up: a field is clear where any rule that speaks of the person lists it. A relation
+    with rules, none of which speaks of the person, shows nothing.
+    """
+    view: FieldView = {}
+    for relation in dict.fromkeys(rule.relation for rule in policy.fields if rule.resource == resource):
+        rules = [
+            rule
+            for rule in policy.fields
+            if rule.resource == resource
+            and rule.relation == relation
+            and (not rule.groups or policy.groups_of(person) & set(rule.groups))
+        ]
+        view[relation] = _joined_view(rules)
+    return view
+
+
+def _joined_view(rules: list[FieldRule]) -> RelationFields:
+    masks: dict[str, Mask] = {}
+    for rule in rules:
+        for name in rule.masks:
+            if not any(_clears(other, name) for other in rules):
+                masks.setdefault(name, rule.mask_of(name))
+    others = [rule.others for rule in rules]
+    return RelationFields(
+        clear=frozenset(name for rule in rules for name in rule.clear),
+        masks=masks,
+        others=None if "clear" in others else next((Mask(MaskKind(kind)) for kind in others), HIDE),
+        rules=tuple(rule.id for rule in rules) or ("fields",),
+    )
+
+
+def _clears(rule: FieldRule, name: str) -> bool:
+    return name in rule.clear or (rule.others == "clear" and name not in rule.masks)

@@ -1,0 +1,149 @@
+"""The engine's answers: Allow, Ask or Deny, each with the ids of the rules that gave it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import assert_never
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """So many people from any of these groups."""
+
+    count: int
+    groups: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.count} of {' or '.join(self.groups)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """What policy demands before something may happen: every need met, each person counted once."""
+
+    needs: tuple[Need, ...]
+
+    def __str__(self) -> str:
+        return " and ".join(str(need) for need in self.needs)
+
+    def merged(self, other: Requirement) -> Requirement:
+        """Demand what either demands; needs of the same groups keep the larger count."""
+        counts: dict[tuple[str, ...], int] = {}
+        for need in (*self.needs, *other.needs):
+            counts[need.groups] = max(need.count, counts.get(need.groups, 0))
+        return Requirement(tuple(Need(count, groups) for groups, count in sorted(counts.items())))
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    rules: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    requirement: Requirement
+    rules: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """A refusal in the operator's words; `hint` says what to do next."""
+
+    message: str
+    rules: tuple[str, ...]
+    hint: str | None = None
+
+
+Decision = Allow | Ask | Deny
+
+
+class Effect(StrEnum):
+    """What a statement does."""
+
+    READ = "read"
+    WRITE = "write"
+    DDL = "ddl"
+    SESSION = "session"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class StatementFacts:
+    """What a rule may speak of: relations are qualified names, `verb` is the statement's first word or two."""
+
+    verb: str
+    effects: frozenset[Effect]
+    reads: frozenset[str] = frozenset()
+    writes: frozenset[str] = frozenset()
+    functions: frozenset[str] = frozenset()
+    masked: frozenset[str] = frozenset()
+    """Fields of `relation.field` that arrive masked, where the statement names or expands them."""
+
+    @property
+    def relations(self) -> frozenset[str]:
+        return self.reads | self.writes
+
+
+def combine(decisions: Iterable[Decision]) -> Decision:
+    """Join decisions so that deny beats ask beats allow; nothing to join is a Deny (fail closed)."""
+    denied: Deny | None = None
+    asked: Ask | None = None
+    allowed: Allow | None = None
+    for decision in decisions:
+        match decision:
+            case Deny():
+                denied = denied or decision
+            case Ask() if asked is not None:
+                asked = Ask(asked.requirement.merged(decision.requirement), _joined(asked.rules, decision.rules))
+            case Ask():
+                asked = decision
+            case Allow():
+                allowed = Allow(_joined(allowed.rules, decision.rules)) if allowed else decision
+            case _:
+                assert_never(decision)
+    return denied or asked or allowed or Deny("no rule allows this", ("default",))
+
+
+def _joined(left: tuple[str, ...], right: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*left, *right)))
+
+
+class MaskKind(StrEnum):
+    HIDE = "hide"
+    PARTIAL = "partial"
+    FIXED = "fixed"
+    NULL = "null"
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """How a field is masked: `tail` characters shown by partial, `value` by fixed."""
+
+    kind: MaskKind
+    tail: int = 4
+    value: str = ""
+
+
+HIDE = Mask(MaskKind.HIDE)
+
+
+@dataclass(frozen=True, slots=True)
+class RelationFields:
+    """A whitelist: fields in `clear` pass, those in `masks` are masked so, `others` decides the rest (None: clear)."""
+
+    clear: frozenset[str] = frozenset()
+    masks: dict[str, Mask] = field(default_factory=dict)
+    others: Mask | None = HIDE
+    rules: tuple[str, ...] = ()
+
+    def mask_of(self, name: str) -> Mask | None:
+        """Return the mask of a field, or None where it is clear; what nobody classified is masked."""
+        if name in self.clear:
+            return None
+        return self.masks.get(name, self.others)
+
+
+FieldView = dict[str, RelationFields]
+"""Qualified relation name -> its whitelist for one person on one resource; a relation not in it has no field rules."""

@@ -1,0 +1,138 @@
+"""Orders: the signed instruction from bot to broker, carrying the reviews (EdDSA JWT, RFC 7519 and RFC 8037).
+
+The same key signs short-lived calls: a bearer token bound to one method and path.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from workflows.reviews import Answer, Review
+
+ISSUER = "airlock-bot"
+AUDIENCE = "airlock-broker"
+ORDER_LIFE = timedelta(minutes=10)
+CALL_LIFE = timedelta(seconds=60)
+LEEWAY = timedelta(seconds=5)
+MAX_TOKEN_BYTES = 64 * 1024
+
+Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{4,64}$")]
+Handle = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+Text = Annotated[str, StringConstraints(max_length=10_000)]
+
+
+class OrderInvalid(Exception):
+    """the order is not one that this broker obeys"""
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Evidence(_Wire):
+    """The chat payload's ids behind a request or a review."""
+
+    platform: str
+    team: str
+    user: str
+    channel: str = ""
+    message: str = ""
+    action: str = ""
+    """Slack's action_ts, or the trigger id of a command or modal."""
+
+
+class OrderedReview(_Wire):
+    person: Handle
+    answer: Answer
+    at: AwareDatetime
+    reason: Text = ""
+    evidence: Evidence
+
+    def review(self) -> Review:
+        return Review(self.person, self.answer)
+
+
+class Order(_Wire):
+    """Open a grant: who asked for what and why, for how many seconds, and everybody who answered."""
+
+    id: Id
+    kind: Literal["grant"] = "grant"
+    request: Id
+    requester: Handle
+    requester_evidence: Evidence
+    resource: str
+    role: str
+    seconds: int = Field(ge=60, le=30 * 86400)
+    reason: Text = ""
+    asked_at: AwareDatetime
+    reviews: list[OrderedReview] = Field(max_length=50)
+    policy_hash: str
+
+
+def sign_order(order: Order, key: Ed25519PrivateKey, now: datetime) -> str:
+    """Sign an order; it is good for ten minutes."""
+    return _sign({"order": order.model_dump(mode="json"), "jti": order.id}, key, now, ORDER_LIFE)
+
+
+def verify_order(token: str, key: Ed25519PublicKey, now: datetime) -> Order:
+    """Return the order inside a token; raises OrderInvalid for anything but a fresh, well-formed, well-signed one."""
+    claims = _verify(token, key, now)
+    try:
+        order = Order.model_validate(claims.get("order"))
+    except ValidationError as error:
+        raise OrderInvalid(f"the order does not read: {error.errors()[0]['msg']}") from None
+    if claims.get("jti") != order.id:
+        raise OrderInvalid("the order's id is not the token's")
+    return order
+
+
+def sign_call(method: str, path: str, key: Ed25519PrivateKey, now: datetime, actor: str = "") -> str:
+    """Sign one call of the API: the token is good for a minute, for this method and path (without the query)."""
+    return _sign({"call": f"{method} {path}", "actor": actor}, key, now, CALL_LIFE)
+
+
+def verify_call(token: str, method: str, path: str, key: Ed25519PublicKey, now: datetime) -> str:
+    """Return the actor of a signed call; raises OrderInvalid."""
+    claims = _verify(token, key, now)
+    if claims.get("call") != f"{method} {path}":
+        raise OrderInvalid("the token is for another call")
+    return str(claims.get("actor", ""))
+
+
+def _sign(claims: dict[str, Any], key: Ed25519PrivateKey, now: datetime, life: timedelta) -> str:
+    stamped = {
+        **claims,
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "iat": int(now.timestamp()),
+        "exp": int((now + life).timestamp()),
+    }
+    return jwt.encode(stamped, key, algorithm="EdDSA")
+
+
+def _verify(token: str, key: Ed25519PublicKey, now: datetime) -> dict[str, Any]:
+    if len(token) > MAX_TOKEN_BYTES:
+        raise OrderInvalid("the token is too long")
+    try:
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            key,
+            algorithms=["EdDSA"],
+            audience=AUDIENCE,
+            issuer=ISSUER,
+            # The clock is the caller's, so that this stays pure: exp and iat are checked below.
+            options={"require": ["iss", "aud", "iat", "exp"], "verify_exp": False, "verify_iat": False},
+        )
+    except (jwt.PyJWTError, ValueError) as error:
+        raise OrderInvalid(f"the token is not valid: {error}") from None
+    issued, expires = claims["iat"], claims["exp"]
+    if not isinstance(issued, int) or not isinstance(expires, int) or expires - issued > ORDER_LIFE.total_seconds():
+        raise OrderInvalid("the token's times are not valid")
+    if not issued - LEEWAY.total_seconds() <= now.timestamp() < expires:
+        raise OrderInvalid("the token has expired, or the clocks of bot and broker differ")
+    return claims

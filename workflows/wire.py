@@ -1,0 +1,91 @@
+"""Wire models of the broker's HTTP API, shared by both sides; times are RFC 3339 in UTC."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+from workflows.grants import GrantState
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class OrderBody(_Wire):
+    """`POST /v1/grants`: the signed order; it authenticates itself."""
+
+    order: str
+
+
+class GrantView(_Wire):
+    """What `POST /v1/grants` and `GET /v1/grants/{id}` answer; the same order twice gives the same grant."""
+
+    id: str
+    request: str
+    person: str
+    resource: str
+    role: str
+    state: GrantState
+    opened_at: AwareDatetime
+    expires_at: AwareDatetime
+
+
+class TicketView(_Wire):
+    """What `POST /v1/grants/{id}/tickets` answers, once: fields for graphical tools, and the line to paste."""
+
+    id: str
+    grant: str
+    protocol: str
+    host: str
+    port: int
+    user: str
+    password: str
+    database: str
+    line: str
+    expires_at: AwareDatetime
+
+
+class Problem(_Wire):
+    """Every answer that is not a success; `code` is for programs, `message` and `hint` for people."""
+
+    code: str
+    message: str
+    hint: str | None = None
+    needs: list[dict[str, Any]] | None = None
+    """With code `more_reviews` (409): the requirement under the broker's policy, as [{count, groups}]."""
+
+
+class EventView(_Wire):
+    """One line of `GET /v1/events` (NDJSON); `cursor` is opaque, to be sent back as `after`."""
+
+    cursor: str
+    stream: str
+    seq: int
+    at: AwareDatetime
+    type: str
+    grant: str | None = None
+    session: str | None = None
+    data: dict[str, Any] = {}
+
+
+EVENT_TYPES = {
+    "grant.opened": "request, order, person, resource, role, expires_at, policy",
+    "grant.refused": "request, order, reason",
+    "grant.ended": "by; state",
+    "grant.expired": "",
+    "grant.revoked": "by, reason",
+    "grant.closed": "every session is gone; statements, denied, masked, sessions, verified, recording",
+    "ticket.minted": "ticket (id), by",
+    "session.opened": "ticket, person, resource, role, application, address",
+    "session.refused": "reason (for a known ticket: expired, foreign database, upstream down, ...)",
+    "session.closed": "reason (client, ended, expired, revoked, tripwire, upstream, error), verified (bool), seconds",
+    "statement.allowed": "statement (id), text (redacted), verb, rules, masked",
+    "statement.denied": "statement, text (redacted), verb, rules, message, hint",
+    "statement.finished": "statement, outcome (ok, failed, cut), rows, milliseconds, sqlstate",
+    "policy.loaded": "hash",
+    "policy.rejected": "findings",
+    "upstream.failed": "resource, reason",
+}
+"""Every type of event in the feed and the keys of its `data`."""
