@@ -1,0 +1,28 @@
+"""Fixtures that several kinds of tests share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.postgres import Server, running_server
+
+
+@pytest.fixture(scope="session")
+def wheel_postgres() -> Iterator[Server]:
+    """The PostgreSQL of the wheel, one for the whole run."""
+    with running_server("wheel") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def debian_postgres() -> Iterator[Server]:
+    """Debian's PostgreSQL, one for the whole run."""
+    with running_server("debian") as server:
+        yield server
+
+
+@pytest.fixture(scope="session", params=["wheel", "debian"])
+def postgres(request: pytest.FixtureRequest) -> Server:
+    """Each PostgreSQL that the product is tested on, in turn."""
+    server: Server = request.getfixturevalue(f"{request.param}_postgres")
+    return server

