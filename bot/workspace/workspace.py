@@ -1,0 +1,112 @@
+"""The workspace as one object: its parts, and the secrets it hands to the app."""
+
+import json
+import os
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from .deliveries import Deliveries
+from .directory import APP_ID, BOT_USER_ID, TEAM_ID, Directory
+from .faults import Faults
+from .feed import Feed
+from .files import Files
+from .handles import ResponseUrls, Triggers
+from .ids import Timestamps
+from .journal import Journal
+from .manifest import Manifest
+from .messages import Messages
+from .reads import Reads
+from .sockets import Sockets
+from .store import Store
+from .views import Views
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How this workspace was started."""
+
+    state: Path
+    port: int
+    manifest: Manifest
+    guide: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def origin(self) -> str:
+        """Gives the address everything is served from."""
+        return f"http://127.0.0.1:{self.port}"
+
+
+class Workspace:
+    """Holds every part; nothing here talks to the network but `sockets`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.manifest = settings.manifest
+        self.state = settings.state
+        self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.store = Store(self.state / "workspace.db")
+        self.directory = Directory(self.store, self.manifest.handle)
+        self.feed = Feed()
+        self.journal = Journal()
+        self.faults = Faults()
+        self.timestamps = Timestamps()
+        self.messages = Messages(self.store, self.directory, self.feed, self.timestamps)
+        self.views = Views(self.store, self.feed)
+        self.files = Files(self.store, self.state / "files")
+        self.reads = Reads(self.store, self.messages)
+        self.triggers = Triggers()
+        self.response_urls = ResponseUrls(self.store)
+        self.sockets = Sockets(self.journal, self.faults, self.feed)
+        self.pages: set[web.WebSocketResponse] = set()
+        self.deliveries = Deliveries(self.sockets, self.manifest, self.directory)
+        self.bot_token, self.app_token = self._tokens()
+
+    @property
+    def app_file(self) -> Path:
+        """Names the file that tells the app where to connect."""
+        return self.state / "app.json"
+
+    def _tokens(self) -> tuple[str, str]:
+        known = dict(self.store.all("token"))
+        if not known:
+            known = {
+                "bot": f"xoxb-{secrets.randbelow(10**12):012d}-{secrets.token_hex(16)}",
+                "app": f"xapp-1-{APP_ID}-{secrets.token_hex(24)}",
+            }
+            for key, value in known.items():
+                self.store.put("token", key, value)
+        return known["bot"], known["app"]
+
+    def write_app_file(self) -> None:
+        """Writes addresses, tokens and ids for the app, readable by its owner alone."""
+        body = {
+            "api_url": f"{self.settings.origin}/api/",
+            "bot_token": self.bot_token,
+            "app_token": self.app_token,
+            "team_id": TEAM_ID,
+            "bot_user_id": BOT_USER_ID,
+            "users": {person.handle: person.id for person in self.directory.people.values()},
+            "channels": {c.name: c.id for c in self.directory.channels.values() if c.person is None},
+        }
+        write_atomically(self.app_file, body)
+
+    async def close(self) -> None:
+        """Ends sockets, retries and the store."""
+        await self.deliveries.close()
+        await self.sockets.close()
+        for page in list(self.pages):
+            await page.close()
+        self.store.close()
+
+
+def write_atomically(path: Path, body: dict[str, Any]) -> None:
+    """Writes JSON so that a reader sees either the old file or the whole new one."""
+    half = path.with_name(path.name + ".new")
+    descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(body, file, indent=2)
+    half.replace(path)
