@@ -1,0 +1,37 @@
+# `make demo` and `make test` work on a fresh clone with Python 3.11 or newer; .venv is made when it is missing or outdated.
+PYTHON ?= python3
+RUN := .venv/bin/python
+# How many processes `make test` uses: 0 runs the tests in one, so that what is timed is not disturbed.
+JOBS ?= 0
+ARGS ?=
+
+.PHONY: demo test check fix lock venv
+
+demo: venv
+	@exec $(RUN) airlock.py demo $(ARGS)
+
+test: venv
+	$(RUN) -m pytest -n $(JOBS) $(ARGS)
+
+check: venv
+	$(RUN) -m ruff format --check --quiet .
+	$(RUN) -m ruff check --quiet .
+	$(RUN) -m mypy
+	.venv/bin/lint-imports
+	$(RUN) -m pytest tests/unit tests/playbooks -n 2
+	$(RUN) airlock.py policy check
+	$(RUN) airlock.py policy test
+
+fix: venv
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+lock:
+	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
+	uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-annotate --no-header --output-file requirements.lock
+
+venv:
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "$(PYTHON) is not installed: apt install python3 python3-venv, or brew install python@3.13" >&2; exit 1; }
+	@$(PYTHON) bootstrap.py
