@@ -63,6 +63,8 @@ class Statement:
     name: str = ""
     body: str = ""
     """For prepare: the user's text of the inner statement."""
+    refusal: Refusal | None = None
+    """Why this statement can never be allowed here; asked only after the policy's own deny rules have spoken."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,243 @@
+"""Inspection: a text of SQL becomes facts for the policy and a rewritten text in which masked fields cannot be read.
+
+Everything is allow-listed: kinds of statement, nodes, relations, functions, operators and types. What is unknown is
+refused (fail closed).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from broker.sql.catalogue import Catalogue
+from broker.sql.collect import Collected, collect
+from broker.sql.library import Token, parse
+from broker.sql.masks import field_masks
+from broker.sql.model import Control, Inspection, Refusal, Statement
+from broker.sql.nodes import (
+    EXPLAIN_OPTIONS,
+    QUERIES,
+    TELLING_OPTIONS,
+    TRANSACTION_CONTROL,
+    refused_kind,
+)
+from broker.sql.redact import redacted
+from broker.sql.relations import Scope, mask_copied_relation, mask_relations
+from broker.sql.rewrite import Rewriter, Source
+from broker.sql.settings import refusal_of_modes, refusal_of_set
+from broker.sql.tree import Node, wrapped
+from policies.engine.decisions import Effect, FieldView, StatementFacts
+
+_NO_FACTS = StatementFacts("", frozenset())
+
+
+def inspect(sql: str, catalogue: Catalogue, fields: FieldView) -> Inspection:
+    """Inspect a text of any number of statements under a catalogue and a person's field rules; raises Refusal.
+
+    The rewritten text yields masked values wherever a masked field is read, and has the same number of statements.
+    """
+    source, tokens = Source.of(sql)
+    tree = parse(source.text)
+    rewriter = Rewriter(source, tree)
+    inspector = _Inspector(source, tokens, catalogue, fields, rewriter)
+    statements = tuple(inspector.statement(raw) for raw in tree.get("stmts", []))
+    rewritten, runs = rewriter.finish()
+    return Inspection(statements, rewritten, runs, inspector.scrub, catalogue.version, tripwire(catalogue, fields))
+
+
+def tripwire(catalogue: Catalogue, fields: FieldView) -> frozenset[tuple[int, int]]:
+    """Return the (relation oid, attnum) pairs that no result may attest: masked fields, and their whole rows."""
+    found: set[tuple[int, int]] = set()
+    for name in fields:
+        schema, _, relation_name = name.partition(".")
+        relation = catalogue.relations.get((schema, relation_name))
+        masks = field_masks(relation, fields) if relation else {}
+        if relation and masks:
+            found |= {(relation.oid, column.attnum) for column in relation.columns if column.name in masks}
+            found.add((relation.oid, 0))
+    return frozenset(found)
+
+
+class _Inspector:
+    """One text's inspection; `scrub` grows as statements are seen."""
+
+    def __init__(
+        self, source: Source, tokens: list[Token], catalogue: Catalogue, fields: FieldView, rewriter: Rewriter
+    ) -> None:
+        self.source = source
+        self.tokens = tokens
+        self.catalogue = catalogue
+        self.fields = fields
+        self.rewriter = rewriter
+        self.scrub = False
+
+    def statement(self, raw: Node) -> Statement:
+        """Inspect one statement of the text."""
+        start = raw.get("stmt_location", 0)
+        end = start + raw["stmt_len"] if raw.get("stmt_len") else len(self.source.text)
+        kind, content = wrapped(raw["stmt"]) or ("", {})
+        shown = redacted(self.source.text, self.tokens, start, end)
+        verb = self._verb(kind, start)
+        facts, control, name, refusal, body = _NO_FACTS, Control.NONE, "", None, ""
+        match kind:
+            case _ if kind in QUERIES and not (kind == "SelectStmt" and "intoClause" in content):
+                facts = self._query(raw["stmt"], verb)
+            case "ExplainStmt":
+                facts = self._explain(content, start)
+            case "DeclareCursorStmt":
+                facts = self._query(content["query"], verb)
+            case "PrepareStmt":
+                facts = self._query([content["query"], content.get("argtypes", [])], verb)
+                control, name, body = Control.PREPARE, content["name"], self._body(start, end)
+            case "CopyStmt":
+                facts, control = self._copy(content)
+            case "ExecuteStmt":
+                facts, control, name = self._query(content.get("params", []), verb), Control.EXECUTE, content["name"]
+            case "DeallocateStmt":
+                control, name = Control.DEALLOCATE, content.get("name", "")
+            case "TransactionStmt":
+                control = TRANSACTION_CONTROL.get(content["kind"], Control.NONE)
+                refusal = refusal_of_modes(content.get("options", []))
+                if control is Control.NONE:
+                    refusal = Refusal("transaction", "two-phase commit would outlive the session")
+            case "VariableSetStmt":
+                facts = StatementFacts(verb, frozenset({Effect.SESSION}))
+                refusal = refusal_of_set(content)
+            case "VariableShowStmt":
+                facts = StatementFacts(verb, frozenset({Effect.SESSION}))
+            case "FetchStmt" | "ClosePortalStmt":
+                facts = _NO_FACTS
+            case "UnlistenStmt":
+                facts = _NO_FACTS
+            case _:
+                effect, refusal = refused_kind("CreateTableAsStmt" if kind == "SelectStmt" else kind, verb)
+                facts = StatementFacts(verb, frozenset({effect}))
+        if facts is _NO_FACTS:
+            facts = StatementFacts(verb, frozenset())
+        return Statement(facts, shown, control, name, body, refusal)
+
+    def _verb(self, kind: str, start: int) -> str:
+        if kind in QUERIES:
+            return QUERIES[kind]
+        first = self.source.first(start)
+        words = 2 if self.source.word(first) in ("create", "drop", "alter", "close", "comment", "lock") else 1
+        return " ".join(self.source.word(first + at) for at in range(words)).upper().strip()
+
+    def _query(self, root: Any, verb: str) -> StatementFacts:
+        found = collect(root, self.catalogue)
+        scope = Scope.of(found, self.catalogue, self.fields)
+        _check_writes(found, scope)
+        mask_relations(scope, self.rewriter)
+        self.scrub = self.scrub or bool(scope.masked)
+        effects = {Effect.WRITE} if found.targets or found.locks else set()
+        if scope.reads or verb in ("SELECT", "EXPLAIN", "COPY", "DECLARE", "PREPARE") or not effects:
+            effects.add(Effect.READ)
+        return StatementFacts(
+            verb=verb,
+            effects=frozenset(effects),
+            reads=frozenset(scope.reads),
+            writes=frozenset(scope.writes),
+            functions=frozenset(found.functions),
+            masked=frozenset(scope.masked_fields()),
+        )
+
+    def _body(self, start: int, end: int) -> str:
+        """Return the text of a PREPARE's inner statement: what follows its AS."""
+        at = self.source.first(start) + 2
+        if self.source.word(at) == "(":
+            at = self.source.closing(at) + 1
+        if self.source.word(at) != "as":
+            raise Refusal("prepare", "this form of PREPARE is not passed: name the statement plainly")
+        return self.source.text[self.source.words[at].end : end].decode()
+
+    def _explain(self, content: Node, start: int) -> StatementFacts:
+        options = {option["DefElem"]["defname"]: option["DefElem"] for option in content.get("options", [])}
+        if unknown := sorted(set(options) - EXPLAIN_OPTIONS):
+            raise Refusal("explain", f"EXPLAIN option {unknown[0]} is not passed")
+        kind, _ = wrapped(content["query"]) or ("", {})
+        if kind not in QUERIES:
+            raise Refusal("explain", "EXPLAIN is passed for SELECT, INSERT, UPDATE, DELETE and MERGE")
+        before = self.scrub
+        self.scrub = False
+        facts = self._query(content["query"], "EXPLAIN")
+        if self.scrub:
+            self._hide_estimates(content, options, start)
+        self.scrub = self.scrub or before
+        return facts
+
+    def _hide_estimates(self, content: Node, options: dict[str, Node], start: int) -> None:
+        """Force COSTS OFF and the like: row estimates of masked relations follow the raw values."""
+        first = self.source.first(start) + 1
+        last = first - 1
+        if options and self.source.word(first) == "(":
+            last = self.source.closing(first)
+        else:
+            while options and self.source.word(last + 1) in ("analyze", "analyse", "verbose"):
+                last += 1
+        kept = [_option(name, element) for name, element in options.items() if name not in TELLING_OPTIONS]
+        hidden = ["COSTS OFF", *(["TIMING OFF", "SUMMARY OFF", "BUFFERS OFF"] if "analyze" in options else [])]
+        written = f"({', '.join([*kept, *hidden])})"
+        explain = self.source.words[first - 1]
+        self.rewriter.replace(explain.end, self.source.words[last].end, f" {written}")
+
+        def move() -> None:
+            intended = parse(f"EXPLAIN {written} SELECT 1".encode())
+            content["options"] = intended["stmts"][0]["stmt"]["ExplainStmt"]["options"]
+
+        self.rewriter.also(move)
+
+    def _copy(self, content: Node) -> tuple[StatementFacts, Control]:
+        if content.get("is_program") or content.get("filename"):
+            direction = "from" if content.get("is_from") else "to"
+            raise Refusal(
+                "copy-server", f"COPY {direction} the server's own files or programs is not passed", r"use \copy"
+            )
+        if content.get("query"):
+            facts = self._query(content["query"], "COPY")
+            return facts, Control.COPY_OUT
+        if not content.get("is_from"):
+            found = Collected()
+            scope = Scope.of_copied(content["relation"], self.catalogue, self.fields, content.get("attlist"))
+            mask_copied_relation(scope, content, self.rewriter)
+            self.scrub = self.scrub or bool(scope.masked)
+            reads, masked = frozenset(scope.reads), frozenset(scope.masked_fields())
+            return StatementFacts("COPY", frozenset({Effect.READ}), reads, masked=masked), Control.COPY_OUT
+        found = collect(content.get("whereClause", {}), self.catalogue)
+        found.targets.append(("CopyStmt", content["relation"], content))
+        scope = Scope.of(found, self.catalogue, self.fields)
+        _check_writes(found, scope)
+        mask_relations(scope, self.rewriter)
+        self.scrub = self.scrub or bool(scope.masked)
+        return (
+            StatementFacts("COPY", frozenset({Effect.WRITE}), frozenset(scope.reads), frozenset(scope.writes)),
+            Control.COPY_IN,
+        )
+
+
+def _option(name: str, element: Node) -> str:
+    kind, argument = wrapped(element.get("arg")) or ("", {})
+    value = argument.get("sval", argument.get("ival", argument.get("boolval", "")))
+    if not str(value).replace("_", "").isalnum() and value != "":
+        raise Refusal("explain", f"EXPLAIN option {name} has a value that is not passed")
+    return f"{name} {value}".strip() if kind else name
+
+
+def _check_writes(found: Collected, scope: Scope) -> None:
+    """Refuse a write that could read a masked field of its own target: names decide, so nothing gets around it."""
+    for kind, content, statement in found.targets:
+        relation = scope.target(content)
+        hidden = set(scope.masks_of(relation))
+        if not hidden:
+            continue
+        reads_itself = kind != "InsertStmt" or "returningClause" in statement or "onConflictClause" in statement
+        if "conname" in statement.get("onConflictClause", {}).get("infer", {}):
+            raise Refusal("write-reads-masked", "ON CONFLICT ON CONSTRAINT could test a masked field: name the columns")
+        named = sorted(hidden & (found.names | found.functions))
+        called = {relation.name, content.get("alias", {}).get("aliasname", relation.name), "excluded", "old", "new"}
+        whole = reads_itself and kind != "CopyStmt" and (found.star or bool(called & found.bare))
+        if named or whole:
+            field = f"{relation.qualified}.{named[0]}" if named else f"every field of {relation.qualified}"
+            raise Refusal(
+                "write-reads-masked",
+                f"this would read {field} while changing it, and it is masked for you",
+                f"name only clear fields in WHERE, SET and RETURNING; masked: {', '.join(sorted(hidden))}",
+            )

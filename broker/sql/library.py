@@ -1,0 +1,222 @@
+"""PostgreSQL's own parser and scanner: libpg_query, from the library that the `postgast` wheel ships, by ctypes.
+
+The grammar is PostgreSQL 18's. Parse trees come as JSON, tokens as protocol buffers (pg_query.proto, ScanResult).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import json
+import sys
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from broker.sql.model import Refusal
+
+MAX_BYTES = 128 * 1024
+MAX_TOKENS = 20_000
+MAX_OPERATORS = 2_000
+MAX_NESTING = 100
+MAX_COMMENTS = 200
+MAX_COMMENT_BYTES = 16 * 1024
+
+
+class TokenKind(IntEnum):
+    """The scanner's token numbers that matter here (pg_query.proto, enum Token)."""
+
+    LPAREN = 40
+    RPAREN = 41
+    COMMA = 44
+    DOT = 46
+    SEMICOLON = 59
+    IDENT = 258
+    UIDENT = 259
+    FCONST = 260
+    SCONST = 261
+    USCONST = 262
+    BCONST = 263
+    XCONST = 264
+    OP = 265
+    ICONST = 266
+    PARAM = 267
+    SQL_COMMENT = 275
+    C_COMMENT = 276
+
+
+LITERALS = frozenset(
+    {
+        TokenKind.FCONST,
+        TokenKind.SCONST,
+        TokenKind.USCONST,
+        TokenKind.BCONST,
+        TokenKind.XCONST,
+        TokenKind.ICONST,
+    }
+)
+_COMPARISONS = frozenset({TokenKind.OP, 272, 273, 274})  # Op, LESS_EQUALS, GREATER_EQUALS, NOT_EQUALS
+COMMENTS = frozenset({TokenKind.SQL_COMMENT, TokenKind.C_COMMENT})
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token's bytes `start` to `end`; `keyword` is whether the grammar knows the word."""
+
+    start: int
+    end: int
+    kind: int
+    keyword: bool
+
+
+class _Error(ctypes.Structure):
+    _fields_ = (
+        ("message", ctypes.c_char_p),
+        ("funcname", ctypes.c_char_p),
+        ("filename", ctypes.c_char_p),
+        ("lineno", ctypes.c_int),
+        ("cursorpos", ctypes.c_int),
+        ("context", ctypes.c_char_p),
+    )
+
+
+class _ParseResult(ctypes.Structure):
+    _fields_ = (
+        ("parse_tree", ctypes.c_char_p),
+        ("stderr_buffer", ctypes.c_char_p),
+        ("error", ctypes.POINTER(_Error)),
+    )
+
+
+class _Protobuf(ctypes.Structure):
+    _fields_ = (("len", ctypes.c_size_t), ("data", ctypes.POINTER(ctypes.c_char)))
+
+
+class _ScanResult(ctypes.Structure):
+    _fields_ = (("pbuf", _Protobuf), ("stderr_buffer", ctypes.c_char_p), ("error", ctypes.POINTER(_Error)))
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    found = importlib.util.find_spec("postgast")
+    if found is None or found.origin is None:
+        raise RuntimeError("the package `postgast`, which ships libpg_query, is not installed")
+    suffix = {"darwin": "dylib", "win32": "dll"}.get(sys.platform, "so")
+    library = ctypes.CDLL(str(Path(found.origin).parent / f"libpg_query.{suffix}"))
+    library.pg_query_parse.argtypes = [ctypes.c_char_p]
+    library.pg_query_parse.restype = _ParseResult
+    library.pg_query_free_parse_result.argtypes = [_ParseResult]
+    library.pg_query_scan.argtypes = [ctypes.c_char_p]
+    library.pg_query_scan.restype = _ScanResult
+    library.pg_query_free_scan_result.argtypes = [_ScanResult]
+    return library
+
+
+def parse(text: bytes) -> dict[str, Any]:
+    """Return the parse tree of a text as PostgreSQL 18 parses it; raises Refusal where it does not, or is too deep."""
+    library = _library()
+    result = library.pg_query_parse(text)
+    try:
+        if result.error:
+            raise _unparseable(text, result.error.contents)
+        tree: dict[str, Any] = json.loads(result.parse_tree)
+    except RecursionError:
+        raise Refusal("limit-nesting", "the statement is nested too deeply", sqlstate="54001") from None
+    finally:
+        library.pg_query_free_parse_result(result)
+    return tree
+
+
+def scan(text: bytes) -> list[Token]:
+    """Return the tokens of a text, comments included; raises Refusal where it does not scan."""
+    library = _library()
+    result = library.pg_query_scan(text)
+    try:
+        if result.error:
+            raise _unparseable(text, result.error.contents)
+        data = ctypes.string_at(result.pbuf.data, result.pbuf.len)
+    finally:
+        library.pg_query_free_scan_result(result)
+    return _tokens(data)
+
+
+def checked(sql: str) -> bytes:
+    """Return a text's bytes if the parser may see them: limits come before it (a parser can stall, or overflow)."""
+    try:
+        text = sql.encode()
+    except UnicodeEncodeError:
+        raise Refusal("encoding", "the statement is not valid UTF-8", sqlstate="22021") from None
+    if len(text) > MAX_BYTES:
+        raise Refusal("limit-length", f"the statement is longer than {MAX_BYTES // 1024} KiB", sqlstate="54000")
+    if b"\0" in text:
+        raise Refusal("encoding", "the statement holds a zero byte", sqlstate="22021")
+    # PostgreSQL's lexer is quadratic in nested comments, so few are let through to it.
+    if text.count(b"/*") > MAX_COMMENTS and len(text) > MAX_COMMENT_BYTES:
+        raise Refusal("limit-comments", "the statement has too many comments", sqlstate="54000")
+    return text
+
+
+def check_tokens(text: bytes, tokens: list[Token]) -> None:
+    """Refuse what would overflow the parser or the reader of its tree."""
+    if len(tokens) > MAX_TOKENS:
+        raise Refusal("limit-tokens", f"the statement has more than {MAX_TOKENS} words", sqlstate="54000")
+    depth = deepest = operators = cases = 0
+    for token in tokens:
+        word = text[token.start : token.end]
+        if token.kind in (TokenKind.LPAREN, ord("[")):
+            depth += 1
+        elif token.kind in (TokenKind.RPAREN, ord("]")):
+            depth -= 1
+        elif token.keyword and word.lower() == b"case":
+            cases += 1
+        elif (
+            (token.keyword and word.lower() in (b"and", b"or", b"not", b"union", b"intersect", b"except", b"join"))
+            or token.kind in _COMPARISONS
+            or (token.kind < 128 and chr(token.kind) in "+-*/%^<>=")
+        ):
+            operators += 1
+        deepest = max(deepest, depth)
+    if deepest > MAX_NESTING or cases > MAX_NESTING:
+        raise Refusal("limit-nesting", "the statement is nested too deeply", sqlstate="54001")
+    if operators > MAX_OPERATORS:
+        raise Refusal("limit-operators", f"the statement has more than {MAX_OPERATORS} operators", sqlstate="54001")
+
+
+def _unparseable(text: bytes, error: _Error) -> Refusal:
+    message = (error.message or b"syntax error").decode(errors="replace")
+    # libpg_query's cursor position counts characters from one.
+    return Refusal("syntax", message, sqlstate="42601", position=error.cursorpos or None)
+
+
+def _tokens(data: bytes) -> list[Token]:
+    tokens: list[Token] = []
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        size, at = _varint(data, at) if key & 7 in (0, 2) else (0, at)
+        if key == 0x12:  # field 2, length-delimited: one ScanToken
+            tokens.append(_token(data[at : at + size]))
+        at += size if key & 7 == 2 else 0
+    return tokens
+
+
+def _token(data: bytes) -> Token:
+    fields = {1: 0, 2: 0, 4: 0, 5: 0}
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        fields[key >> 3], at = _varint(data, at)
+    return Token(fields[1], fields[2], fields[4], fields[5] != 0)
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7

@@ -1,0 +1,101 @@
+"""Masks as SQL: an expression of the column's own type, everything in it qualified, that cannot fail on any value.
+
+Where a type has no neutral value the mask is NULL. Partial shows its tail only where the value is at least twice as
+long.
+"""
+
+from __future__ import annotations
+
+import re
+
+from broker.sql.catalogue import Column, Relation
+from broker.sql.system import CLOSED_COLUMNS, HIDDEN, SHOWN_AS_TEXT
+from policies.engine.decisions import FieldView, Mask, MaskKind
+
+STARS = "***"
+_TEXT = frozenset({"text", "varchar", "bpchar", "name", "citext"})
+_NEUTRAL = {
+    "bytea": "'\\x'",
+    "json": f"'\"{STARS}\"'",
+    "jsonb": f"'\"{STARS}\"'",
+    "uuid": "'00000000-0000-0000-0000-000000000000'",
+}
+_LITERALS = {
+    "int2": r"-?\d{1,4}",
+    "int4": r"-?\d{1,9}",
+    "int8": r"-?\d{1,18}",
+    "numeric": r"-?\d{1,9}(\.\d{1,2})?",
+    "float4": r"-?\d{1,9}(\.\d{1,6})?",
+    "float8": r"-?\d{1,9}(\.\d{1,9})?",
+    "bool": r"true|false",
+    "date": r"(19|20)\d\d-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])",
+}
+"""The fixed values that a type accepts for certain; numeric ones are checked against the precision by PostgreSQL."""
+
+
+def quote_name(name: str) -> str:
+    """Quote an identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quote_text(text: str) -> str:
+    """Quote a literal under standard_conforming_strings, which is pinned."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def masked(column: Column, mask: Mask, source: str) -> str:
+    """Return the masked expression of a column that is read as `source`."""
+    text = column.typname in _TEXT and not column.type.endswith("[]")
+    match mask.kind:
+        case MaskKind.NULL:
+            return f"NULL::{column.type}"
+        case MaskKind.PARTIAL if text:
+            return _cast(_partial(source, mask.tail), column)
+        case MaskKind.FIXED if text:
+            return _cast(quote_text(mask.value), column)
+        case MaskKind.FIXED if re.fullmatch(_LITERALS.get(column.typname, r"(?!)"), mask.value):
+            # A numeric's precision may be too small for the value, and a cast that fails would fail every query.
+            return f"NULL::{column.type}" if "(" in column.type else _cast(quote_text(mask.value), column)
+        case _:
+            return _hidden(column, text)
+
+
+def _hidden(column: Column, text: bool) -> str:
+    if text:
+        return _cast(quote_text(STARS), column)
+    if column.category == "A":
+        return f"'{{}}'::{column.type}"
+    neutral = _NEUTRAL.get(column.typname, "NULL")
+    return f"{neutral}::{column.type}"
+
+
+def _partial(source: str, tail: int) -> str:
+    value = f"{source}::pg_catalog.text"
+    return (
+        f"CASE WHEN pg_catalog.length({value}) OPERATOR(pg_catalog.>=) {2 * tail}"
+        f" THEN '{STARS}'::pg_catalog.text OPERATOR(pg_catalog.||) pg_catalog.right({value}, {tail})"
+        f" ELSE '{STARS}'::pg_catalog.text END"
+    )
+
+
+def _cast(expression: str, column: Column) -> str:
+    return f"({expression})::{column.type}"
+
+
+def field_masks(relation: Relation, fields: FieldView) -> dict[str, str]:
+    """Return the masked expression of each masked column of a relation, by column name; `t` is the relation's alias."""
+    if relation.system:
+        closed = CLOSED_COLUMNS.get(relation.qualified, frozenset())
+        return {
+            column.name: _cast(quote_text(HIDDEN), column) if column.name in SHOWN_AS_TEXT else f"NULL::{column.type}"
+            for column in relation.columns
+            if column.name in closed
+        }
+    rules = fields.get(relation.qualified)
+    if rules is None:
+        return {}
+    return {
+        column.name: masked(column, mask, f"t.{quote_name(column.name)}")
+        for column in relation.columns
+        if (mask := rules.mask_of(column.name)) is not None
+    }

@@ -1,0 +1,79 @@
+"""What kinds of statement there are, and which nodes an expression may hold; what is in no list here is refused."""
+
+from __future__ import annotations
+
+from broker.sql.model import Control, Refusal
+from policies.engine.decisions import Effect
+
+QUERIES = {
+    "SelectStmt": "SELECT",
+    "InsertStmt": "INSERT",
+    "UpdateStmt": "UPDATE",
+    "DeleteStmt": "DELETE",
+    "MergeStmt": "MERGE",
+}
+
+EXPRESSIONS = frozenset(
+    """
+    A_ArrayExpr A_Const A_Expr A_Indices A_Indirection A_Star Alias BitString BoolExpr Boolean BooleanTest
+    CTECycleClause CTESearchClause CaseExpr CaseWhen CoalesceExpr CollateClause ColumnRef CommonTableExpr
+    CurrentOfExpr DefElem DeleteStmt Float FuncCall GroupingFunc GroupingSet IndexElem InferClause InsertStmt
+    Integer JoinExpr JsonAggConstructor JsonArgument JsonArrayAgg JsonArrayConstructor JsonArrayQueryConstructor
+    JsonBehavior JsonFormat JsonFuncExpr JsonIsPredicate JsonKeyValue JsonObjectAgg JsonObjectConstructor
+    JsonOutput JsonParseExpr JsonReturning JsonScalarExpr JsonSerializeExpr JsonTable JsonTableColumn
+    JsonTablePathSpec JsonValueExpr List LockingClause MergeStmt MergeWhenClause MinMaxExpr MultiAssignRef
+    NamedArgExpr NullTest OnConflictClause ParamRef RangeFunction RangeSubselect RangeTableFunc
+    RangeTableFuncCol RangeTableSample RangeVar ResTarget ReturningClause ReturningOption RowExpr
+    SQLValueFunction SelectStmt SetToDefault SortBy String SubLink TypeCast TypeName UpdateStmt WindowDef
+    WithClause XmlExpr XmlSerialize
+    """.split()
+)
+
+TRANSACTION_CONTROL = {
+    "TRANS_STMT_BEGIN": Control.BEGIN,
+    "TRANS_STMT_START": Control.BEGIN,
+    "TRANS_STMT_COMMIT": Control.COMMIT,
+    "TRANS_STMT_ROLLBACK": Control.ROLLBACK,
+    "TRANS_STMT_SAVEPOINT": Control.SAVEPOINT,
+    "TRANS_STMT_RELEASE": Control.SAVEPOINT,
+    "TRANS_STMT_ROLLBACK_TO": Control.SAVEPOINT,
+}
+
+EXPLAIN_OPTIONS = frozenset(
+    "analyze verbose costs settings generic_plan buffers serialize wal timing summary memory format".split()
+)
+TELLING_OPTIONS = frozenset("costs buffers serialize wal timing summary memory".split())
+"""What EXPLAIN must not show over masked relations: estimates and measures follow the raw values."""
+
+KINDS = {
+    "v": "a view",
+    "m": "a materialized view",
+    "f": "a foreign table",
+    "S": "a sequence",
+}
+
+_ADMIN = (
+    "AlterSystem", "AlterRole", "CreateRole", "DropRole", "Grant", "AlterDatabase", "Createdb", "Dropdb", "DropdbStmt",
+    "CreatedbStmt", "CheckPoint", "Vacuum", "Cluster", "Reindex", "Load", "Discard", "Reassign", "DropOwned",
+    "CreateTableSpace", "DropTableSpace", "AlterTableSpace", "Do", "Call", "CreateSubscription", "AlterSubscription",
+    "DropSubscription", "Lock", "Notify", "Listen", "CreateExtension", "AlterExtension", "CreatePLang", "SecLabel",
+    "ConstraintsSet", "CreateUserMapping", "AlterUserMapping", "DropUserMapping",
+)  # fmt: skip
+_SAID = {
+    "DoStmt": "DO runs code that cannot be inspected",
+    "CallStmt": "CALL runs a procedure of this database's own, and those are not open yet",
+    "LockStmt": "LOCK holds up everybody else",
+    "NotifyStmt": "NOTIFY sends data out of the session",
+    "ListenStmt": "LISTEN receives data that no rule has seen",
+    "DiscardStmt": "DISCARD would undo this session's pins",
+    "CreateTableAsStmt": "CREATE TABLE AS would copy data into a table that no rule knows",
+}
+
+
+def refused_kind(kind: str, verb: str) -> tuple[Effect, Refusal]:
+    """Return the effect of a statement that is not a query, and why the broker itself never passes it."""
+    if kind == "TruncateStmt":
+        return Effect.WRITE, Refusal("truncate", "TRUNCATE empties whole tables at once", "use DELETE with a WHERE")
+    effect = Effect.ADMIN if kind.startswith(_ADMIN) else Effect.DDL
+    message = _SAID.get(kind, f"{verb} is not passed by this broker")
+    return effect, Refusal("statement-kind", message, verb=verb)

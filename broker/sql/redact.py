@@ -1,0 +1,34 @@
+"""Redaction: every literal and comment of a statement is replaced, by the scanner's tokens."""
+
+from __future__ import annotations
+
+from broker.sql.library import COMMENTS, LITERALS, Token, check_tokens, checked, scan
+from broker.sql.model import Refusal
+
+UNREADABLE = "(a statement that does not scan)"
+LONGEST = 2_000
+
+
+def redact(sql: str) -> str:
+    """Return a text without its literals and comments, in one line; what does not scan is not shown at all."""
+    try:
+        text = checked(sql)
+        tokens = scan(text)
+        check_tokens(text, tokens)
+    except Refusal:
+        return UNREADABLE
+    return redacted(text, tokens, 0, len(text))
+
+
+def redacted(text: bytes, tokens: list[Token], start: int, end: int) -> str:
+    """Return one statement of a scanned text redacted; bounded, with the number of characters left out."""
+    parts: list[bytes] = []
+    at = start
+    for token in tokens:
+        if token.start < start or token.end > end or token.kind not in LITERALS | COMMENTS:
+            continue
+        parts += [text[at : token.start], b" " if token.kind in COMMENTS else b"?"]
+        at = token.end
+    parts.append(text[at:end])
+    line = " ".join(b"".join(parts).decode(errors="replace").split()).rstrip("; ")
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}… (+{len(line) - LONGEST} characters)"

@@ -1,0 +1,299 @@
+"""Relations in a query: resolved as the server would, checked, and replaced where they hold masked fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from broker.sql.catalogue import Catalogue, Relation
+from broker.sql.collect import Collected
+from broker.sql.masks import field_masks, quote_name
+from broker.sql.model import Refusal
+from broker.sql.names import check_attribute
+from broker.sql.nodes import KINDS
+from broker.sql.rewrite import Rewriter, Source, fragment
+from broker.sql.system import INFORMATION_SCHEMA_CLOSED, LITERAL_FUNCTIONS, READABLE
+from broker.sql.tree import Node, strings, walk
+from policies.engine.decisions import FieldView
+
+SYSTEM_COLUMNS = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
+
+
+@dataclass(slots=True)
+class Scope:
+    """A query's relations, resolved; `masked` are those that must be replaced."""
+
+    catalogue: Catalogue
+    fields: FieldView
+    found: Collected
+    resolved: list[tuple[Node, Node, Node | None, Relation]] = field(default_factory=list)
+    reads: set[str] = field(default_factory=set)
+    writes: set[str] = field(default_factory=set)
+    masked: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, found: Collected, catalogue: Catalogue, fields: FieldView) -> Scope:
+        """Resolve what a query mentions; raises Refusal for what is unknown or not open."""
+        scope = cls(catalogue, fields, found)
+        for wrapper, content, sample in found.references:
+            scope._reference(wrapper, content, sample)
+        for _, content, _ in found.targets:
+            relation = scope.target(content)
+            scope.writes.add(relation.qualified)
+            if masks := scope.masks_of(relation):
+                scope.masked.setdefault(relation.qualified, masks)
+        columns = frozenset(column.name for *_, relation in scope.resolved for column in relation.columns)
+        for name in found.attributes:
+            check_attribute(catalogue, name, columns)
+        return scope
+
+    @classmethod
+    def of_copied(cls, content: Node, catalogue: Catalogue, fields: FieldView, columns: list[Node] | None) -> Scope:
+        """Resolve the one relation of `COPY relation TO`."""
+        found = Collected(references=[({}, content, None)], names=set(strings(columns or [])), star=columns is None)
+        return cls.of(found, catalogue, fields)
+
+    def masks_of(self, relation: Relation) -> dict[str, str]:
+        """Return the masked expressions of a relation for this person."""
+        return field_masks(relation, self.fields)
+
+    def target(self, content: Node) -> Relation:
+        """Resolve the target of a write."""
+        relation = self._resolve(content)
+        if relation.system:
+            raise Refusal("catalogue", f"{relation.qualified} is not written by hand")
+        return relation
+
+    def masked_fields(self) -> set[str]:
+        """Return the masked fields that the query names, or expands by a star or a whole row."""
+        found: set[str] = set()
+        for _, content, _, relation in self.resolved:
+            masks = self.masked.get(relation.qualified, {})
+            if relation.system:
+                continue
+            whole = self.found.star or self._called(content) in self.found.bare
+            found |= {f"{relation.qualified}.{name}" for name in masks if whole or name in self.found.names}
+        return found
+
+    def _called(self, content: Node) -> str:
+        name: str = content.get("alias", {}).get("aliasname", content["relname"])
+        return name
+
+    def _reference(self, wrapper: Node, content: Node, sample: Node | None) -> None:
+        is_cte = "schemaname" not in content and content["relname"] in self.found.ctes
+        if is_cte and self.catalogue.relation(None, content["relname"]) is None:
+            return
+        relation = self._resolve(content)
+        masks = self.masks_of(relation)
+        if is_cte and (masks or relation.system):
+            raise Refusal(
+                "cte-name",
+                f"the WITH query {content['relname']} has the name of a table with masked fields",
+                "give the WITH query another name",
+            )
+        if relation.system and not self._mentions(content, masks):
+            return
+        if not relation.system:
+            self.reads.add(relation.qualified)
+        self.resolved.append((wrapper, content, sample, relation))
+        if masks:
+            self.masked[relation.qualified] = masks
+
+    def _mentions(self, content: Node, masks: dict[str, str]) -> bool:
+        """Say whether a system relation's closed columns are mentioned; those that are not need no rewriting."""
+        whole = self.found.star or self._called(content) in self.found.bare
+        return bool(masks) and (whole or bool(set(masks) & (self.found.names | self.found.functions)))
+
+    def _resolve(self, content: Node) -> Relation:
+        schema, name = content.get("schemaname"), content["relname"]
+        shown = f"{schema}.{name}" if schema else name
+        if content.get("catalogname"):
+            raise Refusal("name", f"{shown} is named without its database")
+        relation = self.catalogue.relation(schema, name)
+        if relation is None:
+            raise Refusal("relation-unknown", f'relation "{shown}" does not exist', sqlstate="42P01", retry=True)
+        if relation.system:
+            _check_system(relation)
+        elif relation.kind in KINDS:
+            raise Refusal(
+                "relation-kind",
+                f"{relation.qualified} is {KINDS[relation.kind]}, and those are not open yet",
+                "query the tables behind it",
+            )
+        elif relation.child:
+            raise Refusal(
+                "relation-kind",
+                f"{relation.qualified} is a partition or inheritance child, and those are not open yet",
+                "query its parent",
+            )
+        elif relation.rules or relation.row_security:
+            has = "rules" if relation.rules else "row security"
+            raise Refusal("relation-kind", f"{relation.qualified} has {has}, and such tables are not open yet")
+        return relation
+
+
+def _check_system(relation: Relation) -> None:
+    closed = relation.name not in READABLE
+    if relation.schema == "information_schema":
+        closed = relation.name in INFORMATION_SCHEMA_CLOSED or relation.name.startswith("_pg")
+    if closed:
+        raise Refusal(
+            "catalogue",
+            f"{relation.qualified} holds data or other people's statements, and is closed",
+            r"\d and its family work",
+        )
+
+
+def mask_relations(scope: Scope, rewriter: Rewriter) -> None:
+    """Replace each masked relation by a sub-select, and each function that shows literals."""
+    for wrapper, content, sample, relation in scope.resolved:
+        if masks := scope.masked.get(relation.qualified):
+            _replace(scope, rewriter, wrapper, content, sample, relation, masks)
+    for column in scope.found.columns:
+        _unqualify(scope, rewriter, column)
+    for wrapper, content, name in scope.found.calls:
+        _replace_call(rewriter, wrapper, content, LITERAL_FUNCTIONS[name])
+
+
+def subselect(scope: Scope, relation: Relation, masks: dict[str, str], *, only: bool, sample: str = "") -> str:
+    """Write the sub-select that stands for a relation: every column in order, masked where it is masked."""
+    columns = [
+        f"{masks[column.name]} AS {quote_name(column.name)}" if column.name in masks else f"t.{quote_name(column.name)}"
+        for column in relation.columns
+    ]
+    wanted = sorted(SYSTEM_COLUMNS & scope.found.names - {column.name for column in relation.columns})
+    if wanted and scope.found.star:
+        raise Refusal(
+            "system-column", f"{wanted[0]} and * do not go together on tables with masked fields", "name the columns"
+        )
+    columns += [f"t.{name} AS {name}" for name in wanted]
+    name = f"{quote_name(relation.schema)}.{quote_name(relation.name)}"
+    return f"(SELECT {', '.join(columns)} FROM {'ONLY ' if only else ''}{name} AS t{sample})"
+
+
+def _replace(
+    scope: Scope,
+    rewriter: Rewriter,
+    wrapper: Node,
+    content: Node,
+    sample: Node | None,
+    relation: Relation,
+    masks: dict[str, str],
+) -> None:
+    source = rewriter.source
+    first = source.at(content["location"])
+    last = source.name_end(first, 2 if "schemaname" in content else 1)
+    only = not content.get("inh")
+    if only:
+        first, last = _only(source, first, last)
+    elif source.word(last + 1) == "*":
+        last += 1
+    clause = _moved_sample(rewriter, sample) if sample else ""
+    written = subselect(scope, relation, masks, only=only, sample=clause)
+    if "alias" not in content:
+        written += f" AS {quote_name(content['relname'])}"
+    prefix = ""
+    if source.word(first - 1) == "table":
+        first, prefix = first - 1, "SELECT * FROM "
+    rewriter.replace(source.words[first].start, source.words[last].end, prefix + written)
+
+    def move() -> None:
+        node: Node = fragment(f"SELECT * FROM {written}")["fromClause"][0]
+        if "alias" in content:
+            node["RangeSubselect"]["alias"] = content["alias"]
+        wrapper.clear()
+        wrapper.update(node)
+
+    rewriter.also(move)
+
+
+def _only(source: Source, first: int, last: int) -> tuple[int, int]:
+    """Widen a name's words to its ONLY, with or without parentheses."""
+    if source.word(first - 1) == "only":
+        return first - 1, last
+    if source.word(first - 1) == "(" and source.word(first - 2) == "only" and source.word(last + 1) == ")":
+        return first - 2, last + 1
+    raise Refusal("rewrite", "this form of ONLY cannot be masked: write `ONLY name`")
+
+
+def _moved_sample(rewriter: Rewriter, sample: Node) -> str:
+    """Take a TABLESAMPLE clause out of the text and return it, to stand inside the sub-select."""
+    source = rewriter.source
+    method = source.at(sample["location"])
+    last = source.closing(method + 1)
+    if source.word(last + 1) == "repeatable":
+        last = source.closing(last + 2)
+    start, end = source.words[method - 1].start, source.words[last].end
+    rewriter.replace(start, end, "")
+    return " " + source.text[start:end].decode()
+
+
+def _unqualify(scope: Scope, rewriter: Rewriter, column: Node) -> None:
+    """Turn `schema.table.column` into `table.column` where the table became a sub-select."""
+    fields = column.get("fields", [])
+    if len(fields) != 3:
+        return
+    schema, name = strings(fields)[:2]
+    hit = any(
+        relation.schema == schema and content["relname"] == name and relation.qualified in scope.masked
+        for _, content, _, relation in scope.resolved
+    )
+    if not hit:
+        return
+    at = rewriter.source.at(column["location"])
+    rewriter.replace(column["location"], rewriter.source.words[at + 2].start, "")
+    rewriter.also(lambda: None if len(fields) != 3 else fields.__delitem__(0))
+
+
+def _replace_call(rewriter: Rewriter, wrapper: Node, content: Node, body: str) -> None:
+    """Replace a function that shows literals by a sub-select over its arguments."""
+    arguments: list[Node] = content.get("args", [])
+    plain = not any(content.get(key) for key in ("agg_order", "agg_filter", "over", "agg_star", "agg_distinct"))
+    if not arguments or not plain or content.get("func_variadic") or any("NamedArgExpr" in each for each in arguments):
+        raise Refusal("function", "this form of a function that shows definitions is not passed")
+    source = rewriter.source
+    first = source.at(content["location"])
+    opening = source.name_end(first, len(content["funcname"])) + 1
+    if source.word(opening) != "(":
+        raise Refusal("rewrite", "this form of a function call cannot be masked: write it plainly")
+    names = ", ".join(f"a{at + 1}" for at in range(len(arguments)))
+    before = f"(SELECT {body.replace('{args}', names)} FROM (SELECT "
+    after = f") AS airlock({names}))"
+    closing = source.words[source.closing(opening)]
+    rewriter.replace(source.words[first].start, source.words[opening].end, before)
+    rewriter.replace(closing.start, closing.end, after)
+
+    def move() -> None:
+        node: Node = fragment(f"SELECT {before}airlock_arguments{after}")["targetList"][0]["ResTarget"]["val"]
+        for kind, inner, _ in walk(node):
+            targets = inner.get("targetList", []) if kind == "SelectStmt" else []
+            if [strings(t["ResTarget"]["val"].get("ColumnRef", {}).get("fields", [])) for t in targets] == [
+                ["airlock_arguments"]
+            ]:
+                inner["targetList"] = [{"ResTarget": {"val": argument}} for argument in arguments]
+        wrapper.clear()
+        wrapper.update(node)
+
+    rewriter.also(move)
+
+
+def mask_copied_relation(scope: Scope, content: Node, rewriter: Rewriter) -> None:
+    """Turn `COPY relation (columns) TO` into a COPY of a masked query, where the relation has masked fields."""
+    _, reference, _, relation = scope.resolved[0] if scope.resolved else ({}, {}, None, None)
+    masks = scope.masked.get(relation.qualified) if relation else None
+    if not relation or not masks:
+        return
+    source = rewriter.source
+    first = source.at(reference["location"])
+    last = source.name_end(first, 2 if "schemaname" in reference else 1)
+    columns = ", ".join(quote_name(name) for name in strings(content.get("attlist", []))) or "*"
+    if "attlist" in content:
+        last = source.closing(last + 1)
+    query = f"SELECT {columns} FROM {subselect(scope, relation, masks, only=True)} AS t"
+    rewriter.replace(source.words[first].start, source.words[last].end, f"({query})")
+
+    def move() -> None:
+        content.pop("relation")
+        content.pop("attlist", None)
+        content["query"] = {"SelectStmt": fragment(query)}
+
+    rewriter.also(move)

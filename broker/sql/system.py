@@ -1,0 +1,107 @@
+"""The system catalogue: which of its relations may be read, and which columns and functions hold literals.
+
+What holds somebody's data, or literals that may be data (defaults, checks, statistics, sources, other sessions'
+queries), is masked like a field, or refused. The rest lets psql's `\\d` family and drivers introspect.
+"""
+
+from __future__ import annotations
+
+SYSTEM_SCHEMAS = frozenset({"pg_catalog", "information_schema"})
+
+READABLE = frozenset(
+    """
+    pg_aggregate pg_am pg_amop pg_amproc pg_attrdef pg_attribute pg_auth_members pg_cast pg_class pg_collation
+    pg_constraint pg_conversion pg_database pg_default_acl pg_depend pg_description pg_enum pg_event_trigger
+    pg_extension pg_foreign_data_wrapper pg_foreign_server pg_foreign_table pg_group pg_index pg_indexes
+    pg_inherits pg_init_privs pg_language pg_matviews pg_namespace pg_opclass pg_operator pg_opfamily
+    pg_parameter_acl pg_partitioned_table pg_policies pg_policy pg_proc pg_publication pg_publication_namespace
+    pg_publication_rel pg_publication_tables pg_range pg_rewrite pg_roles pg_rules pg_sequence pg_shdepend
+    pg_shdescription pg_statistic_ext pg_tables pg_tablespace pg_timezone_abbrevs pg_timezone_names pg_transform
+    pg_trigger pg_ts_config pg_ts_config_map pg_ts_dict pg_ts_parser pg_ts_template pg_type pg_user pg_views
+    """.split()
+)
+"""Relations of pg_catalog that may be read; every other one is refused."""
+
+INFORMATION_SCHEMA_CLOSED = frozenset({"user_mapping_options", "_pg_user_mappings", "foreign_server_options"})
+
+CLOSED_COLUMNS: dict[str, frozenset[str]] = {
+    f"{schema}.{relation}": frozenset(columns.split())
+    for schema, relations in {
+        "pg_catalog": {
+            "pg_aggregate": "agginitval aggminitval",
+            "pg_attrdef": "adbin",
+            "pg_attribute": "attmissingval attfdwoptions",
+            "pg_class": "relpartbound reltuples",
+            "pg_constraint": "conbin",
+            "pg_description": "description",
+            "pg_enum": "enumlabel",
+            "pg_foreign_data_wrapper": "fdwoptions",
+            "pg_foreign_server": "srvoptions",
+            "pg_foreign_table": "ftoptions",
+            "pg_index": "indexprs indpred",
+            "pg_indexes": "indexdef",
+            "pg_matviews": "definition",
+            "pg_partitioned_table": "partexprs",
+            "pg_policies": "qual with_check",
+            "pg_policy": "polqual polwithcheck",
+            "pg_proc": "prosrc probin prosqlbody proargdefaults proconfig",
+            "pg_publication_rel": "prqual",
+            "pg_publication_tables": "rowfilter",
+            "pg_rewrite": "ev_action ev_qual",
+            "pg_roles": "rolpassword rolconfig",
+            "pg_rules": "definition",
+            "pg_shdescription": "description",
+            "pg_statistic_ext": "stxexprs",
+            "pg_trigger": "tgargs tgqual",
+            "pg_ts_dict": "dictinitoption",
+            "pg_type": "typdefaultbin typdefault",
+            "pg_user": "passwd useconfig",
+            "pg_views": "definition",
+        },
+        "information_schema": {
+            "check_constraints": "check_clause",
+            "columns": "column_default generation_expression",
+            "attributes": "attribute_default",
+            "domains": "domain_default",
+            "routines": "routine_definition",
+            "parameters": "parameter_default",
+            "triggers": "action_condition action_statement",
+            "views": "view_definition",
+        },
+    }.items()
+    for relation, columns in relations.items()
+    if columns
+}
+"""Columns whose values are or hold literals; they arrive as NULL, or as a fixed text where a reader needs one."""
+
+SHOWN_AS_TEXT = frozenset({"indexdef", "definition", "prosrc", "enumlabel", "view_definition", "routine_definition"})
+HIDDEN = "(hidden)"
+
+_INDEX = """(SELECT CASE WHEN x.indexprs IS NULL AND x.indpred IS NULL THEN pg_catalog.pg_get_indexdef({args})
+ ELSE '(hidden)' END FROM pg_catalog.pg_index x WHERE x.indexrelid OPERATOR(pg_catalog.=) a1)"""
+_CONSTRAINT = """(SELECT CASE WHEN x.contype IN ('p', 'u', 'f') THEN pg_catalog.pg_get_constraintdef({args})
+ ELSE '(hidden)' END FROM pg_catalog.pg_constraint x WHERE x.oid OPERATOR(pg_catalog.=) a1)"""
+_FIXED = "'(hidden)'::pg_catalog.text"
+_NOTHING = "NULL::pg_catalog.text"
+
+LITERAL_FUNCTIONS: dict[str, str] = {
+    "pg_get_indexdef": _INDEX,
+    "pg_get_constraintdef": _CONSTRAINT,
+    "pg_get_function_arguments": "pg_catalog.pg_get_function_identity_arguments(a1)",
+    "pg_get_partkeydef": _FIXED,
+    "pg_get_expr": _FIXED,
+    "pg_get_viewdef": _FIXED,
+    "pg_get_ruledef": _FIXED,
+    "pg_get_triggerdef": _FIXED,
+    "pg_get_functiondef": _FIXED,
+    "pg_get_function_sqlbody": _NOTHING,
+    "pg_get_function_arg_default": _NOTHING,
+    "pg_get_partition_constraintdef": _FIXED,
+    "pg_get_statisticsobjdef": _FIXED,
+    "pg_get_statisticsobjdef_columns": _FIXED,
+    "pg_get_statisticsobjdef_expressions": "NULL::pg_catalog.text[]",
+    "obj_description": _NOTHING,
+    "col_description": _NOTHING,
+    "shobj_description": _NOTHING,
+}
+"""Functions whose answers hold literals -> what is written instead, over a row `a1, a2, ...` of their arguments."""
