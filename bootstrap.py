@@ -178,9 +178,7 @@ def run(command: list[str], count: int) -> None:
                 time.sleep(0.1)
                 if time.monotonic() - spoken > HEARTBEAT:
                     spoken = time.monotonic()
-                    seen = len(re.findall(rb"(?m)^Collecting ", LOG.read_bytes()))
-                    progress = f"{seen} of {count} packages fetched, " if seen else ""
-                    say(f"  {progress}{spoken - began:.0f} s")
+                    say(f"  {progress(LOG.read_text(errors='replace'), count)}{spoken - began:.0f} s")
         finally:
             if process.poll() is None:
                 process.terminate()
@@ -191,6 +189,14 @@ def run(command: list[str], count: int) -> None:
             f"the installation failed; the last lines of {LOG}:\n{tail}\n"
             "Is the package registry reachable? The next `make` tries again."
         )
+
+
+def progress(log: str, count: int) -> str:
+    """How far pip is, from what it has printed; uv prints nothing until it is done, which is soon."""
+    if "\nInstalling collected packages" in log:
+        return "unpacking, "
+    seen = len(re.findall(r"(?m)^(?:Collecting|Processing) ", log))
+    return f"{seen} of {count} packages fetched, " if seen else ""
 
 
 def say(text: str) -> None:
