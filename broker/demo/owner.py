@@ -34,16 +34,19 @@ class Owner:
 
     def runs(self, *command: str) -> bool:
         """Whether a command started as this user succeeds."""
-        done = subprocess.run(
-            command,
-            user=self.uid,
-            group=self.gid,
-            extra_groups=[],
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                command,
+                user=self.uid,
+                group=self.gid,
+                extra_groups=[],
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+            )
+        except PermissionError:  # it may not even pass through to the program
+            return False
         return done.returncode == 0
 
 

@@ -5,6 +5,7 @@ import asyncio
 import json
 import os
 import secrets
+import shutil
 import signal
 import sys
 import time
@@ -90,6 +91,9 @@ def _superuser_password(state: Path, cluster: Cluster) -> str:
     path = state / "superuser"
     if path.exists():
         return path.read_text().strip().partition(":")[2]
+    if cluster.exists and cluster.home != state:
+        # A shelter outlives the state that it belonged to, and a new state of the same name finds it.
+        shutil.rmtree(cluster.data)
     if cluster.exists:
         raise PasswordLost(
             f"the data in `{cluster.home}` is there, but its password in `{path}` is gone: "

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ import psycopg
 import pytest
 
 from broker.demo.cluster import free_port
+from broker.demo.install import find_postgres
 from broker.demo.lifeline import command_line, is_alive
-from broker.demo.owner import server_home, server_owner
+from broker.demo.owner import reachable_install, server_home, server_owner
 
 _CREDENTIALS = {
     "prod-db-read": ("shop", "airlock_read"),
@@ -325,8 +327,31 @@ def test_a_state_that_nobody_can_reach_gets_a_shelter(make: Callable[..., Upstre
         assert upstream.query("select count(*) from products") == [(200,)]
         upstream.stop()
         assert server_home(closed / "state", server_owner()) == home
+        # Somebody who removes the state gets a new shop, not an error about an old one's password.
+        shutil.rmtree(closed / "state")
+        upstream.start()
+        assert upstream.query("select count(*) from products") == [(200,)]
     finally:
         shutil.rmtree(home)
+
+
+@as_root
+def test_programs_that_nobody_can_reach_are_copied_to_where_they_run(folder: Path) -> None:
+    wheel = find_postgres("wheel")
+    package = wheel.bin.parent.parent
+    closed = folder / "closed"
+    closed.mkdir(mode=0o700)
+    for part in (package, package.with_name(package.name + ".libs")):
+        if part.is_dir():
+            shutil.copytree(part, closed / part.name)
+    hidden = replace(wheel, bin=closed / package.name / "pginstall" / "bin")
+    owner = server_owner()
+    assert owner is not None
+    assert not owner.runs(hidden.program("postgres"), "--version")
+    copied = reachable_install(hidden, folder, owner)
+    assert owner.runs(copied.program("initdb"), "--version")
+    assert closed not in copied.bin.parents
+    assert reachable_install(hidden, folder, owner) == copied
 
 
 def test_asyncpg_reads_the_shop_too(upstream: Upstream) -> None:
