@@ -1,0 +1,199 @@
+"""Append-only files: whole appends or none, and one thread that syncs many of them together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from broker.errors import RecordingFailed
+
+_fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """The two calls that can fail when a disk is full or dying; tests put failing ones here."""
+
+    write: Callable[[int, memoryview], int] = os.write
+    fsync: Callable[[int], None] = _fdatasync
+
+
+class AppendFile:
+    """A file that only grows by whole appends; one that fails half-way is cut back."""
+
+    def __init__(self, path: Path, disk: Disk) -> None:
+        made = not path.exists()
+        self.path = path
+        self.retired = False
+        self._disk = disk
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self.size = os.fstat(self._fd).st_size
+        if made:
+            sync_folder(path.parent)
+
+    def append(self, data: bytes) -> None:
+        """Append all of it or nothing; raises RecordingFailed."""
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._disk.write(self._fd, rest) :]
+        except OSError as error:
+            self.cut(self.size)
+            raise RecordingFailed(f"`{self.path.name}` cannot be written: {error.strerror}") from None
+        self.size += len(data)
+
+    def cut(self, size: int) -> None:
+        """Take back what was appended after a size."""
+        try:
+            os.ftruncate(self._fd, size)
+        except OSError as error:
+            raise RecordingFailed(f"`{self.path.name}` cannot be cut back: {error.strerror}") from None
+        self.size = size
+
+    def sync(self) -> None:
+        """Wait until what was appended is on disk; raises OSError."""
+        self._disk.fsync(self._fd)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a new or renamed file's name last."""
+    fd = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class GroupCommit:
+    """Syncs whatever was marked since the last time, then tells everybody who waits.
+
+    A failed sync is final: what the kernel did with those pages is unknown, so nothing is tried again and everything
+    after raises RecordingFailed. `before` is called with the lock held when a group is taken and returns what to call
+    when it is safe; `idle` is called at least every `interval` seconds.
+    """
+
+    def __init__(
+        self, name: str, before: Callable[[], Callable[[], None]], idle: Callable[[], None], interval: float
+    ) -> None:
+        self.lock = threading.Lock()
+        self.failure: str | None = None
+        self._wake = threading.Condition(self.lock)
+        self._before = before
+        self._idle = idle
+        self._interval = interval
+        self._dirty: dict[AppendFile, None] = {}
+        self._futures: list[asyncio.Future[None]] = []
+        self._events: list[threading.Event] = []
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name=f"sync-{name}", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise RecordingFailed where nothing can be written any more."""
+        if self.failure is not None:
+            raise RecordingFailed(self.failure)
+        if self._closing:
+            raise RecordingFailed("the log is closed")
+
+    def mark(self, file: AppendFile) -> None:
+        """Have a file synced with the next group; the lock is held."""
+        self._dirty[file] = None
+
+    def future(self) -> asyncio.Future[None]:
+        """Return what completes with the next group; the lock is held."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future.add_done_callback(_retrieved)
+        self._futures.append(future)
+        self._wake.notify()
+        return future
+
+    def ticket(self) -> threading.Event:
+        """Return what is set after the next group, for callers without a loop; the lock is held."""
+        event = threading.Event()
+        self._events.append(event)
+        self._wake.notify()
+        return event
+
+    def retire(self, file: AppendFile) -> None:
+        """Sync a file once more with the next group, then close it."""
+        with self.lock:
+            file.retired = True
+            self._dirty[file] = None
+            self._wake.notify()
+
+    def close(self) -> None:
+        """Sync what is left and end the thread."""
+        with self.lock:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self.lock:
+                if not self._dirty and not self._futures and not self._events and not self._closing:
+                    self._wake.wait(self._interval)
+                closing = self._closing
+                dirty, self._dirty = self._dirty, {}
+                futures, self._futures = self._futures, []
+                events, self._events = self._events, []
+                safe = self._before()
+            self._sync(dirty, safe)
+            _tell(futures, self.failure)
+            for event in events:
+                event.set()
+            if self.failure is None:
+                try:
+                    self._idle()
+                except OSError as error:
+                    self.failure = f"a checkpoint cannot be written: {error.strerror}"
+            if closing:
+                return
+
+    def _sync(self, dirty: dict[AppendFile, None], safe: Callable[[], None]) -> None:
+        try:
+            if self.failure is None:
+                for file in dirty:
+                    file.sync()
+                safe()
+        except OSError as error:
+            self.failure = f"the disk failed to sync: {error.strerror}"
+        finally:
+            for file in dirty:
+                if file.retired:
+                    file.close()
+
+
+def _retrieved(future: asyncio.Future[None]) -> None:
+    # Reads that need no sync do not wait for their future; its failure stops the next write anyway.
+    if not future.cancelled():
+        future.exception()
+
+
+def _tell(futures: list[asyncio.Future[None]], failure: str | None) -> None:
+    def settle(group: list[asyncio.Future[None]]) -> None:
+        for future in group:
+            if future.done():
+                continue
+            if failure is None:
+                future.set_result(None)
+            else:
+                future.set_exception(RecordingFailed(failure))
+
+    loops: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    for future in futures:
+        loops.setdefault(future.get_loop(), []).append(future)
+    for loop, group in loops.items():
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, group)

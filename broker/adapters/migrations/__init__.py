@@ -1,0 +1,1 @@
+"""The broker's migrations (Alembic), run at every start and by the release step."""

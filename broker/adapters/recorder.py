@@ -1,0 +1,202 @@
+"""The recorder: every entry is a line of the feed and, under a grant, a line of that grant's recording with its detail.
+
+The feed's line has `recorded`, the number and hash of the recording's line, so neither can change without the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from broker.adapters.disk import AppendFile, Disk
+from broker.adapters.eventlog import EventLog, LogDamaged, cut_torn
+from broker.adapters.metrics import Metrics
+from broker.adapters.segments import read_lines
+from broker.errors import RecordingFailed
+from broker.sessions.eventchain import (
+    RECORD,
+    ChainBroken,
+    Head,
+    LineUnwritable,
+    checked,
+    genesis,
+    record_line,
+    timestamp,
+)
+from broker.sessions.model import Entry
+from broker.sessions.ports import Clock
+
+OPEN_FILES = 128
+_GRANT = re.compile(r"[A-Za-z0-9_-]{4,64}")
+
+
+@dataclass(slots=True)
+class Story:
+    """What a grant's recording says so far: what its summary counts, and what has no end yet."""
+
+    head: Head
+    types: set[str] = field(default_factory=set)
+    statements: int = 0
+    denied: int = 0
+    sessions: int = 0
+    masked: set[str] = field(default_factory=set)
+    open_sessions: dict[str, str] = field(default_factory=dict)
+    """Session -> when it opened."""
+    open_statements: dict[tuple[str | None, str], None] = field(default_factory=dict)
+    closed: bool = False
+
+    def take(self, kind: str, session: str | None, at: str, data: dict[str, Any]) -> None:
+        """Count one entry."""
+        self.types.add(kind)
+        match kind:
+            case "session.opened" if session is not None:
+                self.sessions += 1
+                self.open_sessions[session] = at
+            case "session.closed" if session is not None:
+                self.open_sessions.pop(session, None)
+            case "statement.allowed":
+                self.statements += 1
+                self.masked.update(map(str, data.get("masked") or ()))
+                self.open_statements[session, str(data.get("statement"))] = None
+            case "statement.denied":
+                self.statements += 1
+                self.denied += 1
+            case "statement.finished":
+                self.open_statements.pop((session, str(data.get("statement"))), None)
+            case "grant.closed":
+                self.closed = True
+            case _:
+                pass
+
+    def totals(self) -> dict[str, Any]:
+        """Return what `grant.closed` says."""
+        return {
+            "statements": self.statements,
+            "denied": self.denied,
+            "masked": len(self.masked),
+            "masked_fields": sorted(self.masked),
+            "sessions": self.sessions,
+        }
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A recording as found on disk; `torn` is how many bytes of a half-written line were cut off."""
+
+    story: Story
+    torn: int
+
+
+def recording_path(home: Path, grant: str) -> Path:
+    """Return where a grant's recording is; raises ValueError for what is not a grant's id."""
+    if not _GRANT.fullmatch(grant):
+        raise ValueError("not a grant's id")
+    return home / "recordings" / f"{grant}.ndjson"
+
+
+def read_recording(path: Path, grant: str) -> Iterator[tuple[dict[str, Any], Head]]:
+    """Yield the lines of a recording, each checked against the one before; raises LogDamaged."""
+    head = genesis(RECORD, grant)
+    for line in read_lines(path, 0, path.stat().st_size):
+        try:
+            content, head = checked(RECORD, line, head)
+        except ChainBroken as error:
+            raise LogDamaged(f"`{path.name}`, line {head.seq + 1}: {error}") from None
+        yield content, head
+
+
+class FileRecorder:
+    """Writes the feed and the recordings from one event loop; at most OPEN_FILES recordings are open at a time."""
+
+    def __init__(self, home: Path, log: EventLog, clock: Clock, metrics: Metrics, disk: Disk | None = None) -> None:
+        self._home = home
+        self._log = log
+        self._clock = clock
+        self._metrics = metrics
+        self._disk = disk or Disk()
+        self._stories: dict[str, Story] = {}
+        self._files: OrderedDict[str, AppendFile] = OrderedDict()
+        (home / "recordings").mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def write(self, entry: Entry) -> asyncio.Future[None]:
+        """Write a record now; what it returns completes when it is synced. Both may raise RecordingFailed."""
+        try:
+            future = self._write(entry)
+        except RecordingFailed:
+            self._metrics.failures.inc()
+            raise
+        self._metrics.events.labels(entry.type).inc()
+        return future
+
+    def load(self, grant: str) -> Loaded:
+        """Read what a grant's recording says from disk; raises RecordingFailed. Safe in a thread."""
+        path = recording_path(self._home, grant)
+        loaded = Loaded(Story(genesis(RECORD, grant)), 0)
+        try:
+            if path.exists():
+                loaded.torn = cut_torn(path)
+                for content, head in read_recording(path, grant):
+                    loaded.story.take(content["type"], content["session"], content["at"], content["data"])
+                    loaded.story.head = head
+        except (LogDamaged, OSError) as error:
+            raise RecordingFailed(f"the recording of {grant} does not read: {error}") from None
+        return loaded
+
+    def adopt(self, grant: str, loaded: Loaded) -> Story:
+        """Go on with a recording where it ended."""
+        story = self._stories.setdefault(grant, loaded.story)
+        if loaded.torn:
+            self.write(Entry("recording.torn", grant, None, {"bytes": loaded.torn}))
+        return story
+
+    def resume(self, grant: str) -> Story:
+        """Return what a grant's recording says, read from disk where this process has not written it."""
+        story = self._stories.get(grant)
+        return self.adopt(grant, self.load(grant)) if story is None else story
+
+    def forget(self, grant: str) -> None:
+        """Let go of a grant whose recording is complete."""
+        self._stories.pop(grant, None)
+        if (file := self._files.pop(grant, None)) is not None:
+            self._log.retire(file)
+
+    def _write(self, entry: Entry) -> asyncio.Future[None]:
+        if entry.grant is None:
+            return self._log.write(entry.type, None, entry.session, entry.data)
+        story = self.resume(entry.grant)
+        file = self._file(entry.grant)
+        at = self._clock.now()
+        try:
+            line, head = record_line(story.head, entry.grant, at, entry.type, entry.session, entry.data, entry.detail)
+        except LineUnwritable as error:
+            raise RecordingFailed(f"`{entry.type}` cannot be recorded: {error}") from None
+        before = file.size
+        file.append(line)
+        try:
+            data = {**entry.data, "recorded": f"{head.seq}:{head.hash}"}
+            future = self._log.write(entry.type, entry.grant, entry.session, data, also=file)
+        except RecordingFailed:
+            file.cut(before)
+            raise
+        story.head = head
+        story.take(entry.type, entry.session, timestamp(at), entry.data)
+        return future
+
+    def _file(self, grant: str) -> AppendFile:
+        file = self._files.get(grant)
+        if file is None:
+            try:
+                file = AppendFile(recording_path(self._home, grant), self._disk)
+            except OSError as error:
+                raise RecordingFailed(f"a recording cannot be opened: {error.strerror}") from None
+            self._files[grant] = file
+            if len(self._files) > OPEN_FILES:
+                self._log.retire(self._files.popitem(last=False)[1])
+        else:
+            self._files.move_to_end(grant)
+        return file

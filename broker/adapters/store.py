@@ -1,0 +1,247 @@
+"""The broker's rows: grants and tickets. Every move of a grant is one guarded UPDATE whose row count is checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL, Row, func, insert, select, update
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from broker.adapters.tables import grants, tickets
+from broker.errors import AirlockError
+from broker.sessions.model import GrantFacts, ScramVerifier, TicketFacts
+from workflows.grants import GrantEvent, GrantState, moved
+from workflows.storage.boxes import guarded
+from workflows.wire import GrantView
+
+
+class StoreUnavailable(AirlockError):
+    """the broker's database does not answer"""
+
+
+@dataclass(frozen=True, slots=True)
+class GrantRow:
+    """A grant as stored; `boot_deadline` is its end on the boot clock of `boot_id`."""
+
+    id: str
+    request: str
+    order_id: str
+    order_digest: str
+    order: dict[str, Any]
+    person: str
+    resource: str
+    role: str
+    seconds: int
+    state: GrantState
+    opened_at: datetime
+    expires_at: datetime
+    boot_id: str
+    boot_deadline: float
+    policy: str
+    over_by: str | None = None
+    over_reason: str | None = None
+    closed_at: datetime | None = None
+    verified: bool | None = None
+
+    @property
+    def facts(self) -> GrantFacts:
+        return GrantFacts(self.id, self.request, self.person, self.resource, self.role, self.expires_at)
+
+    @property
+    def view(self) -> GrantView:
+        return GrantView(
+            id=self.id,
+            request=self.request,
+            person=self.person,
+            resource=self.resource,
+            role=self.role,
+            state=self.state,
+            opened_at=self.opened_at,
+            expires_at=self.expires_at,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TicketRow:
+    """A ticket as stored: its verifier, never its secret."""
+
+    id: str
+    grant: str
+    user: str
+    verifier: ScramVerifier
+    minted_at: datetime
+    minted_by: str
+
+
+class UserTaken(Exception):
+    """another ticket has this user name"""
+
+
+class TicketsSpent(Exception):
+    """this grant has had as many tickets as it may"""
+
+
+class Store:
+    """All the SQL of the broker; a database that does not answer is StoreUnavailable."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def ping(self) -> None:
+        """Raise StoreUnavailable where the database does not answer."""
+        async with _Guarded(self._engine) as connection:
+            await connection.execute(select(1))
+
+    async def grant(self, grant: str) -> GrantRow | None:
+        """Return a grant by its id."""
+        return await self._one(grants.c.id == grant)
+
+    async def grant_of_order(self, order: str) -> GrantRow | None:
+        """Return the grant that an order made."""
+        return await self._one(grants.c.order_id == order)
+
+    async def grant_of_request(self, request: str) -> GrantRow | None:
+        """Return the grant that a request gave; a refused one only where there is no other."""
+        return await self._one(grants.c.request == request)
+
+    async def unsettled(self) -> list[GrantRow]:
+        """Return every grant that is not closed."""
+        unfinished = grants.c.closed_at.is_(None) & (grants.c.state != GrantState.REFUSED.value)
+        async with _Guarded(self._engine) as connection:
+            rows = await connection.execute(select(grants).where(unfinished).order_by(grants.c.opened_at))
+            return [_grant(row) for row in rows]
+
+    async def insert(self, row: GrantRow) -> bool:
+        """Insert a grant that is opening; False where its order or its request has one already."""
+        values = {field: getattr(row, field) for field in GrantRow.__slots__} | {"state": row.state.value}
+        try:
+            async with _Guarded(self._engine) as connection:
+                await connection.execute(insert(grants).values(values))
+        except IntegrityError:
+            return False
+        return True
+
+    async def move(
+        self, row: GrantRow, event: GrantEvent, by: str | None = None, reason: str | None = None
+    ) -> GrantState:
+        """Move a grant from the state it was read in; raises RowMoved where somebody else was first."""
+        state = moved(row.state, event)
+        change = (
+            update(grants)
+            .where(grants.c.id == row.id, grants.c.state == row.state.value)
+            .values(state=state.value, over_by=by, over_reason=reason)
+        )
+        async with _Guarded(self._engine) as connection:
+            await guarded(connection, change)
+        return state
+
+    async def close(self, grant: str, at: datetime, verified: bool) -> None:
+        """Say that everything of a grant that is over is recorded."""
+        over = [state.value for state in (GrantState.ENDED, GrantState.EXPIRED, GrantState.REVOKED)]
+        change = update(grants).where(grants.c.id == grant, grants.c.state.in_(over), grants.c.closed_at.is_(None))
+        async with _Guarded(self._engine) as connection:
+            await guarded(connection, change.values(closed_at=at, verified=verified))
+
+    async def shorten(self, grant: str, expires_at: datetime) -> None:
+        """Move a grant's end to an earlier time."""
+        change = update(grants).where(grants.c.id == grant, grants.c.expires_at > expires_at)
+        async with _Guarded(self._engine) as connection:
+            await connection.execute(change.values(expires_at=expires_at))
+
+    async def mint(self, row: TicketRow, most: int, most_a_minute: int) -> None:
+        """Store a ticket and void the unused ones of its grant; raises RowMoved, TicketsSpent or UserTaken."""
+        mine = tickets.c.grant == row.grant
+        recent = tickets.c.minted_at > row.minted_at - timedelta(minutes=1)
+        async with _Guarded(self._engine) as connection:
+            active = update(grants).where(grants.c.id == row.grant, grants.c.state == GrantState.ACTIVE.value)
+            await guarded(connection, active.values(state=GrantState.ACTIVE.value))
+            total = await connection.scalar(select(func.count()).select_from(tickets).where(mine)) or 0
+            lately = await connection.scalar(select(func.count()).select_from(tickets).where(mine, recent)) or 0
+            if total >= most or lately >= most_a_minute:
+                raise TicketsSpent
+            unused = update(tickets).where(mine, tickets.c.used_at.is_(None), tickets.c.voided_at.is_(None))
+            await connection.execute(unused.values(voided_at=row.minted_at))
+            try:
+                await connection.execute(insert(tickets).values(_ticket_values(row)))
+            except IntegrityError:
+                raise UserTaken from None
+
+    async def ticket(self, user: str) -> tuple[TicketFacts, GrantRow] | None:
+        """Return the ticket of a user name and its grant; `refusal` only says where the ticket was voided."""
+        query = select(tickets, grants).join(grants, grants.c.id == tickets.c.grant).where(tickets.c.user == user)
+        async with _Guarded(self._engine) as connection:
+            row = (
+                (await connection.execute(query.set_label_style(LABEL_STYLE_TABLENAME_PLUS_COL)))
+                .mappings()
+                .one_or_none()
+            )
+        if row is None:
+            return None
+        grant = GrantRow(
+            **{field: row[f"grants_{field}"] for field in GrantRow.__slots__ if field != "state"},
+            state=GrantState(row["grants_state"]),
+        )
+        verifier = ScramVerifier(
+            row["tickets_salt"], row["tickets_iterations"], row["tickets_stored_key"], row["tickets_server_key"]
+        )
+        refusal = None if row["tickets_voided_at"] is None else "this ticket was replaced by a newer one"
+        return TicketFacts(row["tickets_id"], user, grant.facts, verifier, refusal), grant
+
+    async def use(self, ticket: str, at: datetime) -> bool:
+        """Mark a ticket as used; False where it was voided meanwhile."""
+        held = (tickets.c.id == ticket) & tickets.c.voided_at.is_(None)
+        first = update(tickets).where(held, tickets.c.used_at.is_(None)).values(used_at=at)
+        async with _Guarded(self._engine) as connection:
+            if (await connection.execute(first)).rowcount == 1:
+                return True
+            return await connection.scalar(select(tickets.c.id).where(held)) is not None
+
+    async def _one(self, condition: Any) -> GrantRow | None:
+        refused_last = (grants.c.state == GrantState.REFUSED.value).asc()
+        query = select(grants).where(condition).order_by(refused_last, grants.c.opened_at.desc()).limit(1)
+        async with _Guarded(self._engine) as connection:
+            row = (await connection.execute(query)).one_or_none()
+        return None if row is None else _grant(row)
+
+
+class _Guarded:
+    """A transaction whose failures of the database, but no others, are StoreUnavailable."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._begin = engine.begin()
+
+    async def __aenter__(self) -> AsyncConnection:
+        try:
+            return await self._begin.__aenter__()
+        except (DBAPIError, OSError, TimeoutError) as error:
+            raise StoreUnavailable(type(error).__name__) from None
+
+    async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        try:
+            await self._begin.__aexit__(kind, error, trace)
+        except (DBAPIError, OSError, TimeoutError) as failure:
+            raise StoreUnavailable(type(failure).__name__) from None
+        if isinstance(error, DBAPIError | OSError | TimeoutError) and not isinstance(error, IntegrityError):
+            raise StoreUnavailable(type(error).__name__) from None
+
+
+def _grant(row: Row[Any]) -> GrantRow:
+    values = dict(row._mapping)
+    return GrantRow(**{**values, "state": GrantState(values["state"])})
+
+
+def _ticket_values(row: TicketRow) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "grant": row.grant,
+        "user": row.user,
+        "salt": row.verifier.salt,
+        "iterations": row.verifier.iterations,
+        "stored_key": row.verifier.stored_key,
+        "server_key": row.verifier.server_key,
+        "minted_at": row.minted_at,
+        "minted_by": row.minted_by,
+    }

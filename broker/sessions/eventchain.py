@@ -1,0 +1,162 @@
+"""Hash-chained lines, purely: how an event, a recording's line and a checkpoint are written, and how each is checked.
+
+A line is canonical JSON (sorted keys, no spaces, ASCII) with `hash` put last: SHA-256 over the domain's tag and the
+line without `hash`. `prev` is the hash of the line before; the first line's is the hash of the chain's own name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+EVENT = b"airlock.event.v1\0"
+RECORD = b"airlock.recording.v1\0"
+CHECKPOINT = b"airlock.checkpoint.v1\0"
+MAX_LINE_BYTES = 16 * 1024 * 1024
+_GENESIS = b"airlock.genesis.v1\0"
+_HASH_HEAD = b',"hash":"'
+_HASH_TAIL = b'"}\n'
+_SUFFIX = len(_HASH_HEAD) + 64 + len(_HASH_TAIL)
+
+
+class ChainBroken(Exception):
+    """a line is not what was written"""
+
+
+class LineUnwritable(Exception):
+    """a record cannot be written as a line: it is too long, or not JSON"""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a chain stands: the last line's number (0: none yet) and hash."""
+
+    seq: int
+    hash: str
+
+
+def genesis(domain: bytes, name: str) -> Head:
+    """Return the head of an empty chain."""
+    return Head(0, hashlib.sha256(_GENESIS + domain + name.encode()).hexdigest())
+
+
+def timestamp(at: datetime) -> str:
+    """Write a time as RFC 3339 in UTC, to the microsecond, so that it sorts as text."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return timestamp(value)
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain).encode
+
+
+def canonical(value: dict[str, Any]) -> bytes:
+    """Write a value as canonical JSON; raises LineUnwritable."""
+    try:
+        return _encode(value).encode("ascii")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise LineUnwritable(f"{type(error).__name__}: {error}") from None
+
+
+def chained(domain: bytes, head: Head, fields: dict[str, Any]) -> tuple[bytes, Head]:
+    """Return the next line of a chain, its newline included, and the head after it."""
+    body = canonical({**fields, "seq": head.seq + 1, "prev": head.hash})
+    if len(body) > MAX_LINE_BYTES:
+        raise LineUnwritable(f"{len(body)} bytes, at most {MAX_LINE_BYTES}")
+    digest = hashlib.sha256(domain + body).hexdigest()
+    return body[:-1] + _HASH_HEAD + digest.encode() + _HASH_TAIL, Head(head.seq + 1, digest)
+
+
+def event_line(
+    head: Head, stream: str, at: datetime, kind: str, grant: str | None, session: str | None, data: dict[str, Any]
+) -> tuple[bytes, Head]:
+    """Return an event's line and the head after it."""
+    fields = {"stream": stream, "at": timestamp(at), "type": kind, "grant": grant, "session": session, "data": data}
+    return chained(EVENT, head, fields)
+
+
+def record_line(
+    head: Head,
+    grant: str,
+    at: datetime,
+    kind: str,
+    session: str | None,
+    data: dict[str, Any],
+    detail: dict[str, Any],
+) -> tuple[bytes, Head]:
+    """Return a line of a grant's recording and the head after it."""
+    fields = {"grant": grant, "at": timestamp(at), "type": kind, "session": session, "data": data, "detail": detail}
+    return chained(RECORD, head, fields)
+
+
+def opened(domain: bytes, line: bytes) -> tuple[dict[str, Any], Head]:
+    """Read a line and check its own hash; raises ChainBroken. Its place in the chain is not checked."""
+    if line[-len(_HASH_TAIL) :] != _HASH_TAIL or line[-_SUFFIX : -_SUFFIX + len(_HASH_HEAD)] != _HASH_HEAD:
+        raise ChainBroken("the line is not whole")
+    digest = hashlib.sha256(domain + line[:-_SUFFIX] + b"}").hexdigest()
+    if line[-_SUFFIX + len(_HASH_HEAD) : -len(_HASH_TAIL)] != digest.encode():
+        raise ChainBroken("the hash does not fit the line")
+    try:
+        content = json.loads(line)
+        head = Head(content["seq"], digest)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ChainBroken("the line does not read") from None
+    return content, head
+
+
+def checked(domain: bytes, line: bytes, before: Head) -> tuple[dict[str, Any], Head]:
+    """Read a line that must follow a head; raises ChainBroken."""
+    content, head = opened(domain, line)
+    if head.seq != before.seq + 1:
+        raise ChainBroken(f"number {head.seq} follows {before.seq}")
+    if content.get("prev") != before.hash:
+        raise ChainBroken("it does not follow the line before it")
+    return content, head
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A signed statement of where a stream stood; `prev` chains the checkpoints."""
+
+    stream: str
+    seq: int
+    hash: str
+    at: str
+    prev: str
+    signature: str = ""
+
+    def message(self) -> bytes:
+        """Return what is signed."""
+        unsigned = {"stream": self.stream, "seq": self.seq, "hash": self.hash, "at": self.at, "prev": self.prev}
+        return CHECKPOINT + canonical(unsigned)
+
+    def line(self) -> bytes:
+        """Return the checkpoint as a line."""
+        fields = {"stream": self.stream, "seq": self.seq, "hash": self.hash, "at": self.at, "prev": self.prev}
+        return canonical({**fields, "signature": self.signature}) + b"\n"
+
+
+def checkpoint_prev(line: bytes | None, stream: str) -> str:
+    """Return the `prev` of the checkpoint after a line, or of a stream's first."""
+    text = b"first:" + stream.encode() if line is None else line
+    return hashlib.sha256(CHECKPOINT + text).hexdigest()
+
+
+def read_checkpoint(line: bytes) -> Checkpoint:
+    """Read a checkpoint's line, every byte of which must be the canonical one; raises ChainBroken."""
+    try:
+        found = Checkpoint(**json.loads(line))
+        if found.line() != line:
+            raise ChainBroken("the checkpoint is not in its canonical form")
+    except (ValueError, TypeError, RecursionError, LineUnwritable):
+        raise ChainBroken("the checkpoint does not read") from None
+    return found
