@@ -9,6 +9,7 @@ from broker.sql.catalogue import Catalogue
 from broker.sql.model import Refusal
 from broker.sql.names import check_function, check_operator, check_type
 from broker.sql.nodes import EXPRESSIONS
+from broker.sql.settings import refusal_of_current_setting
 from broker.sql.tree import Node, strings, wrapped
 
 _OPERATOR_SUBLINKS = frozenset({"ANY_SUBLINK", "ALL_SUBLINK"})
@@ -30,6 +31,8 @@ class Collected:
     attributes: set[str] = field(default_factory=set)
     functions: set[str] = field(default_factory=set)
     ctes: set[str] = field(default_factory=set)
+    rows: set[str] = field(default_factory=set)
+    """Names that RETURNING WITH gives to the old and new rows of a target."""
     star: bool = False
     locks: bool = False
 
@@ -117,6 +120,8 @@ def _seen(found: Collected, catalogue: Catalogue, kind: str, content: Node, wrap
                     _operator(catalogue, content.get(key))
         case "TypeName":
             _type(catalogue, content)
+        case "ReturningOption":
+            found.rows.add(content.get("value", ""))
         case "IndexElem":
             found.names.add(content.get("name", ""))
         case "CurrentOfExpr":
@@ -144,6 +149,8 @@ def _call(found: Collected, catalogue: Catalogue, content: Node, wrapper: Node) 
     parts = strings(content.get("funcname", []))
     rewritten = check_function(catalogue, parts)
     found.functions.add(parts[-1])
+    if parts[-1] == "current_setting" and (refusal := refusal_of_current_setting(content.get("args", []))):
+        raise refusal
     if rewritten is not None:
         found.calls.append((wrapper, content, rewritten))
 

@@ -23,7 +23,7 @@ from broker.sql.nodes import (
 from broker.sql.redact import redacted
 from broker.sql.relations import Scope, mask_copied_relation, mask_relations
 from broker.sql.rewrite import Rewriter, Source
-from broker.sql.settings import refusal_of_modes, refusal_of_set
+from broker.sql.settings import refusal_of_modes, refusal_of_set, refusal_of_show
 from broker.sql.tree import Node, wrapped
 from policies.engine.decisions import Effect, FieldView, StatementFacts
 
@@ -36,11 +36,17 @@ def inspect(sql: str, catalogue: Catalogue, fields: FieldView) -> Inspection:
     The rewritten text yields masked values wherever a masked field is read, and has the same number of statements.
     """
     source, tokens = Source.of(sql)
-    tree = parse(source.text)
-    rewriter = Rewriter(source, tree)
-    inspector = _Inspector(source, tokens, catalogue, fields, rewriter)
-    statements = tuple(inspector.statement(raw) for raw in tree.get("stmts", []))
-    rewritten, runs = rewriter.finish()
+    try:
+        tree = parse(source.text)
+        rewriter = Rewriter(source, tree)
+        inspector = _Inspector(source, tokens, catalogue, fields, rewriter)
+        statements = tuple(inspector.statement(raw) for raw in tree.get("stmts", []))
+        rewritten, runs = rewriter.finish()
+    except (LookupError, TypeError, AttributeError, UnicodeError) as error:
+        # A tree of a shape that nobody foresaw is not understood, so it is not passed (fail closed).
+        raise Refusal("syntax-unknown", "this statement has a form that is not passed") from error
+    except RecursionError:
+        raise Refusal("limit-nesting", "the statement is nested too deeply", sqlstate="54001") from None
     return Inspection(statements, rewritten, runs, inspector.scrub, catalogue.version, tripwire(catalogue, fields))
 
 
@@ -104,6 +110,7 @@ class _Inspector:
                 refusal = refusal_of_set(content)
             case "VariableShowStmt":
                 facts = StatementFacts(verb, frozenset({Effect.SESSION}))
+                refusal = refusal_of_show(content["name"])
             case "FetchStmt" | "ClosePortalStmt":
                 facts = _NO_FACTS
             case "UnlistenStmt":
@@ -233,6 +240,7 @@ def _check_writes(found: Collected, scope: Scope) -> None:
             raise Refusal("write-reads-masked", "ON CONFLICT ON CONSTRAINT could test a masked field: name the columns")
         named = sorted(hidden & (found.names | found.functions))
         called = {relation.name, content.get("alias", {}).get("aliasname", relation.name), "excluded", "old", "new"}
+        called |= found.rows
         whole = reads_itself and kind != "CopyStmt" and (found.star or bool(called & found.bare))
         if named or whole:
             field = f"{relation.qualified}.{named[0]}" if named else f"every field of {relation.qualified}"

@@ -120,7 +120,11 @@ class Rewriter:
         rewritten = "".join([*parts, tail])
         for move in self._moves:
             move()
-        if placeless(parse(rewritten.encode()))["stmts"] != placeless(self.tree)["stmts"]:
+        try:
+            intended = placeless(parse(rewritten.encode()))["stmts"] == placeless(self.tree)["stmts"]
+        except Refusal:
+            intended = False
+        if not intended:
             raise Refusal("rewrite", "this form of the statement cannot be masked: write it in a plainer way")
         return rewritten, tuple(runs)
 

@@ -41,6 +41,23 @@ def refusal_of_set(content: Node) -> Refusal | None:
     return None
 
 
+def refusal_of_show(name: str) -> Refusal | None:
+    """Return why a SHOW is refused: settings with a dot are an application's own, and may hold anything."""
+    if "." in name or name.lower() == "all":
+        return Refusal(
+            "settings", f"SHOW {name} could show an application's own settings", "show one setting by its name"
+        )
+    return None
+
+
+def refusal_of_current_setting(arguments: list[Node]) -> Refusal | None:
+    """Return why a call of current_setting is refused: its name must be written out, to be checked like SHOW."""
+    name = _value(arguments[0]) if arguments else None
+    if not isinstance(name, str):
+        return Refusal("settings", "current_setting is passed with the name of a setting written out")
+    return refusal_of_show(name)
+
+
 def refusal_of_modes(options: list[Node]) -> Refusal | None:
     """Return why a transaction's modes are refused: a session cannot make itself writable."""
     for option in options:

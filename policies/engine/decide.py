@@ -103,7 +103,10 @@ def _statement_answers(rules: list[StatementRule], facts: StatementFacts) -> Ite
     for rule in rules:
         if rule.decision == "deny" and _touches(rule, facts):
             yield _answer(rule)
-    for effect in sorted(facts.effects) or [Effect.SESSION]:
+    if not facts.effects:
+        # BEGIN, COMMIT, FETCH and the like do nothing of their own; what they enclose was decided itself.
+        yield Allow(("no-effect",))
+    for effect in sorted(facts.effects):
         # Each effect needs a rule of its own: one that reads and writes is not covered by a rule about reads.
         answers = [
             _answer(rule)

@@ -1,0 +1,110 @@
+"""Masking judged by two worlds: what a reader sees never depends on a masked value, on the wheel's and Debian's server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pytest
+
+from broker.sql.catalogue import Catalogue
+from broker.sql.inspect import inspect
+from broker.sql.model import Refusal
+from policies.engine.decisions import Effect, FieldView, RelationFields
+from tests.support.catalogue import load_catalogue
+from tests.support.postgres import CASES, Server, load_world, running_server
+
+CUSTOMERS = RelationFields(clear=frozenset({"id", "name"}))
+FIELDS: FieldView = {"public.customers": CUSTOMERS, "public.part": RelationFields(clear=frozenset({"id"}))}
+CHANGES = {Effect.WRITE, Effect.DDL, Effect.ADMIN}
+
+
+@dataclass
+class World:
+    catalogue: Catalogue
+    connection: psycopg.Connection[Any]
+
+    def run(self, sql: str) -> object:
+        """What a reader gets: a refusal's rule, rows, or an error without its position."""
+        try:
+            inspection = inspect(sql, self.catalogue, FIELDS)
+        except Refusal as refusal:
+            return "refused", refusal.rule
+        for statement in inspection.statements:
+            if statement.refusal or statement.facts.effects & CHANGES:
+                return "refused", statement.refusal.rule if statement.refusal else "effects"
+        try:
+            return self._rows(inspection.rewritten)
+        except psycopg.Error as error:
+            return "error", error.sqlstate, error.diag.message_primary, error.diag.message_detail
+        finally:
+            self.connection.execute("rollback")
+            self.connection.execute("deallocate all")
+
+    def _rows(self, sql: str) -> list[object]:
+        cursor = self.connection.cursor()
+        if sql.lower().startswith("copy"):
+            with cursor.copy(sql.encode()) as copy:
+                return [bytes(chunk) for chunk in copy]
+        cursor.execute(sql.encode())
+        found: list[object] = []
+        while True:
+            found.append((cursor.statusmessage, cursor.fetchall() if cursor.description else None))
+            if not cursor.nextset():
+                return found
+
+
+@pytest.fixture(scope="module", params=["wheel", "debian"])
+def worlds(request: pytest.FixtureRequest) -> Iterator[tuple[World, World]]:
+    # Two servers, so that oids and transaction ids are the same in both.
+    with running_server(request.param) as left, running_server(request.param) as right:
+        yield _world(left, "A"), _world(right, "B")
+
+
+def _world(server: Server, name: str) -> World:
+    load_world(server, "world", name)
+    connection = server.connect("world", "lvl_read", prepare_threshold=None)
+    connection.execute("set search_path = public, pg_temp")
+    connection.execute("set default_transaction_read_only = on")
+    return World(load_catalogue(server, "world"), connection)
+
+
+def _texts() -> list[tuple[str, str, str]]:
+    cases = [json.loads(line) for line in CASES.read_text().splitlines()]
+    texts = [
+        (case["id"], op[1] if op[0] == "Q" else op[2], case["expect"])
+        for case in cases
+        for op in case["ops"]
+        if op[0] in "QP"
+    ]
+    lines = (CASES.with_name("masking.sql")).read_text().splitlines()
+    return texts + [(f"masking.sql:{at}", line, "SAME") for at, line in enumerate(lines, 1) if line[:2] != "--"]
+
+
+def test_no_statement_of_the_corpus_tells_two_worlds_apart(worlds: tuple[World, World]) -> None:
+    told_apart = [(case, sql) for case, sql, _ in _texts() if repr(worlds[0].run(sql)) != repr(worlds[1].run(sql))]
+    assert told_apart == [], "\n".join(map(str, told_apart))
+
+
+def test_honest_statements_of_the_corpus_run(worlds: tuple[World, World]) -> None:
+    honest = [(case, sql) for case, sql, expect in _texts() if expect == "ALLOW"]
+    assert [(case, sql) for case, sql in honest if not isinstance(worlds[0].run(sql), list)] == []
+
+
+def test_statements_with_effects_are_refused_or_leave_nothing(worlds: tuple[World, World]) -> None:
+    server = worlds[0].connection
+    before = server.execute("select count(*) from audit_log").fetchone()
+    for _, sql, _ in _texts():
+        worlds[0].run(sql)
+    assert server.execute("select count(*) from audit_log").fetchone() == before
+    assert server.execute("select count(*) from pg_largeobject_metadata").fetchone() == (0,)
+
+
+def test_whole_rows_and_stars_arrive_masked_not_refused(worlds: tuple[World, World]) -> None:
+    for sql in ("select * from customers where id = 1", "select row_to_json(c) from customers c where id = 1"):
+        assert "***" in repr(worlds[0].run(sql)), sql
+    assert worlds[0].run("select upper(ssn) from customers where id = 1") == [("SELECT 1", [("***",)])]
+    assert worlds[0].run("copy (select ssn from customers where id = 1) to stdout") == [b"***\n"]
