@@ -32,11 +32,17 @@ def fields(blocks: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[
 
 
 def state_values(blocks: list[dict[str, Any]], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Builds `state.values`: what was given by label, block id or action id, else the initial value."""
+    """Builds `state.values`: what was given by label, block id or action id, else the initial value.
+
+    Where two inputs share an action id, `{block_id: {action_id: value}}` tells them apart.
+    """
     values: dict[str, dict[str, Any]] = {}
     for block, element in fields(blocks):
-        named = [name for name in _names(block, element) if name in given]
-        state = entered(element, given[named[0]]) if named else initial(element)
+        found = [given[name] for name in _names(block, element) if name in given]
+        inner = [value for value in found if isinstance(value, dict)]
+        if inner:
+            found = [inner[0][element["action_id"]]] if element["action_id"] in inner[0] else []
+        state = entered(element, found[0]) if found else initial(element)
         values.setdefault(block["block_id"], {})[element["action_id"]] = state
     return values
 

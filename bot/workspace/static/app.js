@@ -1,0 +1,335 @@
+// Puts the page together: who looks at what, and what happens when something changes.
+
+import { byId, copyText, el, fill, icon, toast } from "./dom.js";
+import { get, listen, post, said } from "./api.js";
+import { renderBlocks } from "./blocks.js";
+import { prepareComposer } from "./composer.js";
+import { prepareDialogs, showViews } from "./dialogs.js";
+import { renderGuide } from "./guide.js";
+import { toggleInspector } from "./inspector.js";
+import { renderLog, renderThread } from "./messages.js";
+import { renderSidebar } from "./sidebar.js";
+import { currentChannel, state } from "./state.js";
+
+let stop = () => {};
+let composer = null;
+let threadComposer = null;
+let live = true;
+
+const byTime = (messages) => [...messages.values()].sort((one, other) => (one.ts < other.ts ? -1 : 1));
+const place = () => (currentChannel().direct ? state.app.display_name : `#${currentChannel().name}`);
+
+async function start() {
+  const overview = await get("workspace");
+  state.team = overview.team;
+  state.app = overview.app;
+  state.groups = overview.groups;
+  state.guide = overview.guide && overview.guide.steps ? overview.guide : null;
+  state.users = new Map(overview.users.map((person) => [person.id, person]));
+  document.title = `${state.app.name} · local workspace`;
+  prepareDialogs();
+  composer = prepareComposer(byId("composer"), { label: () => (state.channel ? `Message ${place()}` : "Message") });
+  byId("veil").addEventListener("click", () => showSidebar(false));
+  document.addEventListener("keydown", onKey);
+  window.addEventListener("hashchange", () => fromHash());
+  document.addEventListener("visibilitychange", markRead);
+  if (state.guide && innerWidth > 1100 && localStorage.getItem("guide-hidden") !== "1") toggleGuide(true);
+  await fromHash();
+}
+
+function personNamed(name) {
+  return [...state.users.values()].find((person) => person.handle === name || person.id === name);
+}
+
+async function fromHash() {
+  const parts = decodeURIComponent(location.hash.slice(1)).split("/").filter(Boolean);
+  const person = personNamed(parts[0]);
+  if (person) parts.shift();
+  const wanted = person || state.me || personNamed(localStorage.getItem("me")) || [...state.users.values()][0];
+  if (!state.me || wanted.id !== state.me.id) await become(wanted.id, parts[0], parts[1]);
+  else if (parts[0]) await openChannel(parts[0], parts[1]);
+}
+
+function toHash() {
+  const channel = currentChannel();
+  const parts = [state.me.handle, channel.direct ? `@${state.app.handle}` : channel.name, state.thread].filter(Boolean);
+  history.replaceState(null, "", `#${parts.join("/")}`);
+}
+
+async function become(user, channel, thread) {
+  state.me = state.users.get(user);
+  localStorage.setItem("me", state.me.handle);
+  stop();
+  state.views = [];
+  showViews();
+  const wanted = channel || state.channel;
+  state.channel = null;
+  closeThread();
+  stop = listen(user, { onEffect, onUp: () => ((live = true), refresh()), onDown: () => ((live = false), renderStatus()) });
+  await loadChannels();
+  await refreshViews();
+  await openChannel(wanted, thread);
+}
+
+async function loadChannels() {
+  const answer = await get("channels", { as: state.me.id });
+  state.channels = answer.channels;
+}
+
+function findChannel(name) {
+  const bare = String(name || "").replace(/^#/, "").toLowerCase();
+  return state.channels.find(
+    (channel) => channel.id === name || (!channel.direct && channel.name === bare) || (channel.direct && `@${state.app.handle}` === bare),
+  );
+}
+
+async function openChannel(name, thread) {
+  const channel = findChannel(name) || state.channels[0];
+  if (!channel) return;
+  const moved = channel.id !== state.channel;
+  state.channel = channel.id;
+  state.tab = channel.direct && state.app.home_tab && moved && !thread ? state.tab : "messages";
+  if (moved) closeThread();
+  showSidebar(false);
+  await loadMessages();
+  composer.relabel();
+  draw(true);
+  markRead();
+  if (state.tab === "home" && channel.direct) showHome();
+  if (thread) await openThread(thread);
+  toHash();
+}
+
+async function loadMessages() {
+  const asked = state.channel;
+  const answer = await get("messages", { as: state.me.id, channel: asked });
+  if (asked === state.channel) state.messages = new Map((answer.messages || []).map((message) => [message.ts, message]));
+}
+
+async function refresh() {
+  if (!state.channel) return renderStatus();
+  await loadChannels();
+  await loadMessages();
+  await refreshViews();
+  if (state.thread) await loadThread();
+  draw();
+}
+
+async function refreshViews() {
+  const answer = await get("views", { as: state.me.id });
+  state.views = answer.views || [];
+  state.home = answer.home || null;
+  showViews();
+}
+
+function draw(toEnd = false) {
+  renderStatus();
+  renderSidebar();
+  renderGuide();
+  renderHead();
+  renderMessages(toEnd);
+  if (state.thread) drawThread();
+}
+
+function renderStatus() {
+  const status = byId("status");
+  const good = live && state.app.connected;
+  status.className = good ? "good" : "bad";
+  status.textContent = !live ? "Reconnecting …" : good ? `${state.app.display_name} is connected` : `${state.app.display_name} is not connected`;
+}
+
+function renderHead() {
+  const channel = currentChannel();
+  const menu = el("button", { type: "button", class: "plain-button menu", "aria-label": "Show channels", onclick: () => showSidebar(true) }, icon("menu"));
+  const title = el("h1", {}, channel.direct ? state.app.display_name : [el("span", { class: "hash" }, "#"), channel.name]);
+  const facts = channel.direct ? state.app.description : channel.purpose;
+  const tab = (name, label) =>
+    el("button", { type: "button", role: "tab", "aria-selected": state.tab === name ? "true" : "false", onclick: () => chooseTab(name) }, label);
+  const tabs = channel.direct && state.app.home_tab ? el("div", { class: "tabs", role: "tablist" }, tab("home", "Home"), tab("messages", "Messages")) : null;
+  const members = channel.direct ? null : el("span", { class: "members", title: "Members" }, `${channel.members.length} members`);
+  const guide = state.guide
+    ? el("button", { type: "button", class: "plain-button guide-toggle", "aria-label": "What to try next", onclick: () => toggleGuide() }, icon("guide"))
+    : null;
+  fill(byId("channel-head"), menu, title, channel.shared ? el("span", { class: "tag outside" }, "SHARED") : null, el("span", { class: "facts" }, facts || ""), tabs, members, guide);
+}
+
+function renderMessages(toEnd) {
+  const log = byId("log");
+  const home = state.tab === "home";
+  byId("home").hidden = !home;
+  log.hidden = home;
+  byId("composer").hidden = home;
+  if (home) return renderHome();
+  const atEnd = toEnd || log.scrollHeight - log.scrollTop - log.clientHeight < 120;
+  const hint = state.app.commands.length ? ` Try ${state.app.commands[0].command}.` : "";
+  const note = el("div", { class: "empty" }, el("h2", {}, `This is the beginning of ${place()}`), el("p", {}, `Nothing has been said yet.${hint}`));
+  fill(log, renderLog(byTime(state.messages), note));
+  if (atEnd) log.scrollTop = log.scrollHeight;
+}
+
+function renderHome() {
+  const view = state.home;
+  if (!view) return fill(byId("home"), el("p", { class: "empty" }, "The app has not published a home yet."));
+  const values = new Map();
+  const act = async (action) => {
+    const answer = await post("click", { user: state.me.id, view_id: view.id, ...action });
+    if (!answer.ok) toast(said(answer.error));
+  };
+  fill(byId("home"), el("div", { class: "kit" }, renderBlocks(view.blocks, { values, act, place: { user: state.me.id, view_id: view.id } })));
+}
+
+function chooseTab(name) {
+  state.tab = name;
+  draw(true);
+  if (name === "home") showHome();
+}
+
+async function showHome() {
+  const answer = await post("home", { user: state.me.id });
+  if (!answer.ok) toast(said(answer.error));
+}
+
+async function openThread(ts) {
+  state.thread = ts;
+  byId("thread").hidden = false;
+  document.body.classList.add("threaded");
+  const pane = byId("thread");
+  const form = el("form", { class: "composer" });
+  fill(
+    pane,
+    el("header", { class: "pane-head" }, el("h2", {}, "Thread", el("small", {}, place())),
+      el("button", { type: "button", class: "plain-button", "aria-label": "Close thread", onclick: () => (closeThread(), toHash()) }, icon("close"))),
+    el("div", { class: "pane-scroll", id: "thread-log", role: "log", "aria-label": "Thread messages", tabindex: "0" }),
+    form,
+  );
+  threadComposer = prepareComposer(form, { label: () => "Reply in thread", threadOf: () => state.thread });
+  await loadThread();
+  drawThread(true);
+  toHash();
+}
+
+async function loadThread() {
+  const asked = state.thread;
+  const answer = await get("messages", { as: state.me.id, channel: state.channel, thread_ts: asked });
+  if (asked === state.thread) state.replies = new Map((answer.messages || []).map((message) => [message.ts, message]));
+}
+
+function drawThread(toEnd = false) {
+  const log = byId("thread-log");
+  const atEnd = toEnd || log.scrollHeight - log.scrollTop - log.clientHeight < 120;
+  fill(log, renderThread(byTime(state.replies)));
+  if (atEnd) log.scrollTop = log.scrollHeight;
+}
+
+function closeThread() {
+  state.thread = null;
+  threadComposer = null;
+  byId("thread").hidden = true;
+  document.body.classList.remove("threaded");
+}
+
+const effects = {
+  message(message) {
+    const here = message.channel === state.channel;
+    const top = !message.thread_ts || message.broadcast;
+    const fresh = top && !(here && state.messages.has(message.ts));
+    if (here && top) {
+      state.messages.set(message.ts, message);
+      renderMessages(message.user === state.me.id);
+      markRead();
+    } else if (fresh && message.user !== state.me.id) {
+      countUnread();
+    }
+    if (here && state.thread && (message.ts === state.thread || message.thread_ts === state.thread)) {
+      state.replies.set(message.ts, message);
+      drawThread(message.user === state.me.id);
+    }
+  },
+  message_deleted({ channel, ts }) {
+    if (channel !== state.channel) return;
+    if (state.messages.delete(ts)) renderMessages();
+    if (state.replies.delete(ts) && state.thread) drawThread();
+  },
+  thread({ channel, ts, ...counts }) {
+    const parent = channel === state.channel ? state.messages.get(ts) : null;
+    if (!parent) return;
+    Object.assign(parent, counts);
+    renderMessages();
+  },
+  views({ views }) {
+    state.views = views;
+    showViews();
+  },
+  home({ view }) {
+    state.home = view;
+    if (state.tab === "home") renderHome();
+  },
+  app({ connected }) {
+    state.app.connected = connected;
+    renderStatus();
+  },
+};
+
+let counting = null;
+
+function countUnread() {
+  clearTimeout(counting);
+  counting = setTimeout(async () => {
+    await loadChannels();
+    renderSidebar();
+  }, 80);
+}
+
+const onEffect = ({ kind, body }) => effects[kind] && effects[kind](body);
+
+let marking = null;
+
+function markRead() {
+  clearTimeout(marking);
+  marking = setTimeout(async () => {
+    const channel = currentChannel();
+    const last = byTime(state.messages).at(-1);
+    if (!channel || !last || document.hidden || state.tab === "home") return;
+    const had = channel.unread;
+    channel.unread = 0;
+    if (had) renderSidebar();
+    await post("read", { user: state.me.id, channel: channel.id, ts: last.ts });
+  }, 120);
+}
+
+function showSidebar(wanted) {
+  document.body.classList.toggle("side-open", wanted);
+  byId("veil").hidden = !wanted;
+}
+
+function toggleGuide(wanted) {
+  const guide = byId("guide");
+  guide.hidden = wanted === undefined ? !guide.hidden : !wanted;
+  document.body.classList.toggle("guided", !guide.hidden);
+  if (!guide.hidden) showSidebar(false);
+  localStorage.setItem("guide-hidden", guide.hidden ? "1" : "0");
+}
+
+function onKey(event) {
+  if (event.key !== "Escape" || document.querySelector("dialog[open]")) return;
+  if (document.body.classList.contains("side-open")) showSidebar(false);
+  else if (state.thread) (closeThread(), toHash());
+  else toggleInspector(false);
+}
+
+async function follow(person, where, command) {
+  if (innerWidth <= 760) toggleGuide(false);
+  if (person && person.id !== state.me.id) await become(person.id, where);
+  else if (where) await openChannel(where);
+  if (state.tab === "home") chooseTab("messages");
+  if (command) composer.put(command);
+}
+
+async function copy(text, button) {
+  const label = button.textContent;
+  button.textContent = (await copyText(text)) ? "Copied" : "Select and copy by hand";
+  setTimeout(() => (button.textContent = label), 1500);
+}
+
+state.actions = { become, openChannel, openThread, toggleGuide, toggleInspector, follow, copy, refreshViews };
+start();

@@ -1,0 +1,61 @@
+// Shared files: a card with the beginning of the text, and a viewer for the rest.
+
+import { byId, el, fill, icon } from "./dom.js";
+import { codeBlock } from "./mrkdwn.js";
+import { state } from "./state.js";
+
+const LINES = 8;
+
+function address(file, more = "") {
+  return `${file.url}?as=${encodeURIComponent(state.me.handle)}${more}`;
+}
+
+function size(bytes) {
+  return bytes < 1024 ? `${bytes} B` : bytes < 1048576 ? `${(bytes / 1024).toFixed(1)} KB` : `${(bytes / 1048576).toFixed(1)} MB`;
+}
+
+export function renderFile(file) {
+  const preview = el("div", { class: "file-preview" });
+  const card = el(
+    "div",
+    { class: "file", role: "group", "aria-label": `File ${file.name}` },
+    el(
+      "div",
+      { class: "file-head" },
+      icon("file"),
+      el("span", { class: "file-name" }, el("strong", {}, file.title), el("small", {}, `${file.name} · ${size(file.size)}`)),
+      el("a", { href: address(file, "&download=1"), download: file.name, class: "kit-button" }, "Download"),
+    ),
+    preview,
+  );
+  if (file.mimetype && file.mimetype.startsWith("text/")) showText(file, preview);
+  else if (file.mimetype && file.mimetype.startsWith("image/")) preview.append(el("img", { src: address(file), alt: file.title }));
+  return card;
+}
+
+async function showText(file, preview) {
+  const response = await fetch(address(file));
+  if (!response.ok) return;
+  const text = await response.text();
+  const lines = text.split("\n");
+  preview.append(el("pre", { tabindex: "0" }, lines.slice(0, LINES).join("\n")));
+  if (lines.length > LINES + 1) {
+    preview.append(el("button", { type: "button", class: "more", onclick: () => view(file, text) }, `Show all ${lines.length} lines`));
+  }
+}
+
+function view(file, text) {
+  const dialog = byId("viewer");
+  fill(
+    dialog,
+    el(
+      "header",
+      { class: "dialog-head" },
+      icon("file"),
+      el("h2", { id: "viewer-title" }, file.title),
+      el("button", { type: "button", class: "plain-button", "aria-label": "Close", onclick: () => dialog.close() }, icon("close")),
+    ),
+    el("div", { class: "dialog-body" }, codeBlock(text)),
+  );
+  dialog.showModal();
+}

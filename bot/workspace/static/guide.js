@@ -1,0 +1,60 @@
+// The "what to try next" panel.
+
+import { byId, el, fill, icon } from "./dom.js";
+import { state } from "./state.js";
+
+const KEY = "guide-done";
+
+function done() {
+  try {
+    return new Set(JSON.parse(localStorage.getItem(KEY) || "[]"));
+  } catch {
+    return new Set();
+  }
+}
+
+function remember(index) {
+  localStorage.setItem(KEY, JSON.stringify([...done().add(index)]));
+}
+
+export function renderGuide() {
+  const guide = state.guide;
+  if (!guide) return;
+  const finished = done();
+  const steps = guide.steps || [];
+  const next = steps.findIndex((_, index) => !finished.has(index));
+  fill(
+    byId("guide"),
+    el("header", { class: "pane-head" }, el("h2", {}, icon("guide"), guide.title || "What to try next"),
+      el("button", { type: "button", class: "plain-button", "aria-label": "Close guide", onclick: () => state.actions.toggleGuide(false) }, icon("close"))),
+    el("div", { class: "pane-scroll" },
+      el("ol", { class: "steps" }, steps.map((step, index) => one(step, index, finished.has(index), index === next))),
+      finished.size ? el("button", { type: "button", class: "more", onclick: () => (localStorage.removeItem(KEY), renderGuide()) }, "Start over") : null,
+    ),
+  );
+}
+
+function personOf(step) {
+  const wanted = String(step.as || "").toLowerCase();
+  return [...state.users.values()].find((person) => [person.handle, person.id.toLowerCase()].includes(wanted));
+}
+
+function one(step, index, finished, next) {
+  const person = personOf(step);
+  const where = step.where ? (step.where.startsWith("@") ? step.where : `#${step.where.replace(/^#/, "")}`) : null;
+  const tag = [person ? `as ${person.name}` : null, where ? `in ${where}` : null].filter(Boolean).join(" ");
+  const label = step.command ? "Fill it in" : person ? `Go there as ${person.name}` : "Go there";
+  const go = async () => {
+    remember(index);
+    await state.actions.follow(person, step.where, step.command);
+    renderGuide();
+  };
+  return el(
+    "li",
+    { class: `${finished ? "finished" : ""}${next ? " next" : ""}`, "aria-current": next ? "step" : null },
+    el("p", {}, step.text),
+    step.command ? el("code", { class: "try" }, step.command) : null,
+    el("div", { class: "step-foot" }, tag ? el("small", {}, tag) : null,
+      person || where ? el("button", { type: "button", class: next ? "kit-button primary" : "kit-button", onclick: go, "aria-label": `${label}: step ${index + 1}` }, label) : null),
+  );
+}
