@@ -17,7 +17,14 @@ COMMAND_WORDS = frozenset({"list", "status", "revoke", "help", "task"})
 
 
 def _duration(value: Any) -> Any:
-    return parse_duration(value) if isinstance(value, str) else value
+    if isinstance(value, timedelta):
+        return value
+    return parse_duration(str(value))
+
+
+def _mask_name(value: Any) -> Any:
+    # YAML reads a bare `null` as nothing, and here it is the name of a mask.
+    return MaskKind.NULL if value is None else value
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
@@ -134,8 +141,8 @@ class FieldRule(Strict):
     relation: RelationName
     groups: list[Name] = Field(default=[], description="whom it speaks of; empty means everybody")
     clear: list[str] = []
-    masks: dict[str, MaskKind | MaskSpec] = {}
-    others: MaskKind | Literal["clear"] = MaskKind.HIDE
+    masks: dict[str, Annotated[MaskKind | MaskSpec, BeforeValidator(_mask_name)]] = {}
+    others: Annotated[MaskKind | Literal["clear"], BeforeValidator(_mask_name)] = MaskKind.HIDE
 
     @model_validator(mode="after")
     def _field_is_classified_once(self) -> Self:

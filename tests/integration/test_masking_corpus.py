@@ -1,4 +1,4 @@
-"""Masking judged by two worlds: what a reader sees never depends on a masked value, on the wheel's and Debian's server."""
+"""Masking judged by two worlds: what a reader sees never depends on a masked value; on two servers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from broker.sql.catalogue import Catalogue
 from broker.sql.inspect import inspect
 from broker.sql.model import Refusal
-from policies.engine.decisions import Effect, FieldView, RelationFields
+from policies.engine.decisions import Effect, FieldView, Mask, MaskKind, RelationFields
 from tests.support.catalogue import load_catalogue
 from tests.support.postgres import CASES, Server, load_world, running_server
 
@@ -24,6 +24,7 @@ CHANGES = {Effect.WRITE, Effect.DDL, Effect.ADMIN}
 
 @dataclass
 class World:
+    server: Server
     catalogue: Catalogue
     connection: psycopg.Connection[Any]
 
@@ -69,7 +70,7 @@ def _world(server: Server, name: str) -> World:
     connection = server.connect("world", "lvl_read", prepare_threshold=None)
     connection.execute("set search_path = public, pg_temp")
     connection.execute("set default_transaction_read_only = on")
-    return World(load_catalogue(server, "world"), connection)
+    return World(server, load_catalogue(server, "world"), connection)
 
 
 def _texts() -> list[tuple[str, str, str]]:
@@ -82,6 +83,35 @@ def _texts() -> list[tuple[str, str, str]]:
     ]
     lines = (CASES.with_name("masking.sql")).read_text().splitlines()
     return texts + [(f"masking.sql:{at}", line, "SAME") for at, line in enumerate(lines, 1) if line[:2] != "--"]
+
+
+BASE_TYPES = """
+    smallint integer bigint numeric numeric(6,2) real float8 money boolean text varchar varchar(2) char(8) "char" name
+    bytea date time timetz timestamp timestamptz interval uuid json jsonb inet cidr macaddr macaddr8 point line lseg box
+    path polygon circle bit(3) varbit tsvector tsquery int4range numrange tstzrange int4multirange oid regclass xid8
+    pg_lsn text[] integer[] jsonb[]
+""".split()
+
+
+def test_every_base_type_has_every_mask_in_text_and_in_binary(worlds: tuple[World, World]) -> None:
+    owner = worlds[0].server.connect("world")
+    columns = ", ".join(f"c{at} {name}" for at, name in enumerate(BASE_TYPES))
+    owner.execute(f"create table if not exists public.every_type (id int, {columns})".encode())
+    owner.execute("insert into every_type (id) values (1)")
+    owner.execute("grant select on every_type to lvl_read")
+    catalogue = load_catalogue(worlds[0].server, "world")
+    for kind in MaskKind:
+        fields = {"public.every_type": RelationFields(clear=frozenset({"id"}), others=Mask(kind, 4, "7"))}
+        sql = inspect("select * from every_type", catalogue, fields).rewritten
+        for binary in (False, True):
+            cursor = worlds[0].connection.cursor(binary=binary)
+            cursor.execute(sql.encode())
+            assert cursor.description is not None
+            plain = worlds[0].connection.cursor(binary=binary)
+            assert plain.execute(b"select * from every_type limit 0").description is not None
+            types = [(column.type_code, column._fmod) for column in cursor.description]
+            assert types == [(column.type_code, column._fmod) for column in plain.description or []]
+            assert len(cursor.fetchall()) == 1
 
 
 def test_no_statement_of_the_corpus_tells_two_worlds_apart(worlds: tuple[World, World]) -> None:

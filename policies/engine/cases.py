@@ -1,0 +1,109 @@
+"""Fixtures as data: what a policy should answer, and why; run by `airlock policy test`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
+
+from policies.engine.decide import decide_access, decide_statement, field_view
+from policies.engine.decisions import Allow, Ask, Decision, Deny, Effect, StatementFacts
+from policies.engine.load import PolicyUnreadable
+from policies.engine.model import Duration, Policy
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AccessCase(_Strict):
+    who: str
+    resource: str
+    role: str
+    duration: Duration
+
+
+class StatementCase(_Strict):
+    who: str
+    resource: str
+    role: str
+    effects: list[Effect]
+    verb: str = "SELECT"
+    reads: list[str] = []
+    writes: list[str] = []
+    functions: list[str] = []
+
+
+class FieldCase(_Strict):
+    """`relation.field` as one person sees it: `clear`, or the mask's name."""
+
+    who: str
+    resource: str
+    field: str
+
+
+class Case(_Strict):
+    """One expectation; `reason` is a rule's id, or words of the answer."""
+
+    name: str
+    access: AccessCase | None = None
+    statement: StatementCase | None = None
+    field: FieldCase | None = None
+    expect: Literal["allow", "ask", "deny", "clear", "hide", "partial", "fixed", "null"]
+    reason: str = ""
+
+    @model_validator(mode="after")
+    def _asks_one_thing(self) -> Self:
+        if sum(each is not None for each in (self.access, self.statement, self.field)) != 1:
+            raise ValueError("a case has one of `access`, `statement` or `field`")
+        return self
+
+
+def load_cases(folder: Path) -> list[Case]:
+    """Read every case of a folder; raises PolicyUnreadable."""
+    cases: list[Case] = []
+    for file in sorted(folder.glob("*.yaml")):
+        try:
+            cases += TypeAdapter(list[Case]).validate_python(yaml.safe_load(file.read_text(encoding="utf-8")) or [])
+        except (ValidationError, yaml.YAMLError) as error:
+            raise PolicyUnreadable([f"{file.name}: {error}"]) from None
+    return cases
+
+
+def failure(policy: Policy, case: Case) -> str | None:
+    """Return what a case got instead of what it expects, or None."""
+    got, reasons = _answer(policy, case)
+    if got != case.expect:
+        return f"expected {case.expect}, got {got} ({', '.join(reasons)})"
+    if case.reason and not any(case.reason in reason for reason in reasons):
+        return f"expected the reason `{case.reason}`, got {', '.join(reasons)}"
+    return None
+
+
+def _answer(policy: Policy, case: Case) -> tuple[str, list[str]]:
+    if case.access is not None:
+        asked = case.access
+        return _named(decide_access(policy, asked.who, asked.resource, asked.role, asked.duration))
+    if case.statement is not None:
+        ran = case.statement
+        facts = StatementFacts(
+            ran.verb, frozenset(ran.effects), frozenset(ran.reads), frozenset(ran.writes), frozenset(ran.functions)
+        )
+        return _named(decide_statement(policy, ran.who, ran.resource, ran.role, facts))
+    assert case.field is not None
+    relation, _, name = case.field.field.rpartition(".")
+    rules = field_view(policy, case.field.who, case.field.resource).get(relation)
+    mask = rules.mask_of(name) if rules else None
+    return (mask.kind.value if mask else "clear"), list(rules.rules) if rules else ["no field rules"]
+
+
+def _named(decision: Decision) -> tuple[str, list[str]]:
+    match decision:
+        case Allow():
+            return "allow", list(decision.rules)
+        case Ask():
+            return "ask", [*decision.rules, str(decision.requirement)]
+        case Deny():
+            return "deny", [*decision.rules, decision.message]

@@ -1,0 +1,254 @@
+"""What inspection says of a statement: facts, refusals, and the text that is forwarded."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.sql.catalogue import QUERIES, Catalogue, build
+from broker.sql.inspect import inspect, tripwire
+from broker.sql.model import Control, Refusal
+from broker.sql.redact import redact
+from broker.sql.rewrite import position_in_user_text
+from policies.engine.decisions import Effect, FieldView, Mask, MaskKind, RelationFields
+
+FIELDS: FieldView = {
+    "public.customers": RelationFields(clear=frozenset({"id", "name"}), masks={"ssn": Mask(MaskKind.PARTIAL, 4)})
+}
+
+
+def _column(oid: int, attnum: int, name: str, type_: str, typname: str) -> dict[str, object]:
+    return {
+        "oid": oid, "attnum": attnum, "name": name, "type": type_, "typname": typname, "typschema": "pg_catalog",
+        "typtype": "b", "category": "S", "base": None,
+    }  # fmt: skip
+
+
+def _relation(oid: int, name: str, kind: str = "r", schema: str = "public", **flags: bool) -> dict[str, object]:
+    return {
+        "oid": oid, "schema": schema, "name": name, "kind": kind, "rules": False, "row_security": False, "child": False,
+        **flags,
+    }  # fmt: skip
+
+
+def catalogue() -> Catalogue:
+    rows: dict[str, list[dict[str, object]]] = {name: [] for name in QUERIES}
+    rows["relations"] = [
+        _relation(16400, "customers"),
+        _relation(16401, "orders"),
+        _relation(16402, "order_totals", "v"),
+        _relation(16403, "orders_2024", child=True),
+        _relation(16404, "secrets", row_security=True),
+        _relation(16405, "orders", schema="archive"),
+        _relation(1259, "pg_class", schema="pg_catalog"),
+        _relation(2619, "pg_statistic", schema="pg_catalog"),
+        _relation(2604, "pg_attrdef", schema="pg_catalog"),
+    ]
+    rows["columns"] = [
+        _column(16400, 1, "id", "integer", "int4"),
+        _column(16400, 2, "name", "text", "text"),
+        _column(16400, 3, "ssn", "character varying(11)", "varchar"),
+        _column(16400, 5, "salary", "numeric(10,2)", "numeric"),
+        _column(16401, 1, "id", "integer", "int4"),
+        _column(16401, 2, "note", "text", "text"),
+        _column(2604, 1, "oid", "oid", "oid"),
+        _column(2604, 2, "adbin", "pg_node_tree", "pg_node_tree"),
+    ]
+    rows["functions"] = [{"schema": "public", "name": "total_of", "single": True}]
+    rows["attributes"] = [{"name": "pg_sleep"}, {"name": "upper"}]
+    rows["operators"] = [{"schema": "public", "name": "<+>"}]
+    rows["types"] = [
+        {"schema": "public", "name": "mood", "kind": "e", "trusted": False},
+        {"schema": "public", "name": "checked", "kind": "d", "trusted": False},
+    ]
+    return build(rows, ["public"], 150018)
+
+
+CATALOGUE = catalogue()
+
+
+def refused(sql: str) -> Refusal:
+    try:
+        inspection = inspect(sql, CATALOGUE, FIELDS)
+    except Refusal as refusal:
+        return refusal
+    refusals = [statement.refusal for statement in inspection.statements if statement.refusal]
+    assert refusals, f"passed: {inspection.rewritten}"
+    return refusals[0]
+
+
+def test_masked_relation_becomes_a_sub_select_of_every_column_in_order() -> None:
+    rewritten = inspect("select * from customers c where id = 1", CATALOGUE, FIELDS).rewritten
+    assert rewritten == (
+        'select * from (SELECT t."id", t."name", (CASE WHEN pg_catalog.length(t."ssn"::pg_catalog.text) '
+        "OPERATOR(pg_catalog.>=) 8 THEN '***'::pg_catalog.text OPERATOR(pg_catalog.||) "
+        "pg_catalog.right(t.\"ssn\"::pg_catalog.text, 4) ELSE '***'::pg_catalog.text END)"
+        '::character varying(11) AS "ssn", '
+        'NULL::numeric(10,2) AS "salary" '
+        'FROM "public"."customers" AS t) c where id = 1'
+    )
+
+
+def test_clean_statement_is_forwarded_to_the_byte() -> None:
+    for sql in ("select note from orders", " /* a */ SELECT 1 ;; -- b", "begin;select 'é\U0001f600';commit"):
+        assert inspect(sql, CATALOGUE, FIELDS).rewritten == sql
+
+
+def test_facts_name_effects_relations_functions_and_masked_fields() -> None:
+    (statement,) = inspect(
+        "select upper(c.ssn), count(*) from customers c join orders o on o.id = c.id group by 1", CATALOGUE, FIELDS
+    ).statements
+    assert statement.facts.effects == {Effect.READ}
+    assert statement.facts.reads == {"public.customers", "public.orders"}
+    assert statement.facts.functions == {"upper", "count"}
+    assert statement.facts.masked == {"public.customers.ssn"}
+
+
+def test_data_modifying_with_at_any_depth_is_a_write() -> None:
+    for sql in (
+        "with a as (with b as (delete from orders returning 1) select 1) select 1",
+        "explain update orders set note = ''",
+        "copy (delete from orders returning 1) to stdout",
+        "select 1 from orders for update",
+        "copy orders from stdin",
+    ):
+        facts = inspect(sql, CATALOGUE, FIELDS).statements[0].facts
+        assert Effect.WRITE in facts.effects, sql
+
+
+@pytest.mark.parametrize(
+    ("sql", "rule"),
+    [
+        ("select * from order_totals", "relation-kind"),
+        ("select * from orders_2024", "relation-kind"),
+        ("select * from secrets", "relation-kind"),
+        ("select * from nothing", "relation-unknown"),
+        ("select total_of(1)", "function-defined"),
+        ("select o.total_of from orders o", "function"),
+        ("select (1.0).pg_sleep", "function"),
+        ("select pg_sleep(1)", "function"),
+        ("select archive.upper('a')", "function"),
+        ("select 1 <+> 2", "operator"),
+        ("select 1 operator(public.+) 2", "operator"),
+        ("select 'x'::checked", "type"),
+        ("select 'x'::public.checked[]", "type"),
+        ("select * from pg_statistic", "catalogue"),
+        ("with customers as (select 1) select * from customers", "cte-name"),
+        ("update customers set name = ssn", "write-reads-masked"),
+        ("update customers c set name = '' where c is not null", "write-reads-masked"),
+        ("delete from customers where salary > 1", "write-reads-masked"),
+        ("delete from customers returning *", "write-reads-masked"),
+        ("update customers set name = '' returning with (old as o) o", "write-reads-masked"),
+        ("insert into customers (id) values (1) on conflict (ssn) do nothing", "write-reads-masked"),
+        ("merge into customers c using orders o on c.ssn = o.note when matched then delete", "write-reads-masked"),
+        ("select 1 into x", "statement-kind"),
+        ("create table x as select * from customers", "statement-kind"),
+        ("drop table customers", "statement-kind"),
+        ("do $$ begin end $$", "statement-kind"),
+        ("lock orders", "statement-kind"),
+        ("truncate orders", "truncate"),
+        ("set search_path = x", "settings"),
+        ("set client_encoding = 'SJIS'", "settings"),
+        ("begin read write", "settings"),
+        ("copy orders to '/tmp/x'", "copy-server"),
+        ("prepare transaction 'x'", "transaction"),
+        ("selec 1", "syntax"),
+        ("select '", "syntax"),
+        ("select 1 \0", "encoding"),
+        ("select " + "(" * 200 + "1" + ")" * 200, "limit-nesting"),
+        ("select " + "1+" * 5000 + "1", "limit-operators"),
+        ("select " + " /*" * 9000 + "*/" * 9000, "limit-comments"),
+        ("select '" + "x" * 140_000 + "'", "limit-length"),
+    ],
+)
+def test_what_is_not_on_a_list_is_refused(sql: str, rule: str) -> None:
+    assert refused(sql).rule == rule
+
+
+def test_unknown_relation_asks_for_a_fresh_catalogue_and_says_where() -> None:
+    refusal = refused("select é from nothing")
+    assert refusal.retry
+    assert refusal.sqlstate == "42P01"
+
+
+@pytest.mark.parametrize(
+    ("sql", "control", "name"),
+    [
+        ("begin", Control.BEGIN, ""),
+        ("commit", Control.COMMIT, ""),
+        ("rollback to a", Control.SAVEPOINT, ""),
+        ("prepare p(int) as select $1", Control.PREPARE, "p"),
+        ("execute p(1)", Control.EXECUTE, "p"),
+        ("deallocate p", Control.DEALLOCATE, "p"),
+        ("deallocate all", Control.DEALLOCATE, ""),
+        ("copy orders to stdout", Control.COPY_OUT, ""),
+        ("copy orders from stdin", Control.COPY_IN, ""),
+    ],
+)
+def test_control_says_what_the_connection_must_remember(sql: str, control: Control, name: str) -> None:
+    (statement,) = inspect(sql, CATALOGUE, FIELDS).statements
+    assert (statement.control, statement.name) == (control, name)
+
+
+def test_prepare_keeps_the_users_inner_text() -> None:
+    (statement,) = inspect("prepare p(int) as select ssn from customers where id = $1", CATALOGUE, FIELDS).statements
+    assert statement.body.strip() == "select ssn from customers where id = $1"
+
+
+def test_estimates_over_masked_relations_are_hidden() -> None:
+    rewritten = inspect("explain (analyze, costs on, format json) select * from customers", CATALOGUE, FIELDS).rewritten
+    assert rewritten.startswith("explain (analyze, format json, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS OFF)")
+    assert inspect("explain verbose select 1", CATALOGUE, FIELDS).rewritten == "explain verbose select 1"
+
+
+def test_functions_that_show_literals_keep_their_arguments_and_lose_their_answer() -> None:
+    rewritten = inspect("select pg_get_expr(adbin, 0) from pg_attrdef", CATALOGUE, FIELDS).rewritten
+    assert "pg_get_expr" not in rewritten
+    assert "(SELECT '(hidden)'::pg_catalog.text FROM (SELECT adbin, 0) AS airlock(a1, a2))" in rewritten
+
+
+def test_positions_map_back_to_the_users_text() -> None:
+    sql = "select 'é', * from customers c where nothere = 1"
+    inspection = inspect(sql, CATALOGUE, FIELDS)
+    at = inspection.rewritten.index("nothere") + 1
+    assert position_in_user_text(inspection.edits, at) == sql.index("nothere") + 1
+    assert position_in_user_text(inspection.edits, inspection.rewritten.index("SELECT t.") + 3) is None
+
+
+def test_tripwire_holds_masked_attributes_and_the_whole_row() -> None:
+    assert tripwire(CATALOGUE, FIELDS) == {(16400, 3), (16400, 5), (16400, 0)}
+
+
+def test_redaction_leaves_no_literal_and_no_comment() -> None:
+    sql = "select 'a', E'b', U&'c', $$d$$, x'ff', b'1', 12, 1.5e3 /* e */ from t where a = $1 -- f"
+    assert redact(sql) == "select ?, ?, ?, ?, ?, ?, ?, ? from t where a = $1"
+    assert redact("select 'unterminated") == "(a statement that does not scan)"
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_inspected_or_refused(sql: str) -> None:
+    try:
+        inspect(sql, CATALOGUE, FIELDS)
+    except Refusal:
+        return
+
+
+_WORDS = """
+    select from customers c ssn * ( ) , . only table as with union join using where = 1 'x' orders public explain copy to
+    stdout lateral tablesample system for update set insert into values returning exists ::text
+""".split()
+
+
+@given(st.lists(st.sampled_from(_WORDS), max_size=14).map(" ".join))
+def test_a_masked_relation_never_stands_bare_in_what_is_forwarded(sql: str) -> None:
+    try:
+        inspection = inspect(sql, CATALOGUE, FIELDS)
+    except Refusal:
+        return
+    if any(statement.refusal or statement.facts.writes for statement in inspection.statements):
+        return
+    bare = inspection.rewritten
+    for only in ("", "ONLY "):
+        bare = bare.replace(f'FROM {only}"public"."customers" AS t', "")
+    assert '"public"."customers"' not in bare

@@ -1,0 +1,200 @@
+"""The policy engine: answers with reasons, deny beats ask beats allow, and files that say where they are wrong."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.engine.cases import failure, load_cases
+from policies.engine.decide import decide_access, decide_statement, field_view, may_ask
+from policies.engine.decisions import (
+    HIDE,
+    Allow,
+    Ask,
+    Decision,
+    Deny,
+    Effect,
+    MaskKind,
+    Need,
+    Requirement,
+    StatementFacts,
+    combine,
+)
+from policies.engine.durations import DurationUnreadable, format_duration, parse_duration
+from policies.engine.load import PolicyUnreadable, load, read_texts
+from policies.engine.model import Policy, warnings
+
+POLICIES = Path(__file__).parents[3] / "policies"
+HALF_HOUR = timedelta(minutes=30)
+
+SMALL = """
+resources:
+  db:
+    protocol: postgres
+    upstream: {host: h, port: 5432, database: d}
+    roles:
+      read: {credential: "file:x", relations: ["public.*"]}
+groups: {devs: "", ops: ""}
+people:
+  ann: {name: Ann, groups: [devs]}
+  ola: {name: Ola, groups: [ops]}
+  gone: {name: Gone, groups: [devs], active: false}
+"""
+
+
+def policy(extra: str = "") -> Policy:
+    return read_texts({"small.yaml": SMALL, "extra.yaml": extra})
+
+
+def test_the_shipped_policy_answers_as_its_cases_say() -> None:
+    shipped = load(POLICIES)
+    failures = {case.name: failure(shipped, case) for case in load_cases(POLICIES / "cases")}
+    assert {name: text for name, text in failures.items() if text} == {}
+    assert len(failures) >= 15
+
+
+def test_what_no_rule_speaks_of_is_denied() -> None:
+    decision = decide_access(policy(), "ann", "db", "read", HALF_HOUR)
+    assert isinstance(decision, Deny)
+    facts = StatementFacts("SELECT", frozenset({Effect.READ}))
+    assert isinstance(decide_statement(policy(), "ann", "db", "read", facts), Deny)
+
+
+def test_deny_beats_ask_beats_allow_in_any_order() -> None:
+    allow, deny = Allow(("a",)), Deny("no", ("d",))
+    ask = Ask(Requirement((Need(1, ("ops",)),)), ("q",))
+    orders: list[tuple[list[Decision], type[Decision]]] = [
+        ([allow, ask, deny], Deny),
+        ([deny, ask, allow], Deny),
+        ([ask, allow], Ask),
+        ([allow, allow], Allow),
+        ([], Deny),
+    ]
+    for decisions, expected in orders:
+        assert isinstance(combine(decisions), expected)
+
+
+def test_two_asks_demand_what_either_demands() -> None:
+    one, two = Requirement((Need(1, ("ops",)),)), Requirement((Need(2, ("ops",)), Need(1, ("sec",))))
+    decision = combine([Ask(one, ("a",)), Ask(two, ("b",))])
+    assert isinstance(decision, Ask)
+    assert str(decision.requirement) == "2 of ops and 1 of sec"
+    assert decision.rules == ("a", "b")
+
+
+def test_inactive_and_unknown_people_get_nothing() -> None:
+    rules = "access: [{id: all, decision: allow}]\nstatements: [{id: any, decision: allow}]"
+    facts = StatementFacts("SELECT", frozenset({Effect.READ}))
+    for person in ("gone", "nobody", ""):
+        assert isinstance(decide_access(policy(rules), person, "db", "read", HALF_HOUR), Deny)
+        assert isinstance(decide_statement(policy(rules), person, "db", "read", facts), Deny)
+        assert may_ask(policy(rules), person) == []
+
+
+def test_every_effect_needs_a_rule_of_its_own() -> None:
+    rules = "statements: [{id: reads, decision: allow, effects: [read]}]"
+    both = StatementFacts("UPDATE", frozenset({Effect.READ, Effect.WRITE}), writes=frozenset({"public.t"}))
+    decision = decide_statement(policy(rules), "ann", "db", "read", both)
+    assert isinstance(decision, Deny)
+    assert decision.rules == ("default-write",)
+
+
+def test_a_deny_that_touches_any_relation_wins() -> None:
+    rules = """
+statements:
+  - {id: reads, decision: allow, effects: [read]}
+  - {id: closed, decision: deny, relations: [public.wages], message: wages are closed, hint: ask HR}
+"""
+    facts = StatementFacts("SELECT", frozenset({Effect.READ}), reads=frozenset({"public.wages", "public.t"}))
+    assert decide_statement(policy(rules), "ann", "db", "read", facts) == Deny(
+        "wages are closed", ("closed",), "ask HR"
+    )
+
+
+def test_statements_without_effects_pass_unless_denied() -> None:
+    begin = StatementFacts("BEGIN", frozenset())
+    assert isinstance(decide_statement(policy(), "ann", "db", "read", begin), Allow)
+    closed = policy("statements: [{id: none, decision: deny, message: closed}]")
+    assert isinstance(decide_statement(closed, "ann", "db", "read", begin), Deny)
+
+
+def test_whitelists_of_groups_add_up_and_the_rest_is_hidden() -> None:
+    rules = """
+fields:
+  - {id: base, resource: db, relation: public.t, clear: [id], masks: {ssn: {mask: partial, tail: 2}}}
+  - {id: ops, resource: db, relation: public.t, groups: [ops], clear: [ssn]}
+  - {id: only-ops, resource: db, relation: public.u, groups: [ops], others: clear}
+"""
+    ann, ola = (field_view(policy(rules), person, "db") for person in ("ann", "ola"))
+    assert ann["public.t"].mask_of("id") is None
+    assert (mask := ann["public.t"].mask_of("ssn")) is not None
+    assert (mask.kind, mask.tail) == (MaskKind.PARTIAL, 2)
+    assert ann["public.t"].mask_of("new") == HIDE
+    assert ola["public.t"].mask_of("ssn") is None
+    assert ola["public.u"].mask_of("anything") is None
+    assert ann["public.u"].mask_of("anything") == HIDE
+
+
+def test_others_clear_is_warned_of() -> None:
+    rules = "fields: [{id: f, resource: db, relation: public.t, others: clear}]"
+    assert any("others: clear" in warning for warning in warnings(policy(rules)))
+
+
+@pytest.mark.parametrize(
+    ("extra", "where", "what"),
+    [
+        ("access:\n  - {id: a, decision: ask}", "extra.yaml:2", "reviewers"),
+        ("access:\n  - {id: a, decision: allow, roles: [root]}", "extra.yaml:2", "no role `root`"),
+        ("access:\n  - {id: a, decision: allow}\n  - {id: a, decision: allow}", "extra.yaml:3", "used twice"),
+        ("people:\n  zoe:\n    name: Zoe\n    groups: [cats]", "extra.yaml:4", "no group `cats`"),
+        ("people:\n  ann: {name: Again}", "small.yaml:10", "also in extra.yaml:2"),
+        ("people:\n  zoe: {name: Zoe}\n  zoe: {name: Zoe}", "extra.yaml:3", "written twice"),
+        ("access:\n  - id: a\n    decision: allow\n    max_duration: 30", "extra.yaml:4", "max_duration"),
+        ("acces: []", "extra.yaml:1", "acces"),
+        ("access: [", "extra.yaml:1", "not YAML"),
+        ("- a", "extra.yaml:1", "mapping"),
+        (SMALL.replace("db:", "list:", 1).split("groups")[0], "extra.yaml:3", "word of the /access command"),
+    ],
+)
+def test_a_broken_file_is_named_with_line_and_key(extra: str, where: str, what: str) -> None:
+    with pytest.raises(PolicyUnreadable) as caught:
+        policy(extra)
+    assert any(where in finding and what in finding for finding in caught.value.findings), caught.value.findings
+
+
+def test_an_empty_folder_is_not_a_policy(tmp_path: Path) -> None:
+    with pytest.raises(PolicyUnreadable):
+        load(tmp_path)
+
+
+def test_the_hash_ignores_layout_and_sees_every_value() -> None:
+    assert policy("# a comment").hash == policy().hash
+    assert policy("groups: {cats: ''}").hash != policy().hash
+
+
+def test_the_published_schema_is_the_models() -> None:
+    assert json.loads((POLICIES / "schema.json").read_text()) == Policy.model_json_schema()
+
+
+@pytest.mark.parametrize(("text", "minutes"), [("30m", 30), ("2h", 120), ("1h30m", 90), ("1d", 1440), ("1D2h", 1560)])
+def test_durations_are_read_as_people_write_them(text: str, minutes: int) -> None:
+    assert parse_duration(text) == timedelta(minutes=minutes)
+
+
+@pytest.mark.parametrize(
+    "text", ["30", "0m", "-5m", "", "m", "1e9h", "30 m", "٣٠m", "30m;90d", "30s", "1h1d", "99999999m"]
+)
+def test_what_is_not_a_duration_says_what_would_be(text: str) -> None:
+    with pytest.raises(DurationUnreadable, match="30m"):
+        parse_duration(text)
+
+
+@given(st.integers(min_value=1, max_value=9999 * 24 * 60))
+def test_durations_read_back_as_they_are_written(minutes: int) -> None:
+    value = timedelta(minutes=minutes)
+    assert parse_duration(format_duration(value)) == value
