@@ -81,7 +81,8 @@ def install() -> int:
     usable = version_of(str(PYTHON)) >= OLDEST
     if not usable:
         make_environment(uv)
-    STAMP.unlink() if STAMP.exists() else None
+    if STAMP.exists():
+        STAMP.unlink()
     count = len(re.findall(r"(?m)^[A-Za-z0-9._-]+==", LOCK.read_text()))
     say("installing {} packages into .venv with {} (hashes checked)".format(count, "uv" if uv else "pip"))
     run(install_command(uv), count)

@@ -6,6 +6,7 @@ import pwd
 import shutil
 import stat
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -108,7 +109,8 @@ def _reaches(owner: Owner, folder: Path) -> bool:
 
 def _made_by_us(folder: Path) -> bool:
     """Makes the folder; False where somebody else put something of that name there."""
-    folder.mkdir(exist_ok=True) if not folder.is_symlink() else None
+    with suppress(FileExistsError):
+        folder.mkdir()
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
         return False

@@ -42,8 +42,8 @@ class Upstream:
         self.ready = state / "ready.json"
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self, *arguments: str) -> int:
-        """Starts it and returns the postmaster's pid once it is ready."""
+    def launch(self, *arguments: str) -> subprocess.Popen[str]:
+        """Starts it and does not wait."""
         self.ready.unlink(missing_ok=True)
         self.state.mkdir(parents=True, exist_ok=True)
         with (self.state / "output").open("a") as output:
@@ -57,9 +57,14 @@ class Upstream:
                 stderr=output,
                 text=True,
             )
+        return self.process
+
+    def start(self, *arguments: str) -> int:
+        """Starts it and returns the postmaster's pid once it is ready."""
+        process = self.launch(*arguments)
         deadline = time.monotonic() + 60
         while not self.ready.exists():
-            assert self.process.poll() is None, self.output()
+            assert process.poll() is None, self.output()
             assert time.monotonic() < deadline, self.output()
             time.sleep(0.02)
         pid: int = json.loads(self.ready.read_text())["pid"]
@@ -312,6 +317,21 @@ def test_an_interrupted_first_start_is_begun_again(make: Callable[..., Upstream]
     (upstream.state / "data.part" / "rubbish").write_text("half of a cluster")
     upstream.start()
     assert upstream.query("select count(*) from products") == [(200,)]
+
+
+def test_ended_while_it_fills_the_shop_it_fills_it_at_the_next_start(make: Callable[..., Upstream]) -> None:
+    upstream = make()
+    process = upstream.launch()
+    deadline = time.monotonic() + 30
+    while "inventing `shop`" not in upstream.output():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.3)
+    assert upstream.stop() == 0
+    assert process.returncode == 0
+    assert not upstream.ready.exists()
+    upstream.start()
+    assert upstream.query("select count(*) from orders") == [(120_000,)]
 
 
 @as_root
