@@ -1,19 +1,18 @@
 // Puts the page together: who looks at what, and what happens when something changes.
 
-import { byId, copyText, el, fill, icon, toast } from "./dom.js";
+import { atEnd, byId, copyText, el, fill, icon, patch, toEnd, toast } from "./dom.js";
 import { get, listen, post, said } from "./api.js";
 import { renderBlocks } from "./blocks.js";
 import { prepareComposer } from "./composer.js";
 import { prepareDialogs, showViews } from "./dialogs.js";
 import { renderGuide } from "./guide.js";
 import { toggleInspector } from "./inspector.js";
-import { renderLog, renderThread } from "./messages.js";
+import { forgetMessages, renderLog, renderThread } from "./messages.js";
 import { renderSidebar } from "./sidebar.js";
 import { currentChannel, state } from "./state.js";
 
 let stop = () => {};
 let composer = null;
-let threadComposer = null;
 let live = true;
 
 const byTime = (messages) => [...messages.values()].sort((one, other) => (one.ts < other.ts ? -1 : 1));
@@ -60,6 +59,7 @@ async function become(user, channel, thread) {
   state.me = state.users.get(user);
   localStorage.setItem("me", state.me.handle);
   stop();
+  forgetMessages();
   state.views = [];
   showViews();
   const wanted = channel || state.channel;
@@ -122,12 +122,12 @@ async function refreshViews() {
   showViews();
 }
 
-function draw(toEnd = false) {
+function draw(jump = false) {
   renderStatus();
   renderSidebar();
   renderGuide();
   renderHead();
-  renderMessages(toEnd);
+  renderMessages(jump);
   if (state.thread) drawThread();
 }
 
@@ -153,18 +153,18 @@ function renderHead() {
   fill(byId("channel-head"), menu, title, channel.shared ? el("span", { class: "tag outside" }, "SHARED") : null, el("span", { class: "facts" }, facts || ""), tabs, members, guide);
 }
 
-function renderMessages(toEnd) {
+function renderMessages(jump) {
   const log = byId("log");
   const home = state.tab === "home";
   byId("home").hidden = !home;
   log.hidden = home;
   byId("composer").hidden = home;
   if (home) return renderHome();
-  const atEnd = toEnd || log.scrollHeight - log.scrollTop - log.clientHeight < 120;
+  const stick = atEnd(log) || jump;
   const hint = state.app.commands.length ? ` Try ${state.app.commands[0].command}.` : "";
   const note = el("div", { class: "empty" }, el("h2", {}, `This is the beginning of ${place()}`), el("p", {}, `Nothing has been said yet.${hint}`));
-  fill(log, renderLog(byTime(state.messages), note));
-  if (atEnd) log.scrollTop = log.scrollHeight;
+  patch(log, renderLog(byTime(state.messages), note));
+  if (stick) toEnd(log);
 }
 
 function renderHome() {
@@ -172,7 +172,7 @@ function renderHome() {
   if (!view) return fill(byId("home"), el("p", { class: "empty" }, "The app has not published a home yet."));
   const values = new Map();
   const act = async (action) => {
-    const answer = await post("click", { user: state.me.id, view_id: view.id, ...action });
+    const answer = await post("click", { user: state.me.id, view_id: view.id, ...action, wait_ms: 1000 });
     if (!answer.ok) toast(said(answer.error));
   };
   fill(byId("home"), el("div", { class: "kit" }, renderBlocks(view.blocks, { values, act, place: { user: state.me.id, view_id: view.id } })));
@@ -202,7 +202,7 @@ async function openThread(ts) {
     el("div", { class: "pane-scroll", id: "thread-log", role: "log", "aria-label": "Thread messages", tabindex: "0" }),
     form,
   );
-  threadComposer = prepareComposer(form, { label: () => "Reply in thread", threadOf: () => state.thread });
+  prepareComposer(form, { label: () => "Reply in thread", threadOf: () => state.thread });
   await loadThread();
   drawThread(true);
   toHash();
@@ -214,16 +214,19 @@ async function loadThread() {
   if (asked === state.thread) state.replies = new Map((answer.messages || []).map((message) => [message.ts, message]));
 }
 
-function drawThread(toEnd = false) {
+function drawThread(jump = false) {
   const log = byId("thread-log");
-  const atEnd = toEnd || log.scrollHeight - log.scrollTop - log.clientHeight < 120;
-  fill(log, renderThread(byTime(state.replies)));
-  if (atEnd) log.scrollTop = log.scrollHeight;
+  const stick = atEnd(log) || jump;
+  patch(log, renderThread(byTime(state.replies)));
+  if (stick) toEnd(log);
+}
+
+function keepEnds() {
+  for (const log of [byId("log"), byId("thread-log")]) if (log && atEnd(log)) toEnd(log);
 }
 
 function closeThread() {
   state.thread = null;
-  threadComposer = null;
   byId("thread").hidden = true;
   document.body.classList.remove("threaded");
 }
@@ -331,5 +334,5 @@ async function copy(text, button) {
   setTimeout(() => (button.textContent = label), 1500);
 }
 
-state.actions = { become, openChannel, openThread, toggleGuide, toggleInspector, follow, copy, refreshViews };
+state.actions = { become, openChannel, openThread, toggleGuide, toggleInspector, follow, copy, refreshViews, keepEnds };
 start();

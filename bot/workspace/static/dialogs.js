@@ -56,11 +56,17 @@ export function showViews() {
   }
   shown = top;
   draw(dialog, top);
-  if (!dialog.open) dialog.showModal();
+  if (dialog.open) return;
+  dialog.showModal();
+  const first = dialog.querySelector(".kit-input :is(input, textarea, select), button[type=submit]");
+  if (first) first.focus();
 }
 
 function draw(dialog, view) {
   const place = { user: state.me.id, view_id: view.id };
+  const focused = document.activeElement && dialog.contains(document.activeElement) ? document.activeElement : null;
+  const key = focused && focused.dataset.key;
+  const at = key && "selectionStart" in focused ? focused.selectionStart : null;
   const host = { values: valuesOf(view), errors, place, act: (action) => act(view, action) };
   const closing = view.close ? textObject(view.close) : "Cancel";
   const submit = view.submit
@@ -82,6 +88,10 @@ function draw(dialog, view) {
       el("footer", { class: "dialog-foot" }, el("button", { type: "button", class: "kit-button", onclick: () => dismiss(view) }, closing), submit),
     ),
   );
+  const again = key ? [...dialog.querySelectorAll("[data-key]")].find((node) => node.dataset.key === key) : null;
+  if (!again) return;
+  again.focus();
+  if (typeof at === "number") again.setSelectionRange(at, at);
 }
 
 function redraw(view) {
@@ -99,7 +109,7 @@ function nested(view) {
 }
 
 async function act(view, action) {
-  const answer = await post("click", { user: state.me.id, view_id: view.id, ...action, values: nested(view) });
+  const answer = await post("click", { user: state.me.id, view_id: view.id, ...action, values: nested(view), wait_ms: 1000 });
   if (!answer.ok) {
     problem = said(answer.error);
     redraw(view);

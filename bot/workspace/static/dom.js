@@ -19,6 +19,28 @@ export function fill(node, ...children) {
   node.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
 }
 
+export function patch(parent, nodes) {
+  nodes.forEach((node, index) => {
+    if (parent.childNodes[index] !== node) parent.insertBefore(node, parent.childNodes[index] || null);
+  });
+  while (parent.childNodes.length > nodes.length) parent.lastChild.remove();
+}
+
+const ended = new WeakMap();
+
+export function atEnd(log) {
+  if (!ended.has(log)) {
+    ended.set(log, true);
+    log.addEventListener("scroll", () => ended.set(log, log.scrollHeight - log.scrollTop - log.clientHeight < 120), { passive: true });
+  }
+  return ended.get(log);
+}
+
+export function toEnd(log) {
+  ended.set(log, true);
+  log.scrollTop = log.scrollHeight;
+}
+
 export function toast(text) {
   const note = el("div", { class: "toast" }, text);
   byId("toasts").append(note);

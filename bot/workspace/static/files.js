@@ -33,15 +33,21 @@ export function renderFile(file) {
   return card;
 }
 
+const texts = new Map();
+
 async function showText(file, preview) {
-  const response = await fetch(address(file));
-  if (!response.ok) return;
-  const text = await response.text();
+  if (!texts.has(file.id)) {
+    const response = await fetch(address(file));
+    if (!response.ok) return;
+    texts.set(file.id, await response.text());
+  }
+  const text = texts.get(file.id);
   const lines = text.split("\n");
   preview.append(el("pre", { tabindex: "0" }, lines.slice(0, LINES).join("\n")));
   if (lines.length > LINES + 1) {
     preview.append(el("button", { type: "button", class: "more", onclick: () => view(file, text) }, `Show all ${lines.length} lines`));
   }
+  state.actions.keepEnds();
 }
 
 function view(file, text) {

@@ -89,9 +89,9 @@ function overflow({ element, block, host }) {
   return menu;
 }
 
-function attributes({ element, labelled }) {
+function attributes({ element, labelled, key }) {
   const placeholder = element.placeholder ? element.placeholder.text : null;
-  return { ...labelled, placeholder, "aria-label": labelled ? null : placeholder || element.action_id };
+  return { ...labelled, "data-key": key, placeholder, "aria-label": labelled ? null : placeholder || element.action_id };
 }
 
 function textInput(context, held) {

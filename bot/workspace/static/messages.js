@@ -25,7 +25,23 @@ export function badge(user) {
   return null;
 }
 
+const drawn = new Map();
+
+export function forgetMessages() {
+  drawn.clear();
+}
+
 export function renderMessage(message, { inThread = false, follows = false } = {}) {
+  const key = `${message.channel}/${message.ts}/${inThread}`;
+  const signature = JSON.stringify([message, follows]);
+  const known = drawn.get(key);
+  if (known && known.signature === signature) return known.node;
+  const node = draw(message, inThread, follows);
+  drawn.set(key, { signature, node });
+  return node;
+}
+
+function draw(message, inThread, follows) {
   const system = message.subtype === "channel_join" || message.subtype === "tombstone";
   const classes = ["message", follows && "follows", message.ephemeral && "ephemeral", system && "system"].filter(Boolean).join(" ");
   const when = el("time", { class: "when", title: new Date(Number(message.ts) * 1000).toString() }, clock(message.ts));
@@ -62,7 +78,7 @@ function edited(message) {
 async function act(place, action, values) {
   const given = {};
   for (const [key, value] of values) given[key.slice(key.lastIndexOf("/") + 1)] = value;
-  const answer = await post("click", { ...place, ...action, values: given });
+  const answer = await post("click", { ...place, ...action, values: given, wait_ms: 1000 });
   if (!answer.ok) toast(said(answer.error));
 }
 
@@ -112,11 +128,18 @@ function follows(message, before) {
   );
 }
 
+function divider(key, text) {
+  if (!drawn.has(key)) drawn.set(key, { node: el("div", { class: "day" }, el("span")) });
+  const { node } = drawn.get(key);
+  node.firstChild.textContent = text;
+  return node;
+}
+
 export function renderLog(messages, emptyNote) {
   const nodes = [];
   let before = null;
   for (const message of messages) {
-    if (!before || day(before.ts) !== day(message.ts)) nodes.push(el("div", { class: "day" }, el("span", {}, day(message.ts))));
+    if (!before || day(before.ts) !== day(message.ts)) nodes.push(divider(`day-${day(message.ts)}`, day(message.ts)));
     nodes.push(renderMessage(message, { follows: follows(message, before) }));
     before = message;
   }
@@ -129,7 +152,7 @@ export function renderThread(messages) {
   const many = replies.length === 1 ? "1 reply" : `${replies.length} replies`;
   return [
     renderMessage(parent, { inThread: true }),
-    replies.length ? el("div", { class: "day" }, el("span", {}, many)) : null,
+    replies.length ? divider(`replies-${parent.ts}`, many) : null,
     ...replies.map((reply, index) => renderMessage(reply, { inThread: true, follows: follows(reply, replies[index - 1]) })),
   ].filter(Boolean);
 }

@@ -37,6 +37,9 @@ function me() {
     icon("chevron"),
   );
   const list = el("div", { id: "people", popover: "auto", role: "menu", "aria-label": "Switch user" });
+  list.addEventListener("beforetoggle", () => {
+    list.style.top = `${button.getBoundingClientRect().bottom + 6}px`;
+  });
   list.append(
     el("p", { class: "note" }, "Be someone else"),
     ...[...state.users.values()].map((person) =>
