@@ -103,6 +103,8 @@ class Supervisor:
             (self.state / folder).mkdir(exist_ok=True)
         ports = await asyncio.to_thread(choose_ports, self.state / "ports.json", self._say)
         demo = Demo(self.state, ports)
+        # What `airlock policy explain` and `airlock audit verify` need to work on this state.
+        write_private(self.state / "settings.json", json.dumps(demo.settings(), indent=2) + "\n")
         for process in self._table(demo):
             self._say(process.name, "starting")
             keeper = Keeper(process, REPOSITORY, self.state / "logs", self._say, lambda: self._write_ready(demo))

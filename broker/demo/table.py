@@ -51,8 +51,12 @@ class Demo:
     def environment(self, name: str) -> dict[str, str]:
         """The environment of one process; a developer's own Slack tokens stay out of it."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("SLACK_")}
-        return inherited | {
-            "PYTHONUNBUFFERED": "1",
+        own = {"PYTHONUNBUFFERED": "1", "AIRLOCK_READY_FILE": str(self.ready_file(name))}
+        return inherited | self.settings() | own
+
+    def settings(self) -> dict[str, str]:
+        """What every process of the demo has in common; nothing secret."""
+        return {
             "AIRLOCK_STATE": str(self.state),
             "AIRLOCK_POLICIES": str(self.policies),
             "AIRLOCK_SECRETS": str(self.state / "secrets"),
@@ -61,7 +65,6 @@ class Demo:
             "AIRLOCK_PORT_POSTGRES": str(self.ports["postgres"]),
             "AIRLOCK_PUBLIC_HOST": _LOOPBACK,
             "AIRLOCK_DEMO_UPSTREAM_PORT": str(self.ports["upstream"]),
-            "AIRLOCK_READY_FILE": str(self.ready_file(name)),
         }
 
     def bot_environment(self) -> dict[str, str]:

@@ -1,0 +1,191 @@
+"""The command line; it only dispatches."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+HERE = Path(__file__).resolve().parent
+console = Console(highlight=False)
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Ask, approve, and only that."
+)
+bot_app = typer.Typer(invoke_without_command=True, help="Run the process that talks to people.")
+broker_app = typer.Typer(invoke_without_command=True, help="Run the process that holds credentials.")
+policy_app = typer.Typer(no_args_is_help=True, help="Check, test and explain the policy files.")
+audit_app = typer.Typer(no_args_is_help=True, help="Check the audit log.")
+for _name, _sub in (("bot", bot_app), ("broker", broker_app), ("policy", policy_app), ("audit", audit_app)):
+    app.add_typer(_sub, name=_name)
+
+PoliciesOption = Annotated[
+    Path | None, typer.Option("--policies", help="Folder of policy files (default: AIRLOCK_POLICIES, or policies/).")
+]
+StateOption = Annotated[
+    Path | None, typer.Option("--state", help="State folder (default: AIRLOCK_STATE, or the demo's, or .airlock).")
+]
+
+
+@app.command()
+def demo(
+    headless: Annotated[bool, typer.Option("--headless", help="Open no browser.")] = False,
+    state: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path(".airlock/demo"),
+    ready: Annotated[Path | None, typer.Option(help="Write this JSON file when everything answers.")] = None,
+) -> None:
+    """Start everything on this machine, with invented data and a local workspace in the browser."""
+    from broker.demo.supervisor import run
+
+    sys.exit(run(state, headless=headless, ready=ready))
+
+
+@bot_app.callback()
+def bot(context: typer.Context) -> None:
+    """Run the bot."""
+    if context.invoked_subcommand is None:
+        from bot.__main__ import main as run
+
+        run()
+
+
+@bot_app.command("migrate")
+def bot_migrate() -> None:
+    """Bring the bot's database up to date."""
+    from bot.__main__ import migrate
+
+    migrate()
+
+
+@broker_app.callback()
+def broker(context: typer.Context) -> None:
+    """Run the broker."""
+    if context.invoked_subcommand is None:
+        from broker.__main__ import main as run
+
+        run()
+
+
+@broker_app.command("migrate")
+def broker_migrate() -> None:
+    """Bring the broker's database up to date."""
+    from broker.__main__ import migrate
+
+    migrate()
+
+
+@policy_app.command("check")
+def policy_check(policies: PoliciesOption = None) -> None:
+    """Read the policy files and say what is wrong with them, by file, line and key."""
+    from policies.engine.load import PolicyUnreadable, load
+    from policies.engine.model import warnings
+
+    folder = _policies(policies)
+    try:
+        policy = load(folder)
+    except PolicyUnreadable as error:
+        for finding in error.findings:
+            console.print(f"[red]error[/]    {escape(finding)}")
+        raise typer.Exit(1) from None
+    for warning in warnings(policy):
+        console.print(f"[yellow]warning[/]  {escape(warning)}")
+    rules = len(policy.access) + len(policy.statements) + len(policy.fields)
+    console.print(f"{folder}: {len(policy.resources)} resources, {len(policy.people)} people, {rules} rules: good")
+
+
+@policy_app.command("test")
+def policy_test(policies: PoliciesOption = None) -> None:
+    """Run the cases under the policy folder's `cases/`."""
+    from policies.engine.cases import failure, load_cases
+    from policies.engine.load import PolicyUnreadable, load
+
+    folder = _policies(policies)
+    try:
+        policy, cases = load(folder), load_cases(folder / "cases")
+    except PolicyUnreadable as error:
+        console.print(f"[red]error[/]    {escape(str(error))}")
+        raise typer.Exit(1) from None
+    failures = [(case, found) for case in cases if (found := failure(policy, case))]
+    for case, found in failures:
+        console.print(f"[red]failed[/]   {escape(case.name)}: {escape(found)}")
+    console.print(f"{len(cases) - len(failures)} cases passed, {len(failures)} failed")
+    if failures or not cases:
+        raise typer.Exit(1)
+
+
+@policy_app.command("schema")
+def policy_schema() -> None:
+    """Print the JSON Schema of the policy files, for editors."""
+    from policies.engine.model import Policy
+
+    sys.stdout.write(json.dumps(Policy.model_json_schema(), indent=2) + "\n")
+
+
+@policy_app.command("explain")
+def policy_explain(
+    person: Annotated[str, typer.Argument(help="A person's handle, like `alice`.")],
+    resource: Annotated[str, typer.Argument(help="A resource, like `prod-db`.")],
+    role: Annotated[str, typer.Argument(help="A role on it, like `read`.")],
+    statement: Annotated[str, typer.Argument(help="What they would run; `-` reads it from standard input.")],
+    policies: PoliciesOption = None,
+    state: StateOption = None,
+) -> None:
+    """Say what would happen if somebody ran a statement, and why, without running it."""
+    os.environ["AIRLOCK_POLICIES"] = str(_policies(policies))
+    _use_state(state)
+    from broker.doctor import explain
+
+    text = sys.stdin.read() if statement == "-" else statement
+    lines, good = explain(person, resource, role, text)
+    for line in lines:
+        console.print(line, soft_wrap=True)
+    if not good:
+        raise typer.Exit(1)
+
+
+@audit_app.command("verify")
+def audit_verify(
+    state: StateOption = None,
+    key: Annotated[Path | None, typer.Option(help="The log's public key, kept elsewhere.")] = None,
+) -> None:
+    """Check every event and recording, offline; names what was changed, lost or added, and exits 1."""
+    from broker.adapters.verify import verify
+
+    report = verify(_use_state(state), key)
+    for finding in report.findings:
+        console.print(f"[red]damaged[/]  {escape(str(finding))}")
+    console.print(
+        f"{report.events} events, {report.records} recorded statements, {report.checkpoints} signed checkpoints: "
+        + ("[green]whole[/]" if report.good else f"[red]{len(report.findings)} findings[/]")
+    )
+    if not report.good:
+        raise typer.Exit(1)
+
+
+def _policies(given: Path | None) -> Path:
+    return given or Path(os.environ.get("AIRLOCK_POLICIES") or HERE / "policies")
+
+
+def _use_state(given: Path | None) -> Path:
+    """Choose the state folder, and take the settings that a demo on it left there."""
+    demo_state = Path(".airlock/demo")
+    state = given or Path(os.environ.get("AIRLOCK_STATE") or (demo_state if demo_state.is_dir() else ".airlock"))
+    os.environ["AIRLOCK_STATE"] = str(state)
+    settings = state / "settings.json"
+    if settings.is_file():
+        for name, value in json.loads(settings.read_text(encoding="utf-8")).items():
+            os.environ.setdefault(name, value)
+    return state
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()
