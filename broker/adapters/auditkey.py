@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -36,7 +36,7 @@ def signing_key(home: Path) -> Ed25519PrivateKey:
         sync_folder(home)
     try:
         found = serialization.load_pem_private_key(path.read_bytes(), None)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise Misconfigured(f"`{path}` is not a private key: {type(error).__name__}") from None
     if not isinstance(found, Ed25519PrivateKey):
         raise Misconfigured(f"`{path}` is not an Ed25519 key")
@@ -55,7 +55,7 @@ def read_public(path: Path) -> Ed25519PublicKey:
     """Read a public key (PEM); raises Misconfigured."""
     try:
         found = serialization.load_pem_public_key(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise Misconfigured(f"`{path}` is not a public key: {type(error).__name__}") from None
     if not isinstance(found, Ed25519PublicKey):
         raise Misconfigured(f"`{path}` is not an Ed25519 key")
@@ -66,9 +66,9 @@ def signed(key: Ed25519PublicKey, message: bytes, signature: str) -> bool:
     """Say whether a signature (hexadecimal) is the key's own."""
     try:
         key.verify(bytes.fromhex(signature), message)
+        return bytes.fromhex(signature).hex() == signature  # one way to write it, or bytes could change unseen
     except (InvalidSignature, ValueError):
         return False
-    return True
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:

@@ -29,7 +29,6 @@ class AppendFile:
     def __init__(self, path: Path, disk: Disk) -> None:
         made = not path.exists()
         self.path = path
-        self.retired = False
         self._disk = disk
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self.size = os.fstat(self._fd).st_size
@@ -93,6 +92,7 @@ class GroupCommit:
         self._idle = idle
         self._interval = interval
         self._dirty: dict[AppendFile, None] = {}
+        self._retired: list[AppendFile] = []
         self._futures: list[asyncio.Future[None]] = []
         self._events: list[threading.Event] = []
         self._closing = False
@@ -126,11 +126,10 @@ class GroupCommit:
         return event
 
     def retire(self, file: AppendFile) -> None:
-        """Sync a file once more with the next group, then close it."""
-        with self.lock:
-            file.retired = True
-            self._dirty[file] = None
-            self._wake.notify()
+        """Sync a file once more with the next group, then close it; the lock is held."""
+        self._dirty[file] = None
+        self._retired.append(file)
+        self._wake.notify()
 
     def close(self) -> None:
         """Sync what is left and end the thread."""
@@ -146,10 +145,13 @@ class GroupCommit:
                     self._wake.wait(self._interval)
                 closing = self._closing
                 dirty, self._dirty = self._dirty, {}
+                retired, self._retired = self._retired, []
                 futures, self._futures = self._futures, []
                 events, self._events = self._events, []
                 safe = self._before()
             self._sync(dirty, safe)
+            for file in retired:
+                file.close()
             _tell(futures, self.failure)
             for event in events:
                 event.set()
@@ -167,12 +169,8 @@ class GroupCommit:
                 for file in dirty:
                     file.sync()
                 safe()
-        except OSError as error:
-            self.failure = f"the disk failed to sync: {error.strerror}"
-        finally:
-            for file in dirty:
-                if file.retired:
-                    file.close()
+        except Exception as error:  # noqa: BLE001  whatever it was, nobody may believe that this is on disk
+            self.failure = f"the disk failed to sync: {error}"
 
 
 def _retrieved(future: asyncio.Future[None]) -> None:

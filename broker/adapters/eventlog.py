@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from broker.adapters.auditkey import read_public, signed, signing_key
+from broker.adapters.auditkey import PUBLIC, read_public, signed, signing_key
 from broker.adapters.disk import AppendFile, Disk, GroupCommit, sync_folder
 from broker.adapters.segments import Segment, checkpoint_path, read_lines, segment_path, segments
 from broker.errors import AirlockError, Misconfigured, RecordingFailed
@@ -87,7 +87,11 @@ class EventLog:
         self._checkpoint_seconds = checkpoint_seconds
         self._key = signing_key(home)
         self._lock = _lock(self.folder, stream)
-        tail = _read_tail(self.folder, stream, home / "audit.pub")
+        try:
+            tail = _read_tail(self.folder, stream, home / PUBLIC)
+        except BaseException:
+            os.close(self._lock)
+            raise
         self._head = tail.head
         self._base = tail.base
         self._file = AppendFile(segment_path(self.folder, stream, tail.base), self._disk)
@@ -136,7 +140,8 @@ class EventLog:
 
     def retire(self, file: AppendFile) -> None:
         """Sync a file of `also` once more and close it."""
-        self._commit.retire(file)
+        with self._commit.lock:
+            self._commit.retire(file)
 
     def close(self) -> None:
         """Sync and sign what was written; later writes raise RecordingFailed."""
@@ -165,8 +170,7 @@ class EventLog:
             file = AppendFile(segment_path(self.folder, self.stream, base), self._disk)
         except OSError as error:
             raise RecordingFailed(f"a new segment cannot be made: {error.strerror}") from None
-        self._file.retired = True
-        self._commit.mark(self._file)
+        self._commit.retire(self._file)
         self._file, self._base = file, base
 
     def _taken(self) -> Callable[[], None]:

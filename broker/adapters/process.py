@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from broker.adapters.callers import OrderKey
 from broker.adapters.clock import SystemClock
@@ -45,7 +44,7 @@ class Outside:
 
 
 class Process:
-    """Every service of a running broker. Making it needs a running loop and raises what keeps a broker from starting."""
+    """Every service of a running broker; making it needs a running loop and raises what keeps it from starting."""
 
     def __init__(
         self,

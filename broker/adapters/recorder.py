@@ -110,6 +110,10 @@ def read_recording(path: Path, grant: str) -> Iterator[tuple[dict[str, Any], Hea
         yield content, head
 
 
+def _commitment(head: Head) -> str:
+    return f"{head.seq}:{head.hash}"
+
+
 class FileRecorder:
     """Writes the feed and the recordings from one event loop; at most OPEN_FILES recordings are open at a time."""
 
@@ -150,6 +154,9 @@ class FileRecorder:
     def adopt(self, grant: str, loaded: Loaded) -> Story:
         """Go on with a recording where it ended."""
         story = self._stories.setdefault(grant, loaded.story)
+        if story.head.seq:
+            # A crash between a recording's line and its event leaves a line that no event speaks of; this one does.
+            self._log.write("recording.resumed", grant, None, {"recorded": _commitment(story.head)})
         if loaded.torn:
             self.write(Entry("recording.torn", grant, None, {"bytes": loaded.torn}))
         return story
@@ -178,7 +185,7 @@ class FileRecorder:
         before = file.size
         file.append(line)
         try:
-            data = {**entry.data, "recorded": f"{head.seq}:{head.hash}"}
+            data = {**entry.data, "recorded": _commitment(head)}
             future = self._log.write(entry.type, entry.grant, entry.session, data, also=file)
         except RecordingFailed:
             file.cut(before)

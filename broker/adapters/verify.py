@@ -1,0 +1,250 @@
+"""Checks a state folder's events and recordings offline, with nothing but the public key; names whatever is not right.
+
+Found: any changed, lost, added, repeated or moved byte or line up to the last signed checkpoint, and any change behind
+it that does not also recompute every hash. Not found without a checkpoint kept elsewhere: a state folder cut back, with
+its checkpoints, to an earlier moment.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from broker.adapters.auditkey import PUBLIC, public_pem, read_public, signed
+from broker.adapters.eventlog import CHECKPOINT_EVENTS
+from broker.adapters.segments import checkpoint_path, segments, streams
+from broker.errors import Misconfigured
+from broker.sessions.eventchain import (
+    EVENT,
+    RECORD,
+    ChainBroken,
+    Checkpoint,
+    Head,
+    checked,
+    checkpoint_prev,
+    genesis,
+    opened,
+    read_checkpoint,
+)
+
+_SETTLE_SECONDS = 0.3
+_UNSIGNED = 2 * CHECKPOINT_EVENTS
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is wrong, and where: `line` counts from 1."""
+
+    file: str
+    line: int | None
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.file}{f':{self.line}' if self.line else ''}: {self.problem}"
+
+
+@dataclass(slots=True)
+class Report:
+    """What was checked and what is wrong; `unsigned` events are behind the last checkpoint of their stream."""
+
+    findings: list[Finding] = field(default_factory=list)
+    events: int = 0
+    records: int = 0
+    checkpoints: int = 0
+    unsigned: int = 0
+    heads: dict[str, Head] = field(default_factory=dict)
+
+    @property
+    def good(self) -> bool:
+        return not self.findings
+
+    def add(self, file: str, line: int | None, problem: str) -> None:
+        """Note a finding."""
+        self.findings.append(Finding(file, line, problem))
+
+
+Commitments = dict[str, dict[int, str]]
+"""Grant -> number of a recording's line -> its hash, as the events say."""
+
+
+def verify(state: Path, public_key: Path | None = None) -> Report:
+    """Check everything under a state folder; a running broker may write meanwhile."""
+    home = state / "broker" if (state / "broker").is_dir() else state
+    report = Report()
+    folder = home / "events"
+    if not folder.is_dir():
+        report.add(str(folder), None, "there is no event log here")
+        return report
+    key = _key(public_key or home / PUBLIC, home, report)
+    recordings = _sizes(home / "recordings")
+    commitments: Commitments = {}
+    for stream in streams(folder) + _only_signed(folder):
+        _Stream(folder, stream, key, report, commitments).check()
+    for path, size in recordings.items():
+        _check_recording(path, size, commitments.pop(path.stem, {}), report)
+    for grant in commitments:
+        report.add(f"recordings/{grant}.ndjson", None, "the recording is gone")
+    return report
+
+
+def _only_signed(folder: Path) -> list[str]:
+    found = {path.name.removesuffix(".checkpoints.ndjson") for path in folder.glob("*.checkpoints.ndjson")}
+    return sorted(found - set(streams(folder)))
+
+
+def _key(path: Path, home: Path, report: Report) -> Ed25519PublicKey | None:
+    try:
+        key = read_public(path)
+        if path.read_bytes() != public_pem(key):
+            report.add(path.name, None, "the public key is not in the form it was written in")
+        return key
+    except Misconfigured as error:
+        report.add(str(path.relative_to(home) if path.is_relative_to(home) else path), None, str(error))
+        return None
+
+
+def _sizes(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_size for path in sorted(folder.glob("*.ndjson"))}
+
+
+def _lines(path: Path, report: Report, name: str) -> Iterator[bytes]:
+    """Yield a file's lines; a last one without its end is a finding, unless a writer is just finishing it."""
+    with path.open("rb") as file:
+        left = os.fstat(file.fileno()).st_size
+        number = 0
+        while left > 0 and (line := file.readline()):
+            number += 1
+            left -= len(line)
+            if not line.endswith(b"\n"):
+                time.sleep(_SETTLE_SECONDS)
+                line += file.readline()
+            if not line.endswith(b"\n"):
+                report.add(name, number, "the line has no end")
+                return
+            yield line
+
+
+class _Stream:
+    """One stream: its segments as one chain, its checkpoints, and what its events say of recordings."""
+
+    def __init__(
+        self, folder: Path, stream: str, key: Ed25519PublicKey | None, report: Report, commitments: Commitments
+    ) -> None:
+        self._folder = folder
+        self._stream = stream
+        self._key = key
+        self._report = report
+        self._commitments = commitments
+        self._signed: dict[int, tuple[int, Checkpoint]] = {}
+
+    def check(self) -> None:
+        """Check the whole stream."""
+        self._read_checkpoints()
+        head = genesis(EVENT, self._stream)
+        position = 0
+        for segment in segments(self._folder, self._stream):
+            if segment.base != position:
+                self._report.add(f"events/{segment.path.name}", None, f"begins at {segment.base}, not at {position}")
+            head, size = self._check_segment(segment.path, head)
+            position = segment.base + size
+        self._report.heads[self._stream] = head
+        last = max(self._signed, default=0)
+        self._report.unsigned += max(head.seq - last, 0)
+        checkpoints = f"events/{checkpoint_path(self._folder, self._stream).name}"
+        if head.seq < last:
+            self._report.add(f"events/{self._stream}.ndjson", None, f"ends at {head.seq}, but {last} was signed")
+        elif head.seq - last > _UNSIGNED:
+            self._report.add(checkpoints, None, f"{head.seq - last} events behind the last checkpoint")
+
+    def _check_segment(self, path: Path, head: Head) -> tuple[Head, int]:
+        name, size = f"events/{path.name}", 0
+        for number, line in enumerate(_lines(path, self._report, name), 1):
+            size += len(line)
+            self._report.events += 1
+            try:
+                content, head = checked(EVENT, line, head)
+            except ChainBroken as error:
+                self._report.add(name, number, f"event {head.seq + 1}: {error}")
+                content, head = _resumed(EVENT, line, head)
+            if content.get("stream") != self._stream and content:
+                self._report.add(name, number, f"event {head.seq} is of another stream")
+            self._compare(name, number, head)
+            self._commit(name, number, content)
+        return head, size
+
+    def _compare(self, name: str, number: int, head: Head) -> None:
+        found = self._signed.get(head.seq)
+        if found is not None and found[1].hash != head.hash:
+            self._report.add(name, number, f"event {head.seq} is not what checkpoint {found[0]} signed")
+
+    def _commit(self, name: str, number: int, content: dict[str, Any]) -> None:
+        data = content.get("data")
+        if not isinstance(data, dict) or "recorded" not in data or not content.get("grant"):
+            return
+        count, _, digest = str(data["recorded"]).partition(":")
+        said = self._commitments.setdefault(str(content["grant"]), {})
+        if not count.isdecimal() or said.setdefault(int(count), digest) != digest:
+            self._report.add(name, number, "says something else of a recording than an event before it")
+
+    def _read_checkpoints(self) -> None:
+        path = checkpoint_path(self._folder, self._stream)
+        name = f"events/{path.name}"
+        if not path.exists():
+            return
+        before: bytes | None = None
+        for number, line in enumerate(_lines(path, self._report, name), 1):
+            self._report.checkpoints += 1
+            try:
+                self._read_checkpoint(number, line, before)
+            except ChainBroken as error:
+                self._report.add(name, number, str(error))
+            before = line
+
+    def _read_checkpoint(self, number: int, line: bytes, before: bytes | None) -> None:
+        found = read_checkpoint(line)
+        if found.stream != self._stream:
+            raise ChainBroken("the checkpoint is of another stream")
+        if self._key is not None and not signed(self._key, found.message(), found.signature):
+            raise ChainBroken("the checkpoint's signature does not fit")
+        if found.prev != checkpoint_prev(before, self._stream):
+            raise ChainBroken("the checkpoint does not follow the one before it")
+        self._signed[found.seq] = (number, found)
+
+
+def _resumed(domain: bytes, line: bytes, head: Head) -> tuple[dict[str, Any], Head]:
+    """Go on behind a broken line as well as can be, so that one flipped byte is one finding."""
+    try:
+        return opened(domain, line)
+    except ChainBroken:
+        stored = line[-67:-3].decode("ascii", "replace")
+        return {}, Head(head.seq + 1, stored)
+
+
+def _check_recording(path: Path, size: int, commitments: dict[int, str], report: Report) -> None:
+    """Check a recording against what the events say of it; `size` is what it had before the events were read."""
+    name = f"recordings/{path.name}"
+    head = genesis(RECORD, path.stem)
+    last, offset = max(commitments, default=0), 0
+    for number, line in enumerate(_lines(path, report, name), 1):
+        report.records += 1
+        try:
+            content, head = checked(RECORD, line, head)
+            if content.get("grant") != path.stem:
+                report.add(name, number, "the line is of another grant")
+        except ChainBroken as error:
+            report.add(name, number, str(error))
+            _, head = _resumed(RECORD, line, head)
+        if commitments.pop(head.seq, head.hash) != head.hash:
+            report.add(name, number, "the line is not the one that its event speaks of")
+        elif head.seq > last and offset < size:
+            # Lines before the last one spoken of are in its hash; these are in none.
+            report.add(name, number, "no event speaks of this line")
+        offset += len(line)
+    if lost := [count for count in sorted(commitments) if count > head.seq]:
+        report.add(name, None, f"line {lost[0]} is missing")

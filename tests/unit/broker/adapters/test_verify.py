@@ -1,0 +1,150 @@
+"""Verification: whatever is done to the files of a broker's record is found and named."""
+
+import asyncio
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from broker.adapters.clock import SystemClock
+from broker.adapters.eventlog import EventLog
+from broker.adapters.metrics import Metrics
+from broker.adapters.recorder import FileRecorder
+from broker.adapters.verify import verify
+from broker.sessions.model import Entry
+
+
+async def write_some(home: Path, times: int = 25, segment: int = 4000) -> None:
+    clock = SystemClock()
+    log = EventLog(home, "broker", clock, segment_bytes=segment)
+    recorder = FileRecorder(home, log, clock, Metrics())
+    for number in range(times):
+        await recorder.write(
+            Entry("statement.allowed", f"gr{number % 2}0", "s1", {"statement": str(number)}, {"sql": "select 'secret'"})
+        )
+    await log.write("policy.loaded", None, None, {"hash": "x"})
+    log.close()
+    reaper = EventLog(home, "reaper", clock)
+    for _ in range(3):
+        await asyncio.to_thread(reaper.append, "session.killed", "gr00", "s1", {})
+    reaper.close()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("written")
+    asyncio.run(write_some(home))
+    return home
+
+
+@pytest.fixture
+def home(written: Path, tmp_path: Path) -> Path:
+    shutil.copytree(written, tmp_path / "home")
+    return tmp_path / "home"
+
+
+def test_untouched_record_is_good(home: Path) -> None:
+    report = verify(home)
+    assert report.good, [str(finding) for finding in report.findings]
+    assert report.events == 29
+    assert report.records == 25
+    assert report.unsigned == 0
+    assert report.heads["broker"].seq == 26
+
+
+@pytest.mark.parametrize("folder", ["events", "recordings"])
+def test_every_flipped_byte_of_every_file_is_named(tmp_path: Path, folder: str) -> None:
+    home = tmp_path / "small"
+    asyncio.run(write_some(home, times=7, segment=2000))
+    for path in sorted((home / folder).glob("*.ndjson")):
+        content = path.read_bytes()
+        starts = [0]
+        for line in content.splitlines(keepends=True):
+            starts.append(starts[-1] + len(line))
+        for index in range(len(content)):
+            changed = bytearray(content)
+            changed[index] ^= 1 << index % 8
+            path.write_bytes(changed)
+            report = verify(home)
+            assert not report.good, (path.name, index)
+            line = sum(start <= index for start in starts[:-1])
+            named = [finding for finding in report.findings if finding.file.endswith(path.name)]
+            assert any(finding.line in (line, line + 1) for finding in named), (path.name, index, report.findings)
+        path.write_bytes(content)
+    assert verify(home).good
+
+
+def test_changed_public_key_is_found(home: Path) -> None:
+    content = (home / "audit.pub").read_bytes()
+    for index in range(len(content)):
+        (home / "audit.pub").write_bytes(content[:index] + bytes([content[index] ^ 1]) + content[index + 1 :])
+        assert not verify(home).good, index
+
+
+def lines_of(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines(keepends=True)
+
+
+CHANGES: dict[str, Callable[[list[bytes]], list[bytes]]] = {
+    "deleted": lambda lines: lines[:2] + lines[3:],
+    "doubled": lambda lines: [*lines[:2], lines[1], *lines[2:]],
+    "swapped": lambda lines: [lines[0], lines[2], lines[1], *lines[3:]],
+    "cut back": lambda lines: lines[:-1],
+    "begun later": lambda lines: lines[1:],
+    "emptied": lambda _lines: [],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("file", ["events/broker.ndjson", "recordings/gr00.ndjson", "events/reaper.ndjson"])
+def test_moved_lost_and_repeated_lines_are_found(home: Path, file: str, change: str) -> None:
+    path = home / file
+    path.write_bytes(b"".join(CHANGES[change](lines_of(path))))
+    assert not verify(home).good
+
+
+@pytest.mark.parametrize("file", ["events/broker.ndjson", "recordings/gr10.ndjson", "events/reaper.ndjson"])
+def test_lost_file_is_found(home: Path, file: str) -> None:
+    (home / file).unlink()
+    assert not verify(home).good
+
+
+def test_lost_segment_is_found(home: Path) -> None:
+    second = sorted((home / "events").glob("broker.0*.ndjson"))[0]
+    second.unlink()
+    assert any("begins at" in finding.problem for finding in verify(home).findings)
+
+
+def test_record_signed_by_another_key_is_found(home: Path, tmp_path: Path) -> None:
+    asyncio.run(write_some(tmp_path / "other", times=3))
+    findings = verify(home, tmp_path / "other" / "audit.pub").findings
+    assert any("signature" in finding.problem for finding in findings)
+    shutil.copy(tmp_path / "other" / "audit.pub", home / "audit.pub")
+    assert not verify(home).good
+
+
+def test_recomputed_chain_is_found_by_the_checkpoint(home: Path, tmp_path: Path) -> None:
+    forged = tmp_path / "forged"
+    asyncio.run(write_some(forged))
+    shutil.copytree(forged / "events", home / "events", dirs_exist_ok=True, ignore=lambda *_: ["broker.lock"])
+    findings = verify(home).findings
+    assert any("signature" in finding.problem for finding in findings)
+
+
+def test_state_folder_without_a_log_is_a_finding(tmp_path: Path) -> None:
+    assert not verify(tmp_path).good
+
+
+async def test_verification_is_fast(tmp_path: Path) -> None:
+    clock = SystemClock()
+    log = EventLog(tmp_path, "broker", clock)
+    data = {"statement": "st1", "text": "select * from orders where id = $1", "rules": ["reads"], "masked": []}
+    for _ in range(20_000):
+        log.write("statement.allowed", "g1", "s1", data)
+    await log.write("end", None, None, {})
+    log.close()
+    started = time.process_time()
+    assert verify(tmp_path).good
+    assert 20_000 / (time.process_time() - started) > 30_000
