@@ -14,7 +14,7 @@ def read_json(value: Any, refusal: str) -> Any:
         return value
     try:
         return json.loads(value)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SlackError(refusal) from error
 
 

@@ -34,6 +34,7 @@ class Sockets:
     feed: Feed
     _tickets: set[str] = field(default_factory=set)
     _open: list[web.WebSocketResponse] = field(default_factory=list)
+    _transports: dict[web.WebSocketResponse, asyncio.Transport] = field(default_factory=dict)
     _waiting: dict[str, asyncio.Future[Any]] = field(default_factory=dict)
     _late: set[asyncio.Task[None]] = field(default_factory=set)
     _turn: int = 0
@@ -62,6 +63,8 @@ class Sockets:
             await socket.close()
             return socket
         self._open.append(socket)
+        if request.transport is not None:
+            self._transports[socket] = request.transport
         try:
             await self._greet(socket)
             async for frame in socket:
@@ -70,9 +73,14 @@ class Sockets:
         except ConnectionError:
             pass
         finally:
-            self._open.remove(socket)
+            self._forget(socket)
             self._tell()
         return socket
+
+    def _forget(self, socket: web.WebSocketResponse) -> None:
+        self._transports.pop(socket, None)
+        if socket in self._open:
+            self._open.remove(socket)
 
     async def _greet(self, socket: web.WebSocketResponse) -> None:
         await socket.send_json(
@@ -91,7 +99,7 @@ class Sockets:
     def _receive(self, text: str) -> None:
         try:
             frame = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             frame = None
         if not isinstance(frame, dict):
             self.journal.note("from_app", "unreadable frame", text[:2000])
@@ -141,8 +149,7 @@ class Sockets:
             try:
                 await socket.send_json(envelope)
             except ConnectionError:
-                if socket in self._open:
-                    self._open.remove(socket)
+                self._forget(socket)
                 continue
             self.journal.note("to_app", envelope["type"], envelope)
             return
@@ -152,9 +159,10 @@ class Sockets:
         """Cuts every socket without a word; says how many."""
         sockets = list(self._open)
         for socket in sockets:
-            transport = socket.get_extra_info("transport")
+            transport = self._transports.get(socket)
             if transport is not None:
                 transport.abort()
+            self._forget(socket)
         return len(sockets)
 
     async def disconnect(self, reason: str = "refresh_requested") -> int:

@@ -200,6 +200,7 @@ async def test_modal_opens_refuses_inline_and_closes(world: World) -> None:
 
 async def test_modals_stack_three_deep_and_closing_tells_the_app(world: World) -> None:
     closed: list[str] = []
+    refusals: list[str] = []
 
     @world.app.shortcut("begin")
     async def begin(ack: Any, body: dict[str, Any], client: Any) -> None:
@@ -211,7 +212,10 @@ async def test_modals_stack_three_deep_and_closing_tells_the_app(world: World) -
     async def deeper(ack: Any, body: dict[str, Any], client: Any) -> None:
         await ack()
         view = modal({"type": "actions", "elements": [button("deeper")]}, notify_on_close=True)
-        await client.views_push(trigger_id=body["trigger_id"], view=view)
+        try:
+            await client.views_push(trigger_id=body["trigger_id"], view=view)
+        except SlackApiError as refused:
+            refusals.append(refused.response["error"])
 
     @world.app.view_closed("form")
     async def gone(ack: Any, view: dict[str, Any]) -> None:
@@ -228,6 +232,7 @@ async def test_modals_stack_three_deep_and_closing_tells_the_app(world: World) -
     assert third["root_view_id"] == first["id"]
     still = await world.post("click", user="alice", view_id=third["id"], action_id="deeper", wait_ms=300)
     assert still["view"]["id"] == third["id"]
+    assert refusals == ["push_limit_reached"]
     back = await world.post("close", user="alice", view_id=third["id"])
     assert back["view"]["id"] == second["id"]
     await world.post("close", user="alice", view_id=second["id"], all=True)

@@ -77,7 +77,7 @@ async def _arguments(request: web.Request) -> Args:
         raw = await request.text()
         try:
             body = json.loads(raw) if raw else {}
-        except ValueError:
+        except (ValueError, RecursionError):
             body = None
         if isinstance(body, dict):
             args |= body
@@ -102,7 +102,7 @@ async def respond(request: web.Request) -> web.Response:
         if not isinstance(wish, dict):
             raise SlackError("invalid_payload")
         carry_out(space, space.response_urls.use(request.match_info["secret"]), wish)
-    except ValueError:
+    except (ValueError, RecursionError):
         return web.json_response({"ok": False, "error": "invalid_payload"}, status=400)
     except SlackError as refusal:
         status = 404 if refusal.name in ("expired_url", "used_url") else 400

@@ -31,7 +31,7 @@ def posted(run: Callable[[Workspace, Wish], Awaitable[dict[str, Any]]]) -> Handl
             return _no("json_content_type_required", 415)
         try:
             wish = json.loads(await request.text())
-        except ValueError:
+        except (ValueError, RecursionError):
             return _no("invalid_json", 400)
         if not isinstance(wish, dict):
             return _no("invalid_json", 400)

@@ -1,0 +1,245 @@
+"""The page, in a real browser: what people see and press."""
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.bot.workspace.world import ALICE, REQUESTS, World, button, field_of, modal, running, section
+
+playwright = pytest.importorskip("playwright.async_api", reason="python -m pip install playwright")
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+pytestmark = pytest.mark.browser
+
+
+def chromium() -> str:
+    for name in ("chromium", "chromium-browser", "google-chrome", "chrome"):
+        found = shutil.which(name)
+        if found:
+            return found
+    message = "no Chromium found: apt-get install chromium"
+    if os.environ.get("AIRLOCK_REQUIRE_ALL") == "1":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with running(tmp_path / "state") as started:
+        yield started
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Any]:
+    path = chromium()
+    async with playwright.async_playwright() as driver:
+        started = await driver.chromium.launch(executable_path=path, args=FLAGS)
+        yield started
+        await started.close()
+
+
+class Page:
+    """A page whose console must stay silent."""
+
+    def __init__(self, page: Any, world: World) -> None:
+        self.page = page
+        self.world = world
+        self.complaints: list[str] = []
+        page.set_default_timeout(4000)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", lambda line: line.type == "error" and self.complaints.append(line.text))
+
+    async def show(self, where: str) -> Any:
+        await self.page.goto("about:blank")
+        await self.page.goto(f"{self.world.url}/#{where}")
+        await self.page.get_by_role("heading", level=1).wait_for()
+        return self.page
+
+
+async def open_page(browser: Any, world: World, width: int = 1280, **options: Any) -> Page:
+    context = await browser.new_context(viewport={"width": width, "height": 800}, **options)
+    return Page(await context.new_page(), world)
+
+
+def card(text: str = "A card") -> list[dict[str, Any]]:
+    confirm = {
+        "title": {"type": "plain_text", "text": "Sure?"},
+        "text": {"type": "mrkdwn", "text": "Alice gets *read*"},
+        "confirm": {"type": "plain_text", "text": "Yes, approve"},
+        "deny": {"type": "plain_text", "text": "Back"},
+    }
+    buttons = [button("approve", "r1", style="primary", confirm=confirm), button("deny", "r1", style="danger")]
+    return [section(text), {"type": "actions", "elements": buttons}]
+
+
+async def test_command_card_confirm_and_edit(world: World, browser: Any) -> None:
+    @world.app.command("/ask")
+    async def ask(ack: Any, client: Any) -> None:
+        await ack()
+        await client.chat_postMessage(channel=REQUESTS, text="card", blocks=card())
+
+    @world.app.action("approve")
+    async def approve(ack: Any, body: dict[str, Any], client: Any) -> None:
+        await ack()
+        done = [section(f"Approved by <@{body['user']['id']}>")]
+        await client.chat_update(channel=REQUESTS, ts=body["message"]["ts"], text="done", blocks=done)
+
+    await world.connect()
+    opened = await open_page(browser, world)
+    page = await opened.show("alice/access-requests")
+    box = page.get_by_role("textbox", name="Message #access-requests")
+    await box.fill("/as")
+    await page.get_by_role("option", name="/ask").wait_for()
+    await box.press("Enter")
+    assert await box.input_value() == "/ask "
+    await box.press("Enter")
+    await page.get_by_role("button", name="Approve").wait_for()
+    await page.get_by_role("button", name="You are Alice").click()
+    await page.get_by_role("menuitemradio", name="Bob").click()
+    await page.get_by_role("button", name="You are Bob").wait_for()
+    await page.get_by_role("button", name="Approve").click()
+    dialog = page.get_by_role("dialog", name="Sure?")
+    await dialog.get_by_role("button", name="Back").click()
+    assert await page.get_by_text("Approved by").count() == 0
+    await page.get_by_role("button", name="Approve").click()
+    await dialog.get_by_role("button", name="Yes, approve").click()
+    await page.get_by_text("Approved by @Bob").wait_for()
+    assert await page.get_by_role("button", name="Deny").count() == 0
+    assert opened.complaints == []
+
+
+async def test_modal_shows_errors_inline_keeps_what_was_typed_and_closes_on_escape(world: World, browser: Any) -> None:
+    @world.app.shortcut("begin")
+    async def begin(ack: Any, body: dict[str, Any], client: Any) -> None:
+        await ack()
+        view = modal(field_of("Reason", "reason"), title={"type": "plain_text", "text": "Ask"})
+        await client.views_open(trigger_id=body["trigger_id"], view=view)
+
+    @world.app.view("form")
+    async def form(ack: Any, view: dict[str, Any]) -> None:
+        if view["state"]["values"]["reason_block"]["reason"]["value"] == "no":
+            await ack(response_action="errors", errors={"reason_block": "Name an incident"})
+        else:
+            await ack()
+
+    await world.connect()
+    opened = await open_page(browser, world)
+    page = await opened.show("alice/general")
+    await page.get_by_role("button", name="Begin").click()
+    dialog = page.get_by_role("dialog", name="Ask")
+    await dialog.get_by_role("button", name="Send").click()
+    await dialog.get_by_text("This is a required field").wait_for()
+    field = dialog.get_by_label("Reason")
+    await field.fill("no")
+    await field.press("Enter")
+    await dialog.get_by_text("Name an incident").wait_for()
+    assert await field.input_value() == "no"
+    assert await field.get_attribute("aria-invalid") == "true"
+    await field.fill("INC-42")
+    await dialog.get_by_role("button", name="Send").click()
+    await dialog.wait_for(state="hidden")
+    await page.get_by_role("button", name="Begin").click()
+    await dialog.wait_for()
+    await page.keyboard.press("Escape")
+    await dialog.wait_for(state="hidden")
+    assert (await world.get("views", **{"as": "alice"}))["views"] == []
+    assert opened.complaints == []
+
+
+async def test_thread_file_ephemeral_and_live_updates(world: World, browser: Any) -> None:
+    await world.connect()
+    top = await world.client.chat_postMessage(channel=REQUESTS, text="card", blocks=card())
+    opened = await open_page(browser, world)
+    page = await opened.show("alice/access-requests")
+    await world.client.chat_postMessage(channel=REQUESTS, thread_ts=top["ts"], text="Session opened")
+    await page.get_by_role("button", name="1 reply").click()
+    thread = page.get_by_role("complementary", name="Thread")
+    await thread.get_by_text("Session opened").wait_for()
+    content = "\n".join(f"line {number}" for number in range(40))
+    await world.client.files_upload_v2(channel=REQUESTS, thread_ts=top["ts"], filename="t.txt", content=content)
+    await thread.get_by_text("line 7").wait_for()
+    await thread.get_by_role("button", name="Show all 40 lines").click()
+    await page.get_by_role("dialog").get_by_text("line 39").wait_for()
+    await page.keyboard.press("Escape")
+    await thread.get_by_role("textbox", name="Reply in thread").fill("thanks")
+    await page.keyboard.press("Enter")
+    await thread.get_by_text("thanks").wait_for()
+    preformatted = {"type": "rich_text_preformatted", "elements": [{"type": "text", "text": "psql line"}]}
+    blocks = [{"type": "rich_text", "elements": [preformatted]}]
+    await world.client.chat_postEphemeral(channel=REQUESTS, user=ALICE, text="ticket", blocks=blocks)
+    await page.get_by_text("Only visible to you").wait_for()
+    await page.get_by_role("button", name="Copy").click()
+    await page.get_by_text("Copied").wait_for()
+    assert opened.complaints == []
+
+
+async def test_hostile_text_stays_text(world: World, browser: Any) -> None:
+    hostile = (
+        "<javascript:alert(1)|click> &lt;img src=x onerror=alert(1)&gt; ```a\n`b` *c _d* <!date^x^y|z> <@U0> <#C0|q>"
+    )
+    inline = {"type": "link", "url": "javascript:alert(1)", "text": "rich"}
+    rich = {"type": "rich_text", "elements": [{"type": "rich_text_section", "elements": [inline]}]}
+    await world.connect()
+    await world.client.chat_postMessage(channel=REQUESTS, text="x", blocks=[section(hostile), rich])
+    opened = await open_page(browser, world)
+    page = await opened.show("alice/access-requests")
+    await page.get_by_text("<img src=x onerror=alert(1)>").wait_for()
+    assert await page.get_by_role("log", name="Messages").locator("a, img").count() == 0
+    assert opened.complaints == []
+
+
+async def test_unread_badge_appears_for_other_channels_and_clears(world: World, browser: Any) -> None:
+    opened = await open_page(browser, world)
+    page = await opened.show("bob/general")
+    await world.client.chat_postMessage(channel=REQUESTS, text="look")
+    await page.get_by_role("button", name="#access-requests, 1 unread").click()
+    await page.get_by_role("button", name="#access-requests", exact=True).wait_for()
+
+
+async def test_page_says_it_is_not_slack_and_whether_the_app_is_there(world: World, browser: Any) -> None:
+    opened = await open_page(browser, world)
+    page = await opened.show("alice/general")
+    await page.get_by_text("This is not Slack").wait_for()
+    await page.get_by_text("helper is not connected").wait_for()
+    await world.connect()
+    await page.get_by_text("helper is connected").wait_for()
+
+
+async def test_phone_width_has_no_sideways_scroll_and_reaches_everything(world: World, browser: Any) -> None:
+    top = await world.client.chat_postMessage(channel=REQUESTS, text="card", blocks=card("word " * 60 + "x" * 300))
+    await world.client.chat_postMessage(channel=REQUESTS, thread_ts=top["ts"], text="reply")
+    opened = await open_page(browser, world, width=375, color_scheme="dark")
+    page = await opened.show("alice/general")
+    await page.get_by_role("button", name="Show channels").click()
+    await page.get_by_role("button", name="#access-requests").click()
+    await page.get_by_role("button", name="1 reply").click()
+    await page.get_by_role("button", name="Close thread").click()
+    await asyncio.sleep(0.1)
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 375
+    assert opened.complaints == []
+
+
+async def test_home_tab_shows_what_the_app_publishes(world: World, browser: Any) -> None:
+    @world.app.event("app_home_opened")
+    async def opened_home(event: dict[str, Any], client: Any) -> None:
+        await client.views_publish(user_id=event["user"], view={"type": "home", "blocks": [section("Your sessions")]})
+
+    await world.connect()
+    opened = await open_page(browser, world)
+    page = await opened.show("alice/@helper")
+    await page.get_by_role("tab", name="Home").click()
+    await page.get_by_text("Your sessions").wait_for()
+    assert opened.complaints == []
