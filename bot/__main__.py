@@ -1,0 +1,198 @@
+"""Runs the bot: `python -m bot`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import structlog
+from pydantic import ValidationError
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot.adapters import migrate as migrations
+from bot.adapters.boxes import Inbox, Outbox
+from bot.adapters.broker import HttpBroker
+from bot.adapters.clock import RandomIds, SystemClock
+from bot.adapters.desks import Desks
+from bot.adapters.following import Follower
+from bot.adapters.keys import OrderKeyUnusable, order_key
+from bot.adapters.orders import OrderDesk
+from bot.adapters.policies import FolderPolicies
+from bot.adapters.sender import Sender
+from bot.adapters.store import Store
+from bot.adapters.sweeper import Sweeper
+from bot.adapters.worker import InboxWorker
+from bot.chat.slack.app import Rim
+from bot.chat.slack.delivery import Delivery
+from bot.chat.slack.directory import SlackDirectory
+from bot.chat.slack.gateway import Gateway, Pacer
+from bot.chat.slack.payloads import intent_of
+from bot.chat.slack.service import SlackUnusable, find_channel, make_app, make_client, own_team
+from bot.chat.slack.shows import Shows
+from bot.chat.slack.socket import SocketHandler
+from bot.config import Settings
+from policies.engine.load import PolicyUnreadable
+from workflows.storage.engine import make_engine
+
+log = structlog.get_logger()
+START_PATIENCE = 30
+
+
+def main() -> None:
+    """Run until SIGTERM; exit 2 where a setting, the policy or Slack's answer makes that impossible."""
+    try:
+        settings = Settings()
+        set_up_logs(settings)
+        asyncio.run(run(settings))
+    except ValidationError as error:
+        places = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
+        sys.exit(_stop("\n".join(places)))
+    except (PolicyUnreadable, SlackUnusable, OrderKeyUnusable) as error:
+        sys.exit(_stop(str(error)))
+
+
+def _stop(message: str) -> int:
+    sys.stderr.write(f"bot: {message}\n")
+    return 2
+
+
+def migrate() -> None:
+    """Bring the database up to date, as a release step of its own."""
+
+    async def upgrade() -> None:
+        engine = make_engine(Settings().database_url)
+        try:
+            await migrations.upgrade(engine)
+        finally:
+            await engine.dispose()
+
+    asyncio.run(upgrade())
+
+
+def set_up_logs(settings: Settings) -> None:
+    """Write logs as JSON lines on stderr."""
+    level = logging.getLevelNamesMapping().get(settings.log_level.upper(), logging.INFO)
+    logging.basicConfig(level=max(level, logging.INFO), stream=sys.stderr, format="%(name)s: %(message)s")
+    for name in ("apscheduler", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.ExceptionRenderer(
+                structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
+            ),
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+async def run(settings: Settings) -> None:
+    """Start everything, wait for SIGTERM or SIGINT, stop in the opposite order."""
+    stop = asyncio.Event()
+    for one in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(one, stop.set)
+    async with AsyncExitStack() as stack:
+        failed = await _start(settings, stack)
+        waits = {asyncio.create_task(stop.wait()), *failed}
+        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for task in done & failed:
+            task.result()
+        log.info("bot.stopping")
+
+
+async def _start(settings: Settings, stack: AsyncExitStack) -> set[asyncio.Task[None]]:
+    """Start everything; what is returned runs until it is cancelled."""
+    clock = SystemClock()
+    policies = FolderPolicies(settings.policies)
+    key = order_key(settings.home)
+    engine = make_engine(settings.database_url)
+    stack.push_async_callback(engine.dispose)
+    await migrations.upgrade(engine)
+    session = await stack.enter_async_context(aiohttp.ClientSession())
+    client = make_client(settings)
+    team, channel = await _identified(client, settings)
+    desks = Desks(
+        Store(engine, clock),
+        policies,
+        clock,
+        RandomIds(),
+        command=settings.command,
+        channel=channel,
+        pending_cap=settings.pending_cap,
+    )
+    inbox, outbox = Inbox(engine, clock), Outbox(engine, clock)
+    broker = HttpBroker(session, settings.broker_url, key, clock)
+    gateway = Gateway(client, session, Pacer(settings.pace))
+    delivery = Delivery(gateway, desks, OrderDesk(broker, desks), Shows(gateway, desks, outbox, broker))
+    sender = Sender(outbox, delivery, clock)
+    directory = SlackDirectory(client, policies, clock, team)
+    worker = InboxWorker(inbox, desks, directory, intent_of, sender.wake)
+    sweeper = Sweeper(desks, inbox, outbox, policies, sender.wake)
+    tasks = {
+        _run_until_left(stack, worker.run(), "inbox"),
+        _run_until_left(stack, sender.run(), "outbox"),
+        _run_until_left(stack, Follower(broker, desks, sender.wake).run(), "feed"),
+    }
+    sweeper.start()
+    stack.callback(sweeper.stop)
+    app = make_app(client)
+    Rim(inbox, desks, directory, worker.wake).attach(app)
+    handler = SocketHandler(app, settings.slack_app_token.get_secret_value())
+    stack.push_async_callback(handler.close_async)
+    await handler.connect_async()  # type: ignore[no-untyped-call]
+    await asyncio.wait_for(handler.greeted.wait(), START_PATIENCE)
+    if settings.ready_file:
+        _say_ready(settings.ready_file)
+        stack.callback(settings.ready_file.unlink, missing_ok=True)
+    log.info("bot.ready", channel=channel, command=settings.command)
+    return tasks
+
+
+async def _identified(client: AsyncWebClient, settings: Settings) -> tuple[str, str]:
+    """Return the bot's own team and the reviewers' channel, waiting a while for a Slack that is not up yet."""
+    deadline = asyncio.get_running_loop().time() + START_PATIENCE
+    while True:
+        try:
+            return await own_team(client), await find_channel(client, settings.channel)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise SlackUnusable(f"{settings.slack_api_url} does not answer: {type(error).__name__}") from None
+            await asyncio.sleep(0.5)
+
+
+def _run_until_left(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    """Start work that is cancelled, and awaited, when the stack unwinds."""
+    task = asyncio.create_task(work, name=name)
+
+    async def leave() -> None:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    stack.push_async_callback(leave)
+    return task
+
+
+def _say_ready(path: Path) -> None:
+    """Write the ready file whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps({"pid": os.getpid()}), encoding="utf-8")
+    draft.replace(path)
+
+
+if __name__ == "__main__":
+    main()

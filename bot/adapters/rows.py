@@ -1,0 +1,77 @@
+"""Turns rows into the values of `bot.model`, and back."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from sqlalchemy import Row
+
+from bot.model import Given, Grant, Request, Shown
+from policies.engine.decisions import Need, Requirement
+from workflows.grants import GrantState
+from workflows.orders import Evidence
+from workflows.requests import RequestState
+from workflows.reviews import Answer
+
+
+def request_from(row: Row[Any]) -> Request:
+    """Read a request."""
+    values = _known(row, Request)
+    needs = tuple(Need(need["count"], tuple(need["groups"])) for need in values["requirement"])
+    return Request(
+        **{
+            **values,
+            "state": RequestState(values["state"]),
+            "requirement": Requirement(needs),
+            "rules": tuple(values["rules"]),
+            "evidence": Evidence.model_validate(values["evidence"]),
+        }
+    )
+
+
+def review_from(row: Row[Any]) -> Given:
+    """Read a review."""
+    values = _known(row, Given)
+    evidence = Evidence.model_validate(values["evidence"])
+    return Given(**{**values, "answer": Answer(values["answer"]), "evidence": evidence})
+
+
+def grant_from(row: Row[Any]) -> Grant:
+    """Read a grant."""
+    values = _known(row, Grant)
+    return Grant(**{**values, "state": GrantState(values["state"]), "masked": tuple(values["masked"])})
+
+
+def shown_from(row: Row[Any]) -> Shown:
+    """Read a message."""
+    return Shown(**_known(row, Shown))
+
+
+def stored(values: dict[str, Any]) -> dict[str, Any]:
+    """Return values as columns hold them."""
+    return {key: _stored(value) for key, value in values.items()}
+
+
+def columns_of(value: Request | Given | Grant) -> dict[str, Any]:
+    """Return a value's fields as columns hold them."""
+    return stored({field.name: getattr(value, field.name) for field in fields(value)})
+
+
+def _stored(value: Any) -> Any:
+    match value:
+        case Requirement():
+            return [{"count": need.count, "groups": list(need.groups)} for need in value.needs]
+        case Evidence():
+            return value.model_dump(mode="json")
+        case RequestState() | GrantState() | Answer():
+            return value.value
+        case tuple():
+            return list(value)
+        case _:
+            return value
+
+
+def _known(row: Row[Any], kind: type) -> dict[str, Any]:
+    names = {field.name for field in fields(kind)}
+    return {key: value for key, value in row._mapping.items() if key in names}

@@ -1,0 +1,123 @@
+"""The outbox worker: lanes side by side, each in order, with retries, and never twice what may have happened once."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Protocol
+
+import structlog
+
+from bot.adapters.boxes import Outbox, Queued
+from bot.ports import Clock
+
+log = structlog.get_logger()
+
+LANES_AT_ONCE = 16
+IDLE_SECONDS = 1.0
+LONGEST_WAIT = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """It left, or need not leave any more."""
+
+    receipt: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """It did not leave, or perhaps did (`uncertain`); `after` seconds where the other side named a time."""
+
+    error: str
+    after: float | None = None
+    uncertain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Never:
+    """It cannot leave; trying again would change nothing."""
+
+    error: str
+
+
+Outcome = Done | Later | Never
+
+
+class Deliverer(Protocol):
+    async def deliver(self, row: Queued) -> Outcome:
+        """Do what a row says."""
+        ...
+
+
+class Sender:
+    """Sends what is queued until it is cancelled."""
+
+    def __init__(self, outbox: Outbox, deliverer: Deliverer, clock: Clock) -> None:
+        self._outbox = outbox
+        self._deliverer = deliverer
+        self._clock = clock
+        self._wake = asyncio.Event()
+        self._busy: dict[str, asyncio.Task[None]] = {}
+
+    def wake(self) -> None:
+        """Say that there is a new row."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Send until cancelled; what is in flight is awaited, not cut."""
+        try:
+            while True:
+                self._wake.clear()
+                pause = await self._start_due()
+                try:
+                    await asyncio.wait_for(self._wake.wait(), pause)
+                except TimeoutError:
+                    continue
+        finally:
+            await asyncio.gather(*self._busy.values(), return_exceptions=True)
+
+    async def _start_due(self) -> float:
+        """Start the first row of every idle lane that is due; return how long nothing more is due."""
+        pause = IDLE_SECONDS
+        now = self._clock.now()
+        for row in await self._outbox.heads():
+            if row.lane in self._busy or len(self._busy) >= LANES_AT_ONCE:
+                continue
+            if row.not_before is not None and row.not_before > now:
+                pause = min(pause, (row.not_before - now).total_seconds())
+                continue
+            self._busy[row.lane] = asyncio.create_task(self._send(row))
+        return max(pause, 0.01)
+
+    async def _send(self, row: Queued) -> None:
+        try:
+            outcome = await self._outcome(row)
+            await self._settle(row, outcome)
+        except Exception:
+            log.exception("outbox.unsettled", key=row.key)
+            await asyncio.sleep(IDLE_SECONDS)
+        finally:
+            self._busy.pop(row.lane, None)
+            self._wake.set()
+
+    async def _outcome(self, row: Queued) -> Outcome:
+        try:
+            return await self._deliverer.deliver(row)
+        except Exception as error:
+            log.exception("outbox.failed", key=row.key)
+            return Later(type(error).__name__, uncertain=True)
+
+    async def _settle(self, row: Queued, outcome: Outcome) -> None:
+        match outcome:
+            case Done(receipt=receipt):
+                await self._outbox.sent(row, receipt)
+            case Never(error=error):
+                log.error("outbox.gave_up", key=row.key, error=error)
+                await self._outbox.gave_up(row, error)
+            case Later(error=error, after=after, uncertain=uncertain):
+                wait = after if after is not None else min(0.25 * 2 ** min(row.attempts, 10), LONGEST_WAIT)
+                log.warning("outbox.later", key=row.key, error=error, seconds=wait, uncertain=uncertain)
+                again = self._clock.now() + timedelta(seconds=wait)
+                await self._outbox.failed(row, error, again, uncertain)

@@ -1,0 +1,66 @@
+"""Sweeps on a timer: requests that nobody answered, policy files that changed, old rows (APScheduler, in memory)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from bot import reviewing
+from bot.adapters.boxes import Inbox, Outbox
+from bot.adapters.desks import Desks
+from bot.adapters.policies import FolderPolicies
+from workflows.storage.boxes import RowMoved
+
+log = structlog.get_logger()
+
+
+class Sweeper:
+    """Runs the sweeps; the rows are the truth, so a sweep that is missed is only late."""
+
+    def __init__(
+        self, desks: Desks, inbox: Inbox, outbox: Outbox, policies: FolderPolicies, caused: Callable[[], None]
+    ) -> None:
+        self._desks = desks
+        self._inbox = inbox
+        self._outbox = outbox
+        self._policies = policies
+        self._caused = caused
+        self._scheduler = AsyncIOScheduler(timezone="UTC")
+
+    def start(self) -> None:
+        """Start the timers."""
+        once = {"coalesce": True, "max_instances": 1, "misfire_grace_time": 30}
+        self._scheduler.add_job(self.expire, "interval", seconds=1, **once)
+        self._scheduler.add_job(self.reload, "interval", seconds=2, **once)
+        self._scheduler.add_job(self.forget, "interval", hours=1, **once)
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        """Stop the timers."""
+        self._scheduler.shutdown(wait=False)
+
+    async def expire(self) -> None:
+        """Expire what nobody answered, each request in a transaction of its own."""
+        async with self._desks.open() as (desk, work):
+            late = [request.id for request in await work.overdue(desk.now)]
+        for id in late:
+            try:
+                async with self._desks.open() as (desk, work):
+                    found = [request for request in await work.overdue(desk.now) if request.id == id]
+                    for request in found:
+                        await reviewing.expire(desk, request)
+            except RowMoved:
+                continue  # somebody answered in the last moment
+            self._caused()
+
+    async def reload(self) -> None:
+        """Read the policy files again if they changed."""
+        await asyncio.to_thread(self._policies.refresh)
+
+    async def forget(self) -> None:
+        """Forget rows that nobody will ask about."""
+        await self._inbox.forget_old()
+        await self._outbox.forget_old()

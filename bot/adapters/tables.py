@@ -1,0 +1,111 @@
+"""The bot's tables; the migrations repeat them, with the state tables as triggers."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from workflows.storage.boxes import inbox_table, outbox_table
+from workflows.storage.engine import UtcDateTime
+
+metadata = MetaData()
+
+inbox = inbox_table(metadata)
+outbox = outbox_table(metadata)
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("token", String(64), nullable=False, unique=True),
+    Column("version", Integer, nullable=False, server_default="0"),
+    Column("state", String(16), nullable=False),
+    Column("requester", String(32), nullable=False),
+    Column("account", String(40), nullable=False),
+    Column("resource", String(64), nullable=False),
+    Column("role", String(64), nullable=False),
+    Column("seconds", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("requirement", JSON, nullable=False),
+    Column("rules", JSON, nullable=False),
+    Column("policy_hash", String(64), nullable=False),
+    Column("asked_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("asked_in", String(40), nullable=False),
+    Column("evidence", JSON, nullable=False),
+    Column("order", String(64)),
+    Column("decided_at", UtcDateTime),
+    Column("decided_by", String(32)),
+    Column("answer", Text),
+    Column("note", Text),
+    Index("requests_pending", "state", "expires_at"),
+    Index("requests_requester", "requester", "state"),
+)
+
+reviews = Table(
+    "reviews",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("request", String(64), ForeignKey("requests.id"), nullable=False),
+    Column("person", String(32), nullable=False),
+    Column("account", String(40), nullable=False),
+    Column("answer", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("evidence", JSON, nullable=False),
+    UniqueConstraint("request", "person", name="reviews_person_once"),
+)
+
+grants = Table(
+    "grants",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("token", String(64), nullable=False, unique=True),
+    Column("version", Integer, nullable=False, server_default="0"),
+    Column("request", String(64), ForeignKey("requests.id"), nullable=False, index=True),
+    Column("person", String(32), nullable=False, index=True),
+    Column("account", String(40), nullable=False),
+    Column("resource", String(64), nullable=False),
+    Column("role", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("opened_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("ended_by", String(32)),
+    Column("closed_at", UtcDateTime),
+    Column("sessions", Integer, nullable=False),
+    Column("open_sessions", Integer, nullable=False),
+    Column("statements", Integer, nullable=False),
+    Column("denied", Integer, nullable=False),
+    Column("refused", Integer, nullable=False),
+    Column("masked", JSON, nullable=False),
+    Column("verified", Boolean),
+    Column("recording", String(200)),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("key", String(120), primary_key=True),
+    Column("channel", String(40)),
+    Column("ts", String(40)),
+    Column("wanted", Integer, nullable=False),
+    Column("shown", Integer, nullable=False),
+)
+
+cursors = Table(
+    "cursors",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("value", String(200), nullable=False),
+)

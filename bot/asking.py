@@ -1,0 +1,252 @@
+"""Decides what becomes of an ask: a request for reviewers, access at once, or an answer with what would be right."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from bot.cards import Card, Code, Mention, MessageLink, Note, Paragraph, Words, say
+from bot.grant_cards import holding_card
+from bot.intents import Ask, Source
+from bot.model import Request
+from bot.outgoing import InThread, PostOrder, Privately, Say, card_of
+from bot.ports import Desk, Member
+from bot.request_card import duration_of, name_of, requirement_words
+from bot.text import clip, one_line, reveal
+from policies.engine.decide import decide_access, may_ask, terms_of
+from policies.engine.decisions import Allow, Decision, Deny, Requirement
+from policies.engine.decisions import Ask as AskDecision
+from policies.engine.durations import DurationUnreadable, format_duration, parse_duration
+from policies.engine.model import Policy
+from workflows.requests import RequestEvent, RequestState
+
+MAX_REASON = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """An ask whose words all mean something."""
+
+    resource: str
+    role: str
+    duration: timedelta
+    reason: str
+
+
+async def tell(desk: Desk, source: Source, cause: str, card: Card) -> None:
+    """Answer somebody privately, where they are."""
+    place = Privately(source.account, source.channel, source.thread, source.reply_url)
+    await desk.work.send(f"{cause}:tell", f"tell:{source.account}", Say(place, card))
+
+
+async def ask(desk: Desk, intent: Ask, member: Member, cause: str) -> None:
+    """Answer an ask: deny, give at once, or put a card before the reviewers."""
+    wish = understood(desk.policy, member.person, intent, desk.command)
+    if isinstance(wish, Card):
+        await tell(desk, intent.source, cause, wish)
+        return
+    decision = decide_access(desk.policy, member.person, wish.resource, wish.role, wish.duration)
+    if isinstance(decision, Deny):
+        await tell(desk, intent.source, cause, denied_card(decision))
+        return
+    pending = await desk.work.requests_of(member.person)
+    if same := [r for r in pending if (r.resource, r.role) == (wish.resource, wish.role)]:
+        await tell(desk, intent.source, cause, _duplicate_card(same[0]))
+        return
+    if len(pending) >= desk.pending_cap:
+        await tell(desk, intent.source, cause, _cap_card(pending, desk.command))
+        return
+    await _file(desk, intent, member, wish, decision, cause)
+
+
+async def _file(desk: Desk, intent: Ask, member: Member, wish: Wish, decision: Allow | AskDecision, cause: str) -> None:
+    terms = terms_of(desk.policy, member.person, wish.resource, wish.role)
+    request = Request(
+        id=desk.ids.short("rq"),
+        token=desk.ids.token(),
+        state=RequestState.PENDING,
+        requester=member.person,
+        account=member.account,
+        resource=wish.resource,
+        role=wish.role,
+        seconds=int(wish.duration.total_seconds()),
+        reason=wish.reason,
+        requirement=decision.requirement if isinstance(decision, AskDecision) else Requirement(()),
+        rules=decision.rules,
+        policy_hash=desk.policy_hash,
+        asked_at=desk.now,
+        expires_at=desk.now + terms.pending_for,
+        asked_in=intent.source.channel,
+        evidence=intent.source.evidence(),
+    )
+    held = [g for g in await desk.work.live_grants(member.person, wish.resource) if g.role == wish.role]
+    await desk.work.add_request(request)
+    match decision:
+        case Allow():
+            order = desk.ids.token()
+            request = await desk.work.move_request(
+                request, RequestEvent.APPROVE, order=order, decided_at=desk.now, policy_hash=desk.policy_hash
+            )
+            await desk.work.send(f"order:{order}", f"order:{request.id}", PostOrder(request.id, order))
+            card = _given_card(request)
+        case AskDecision():
+            card = _waiting_card(desk.policy, request)
+    await desk.work.want(card_of(request.id), f"card:{request.id}")
+    place = Privately(member.account, intent.source.channel, intent.source.thread, intent.source.reply_url)
+    # In the card's lane, so that the link has something to point at.
+    await desk.work.send(f"{cause}:tell", f"card:{request.id}", Say(place, card))
+    if held:
+        await desk.work.send(f"{cause}:held", f"tell:{member.account}", Say(place, holding_card(desk.policy, held[0])))
+
+
+def understood(policy: Policy, person: str, intent: Ask, command: str) -> Wish | Card:
+    """Return what the words mean, or what would be right; the nearest name is suggested, never taken."""
+    terms = may_ask(policy, person)
+    resources = list(dict.fromkeys(term.resource for term in terms))
+    if intent.resource not in resources:
+        return _wrong_resource(policy, person, intent, resources, command)
+    roles = [term.role for term in terms if term.resource == intent.resource]
+    if intent.role is None or intent.role not in roles:
+        return _wrong_role(policy, person, intent, roles, command)
+    limit = format_duration(
+        next(t.max_duration for t in terms if (t.resource, t.role) == (intent.resource, intent.role))
+    )
+    if intent.duration is None:
+        problem = f"for how long? At most {limit}, like `30m` or `1h`."
+        return wrong_card(policy, person, problem, command, _line(command, intent, duration="30m"))
+    try:
+        duration = parse_duration(intent.duration)
+    except DurationUnreadable as error:
+        right = f"{intent.duration}m" if intent.duration.isascii() and intent.duration.isdecimal() else "30m"
+        return wrong_card(
+            policy, person, f"{reveal(str(error))}.", command, _line(command, intent, duration=clip(right, 8))
+        )
+    if intent.extra:
+        problem = "a reason comes after the word `because`."
+        return wrong_card(policy, person, problem, command, _line(command, intent, reason=intent.extra))
+    if len(intent.reason) > MAX_REASON:
+        problem = f"a reason has at most {MAX_REASON:,} characters, this one has {len(intent.reason):,}."
+        return wrong_card(policy, person, problem, command, None)
+    return Wish(intent.resource, intent.role, duration, intent.reason)
+
+
+def _wrong_resource(policy: Policy, person: str, intent: Ask, resources: list[str], command: str) -> Card:
+    typed = one_line(intent.resource, 60)
+    if intent.resource in policy.resources:
+        problem = f"you may not ask for `{typed}`: no rule of the policy gives it to you."
+        return wrong_card(policy, person, problem, command, None)
+    near = difflib.get_close_matches(intent.resource[:63].lower(), resources, n=1)
+    if not near:
+        return wrong_card(policy, person, f"there is no resource `{typed}`.", command, None)
+    problem = f"there is no resource `{typed}`; did you mean `{near[0]}`?"
+    return wrong_card(policy, person, problem, command, _line(command, intent, resource=near[0]))
+
+
+def _wrong_role(policy: Policy, person: str, intent: Ask, roles: list[str], command: str) -> Card:
+    listed = " or ".join(f"`{role}`" for role in roles)
+    if intent.role is None:
+        problem = f"as what? On {intent.resource} you may ask for {listed}."
+        return wrong_card(policy, person, problem, command, _line(command, intent, role=roles[0]))
+    typed = one_line(intent.role, 60)
+    if intent.role in policy.resources[intent.resource].roles:
+        problem = f"you may not ask for `{typed}` on {intent.resource}; you may ask for {listed}."
+        return wrong_card(policy, person, problem, command, None)
+    near = difflib.get_close_matches(intent.role[:63].lower(), roles, n=1)
+    problem = f"{intent.resource} has no role `{typed}`"
+    if near:
+        problem += f"; did you mean `{near[0]}`?"
+    return wrong_card(
+        policy,
+        person,
+        f"{problem} You may ask for {listed}.".replace("` You", "`. You"),
+        command,
+        _line(command, intent, role=near[0] if near else roles[0]),
+    )
+
+
+def _line(command: str, intent: Ask, **right: str) -> str:
+    resource = right.get("resource", intent.resource)
+    role = right.get("role", intent.role) or "read"
+    duration = right.get("duration", intent.duration) or "30m"
+    reason = right.get("reason", intent.reason)
+    text = f"{command} {resource} {role} {duration}"
+    return one_line(f"{text} because {reason}" if reason else text, 300)
+
+
+def wrong_card(policy: Policy, person: str, problem: str, command: str, right: str | None) -> Card:
+    """Say what is wrong, what would be right, and what this person may ask for."""
+    sentence = problem[:1].upper() + problem[1:]
+    parts: list[Paragraph | Code | Note] = [Paragraph(say(sentence))]
+    if right:
+        parts += [Paragraph(say("Try:")), Code(right)]
+    parts += [Paragraph(say(row)) for row in choices(policy, person)]
+    parts.append(Note(say(f"{command} help says more.")))
+    return Card(sentence, tuple(parts))
+
+
+def choices(policy: Policy, person: str) -> list[str]:
+    """Return what a person may ask for, a row each."""
+    terms = may_ask(policy, person)
+    if not terms:
+        return ["There is nothing that you may ask for: no rule of the policy speaks of you."]
+    rows = []
+    for term in terms[:20]:
+        who = "at once" if isinstance(term.decision, Allow) else "after review"
+        if isinstance(term.decision, AskDecision):
+            who = f"after review by {requirement_words(policy, term.decision.requirement.needs, person)}"
+        rows.append(f"{term.resource} {term.role}, at most {format_duration(term.max_duration)}, {who}")
+    if len(terms) > len(rows):
+        rows.append(f"and {len(terms) - len(rows)} more")
+    return ["You may ask for:\n" + "\n".join(f"• {row}" for row in rows)]
+
+
+def denied_card(decision: Decision) -> Card:
+    """Say a policy's refusal in its own words."""
+    if not isinstance(decision, Deny):
+        raise TypeError("only a refusal is worded so")
+    message = reveal(decision.message)
+    sentence = f"The policy does not allow this: {message}."
+    parts: list[Paragraph | Code | Note] = [Paragraph(say(sentence))]
+    if decision.hint:
+        hint = reveal(decision.hint)
+        parts.append(Code(hint) if hint.startswith("/") else Paragraph(say(hint)))
+    parts.append(Note(say(f"Rule {', '.join(decision.rules)}.")))
+    return Card(sentence, tuple(parts))
+
+
+def _duplicate_card(request: Request) -> Card:
+    text = f"You already have a request for {request.role} on {request.resource} waiting."
+    link = MessageLink(card_of(request.id), "Its card")
+    return Card(text, (Paragraph(say(text, " ", link, " has a button to cancel it.")),))
+
+
+def _cap_card(pending: Iterable[Request], command: str) -> Card:
+    rows = [f"• {r.resource} {r.role}, {duration_of(r)} ({r.id})" for r in pending]
+    text = f"You have {len(rows)} requests waiting, which is as many as one person may have."
+    return Card(text, (Paragraph(say(f"{text}\n" + "\n".join(rows))), Note(say(f"{command} revoke ID cancels one."))))
+
+
+def _waiting_card(policy: Policy, request: Request) -> Card:
+    who = requirement_words(policy, request.requirement.needs, request.requester)
+    text = f"Your request for {request.role} on {request.resource} waits for {who}."
+    link = MessageLink(card_of(request.id), "Its card")
+    return Card(text, (Paragraph(say(text, " ", link, " shows how it stands; you will get a direct message.")),))
+
+
+def _given_card(request: Request) -> Card:
+    text = f"The policy gives you {request.role} on {request.resource} at once; your line comes as a direct message."
+    link = MessageLink(card_of(request.id), "What happens is in this thread")
+    return Card(text, (Paragraph(say(text, " ", link, ".")),))
+
+
+async def to_thread(desk: Desk, request: Request, key: str, text: str, *parts: Paragraph | Code | Note) -> None:
+    """Say something under a request's card."""
+    card = Card(text, (Paragraph(say(Words(text))), *parts))
+    await desk.work.send(key, f"thread:{request.id}", Say(InThread(request.id), card))
+
+
+def mention_note(policy: Policy, request: Request) -> Note:
+    """Return a note that notifies the requester."""
+    return Note(say("For ", Mention(request.account) if request.account else name_of(policy, request.requester), "."))

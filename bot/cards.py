@@ -1,0 +1,156 @@
+"""Cards: what a message says, apart from any chat platform. A platform's renderer makes them its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Text, shown as it is whatever it holds."""
+
+    text: str
+    bold: bool = False
+    code: bool = False
+    kind: Literal["words"] = "words"
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A person of the platform, who is notified."""
+
+    account: str
+    kind: Literal["mention"] = "mention"
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A time, in the reader's own zone."""
+
+    at: datetime
+    kind: Literal["moment"] = "moment"
+
+
+@dataclass(frozen=True, slots=True)
+class MessageLink:
+    """A link to a message that is edited in place, looked up when this is sent."""
+
+    message: str
+    text: str
+    kind: Literal["link"] = "link"
+
+
+Span = Annotated[Words | Mention | Moment | MessageLink, Field(discriminator="kind")]
+Spans = tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    text: str
+    kind: Literal["heading"] = "heading"
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    label: str
+    value: Spans
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Up to ten facts, two to a row."""
+
+    facts: tuple[Fact, ...]
+    kind: Literal["facts"] = "facts"
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    spans: Spans
+    kind: Literal["paragraph"] = "paragraph"
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """People's text, literal, set apart."""
+
+    text: str
+    kind: Literal["quote"] = "quote"
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A line to copy, or a statement; literal, in one pitch."""
+
+    text: str
+    kind: Literal["code"] = "code"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Small print."""
+
+    spans: Spans
+    kind: Literal["note"] = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    title: str
+    text: str
+    yes: str
+    no: str
+
+
+@dataclass(frozen=True, slots=True)
+class Button:
+    action: str
+    text: str
+    value: str
+    style: Literal["", "primary", "danger"] = ""
+    confirm: Confirm | None = None
+    label: str = ""
+    """What a screen reader says, where the text alone is not enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Buttons:
+    buttons: tuple[Button, ...]
+    kind: Literal["buttons"] = "buttons"
+
+
+Part = Annotated[Heading | Facts | Paragraph | Quote | Code | Note | Buttons, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A message: `text` is a full sentence that says the same to notifications and screen readers."""
+
+    text: str
+    parts: tuple[Part, ...] = ()
+
+
+APPROVE = "request.approve"
+DENY = "request.deny"
+CANCEL = "request.cancel"
+NEW_LINE = "ticket.new"
+END = "grant.end"
+
+
+def say(*spans: Span | str) -> Spans:
+    """Return spans, plain strings becoming words."""
+    return tuple(Words(span) if isinstance(span, str) else span for span in spans)
+
+
+def plain(text: str, *parts: Part) -> Card:
+    """Return a card of one paragraph, and more parts after it."""
+    return Card(text, (Paragraph(say(text)), *parts))
+
+
+def clock(at: datetime) -> str:
+    """Write a time for the fallback text, which knows no zones."""
+    return f"{at:%H:%M} UTC"

@@ -1,0 +1,114 @@
+"""Bolt: every payload is a row in the inbox before it is acknowledged; nothing is worked on here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any
+
+import structlog
+from slack_bolt.app.async_app import AsyncApp
+from slack_bolt.response import BoltResponse
+from slack_sdk.errors import SlackApiError
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot import cards
+from bot.adapters.boxes import Inbox
+from bot.adapters.desks import Desks
+from bot.chat.slack.check import check_payload
+from bot.chat.slack.payloads import intent_of, key_of, kind_of
+from bot.chat.slack.views import DENY_VIEW, deny_errors, deny_view
+from bot.intents import OpenDeny
+from bot.ports import Directory, Member
+from bot.request_card import duration_of, name_of
+from bot.reviewing import why_not
+
+log = structlog.get_logger()
+
+ANYTHING = re.compile(".*", re.DOTALL)
+ENVELOPE: ContextVar[str] = ContextVar("envelope", default="")
+"""The id of the Socket Mode envelope that is being handled; Bolt does not pass it on."""
+DUPLICATE = "airlock_duplicate"
+
+Next = Callable[[], Awaitable[None]]
+
+
+class Rim:
+    """What Bolt calls; it keeps payloads, answers what must be answered in the acknowledgement, and opens forms."""
+
+    def __init__(self, inbox: Inbox, desks: Desks, directory: Directory, kept: Callable[[], None]) -> None:
+        self._inbox = inbox
+        self._desks = desks
+        self._directory = directory
+        self._kept = kept
+
+    def attach(self, app: AsyncApp) -> None:
+        """Register with Bolt; the listeners only acknowledge."""
+        app.use(self.keep)
+        app.action(cards.DENY)(ack=acknowledge, lazy=[self.open_deny])
+        app.view(DENY_VIEW)(self.answer_deny)
+        app.command(ANYTHING)(acknowledge)
+        app.action(ANYTHING)(acknowledge)
+        app.view(ANYTHING)(acknowledge)
+        app.view_closed(ANYTHING)(acknowledge)
+        app.shortcut(ANYTHING)(acknowledge)
+        app.options(ANYTHING)(no_options)
+        app.event(ANYTHING)(acknowledge)
+
+    async def keep(self, body: dict[str, Any], context: Any, next: Next) -> BoltResponse | None:
+        """Keep a payload before anything acknowledges it; where that fails, nothing is acknowledged."""
+        if kind_of(body) == "view_submission" and invalid_form(body):
+            await next()
+            return None
+        new = await self._inbox.keep(key_of(body, ENVELOPE.get()), kind_of(body), body)
+        context[DUPLICATE] = not new
+        if new:
+            self._kept()
+        await next()
+        return None
+
+    async def answer_deny(self, ack: Callable[..., Awaitable[Any]], body: dict[str, Any]) -> None:
+        """Answer a sent form: its errors belong into the acknowledgement."""
+        if errors := invalid_form(body):
+            await ack(response_action="errors", errors=errors)
+        else:
+            await ack()
+
+    async def open_deny(self, body: dict[str, Any], client: AsyncWebClient, context: Any) -> None:
+        """Open the form behind Deny… while its trigger lives; who may not deny is told by the worker."""
+        intent = intent_of(body, self._desks.command)
+        if context.get(DUPLICATE) or not isinstance(intent, OpenDeny):
+            return
+        try:
+            standing = await self._directory.standing(intent.source.team, intent.source.account, False)
+            async with self._desks.open() as (desk, work):
+                request = await work.request_by_token(intent.token)
+            if request is None or not isinstance(standing, Member):
+                return
+            if why_not(desk.policy, request, standing.person) is not None:
+                return
+            scope = f"{request.role} on {request.resource} for {duration_of(request)}"
+            view = deny_view(intent.token, f"{name_of(desk.policy, request.requester)} asks for {scope}.")
+            check_payload(view)
+            await client.views_open(trigger_id=str(body["trigger_id"]), view=view)
+        except SlackApiError as error:
+            log.warning("form.failed", error=str(error.response.get("error")))
+        except Exception:
+            log.exception("form.failed")
+
+
+def invalid_form(body: dict[str, Any]) -> dict[str, str]:
+    """Return what is wrong with a sent form, by block; empty where nothing is."""
+    view = body.get("view") or {}
+    return deny_errors(view) if view.get("callback_id") == DENY_VIEW else {}
+
+
+async def acknowledge(ack: Callable[..., Awaitable[Any]]) -> None:
+    """Acknowledge, and do nothing else: an exception right after would take the acknowledgement back."""
+    await ack()
+
+
+async def no_options(ack: Callable[..., Awaitable[Any]]) -> None:
+    """Answer a menu that nothing here sends."""
+    await ack(options=[])

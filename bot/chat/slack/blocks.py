@@ -1,0 +1,195 @@
+"""Renders cards as Slack messages: people's words in rich text, which Slack never parses, or defused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any, assert_never
+
+from bot.cards import (
+    Button,
+    Buttons,
+    Card,
+    Code,
+    Confirm,
+    Facts,
+    Heading,
+    Mention,
+    MessageLink,
+    Moment,
+    Note,
+    Paragraph,
+    Part,
+    Quote,
+    Span,
+    Words,
+)
+from bot.chat.slack import limits
+from bot.chat.slack.mrkdwn import defused, escaped
+from bot.text import clip, length, reveal
+
+Block = dict[str, Any]
+_DATE = "{date_short_pretty} {time}"
+
+
+def render(card: Card, links: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return a card as `text` and `blocks`; `links` are the addresses of the messages that it points at."""
+    found = links or {}
+    text = escaped(card.text, limits.FALLBACK) or "Airlock"
+    blocks: list[Block] = []
+    room = limits.MESSAGE_CHARACTERS
+    for part in card.parts:
+        block = _block(part, found, room)
+        if block is None:
+            continue
+        cost = characters(block)
+        if part.kind != "buttons" and (cost > room or len(blocks) >= limits.MESSAGE_BLOCKS - 2):
+            continue
+        room -= cost
+        blocks.append(block)
+    if not blocks:
+        blocks = [{"type": "section", "text": _plain(card.text or "Airlock", limits.SECTION)}]
+    return {"text": text, "blocks": blocks[: limits.MESSAGE_BLOCKS]}
+
+
+def _block(part: Part, links: Mapping[str, str], room: int) -> Block | None:
+    # Buttons come last and are never left out, so text leaves them room.
+    most = max(min(limits.SECTION, room - 2_500), 100)
+    match part:
+        case Heading(text=text):
+            return {"type": "header", "text": _plain(text, limits.HEADER)}
+        case Facts(facts=facts):
+            return {
+                "type": "section",
+                "fields": [
+                    _mrkdwn(f"*{defused(fact.label, 60)}*\n{_spans(fact.value, links, 900)}")
+                    for fact in facts[: limits.FIELDS]
+                ],
+            }
+        case Paragraph(spans=spans):
+            return _rich("rich_text_section", list(_elements(spans, links, most)))
+        case Quote(text=text):
+            return _rich("rich_text_quote", _literal(text, most))
+        case Code(text=text):
+            return _rich("rich_text_preformatted", _literal(text, most))
+        case Note(spans=spans):
+            shown = _spans(spans, links, 1_500)
+            return {"type": "context", "elements": [_mrkdwn(shown)]} if shown.strip() else None
+        case Buttons(buttons=buttons):
+            return {"type": "actions", "elements": [_button(button) for button in buttons[: limits.ACTION_ELEMENTS]]}
+        case _:
+            assert_never(part)
+
+
+def _rich(kind: str, elements: list[Block]) -> Block | None:
+    return {"type": "rich_text", "elements": [{"type": kind, "elements": elements}]} if elements else None
+
+
+def _literal(text: str, limit: int) -> list[Block]:
+    shown = clip(reveal(text), limit)
+    return [{"type": "text", "text": shown}] if shown else []
+
+
+def _elements(spans: tuple[Span, ...], links: Mapping[str, str], limit: int) -> Iterator[Block]:
+    room = limit
+    for span in spans:
+        if room <= 1:
+            return
+        match span:
+            case Words():
+                shown = clip(reveal(span.text), room)
+                room -= length(shown)
+                style = {name: True for name in ("bold", "code") if getattr(span, name)}
+                if shown:
+                    yield {"type": "text", "text": shown, **({"style": style} if style else {})}
+            case Mention(account=account):
+                yield {"type": "user", "user_id": account}
+            case Moment(at=at):
+                yield {"type": "date", "timestamp": int(at.timestamp()), "format": _DATE, "fallback": _time(at)}
+            case MessageLink(message=message, text=text):
+                if message in links:
+                    yield {"type": "link", "url": links[message], "text": clip(reveal(text), 200)}
+                else:
+                    yield {"type": "text", "text": clip(reveal(text), 200)}
+            case _:
+                assert_never(span)
+
+
+def _spans(spans: tuple[Span, ...], links: Mapping[str, str], limit: int) -> str:
+    shown = []
+    room = limit
+    for span in spans:
+        if room <= 60:
+            break
+        piece = _span(span, links, room)
+        room -= length(piece)
+        shown.append(piece)
+    return "".join(shown)
+
+
+def _span(span: Span, links: Mapping[str, str], room: int) -> str:
+    match span:
+        case Words():
+            text = defused(span.text, room - 2)
+            return f"*{text}*" if span.bold and text.strip() == text != "" and "\n" not in text else text
+        case Mention(account=account):
+            return f"<@{account}>"
+        case Moment(at=at):
+            return f"<!date^{int(at.timestamp())}^{_DATE}|{_time(at)}>"
+        case MessageLink(message=message, text=text):
+            shown = defused(text, 200).replace("|", "¦")
+            return f"<{links[message]}|{shown}>" if message in links else shown
+        case _:
+            assert_never(span)
+
+
+def _time(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M} UTC"
+
+
+def _button(button: Button) -> Block:
+    made: Block = {
+        "type": "button",
+        "action_id": button.action,
+        "text": _plain(button.text, limits.BUTTON_TEXT),
+        "value": button.value,
+    }
+    if button.style:
+        made["style"] = button.style
+    if button.label:
+        made["accessibility_label"] = clip(reveal(button.label, keep=""), limits.BUTTON_LABEL)
+    if button.confirm:
+        made["confirm"] = _confirm(button.confirm, button.style)
+    return made
+
+
+def _confirm(confirm: Confirm, style: str) -> Block:
+    made: Block = {
+        "title": _plain(confirm.title, limits.CONFIRM_TITLE),
+        "text": _plain(confirm.text, limits.CONFIRM_TEXT),
+        "confirm": _plain(confirm.yes, limits.CONFIRM_BUTTON),
+        "deny": _plain(confirm.no, limits.CONFIRM_BUTTON),
+    }
+    return {**made, "style": style} if style else made
+
+
+def _plain(text: str, limit: int) -> Block:
+    return {"type": "plain_text", "text": clip(reveal(text), limit) or " ", "emoji": False}
+
+
+def _mrkdwn(text: str) -> Block:
+    return {"type": "mrkdwn", "text": text, "verbatim": True}
+
+
+def characters(value: Any) -> int:
+    """Count the characters that a payload shows, as Slack does against its limit on a message."""
+    total = 0
+    todo = [value]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, dict):
+            total += sum(length(inner) for inner in item.values() if isinstance(inner, str))
+            todo.extend(inner for inner in item.values() if not isinstance(inner, str))
+        elif isinstance(item, list):
+            todo.extend(item)
+    return total

@@ -1,0 +1,143 @@
+"""Delivers outbox rows: messages to Slack, orders to the broker, tickets from one to the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import assert_never
+
+import structlog
+from pydantic import ValidationError
+
+from bot.adapters.boxes import Queued
+from bot.adapters.desks import Desks
+from bot.adapters.orders import OrderDesk
+from bot.adapters.sender import Done, Later, Never, Outcome
+from bot.cards import Card, MessageLink, Note, Paragraph
+from bot.chat.slack.blocks import render
+from bot.chat.slack.check import PayloadInvalid
+from bot.chat.slack.gateway import Gateway, SlackBusy, SlackRefused, SlackUncertain
+from bot.chat.slack.shows import Shows
+from bot.outgoing import (
+    DeliverTicket,
+    EndGrant,
+    InThread,
+    PostOrder,
+    PostTranscript,
+    Privately,
+    Say,
+    Show,
+    ToPerson,
+    card_of,
+    from_row,
+)
+
+log = structlog.get_logger()
+
+REPLY_URL_LIFE = timedelta(minutes=29)
+REPLY_URL_TRIES = 3
+GIVE_UP_AFTER = timedelta(days=1)
+LINK_PATIENCE = 20
+
+
+class Delivery:
+    """Does what outbox rows say."""
+
+    def __init__(self, gateway: Gateway, desks: Desks, orders: OrderDesk, shows: Shows) -> None:
+        self._gateway = gateway
+        self._desks = desks
+        self._orders = orders
+        self._shows = shows
+
+    async def deliver(self, row: Queued) -> Outcome:
+        """Do what a row says, and say how it went."""
+        try:
+            outcome = await self._do(row)
+        except SlackBusy as busy:
+            outcome = Later(str(busy), busy.after, uncertain=row.uncertain)
+        except SlackUncertain as error:
+            outcome = Later(str(error), uncertain=True)
+        except SlackRefused as error:
+            outcome = Never(error.error)
+        except PayloadInvalid as error:
+            outcome = Never(f"the payload breaks Slack's limits: {error}")
+        except ValidationError as error:
+            outcome = Never(f"the row does not read: {error.error_count()} problems")
+        if isinstance(outcome, Later) and row.made_at + GIVE_UP_AFTER < self._desks.clock.now():
+            return Never(f"tried for a day: {outcome.error}")
+        return outcome
+
+    async def _do(self, row: Queued) -> Outcome:
+        item = from_row(row.payload)
+        match item:
+            case Say():
+                return await self._say(row, item)
+            case Show():
+                return await self._shows.show(row, item)
+            case DeliverTicket():
+                return await self._shows.ticket(row, item)
+            case PostTranscript():
+                return await self._shows.transcript(row, item)
+            case PostOrder():
+                return await self._orders.post(row, item)
+            case EndGrant():
+                return await self._orders.end(row, item)
+            case _:
+                assert_never(item)
+
+    async def _say(self, row: Queued, item: Say) -> Outcome:
+        links = await self._links(item.card)
+        if links is None and row.attempts < LINK_PATIENCE:
+            return Later("the message it points at is not posted yet", 0.25)
+        payload = render(item.card, links or {})
+        match item.place:
+            case InThread(request=request):
+                async with self._desks.open() as (_, work):
+                    card = await work.shown(card_of(request))
+                if card is None or not card.channel or not card.ts:
+                    return Later("the card is not posted yet", 0.25 if row.attempts < LINK_PATIENCE else None)
+                return await self._post(row, card.channel, payload, card.ts)
+            case ToPerson(account=account):
+                return await self._post(row, await self._gateway.direct(account), payload)
+            case Privately():
+                return await self._whisper(row, item.place, payload)
+            case _:
+                assert_never(item.place)
+
+    async def _post(self, row: Queued, channel: str, payload: dict[str, object], thread: str = "") -> Outcome:
+        if row.uncertain and (ts := await self._gateway.find(channel, row.key, row.made_at.timestamp() - 60, thread)):
+            return Done({"channel": channel, "ts": ts, "found": True})
+        ts = await self._shows.certain(row, self._gateway.post(channel, payload, row.key, thread))
+        return Done({"channel": channel, "ts": ts})
+
+    async def _whisper(self, row: Queued, place: Privately, payload: dict[str, object]) -> Outcome:
+        """Answer through the payload's own address; else in the channel; else as a direct message."""
+        fresh = row.made_at + REPLY_URL_LIFE > self._desks.clock.now()
+        if place.reply_url and fresh and row.attempts < REPLY_URL_TRIES:
+            try:
+                await self._gateway.reply(place.reply_url, payload, place.thread)
+                return Done({"through": "reply"})
+            except (SlackRefused, SlackUncertain) as error:
+                log.info("reply.fallback", key=row.key, error=str(error))
+        if place.channel:
+            try:
+                await self._gateway.whisper(place.channel, place.account, payload, place.thread)
+                return Done({"through": "channel"})
+            except SlackRefused as error:
+                log.info("whisper.fallback", key=row.key, error=error.error)
+        return await self._post(row, await self._gateway.direct(place.account), payload)
+
+    async def _links(self, card: Card) -> Mapping[str, str] | None:
+        """Return the addresses of the messages a card points at; None while one is not posted."""
+        spans = [span for part in card.parts if isinstance(part, Paragraph | Note) for span in part.spans]
+        found: dict[str, str] = {}
+        for message in {span.message for span in spans if isinstance(span, MessageLink)}:
+            async with self._desks.open() as (_, work):
+                shown = await work.shown(message)
+            if shown is None or not shown.channel or not shown.ts:
+                return None
+            try:
+                found[message] = await self._gateway.permalink(shown.channel, shown.ts)
+            except (SlackRefused, SlackUncertain) as error:
+                log.info("link.missing", message=message, error=str(error))
+        return found

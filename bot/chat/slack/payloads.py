@@ -1,0 +1,167 @@
+"""Payload -> inbox key and intent; Slack's payloads are read here and nowhere else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from bot import cards
+from bot.chat.slack.views import DENY_VIEW, deny_reason
+from bot.commanding import read_command
+from bot.intents import (
+    AccountChanged,
+    Approve,
+    Cancel,
+    EndNow,
+    Help,
+    Ignored,
+    Intent,
+    NewLine,
+    OpenDeny,
+    Refuse,
+    Source,
+    Unknown,
+)
+from bot.text import one_line
+
+MAX_TOKEN = 100
+_CLICKS: dict[str, Callable[[Source, str], Intent]] = {
+    cards.APPROVE: Approve,
+    cards.DENY: OpenDeny,
+    cards.CANCEL: Cancel,
+    cards.NEW_LINE: NewLine,
+    cards.END: EndNow,
+}
+
+
+def kind_of(body: dict[str, Any]) -> str:
+    """Name what sort of payload this is."""
+    if "command" in body:
+        return "command"
+    return str(body.get("type") or "unknown")[:40]
+
+
+def key_of(body: dict[str, Any], envelope: str = "") -> str:
+    """Return what Slack repeats when it delivers a payload twice; the envelope's id where a payload has no id."""
+    match kind_of(body):
+        case "event_callback":
+            parts = [body.get("event_id")]
+        case "block_actions":
+            parts = [_action(body).get("action_ts"), body.get("trigger_id")]
+        case _:
+            parts = [body.get("trigger_id")]
+    named = [str(part) for part in parts if part]
+    if not named and envelope:
+        named = [envelope]
+    if not named:
+        named = [hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()]
+    return f"{kind_of(body)}:{':'.join(named)}"[:180]
+
+
+def source_of(body: dict[str, Any]) -> Source:
+    """Return who sent a payload, and where."""
+    if kind_of(body) == "command":
+        return Source(
+            "slack",
+            _text(body.get("team_id")),
+            _text(body.get("user_id")),
+            channel=_text(body.get("channel_id")),
+            action=_text(body.get("trigger_id")),
+            reply_url=_text(body.get("response_url"), 500),
+        )
+    if kind_of(body) == "event_callback":
+        return _event_source(body)
+    user = _dict(body.get("user"))
+    container = _dict(body.get("container"))
+    message = _text(_dict(body.get("message")).get("ts") or container.get("message_ts"))
+    thread = _text(_dict(body.get("message")).get("thread_ts") or container.get("thread_ts"))
+    return Source(
+        "slack",
+        _text(user.get("team_id") or _dict(body.get("team")).get("id")),
+        _text(user.get("id")),
+        channel=_text(_dict(body.get("channel")).get("id") or container.get("channel_id")),
+        message=message,
+        thread=thread if thread != message else "",  # a thread's own parent is answered beside, not under it
+        action=_text(_action(body).get("action_ts") or body.get("trigger_id")),
+        reply_url=_text(body.get("response_url"), 500),
+    )
+
+
+def _event_source(body: dict[str, Any]) -> Source:
+    event = _dict(body.get("event"))
+    user = event.get("user")
+    account = _text(user.get("id")) if isinstance(user, dict) else _text(user)
+    return Source(
+        "slack",
+        _text(event.get("user_team") or event.get("team") or body.get("team_id")),
+        account,
+        channel=_text(event.get("channel")),
+        message=_text(event.get("ts")),
+        thread=_text(event.get("thread_ts")),
+        action=_text(body.get("event_id")),
+    )
+
+
+def intent_of(body: dict[str, Any], command: str) -> Intent:
+    """Return what a payload asks for; what nothing here sends is Unknown."""
+    source = source_of(body)
+    match kind_of(body):
+        case "command" if body["command"] == command:
+            return read_command(str(body.get("text") or ""), source)
+        case "command":
+            return Unknown(source, f"the command {one_line(str(body['command']), 40)}")
+        case "block_actions":
+            return _click(body, source)
+        case "view_submission":
+            return _submission(body, source)
+        case "event_callback":
+            return _event(body, source)
+        case "view_closed" | "block_suggestion":
+            return Ignored(source)
+        case kind:
+            return Unknown(source, f"a payload of the kind {one_line(kind, 40)}")
+
+
+def _click(body: dict[str, Any], source: Source) -> Intent:
+    action = _action(body)
+    value = action.get("value")
+    made = _CLICKS.get(str(action.get("action_id")))
+    if made is None:
+        return Unknown(source, "this button")
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_TOKEN:
+        return Unknown(source, "what this button carries")
+    return made(source, value)
+
+
+def _submission(body: dict[str, Any], source: Source) -> Intent:
+    view = _dict(body.get("view"))
+    token = view.get("private_metadata")
+    if view.get("callback_id") != DENY_VIEW or not isinstance(token, str):
+        return Unknown(source, "this form")
+    return Refuse(source, token[:MAX_TOKEN], deny_reason(view))
+
+
+def _event(body: dict[str, Any], source: Source) -> Intent:
+    event = _dict(body.get("event"))
+    match event.get("type"):
+        case "user_change":
+            return AccountChanged(source, _dict(event.get("user")).get("deleted") is True)
+        case "app_mention":
+            return Help(source)
+        case _:
+            return Ignored(source)
+
+
+def _action(body: dict[str, Any]) -> dict[str, Any]:
+    actions = body.get("actions")
+    return _dict(actions[0]) if isinstance(actions, list) and actions else {}
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: Any, limit: int = 100) -> str:
+    return value[:limit] if isinstance(value, str) else ""

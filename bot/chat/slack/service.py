@@ -1,0 +1,72 @@
+"""Puts the Slack side together: client, directory, rim, worker, sender; and takes it apart again."""
+
+from __future__ import annotations
+
+import logging
+
+import structlog
+from slack_bolt.app.async_app import AsyncApp
+from slack_sdk.errors import SlackApiError
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot.config import Settings
+
+log = structlog.get_logger()
+
+
+class SlackUnusable(Exception):
+    """Slack does not accept this bot as it is set up"""
+
+
+def make_client(settings: Settings) -> AsyncWebClient:
+    """Make a client that repeats nothing by itself: a dropped connection must not post a message twice."""
+    return AsyncWebClient(
+        token=settings.slack_bot_token.get_secret_value(),
+        base_url=settings.slack_api_url,
+        timeout=15,
+        retry_handlers=[],
+    )
+
+
+def make_app(client: AsyncWebClient) -> AsyncApp:
+    """Make the Bolt app; its own loggers stay quiet, since they would write payloads down."""
+    for name in ("slack_bolt", "slack_sdk"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return AsyncApp(client=client, ignoring_self_events_enabled=True)
+
+
+async def own_team(client: AsyncWebClient) -> str:
+    """Return the workspace that the bot belongs to; raises SlackUnusable."""
+    try:
+        return str((await client.auth_test())["team_id"])
+    except SlackApiError as error:
+        raise SlackUnusable(f"SLACK_BOT_TOKEN is refused: {error.response.get('error')}") from None
+
+
+async def find_channel(client: AsyncWebClient, wanted: str) -> str:
+    """Return the id of the reviewers' channel, given by id or name; raises SlackUnusable."""
+    name = wanted.lstrip("#")
+    cursor: str | None = None
+    try:
+        while True:
+            answer = await client.conversations_list(
+                types="public_channel,private_channel", exclude_archived=True, limit=200, cursor=cursor
+            )
+            channels: list[dict[str, object]] = answer.get("channels", [])
+            for channel in channels:
+                if name in (channel["id"], channel.get("name")):
+                    return _usable(channel)
+            cursor = (answer.get("response_metadata") or {}).get("next_cursor")
+            if not cursor:
+                raise SlackUnusable(f"there is no channel `{wanted}` that the bot can see: invite it with /invite")
+    except SlackApiError as error:
+        raise SlackUnusable(f"the channels cannot be listed: {error.response.get('error')}") from None
+
+
+def _usable(channel: dict[str, object]) -> str:
+    name = f"#{channel.get('name')}"
+    if channel.get("is_ext_shared") or channel.get("is_pending_ext_shared"):
+        raise SlackUnusable(f"{name} is shared with another workspace, so cards are not posted there")
+    if channel.get("is_member") is False:
+        raise SlackUnusable(f"the bot is not in {name}: invite it with /invite")
+    return str(channel["id"])

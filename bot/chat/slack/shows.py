@@ -1,0 +1,179 @@
+"""Messages made from the database at the moment they leave: cards, counters, tickets, transcripts."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+import structlog
+
+from bot.adapters.boxes import Outbox, Queued
+from bot.adapters.desks import Desks
+from bot.adapters.sender import Done, Later, Never, Outcome
+from bot.cards import Card, plain
+from bot.chat.slack.blocks import render
+from bot.chat.slack.gateway import Gateway, SlackBusy, SlackRefused, SlackUncertain
+from bot.grant_cards import counter_card, spent_ticket_card, ticket_card
+from bot.model import Grant, Shown
+from bot.outgoing import DeliverTicket, PostTranscript, Show, card_of, ticket_of
+from bot.ports import Broker, BrokerAway, Desk, Refusal
+from bot.request_card import RequestFacts, request_card
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+GONE = frozenset({"message_not_found", "thread_not_found"})
+SHARED_CHECKED_FOR = timedelta(minutes=5)
+SHARED = "the reviewers' channel is shared with another workspace, so no card is posted there"
+TRANSCRIPT_TRIES = 8
+
+
+class Shows:
+    """Posts messages made from the database, or edits them in place."""
+
+    def __init__(self, gateway: Gateway, desks: Desks, outbox: Outbox, broker: Broker) -> None:
+        self._gateway = gateway
+        self._desks = desks
+        self._outbox = outbox
+        self._broker = broker
+        self._shared: tuple[datetime, bool] | None = None
+
+    async def certain(self, row: Queued, call: Coroutine[Any, Any, T]) -> T:
+        """Make a call that must not happen twice: before it, the row says that it may have happened."""
+        try:
+            await self._outbox.begins(row)
+        except BaseException:
+            call.close()
+            raise
+        return await call
+
+    async def show(self, row: Queued, item: Show) -> Outcome:
+        """Bring a message up to date, unless a later version is up already."""
+        async with self._desks.open() as (desk, work):
+            shown = await work.shown(item.message)
+            if shown is None or shown.shown >= item.version:
+                return Done({"skipped": True})
+            found = await _card(desk, item.message)
+        if found is None:
+            return Done({"nothing": True})
+        parent, card = found
+        payload = render(card)
+        if shown.channel and shown.ts:
+            try:
+                await self._gateway.update(shown.channel, shown.ts, payload)
+            except SlackRefused as error:
+                if error.error not in GONE:
+                    raise
+                log.warning("message.gone", message=item.message)
+            else:
+                return await self._is_at(item.message, shown.channel, shown.ts, shown.wanted)
+        if item.message.startswith("ticket:"):
+            return Done({"nothing": True})
+        return await self._post(row, item, shown, payload, parent)
+
+    async def _post(
+        self, row: Queued, item: Show, shown: Shown, payload: dict[str, Any], parent: str | None
+    ) -> Outcome:
+        """Post a message that is not there, under its parent where it has one."""
+        channel, thread = self._desks.channel, ""
+        if parent is not None:
+            async with self._desks.open() as (_, work):
+                above = await work.shown(parent)
+            if above is None or not above.channel or not above.ts:
+                return Later("the card is not posted yet", 0.25 if row.attempts < 20 else None)
+            channel, thread = above.channel, above.ts
+        elif await self._is_shared():
+            return Never(SHARED)
+        since = row.made_at.timestamp() - 60
+        if row.uncertain and (ts := await self._gateway.find(channel, row.key, since, thread)):
+            return await self._is_at(item.message, channel, ts, item.version)
+        ts = await self.certain(row, self._gateway.post(channel, payload, row.key, thread))
+        return await self._is_at(item.message, channel, ts, shown.wanted)
+
+    async def _is_at(self, message: str, channel: str, ts: str, version: int) -> Outcome:
+        async with self._desks.open() as (_, work):
+            await work.message_is_at(message, channel, ts, version)
+        return Done({"channel": channel, "ts": ts})
+
+    async def _is_shared(self) -> bool:
+        now = self._desks.clock.now()
+        if self._shared is None or now - self._shared[0] > SHARED_CHECKED_FOR:
+            self._shared = (now, await self._gateway.is_shared_outside(self._desks.channel))
+        return self._shared[1]
+
+    async def ticket(self, row: Queued, item: DeliverTicket) -> Outcome:
+        """Mint a ticket and send it to its owner alone; it is written down nowhere on the way."""
+        async with self._desks.open() as (_, work):
+            grant = await work.grant(item.grant)
+            earlier = await work.shown(ticket_of(item.grant))
+        if grant is None or not grant.live:
+            return Done({"over": True})
+        channel = await self._gateway.direct(item.account)
+        since = row.made_at.timestamp() - 60
+        if row.uncertain and (ts := await self._gateway.find(channel, row.key, since)):
+            return await self._handed_over(grant, channel, ts, earlier)
+        try:
+            ticket = await self._broker.mint(grant.id, grant.person)
+        except BrokerAway as error:
+            return Later(str(error), uncertain=row.uncertain)
+        except Refusal as error:
+            text = f"The broker gives no line for {grant.role} on {grant.resource}: {error.problem.message}."
+            await self._gateway.post(channel, render(plain(text)), row.key)
+            return Never(f"{error.status} {error.problem.code}")
+        ts = await self.certain(row, self._gateway.post(channel, render(ticket_card(grant, ticket)), row.key))
+        return await self._handed_over(grant, channel, ts, earlier)
+
+    async def _handed_over(self, grant: Grant, channel: str, ts: str, earlier: Shown | None) -> Outcome:
+        async with self._desks.open() as (desk, work):
+            await work.note_message(ticket_of(grant.id), channel, ts)
+            now = await work.grant(grant.id)
+            if now is not None and not now.live:
+                # It ended while the ticket was on its way; the message must not keep the line.
+                await work.want(ticket_of(grant.id), f"ticket:{grant.id}")
+            spent = render(spent_ticket_card(desk.policy, grant))
+        if earlier is not None and earlier.channel and earlier.ts and earlier.ts != ts:
+            try:
+                await self._gateway.update(earlier.channel, earlier.ts, spent)
+            except (SlackBusy, SlackRefused, SlackUncertain) as error:
+                log.info("ticket.kept", grant=grant.id, error=str(error))
+        return Done({"channel": channel, "ts": ts})
+
+    async def transcript(self, row: Queued, item: PostTranscript) -> Outcome:
+        """Put a grant's transcript into the thread as a file."""
+        async with self._desks.open() as (_, work):
+            grant = await work.grant(item.grant)
+            card = await work.shown(card_of(grant.request)) if grant else None
+        if grant is None or not grant.recording or card is None or not card.channel or not card.ts:
+            return Never("there is no thread or no recording")
+        name = f"{grant.resource}-{grant.id}.{'txt' if item.format == 'text' else 'ndjson'}"
+        if row.uncertain and await self._gateway.find_file(card.channel, card.ts, name):
+            return Done({"file": name, "found": True})
+        try:
+            content = await self._broker.recording(grant.recording, item.format)
+        except BrokerAway as error:
+            return Later(str(error)) if row.attempts < TRANSCRIPT_TRIES else Never(str(error))
+        except Refusal as error:
+            return Never(f"{error.status} {error.problem.code}")
+        title = f"Transcript of {grant.role} on {grant.resource}"
+        upload = self._gateway.upload(card.channel, card.ts, name, content or b"\n", title)
+        return Done({"file": await self.certain(row, upload)})
+
+
+async def _card(desk: Desk, message: str) -> tuple[str | None, Card] | None:
+    """Return what a message says now, and the message it is a reply to."""
+    kind, _, id = message.partition(":")
+    if kind == "card":
+        request = await desk.work.request(id)
+        if request is None:
+            return None
+        reviews, grant = await desk.work.reviews(id), await desk.work.grant_of(id)
+        return None, request_card(RequestFacts(request, reviews, grant, desk.policy, desk.now))
+    grant = await desk.work.grant(id)
+    if grant is None:
+        return None
+    if kind == "counter":
+        return card_of(grant.request), counter_card(desk.policy, grant)
+    if kind == "ticket" and not grant.live:
+        return None, spent_ticket_card(desk.policy, grant)
+    return None

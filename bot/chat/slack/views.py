@@ -1,0 +1,54 @@
+"""The modal behind Deny…, and what is read from it; its only metadata is the request's button token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bot.chat.slack import limits
+from bot.text import clip, reveal, whole
+
+DENY_VIEW = "request.deny"
+_BLOCK, _ACTION = "reason", "text"
+
+
+def deny_view(token: str, title: str) -> dict[str, Any]:
+    """Return the form that asks why a request is denied."""
+    return {
+        "type": "modal",
+        "callback_id": DENY_VIEW,
+        "private_metadata": token,
+        "title": _plain("Deny the request", limits.VIEW_TITLE),
+        "submit": _plain("Deny", limits.VIEW_TITLE),
+        "close": _plain("Back", limits.VIEW_TITLE),
+        "blocks": [
+            {"type": "section", "text": _plain(title, limits.SECTION)},
+            {
+                "type": "input",
+                "block_id": _BLOCK,
+                "label": _plain("Reason", limits.INPUT_LABEL),
+                "hint": _plain("The requester and the thread will read it.", limits.INPUT_LABEL),
+                "element": {
+                    "type": "plain_text_input",
+                    "action_id": _ACTION,
+                    "multiline": True,
+                    "min_length": 1,
+                    "max_length": limits.INPUT_TEXT,
+                },
+            },
+        ],
+    }
+
+
+def deny_reason(view: dict[str, Any]) -> str:
+    """Return the reason that was typed, empty where there is none."""
+    value = view.get("state", {}).get("values", {}).get(_BLOCK, {}).get(_ACTION, {}).get("value")
+    return whole(value).strip() if isinstance(value, str) else ""
+
+
+def deny_errors(view: dict[str, Any]) -> dict[str, str]:
+    """Return what is wrong with a sent form, by block; empty where nothing is."""
+    return {} if deny_reason(view) else {_BLOCK: "A reason is needed: the requester will read it."}
+
+
+def _plain(text: str, limit: int) -> dict[str, Any]:
+    return {"type": "plain_text", "text": clip(reveal(text), limit) or " ", "emoji": False}

@@ -1,0 +1,74 @@
+"""The bot's settings, from the environment (prefix `AIRLOCK_`, and Slack's own names)."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, Field, SecretStr, StringConstraints, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from workflows.storage.engine import sqlite_url
+
+
+def is_loopback(url: str) -> bool:
+    """Say whether a URL's host is this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Settings(BaseSettings):
+    """Where things are; every path has a default under `state`."""
+
+    model_config = SettingsConfigDict(env_prefix="AIRLOCK_", extra="ignore", populate_by_name=True)
+
+    state: Path = Path(".airlock")
+    policies: Path = Path("policies")
+    broker_url: str = "http://127.0.0.1:8420"
+    slack_api_url: str = Field(default="https://slack.com/api/", validation_alias=AliasChoices("SLACK_API_URL"))
+    slack_bot_token: SecretStr = Field(default=SecretStr(""), validation_alias=AliasChoices("SLACK_BOT_TOKEN"))
+    slack_app_token: SecretStr = Field(default=SecretStr(""), validation_alias=AliasChoices("SLACK_APP_TOKEN"))
+    command: Annotated[str, StringConstraints(pattern=r"^/[a-z0-9_-]{1,31}$")] = "/access"
+    channel: str = Field(default="access-requests", min_length=1)
+    """The reviewers' channel, by id or name."""
+    database: str | None = None
+    """SQLAlchemy URL; by default a SQLite file."""
+    ready_file: Path | None = None
+    slack_pace: float | None = Field(default=None, ge=0)
+    """Seconds between two messages to one channel; by default 1, and 0 on loopback."""
+    pending_cap: int = Field(default=5, ge=1)
+    """How many requests one person may have waiting."""
+    log_level: str = "info"
+
+    @field_validator("slack_api_url")
+    @classmethod
+    def _is_secure(cls, url: str) -> str:
+        if not url.startswith("https://") and not is_loopback(url):
+            raise ValueError("SLACK_API_URL must be https, unless it is on this machine")
+        return url if url.endswith("/") else f"{url}/"
+
+    @field_validator("broker_url")
+    @classmethod
+    def _is_local_or_secure(cls, url: str) -> str:
+        if not url.startswith("https://") and not is_loopback(url):
+            raise ValueError("AIRLOCK_BROKER_URL must be https, unless it is on this machine")
+        return url.rstrip("/")
+
+    @property
+    def home(self) -> Path:
+        return self.state / "bot"
+
+    @property
+    def database_url(self) -> str:
+        return self.database or sqlite_url(self.home / "bot.db")
+
+    @property
+    def pace(self) -> float:
+        if self.slack_pace is not None:
+            return self.slack_pace
+        return 0.0 if is_loopback(self.slack_api_url) else 1.0

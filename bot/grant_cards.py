@@ -1,0 +1,134 @@
+"""Cards about a grant: the counter in the thread, the ticket, and what is left of a ticket when it is over."""
+
+from __future__ import annotations
+
+from bot import cards
+from bot.cards import Button, Buttons, Card, Code, Confirm, Fact, Facts, Moment, Note, Paragraph, Words, clock, say
+from bot.model import Grant
+from bot.request_card import ending_words, name_of
+from bot.text import clip, one_line
+from policies.engine.model import Policy
+from workflows.wire import TicketView
+
+MASKED_SHOWN = 12
+
+
+def end_button(grant: Grant) -> Button:
+    """Return the button that ends a grant."""
+    return Button(
+        cards.END,
+        "End now",
+        grant.token,
+        style="danger",
+        confirm=Confirm(
+            clip(f"End {grant.role} on {grant.resource}?", 100),
+            "Every session under it is cut at once. It cannot be opened again.",
+            "End now",
+            "Keep it",
+        ),
+        label=clip(f"End {grant.role} on {grant.resource} now", 75),
+    )
+
+
+def new_line_button(grant: Grant) -> Button:
+    """Return the button that asks for another ticket."""
+    return Button(
+        cards.NEW_LINE, "New line", grant.token, label=clip(f"Send a new line for {grant.role} on {grant.resource}", 75)
+    )
+
+
+def counted(number: int, noun: str) -> str:
+    """Return `1 session`, `2 sessions`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def masked_list(names: tuple[str, ...]) -> str:
+    """Return masked fields by name; the rest of a long list is counted."""
+    short = [one_line(name.removeprefix("public."), 80) for name in names]
+    rest = f" and {len(short) - MASKED_SHOWN} more" if len(short) > MASKED_SHOWN else ""
+    return ", ".join(short[:MASKED_SHOWN]) + rest
+
+
+def counter_card(policy: Policy, grant: Grant) -> Card:
+    """Make the one message that counts what happens under a grant."""
+    who = name_of(policy, grant.person)
+    numbers = [
+        counted(grant.open_sessions, "open session") if grant.live else counted(grant.sessions, "session"),
+        counted(grant.statements, "statement"),
+        f"{grant.denied:,} blocked",
+    ]
+    if grant.refused:
+        numbers.append(counted(grant.refused, "refused connection"))
+    numbers.append(
+        f"masked: {masked_list(grant.masked)}"
+        if grant.masked
+        else "nothing masked yet"
+        if grant.live
+        else "nothing masked"
+    )
+    line = ", ".join(numbers)
+    if not grant.live:
+        text = f"{who}, {grant.role} on {grant.resource}: {line}. {ending_words(policy, grant)}"
+        return Card(text, (Paragraph(say(Words(line, bold=True))), Note(say(ending_words(policy, grant)))))
+    text = f"{who} has {grant.role} on {grant.resource} until {clock(grant.expires_at)}: {line}."
+    return Card(
+        text,
+        (
+            Paragraph(say(Words(line, bold=True))),
+            Note(say("Open until ", Moment(grant.expires_at), ". This message is kept up to date.")),
+            Buttons((end_button(grant),)),
+        ),
+    )
+
+
+def ticket_card(grant: Grant, ticket: TicketView) -> Card:
+    """Make the message that hands over a ticket; it holds a secret, so it is sent and never stored."""
+    fields = (("Host", ticket.host), ("Port", str(ticket.port)), ("Database", ticket.database), ("User", ticket.user))
+    return Card(
+        f"Your line for {grant.role} on {grant.resource}, open until {clock(grant.expires_at)}. It is for you alone.",
+        (
+            Paragraph(
+                say(
+                    "Paste this into a terminal for ",
+                    Words(f"{grant.role} on {grant.resource}", bold=True),
+                    ", open until ",
+                    Moment(grant.expires_at),
+                    ":",
+                )
+            ),
+            Code(ticket.line),
+            Facts(tuple(Fact(label, say(Words(value, code=True))) for label, value in fields)),
+            Paragraph(say(Words("Password", bold=True))),
+            Code(ticket.password),
+            Note(say("It works for you alone and stops when access ends. A new line replaces one that was not used.")),
+            Buttons((new_line_button(grant), end_button(grant))),
+        ),
+    )
+
+
+def spent_ticket_card(policy: Policy, grant: Grant) -> Card:
+    """Make what a ticket's message becomes when it opens nothing any more."""
+    if grant.live:
+        return cards.plain(f"This line for {grant.role} on {grant.resource} was replaced by a newer one, below.")
+    ending = ending_words(policy, grant)
+    return cards.plain(f"{grant.role} on {grant.resource}: {ending} The line that was here opens nothing any more.")
+
+
+def holding_card(policy: Policy, grant: Grant) -> Card:
+    """Say that somebody already has access, with what they can do about it."""
+    text = f"You have {grant.role} on {grant.resource} until {clock(grant.expires_at)}."
+    return Card(
+        text,
+        (
+            Paragraph(
+                say(
+                    "You have ",
+                    Words(f"{grant.role} on {grant.resource}", bold=True),
+                    " until ",
+                    Moment(grant.expires_at),
+                    ".",
+                )
+            ),
+            Buttons((new_line_button(grant), end_button(grant))),
+        ),
+    )

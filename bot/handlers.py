@@ -1,0 +1,84 @@
+"""Intents in, rows out: sends each intent to what decides it, once its author is known to be somebody who may."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from bot import asking, holding, reviewing
+from bot.asking import tell
+from bot.cards import plain
+from bot.intents import (
+    AccountChanged,
+    Approve,
+    Ask,
+    Cancel,
+    EndNow,
+    Help,
+    Ignored,
+    Intent,
+    List,
+    NewLine,
+    OpenDeny,
+    Refuse,
+    Revoke,
+    Status,
+    Unknown,
+)
+from bot.outgoing import EndGrant
+from bot.ports import Desk, Outsider, Standing
+
+LEFT = "The requester's account was deactivated, so the request is closed."
+
+
+async def handle(desk: Desk, intent: Intent, standing: Standing, cause: str) -> None:
+    """Do what an intent asks for, in one transaction; `cause` names the payload, so that nothing is done twice."""
+    match intent:
+        case Ignored():
+            return
+        case AccountChanged():
+            await account_changed(desk, intent, cause)
+            return
+        case Unknown():
+            text = f"Nothing here answers to {intent.what}, so nothing was done. {desk.command} help says what does."
+            await tell(desk, intent.source, cause, plain(text))
+            return
+    if isinstance(standing, Outsider):
+        await tell(desk, intent.source, cause, plain(f"You cannot use this: {standing.reason}."))
+        return
+    match intent:
+        case Ask():
+            await asking.ask(desk, intent, standing, cause)
+        case Approve():
+            await reviewing.approve(desk, intent, standing, cause)
+        case OpenDeny():
+            await reviewing.open_deny(desk, intent, standing, cause)
+        case Refuse():
+            await reviewing.refuse(desk, intent, standing, cause)
+        case Cancel():
+            await reviewing.cancel(desk, intent, standing, cause)
+        case NewLine():
+            await holding.new_line(desk, intent, standing, cause)
+        case EndNow():
+            await holding.end_now(desk, intent, standing, cause)
+        case Revoke():
+            await holding.revoke(desk, intent, standing, cause)
+        case List():
+            await holding.show_list(desk, intent, standing, cause)
+        case Status():
+            await holding.show_status(desk, intent, standing, cause)
+        case Help():
+            await holding.show_help(desk, intent, standing, cause)
+        case _:
+            assert_never(intent)
+
+
+async def account_changed(desk: Desk, intent: AccountChanged, cause: str) -> None:
+    """End what somebody had who has left; anything else about an account is looked up when it matters."""
+    person = desk.policy.person_by_slack(intent.source.account)
+    if not intent.gone or person is None:
+        return
+    for grant in await desk.work.live_grants(person):
+        item = EndGrant(grant.id, "", intent.source.account)
+        await desk.work.send(f"{cause}:{grant.id}", f"end:{grant.id}", item)
+    for request in await desk.work.requests_of(person):
+        await reviewing.withdraw(desk, request, None, cause, LEFT)

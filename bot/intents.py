@@ -1,0 +1,150 @@
+"""What people want: every payload of a chat platform becomes one of these, with who and where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from workflows.orders import Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Who did it and where, in the platform's own ids; `reply_url` answers that person privately."""
+
+    platform: str
+    team: str
+    account: str
+    channel: str = ""
+    message: str = ""
+    thread: str = ""
+    action: str = ""
+    reply_url: str = ""
+
+    def evidence(self) -> Evidence:
+        return Evidence(
+            platform=self.platform,
+            team=self.team,
+            user=self.account,
+            channel=self.channel,
+            message=self.message,
+            action=self.action,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """`/access <resource> <role> [for] <duration> [because <reason>]`, words as typed; None is missing."""
+
+    source: Source
+    resource: str
+    role: str | None = None
+    duration: str | None = None
+    reason: str = ""
+    extra: str = ""
+    """What follows the duration without `because`."""
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Revoke:
+    source: Source
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    source: Source
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Approve:
+    source: Source
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDeny:
+    """A click on Deny…; the form is opened on the spot, this only tells those who may not."""
+
+    source: Source
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The form behind Deny…, sent."""
+
+    source: Source
+    token: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    source: Source
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewLine:
+    source: Source
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndNow:
+    source: Source
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class AccountChanged:
+    """Somebody's account is not what it was; `gone` where it is deactivated."""
+
+    source: Source
+    gone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A payload that nothing here sends."""
+
+    source: Source
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """A payload that asks for nothing."""
+
+    source: Source
+
+
+Intent = (
+    Ask
+    | List
+    | Status
+    | Revoke
+    | Help
+    | Approve
+    | OpenDeny
+    | Refuse
+    | Cancel
+    | NewLine
+    | EndNow
+    | AccountChanged
+    | Unknown
+    | Ignored
+)
+DECISIONS = (Ask, Approve, OpenDeny, Refuse, Cancel, NewLine, EndNow, Revoke)
+"""Intents before which an account is looked up afresh."""

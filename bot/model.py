@@ -1,0 +1,98 @@
+"""What the bot knows of requests, reviews and grants; frozen values, read from rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from policies.engine.decisions import Requirement
+from workflows.grants import LIVE, GrantState
+from workflows.orders import Evidence
+from workflows.requests import RequestState
+from workflows.reviews import Answer, Review
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An access request; `token` is what its buttons carry, `id` is what people see."""
+
+    id: str
+    token: str
+    state: RequestState
+    requester: str
+    account: str
+    """The requester's id on the chat platform."""
+    resource: str
+    role: str
+    seconds: int
+    reason: str
+    requirement: Requirement
+    rules: tuple[str, ...]
+    policy_hash: str
+    asked_at: datetime
+    expires_at: datetime
+    asked_in: str
+    evidence: Evidence
+    order: str | None = None
+    decided_at: datetime | None = None
+    decided_by: str | None = None
+    answer: str | None = None
+    """The reason of a denial."""
+    note: str | None = None
+    """What the broker said, where it keeps the request waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A review as it was given."""
+
+    person: str
+    account: str
+    answer: Answer
+    reason: str
+    at: datetime
+    evidence: Evidence
+
+    def review(self) -> Review:
+        return Review(self.person, self.answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A projection of the broker's grant, moved by its events only."""
+
+    id: str
+    token: str
+    request: str
+    person: str
+    account: str
+    resource: str
+    role: str
+    state: GrantState
+    opened_at: datetime
+    expires_at: datetime
+    ended_by: str | None = None
+    closed_at: datetime | None = None
+    sessions: int = 0
+    open_sessions: int = 0
+    statements: int = 0
+    denied: int = 0
+    refused: int = 0
+    masked: tuple[str, ...] = ()
+    verified: bool | None = None
+    recording: str | None = None
+
+    @property
+    def live(self) -> bool:
+        return self.state in LIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A message that is edited in place: where it is, which version is wanted and which one people see."""
+
+    key: str
+    channel: str | None = None
+    ts: str | None = None
+    wanted: int = 0
+    shown: int = 0

@@ -1,0 +1,138 @@
+"""Decides what the broker's answer to an order means: access is open, more reviews are needed, or it is refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from bot.asking import to_thread
+from bot.cards import plain
+from bot.holding import deliver
+from bot.lines import line
+from bot.model import Grant, Request
+from bot.outgoing import EndGrant, Say, ToPerson, card_of, counter_of
+from bot.ports import Desk, Refusal
+from bot.request_card import name_of, requirement_words
+from bot.text import one_line
+from policies.engine.decisions import Need, Requirement
+from workflows.grants import GrantState
+from workflows.requests import RequestEvent, RequestState
+from workflows.reviews import Missing, tally
+
+ANSWER_TIME = timedelta(minutes=15)
+"""What a reopened request is given at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A grant that the broker says is open."""
+
+    grant: str
+    request: str
+    order: str
+    opened_at: datetime
+    expires_at: datetime
+
+
+async def opened(desk: Desk, facts: Opened) -> None:
+    """Take note of an open grant, once; one that nobody waits for any more is ended at once."""
+    if await desk.work.grant(facts.grant) is not None:
+        return
+    request = await desk.work.request(facts.request)
+    if request is None:
+        return
+    grant = Grant(
+        id=facts.grant,
+        token=desk.ids.token(),
+        request=request.id,
+        person=request.requester,
+        account=request.account,
+        resource=request.resource,
+        role=request.role,
+        state=GrantState.ACTIVE,
+        opened_at=facts.opened_at,
+        expires_at=facts.expires_at,
+    )
+    await desk.work.add_grant(grant)
+    if request.state is not RequestState.APPROVED or request.order != facts.order:
+        # An order that was given up was obeyed after all: nobody waits for it, so it does not stay open.
+        await desk.work.send(f"stale:{grant.id}", f"end:{grant.id}", EndGrant(grant.id, "", request.account))
+        return
+    await desk.work.change_request(request, note=None)
+    await desk.work.want(card_of(request.id), f"card:{request.id}")
+    who = name_of(desk.policy, grant.person)
+    await to_thread(desk, request, f"opened:{grant.id}", line("grant_opened", person=who, until=grant.expires_at))
+    await desk.work.want(counter_of(grant.id), f"thread:{request.id}")
+    await deliver(desk, grant)
+
+
+async def waiting(desk: Desk, request_id: str, order: str) -> None:
+    """Say on the card that the broker does not answer; the order is sent again."""
+    request = await desk.work.request(request_id)
+    if request is None or request.order != order or request.state is not RequestState.APPROVED or request.note:
+        return
+    await desk.work.change_request(request, note="Waiting for the broker, which does not answer; it is asked again.")
+    await desk.work.want(card_of(request.id), f"card:{request.id}")
+
+
+async def refused(desk: Desk, request_id: str, order: str, refusal: Refusal) -> None:
+    """Reopen a request whose order the broker did not obey; the reviews are kept."""
+    request = await desk.work.request(request_id)
+    if request is None or request.order != order or request.state is not RequestState.APPROVED:
+        return
+    if await desk.work.grant_of(request.id) is not None:
+        return
+    problem = refusal.problem
+    needs = _needs(problem.needs or ())
+    if problem.code == "more_reviews" and needs:
+        await _more_reviews(desk, request, request.requirement.merged(Requirement(needs)))
+        return
+    hint = f" {one_line(problem.hint)}" if problem.hint else ""
+    note = f"The broker refused: {one_line(problem.message, 300)}.{hint}"
+    facts = {"message": problem.message, "hint": problem.hint}
+    request = await _reopen(desk, request, request.requirement, note)
+    if request.requirement.needs:
+        text = line("reopened", message=f"The broker refused: {one_line(problem.message, 300)}.", hint=problem.hint)
+        await to_thread(desk, request, f"refused:{order}", text)
+    else:
+        # Nobody reviews what the policy allows at once, so there is nobody to try again.
+        await desk.work.move_request(request, RequestEvent.CANCEL, decided_at=desk.now, note=note)
+        await to_thread(desk, request, f"refused:{order}", line("order_refused", **facts))
+    told = plain(f"{request.role} on {request.resource}: {note}")
+    await desk.work.send(f"refused:{order}:told", f"person:{request.account}", Say(ToPerson(request.account), told))
+
+
+async def _more_reviews(desk: Desk, request: Request, requirement: Requirement) -> None:
+    given = [one.review() for one in await desk.work.reviews(request.id)]
+    count = tally(desk.policy, requirement, request.requester, given)
+    needs = count.needs if isinstance(count, Missing) else requirement.needs
+    words = requirement_words(desk.policy, needs, request.requester)
+    note = "The broker's policy asks for more reviews."
+    await _reopen(desk, request, requirement, note)
+    text = line("reopened", message=f"{note} Still needed: {words}.", hint=None)
+    await to_thread(desk, request, f"refused:{request.order}", text)
+
+
+async def _reopen(desk: Desk, request: Request, requirement: Requirement, note: str) -> Request:
+    expires_at = max(request.expires_at, desk.now + ANSWER_TIME)
+    await desk.work.want(card_of(request.id), f"card:{request.id}")
+    return await desk.work.move_request(
+        request,
+        RequestEvent.REOPEN,
+        requirement=requirement,
+        note=note,
+        order=None,
+        decided_at=None,
+        decided_by=None,
+        expires_at=expires_at,
+    )
+
+
+def _needs(needs: tuple[dict[str, Any], ...] | list[dict[str, Any]]) -> tuple[Need, ...]:
+    found = []
+    for need in needs:
+        count, groups = need.get("count"), need.get("groups")
+        if isinstance(count, int) and count > 0 and isinstance(groups, list) and groups:
+            found.append(Need(count, tuple(str(group) for group in groups)))
+    return tuple(found)

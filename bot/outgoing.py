@@ -1,0 +1,123 @@
+"""What leaves the bot: each is an outbox row before it happens, and names rows, never secrets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from bot.cards import Card
+
+
+@dataclass(frozen=True, slots=True)
+class InThread:
+    """A reply under a request's card."""
+
+    request: str
+    kind: Literal["thread"] = "thread"
+
+
+@dataclass(frozen=True, slots=True)
+class ToPerson:
+    """A direct message."""
+
+    account: str
+    kind: Literal["person"] = "person"
+
+
+@dataclass(frozen=True, slots=True)
+class Privately:
+    """Where somebody just did something, seen by nobody else."""
+
+    account: str
+    channel: str
+    thread: str = ""
+    reply_url: str = ""
+    kind: Literal["privately"] = "privately"
+
+
+Place = Annotated[InThread | ToPerson | Privately, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """A message that stays as it is."""
+
+    place: Place
+    card: Card
+    kind: Literal["say"] = "say"
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """A message that is edited in place: made from the database when it is sent."""
+
+    message: str
+    version: int
+    kind: Literal["show"] = "show"
+
+
+@dataclass(frozen=True, slots=True)
+class PostOrder:
+    request: str
+    order: str
+    kind: Literal["order"] = "order"
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverTicket:
+    """Mint a ticket and hand it to its owner; the ticket itself is never written down here."""
+
+    grant: str
+    account: str
+    round: int
+    kind: Literal["ticket"] = "ticket"
+
+
+@dataclass(frozen=True, slots=True)
+class EndGrant:
+    grant: str
+    actor: str
+    account: str
+    kind: Literal["end"] = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class PostTranscript:
+    grant: str
+    format: Literal["text", "ndjson"]
+    kind: Literal["transcript"] = "transcript"
+
+
+Outgoing = Annotated[
+    Say | Show | PostOrder | DeliverTicket | EndGrant | PostTranscript,
+    Field(discriminator="kind"),
+]
+_adapter: TypeAdapter[Outgoing] = TypeAdapter(Outgoing)
+
+
+def to_row(item: Outgoing) -> dict[str, Any]:
+    """Return an item as JSON values."""
+    row: dict[str, Any] = _adapter.dump_python(item, mode="json")
+    return row
+
+
+def from_row(payload: dict[str, Any]) -> Outgoing:
+    """Read an item back; raises pydantic's ValidationError."""
+    return _adapter.validate_python(payload)
+
+
+def card_of(request: str) -> str:
+    """Name the message that is a request's card."""
+    return f"card:{request}"
+
+
+def counter_of(grant: str) -> str:
+    """Name the message that counts what happens under a grant."""
+    return f"counter:{grant}"
+
+
+def ticket_of(grant: str) -> str:
+    """Name the message that carried a grant's newest ticket."""
+    return f"ticket:{grant}"

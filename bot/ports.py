@@ -1,0 +1,178 @@
+"""Ports: what the deciding code is given. Everything it changes goes through `Work`, one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from bot.model import Given, Grant, Request, Shown
+from bot.outgoing import Outgoing
+from policies.engine.model import Policy
+from workflows.grants import GrantEvent
+from workflows.requests import RequestEvent
+from workflows.wire import GrantView, Problem, TicketView
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """Return the time in UTC."""
+        ...
+
+
+class Ids(Protocol):
+    def short(self, prefix: str) -> str:
+        """Make an id that people can read out."""
+        ...
+
+    def token(self) -> str:
+        """Make 128 random bits for a button to carry."""
+        ...
+
+
+class Policies(Protocol):
+    @property
+    def current(self) -> Policy:
+        """The last policy that loaded."""
+        ...
+
+    @property
+    def hash(self) -> str:
+        """Its hash, computed once."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """An account in good standing that the policy binds to a person."""
+
+    person: str
+    account: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outsider:
+    """An account that may do nothing here, and why, in words for its owner."""
+
+    account: str
+    reason: str
+
+
+Standing = Member | Outsider
+
+
+class Directory(Protocol):
+    async def standing(self, team: str, account: str, fresh: bool) -> Standing:
+        """Say who an account is; what cannot be found out is an outsider (fail closed)."""
+        ...
+
+
+class Work(Protocol):
+    """One transaction: reads see what it changed; nothing is changed unless all of it is."""
+
+    async def request(self, id: str) -> Request | None: ...
+
+    async def request_by_token(self, token: str) -> Request | None: ...
+
+    async def requests_of(self, person: str, pending: bool = True) -> Sequence[Request]:
+        """Return a person's requests, newest first; only those pending, or all."""
+        ...
+
+    async def overdue(self, now: datetime) -> Sequence[Request]:
+        """Return the requests that nobody answered in time."""
+        ...
+
+    async def add_request(self, request: Request) -> None: ...
+
+    async def move_request(self, request: Request, event: RequestEvent, **changes: Any) -> Request:
+        """Move a request by the state table and return it; raises RowMoved where somebody was faster."""
+        ...
+
+    async def change_request(self, request: Request, **changes: Any) -> Request:
+        """Change what is not the state, in the state it was read in; raises RowMoved."""
+        ...
+
+    async def reviews(self, request: str) -> Sequence[Given]:
+        """Return a request's reviews, oldest first."""
+        ...
+
+    async def add_review(self, request: str, review: Given) -> None:
+        """Keep a review; a person's second one replaces the first."""
+        ...
+
+    async def grant(self, id: str) -> Grant | None: ...
+
+    async def grant_by_token(self, token: str) -> Grant | None: ...
+
+    async def grant_of(self, request: str) -> Grant | None: ...
+
+    async def live_grants(self, person: str | None = None, resource: str | None = None) -> Sequence[Grant]: ...
+
+    async def add_grant(self, grant: Grant) -> None: ...
+
+    async def move_grant(self, grant: Grant, event: GrantEvent, **changes: Any) -> Grant:
+        """Move a projection by the grant's state table and return it; raises RowMoved."""
+        ...
+
+    async def change_grant(self, grant: Grant, **changes: Any) -> Grant: ...
+
+    async def shown(self, message: str) -> Shown | None: ...
+
+    async def want(self, message: str, lane: str, not_before: datetime | None = None) -> None:
+        """Ask that a message that is edited in place be brought up to date."""
+        ...
+
+    async def send(self, key: str, lane: str, item: Outgoing, not_before: datetime | None = None) -> bool:
+        """Queue something to leave; a key that was queued before changes nothing and returns False."""
+        ...
+
+    async def count_sent(self, prefix: str) -> int:
+        """Return how many rows were ever queued under keys with a prefix."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What a handler works with, for one intent."""
+
+    work: Work
+    policy: Policy
+    policy_hash: str
+    now: datetime
+    ids: Ids
+    command: str = "/access"
+    channel: str = ""
+    """The reviewers' channel, by id."""
+    pending_cap: int = 5
+
+
+class Refusal(Exception):
+    """the broker says no"""
+
+    def __init__(self, status: int, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.status = status
+        self.problem = problem
+
+
+class BrokerAway(Exception):
+    """the broker does not answer"""
+
+
+class Broker(Protocol):
+    async def post_order(self, token: str) -> GrantView:
+        """Send a signed order; raises Refusal or BrokerAway. The same order twice gives the same grant."""
+        ...
+
+    async def mint(self, grant: str, actor: str) -> TicketView:
+        """Mint a ticket, voiding an undelivered one; raises Refusal or BrokerAway."""
+        ...
+
+    async def end(self, grant: str, actor: str) -> None:
+        """End or revoke a grant; raises Refusal or BrokerAway."""
+        ...
+
+    async def recording(self, grant: str, format: str) -> bytes:
+        """Return a grant's transcript; raises Refusal or BrokerAway."""
+        ...

@@ -1,0 +1,218 @@
+"""Decides what the broker's events mean for people: lines in threads, counters, summaries, ends of grants."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from bot.asking import to_thread
+from bot.cards import Code, Note, Paragraph, plain, say
+from bot.lines import line
+from bot.model import Grant, Request
+from bot.ordering import Opened, opened, refused
+from bot.outgoing import PostTranscript, Say, ToPerson, card_of, counter_of, ticket_of
+from bot.ports import Desk, Refusal
+from bot.request_card import ending_words, name_of, names_of
+from bot.text import excerpt, one_line
+from workflows.grants import GrantEvent
+from workflows.reviews import Answer
+from workflows.wire import EventView, Problem
+
+COUNTER_PACE = timedelta(seconds=2)
+DENIALS_SHOWN = 25
+REFUSALS_SHOWN = 5
+MASKED_KEPT = 200
+_MOVES = {
+    "grant.ended": (GrantEvent.END, "by"),
+    "grant.expired": (GrantEvent.EXPIRE, ""),
+    "grant.revoked": (GrantEvent.REVOKE, "by"),
+}
+
+
+async def apply(desk: Desk, events: Sequence[EventView]) -> None:
+    """Apply events in order, in one transaction."""
+    for event in events:
+        if event.type == "grant.opened":
+            await _opened(desk, event)
+        elif event.type == "grant.refused":
+            await _refused(desk, event)
+        elif event.type == "upstream.failed":
+            await _upstream_failed(desk, event)
+        elif event.grant is not None and (grant := await desk.work.grant(event.grant)) is not None:
+            await _apply_to_grant(desk, grant, event)
+
+
+async def _opened(desk: Desk, event: EventView) -> None:
+    if event.grant is None:
+        return
+    until = datetime.fromisoformat(str(event.data["expires_at"]))
+    await opened(desk, Opened(event.grant, str(event.data["request"]), str(event.data["order"]), event.at, until))
+
+
+async def _refused(desk: Desk, event: EventView) -> None:
+    problem = Problem(code="refused", message=str(event.data.get("reason", "no reason was given")))
+    await refused(desk, str(event.data["request"]), str(event.data["order"]), Refusal(422, problem))
+
+
+async def _apply_to_grant(desk: Desk, grant: Grant, event: EventView) -> None:
+    request = await desk.work.request(grant.request)
+    if request is None:
+        return
+    if event.type in _MOVES:
+        await _over(desk, grant, request, event)
+    elif event.type in _STEPS:
+        await _STEPS[event.type](desk, grant, request, event)
+
+
+async def _over(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:
+    if not grant.live:
+        return
+    move, key = _MOVES[event.type]
+    by = str(event.data.get(key) or "") if key else ""
+    await desk.work.move_grant(grant, move, ended_by=by if by in desk.policy.people else None)
+    await desk.work.want(card_of(request.id), f"card:{request.id}")
+    await desk.work.want(counter_of(grant.id), f"thread:{request.id}")
+    await desk.work.want(ticket_of(grant.id), f"ticket:{grant.id}")
+
+
+async def _session_opened(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:
+    first = grant.sessions == 0
+    await desk.work.change_grant(grant, sessions=grant.sessions + 1, open_sessions=grant.open_sessions + 1)
+    if first:
+        application = str(event.data.get("application") or "")
+        who = name_of(desk.policy, grant.person)
+        text = line("session_opened", person=who, resource=grant.resource, role=grant.role, application=application)
+        await to_thread(desk, request, f"event:{event.cursor}", text)
+    await _count(desk, grant, request)
+
+
+async def _session_refused(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:
+    await desk.work.change_grant(grant, refused=grant.refused + 1)
+    if grant.refused < REFUSALS_SHOWN:
+        reason = str(event.data.get("reason") or "no reason was given")
+        text = line("session_refused", person=name_of(desk.policy, grant.person), reason=reason)
+        await to_thread(desk, request, f"event:{event.cursor}", text)
+    await _count(desk, grant, request)
+
+
+async def _session_closed(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:
+    await desk.work.change_grant(grant, open_sessions=max(grant.open_sessions - 1, 0))
+    if event.data.get("verified") is False:
+        text = line("session_unverified", reason=str(event.data.get("reason") or "unknown"))
+        await to_thread(desk, request, f"event:{event.cursor}", text)
+    await _count(desk, grant, request)
+
+
+async def _statement_allowed(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:
+    masked = dict.fromkeys((*grant.masked, *_names(event.data.get("masked"))))
+    await desk.work.change_grant(grant, statements=grant.statements + 1, masked=tuple(masked)[:MASKED_KEPT])
+    await _count(desk, grant, request)
+
+
+async def _statement_denied(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:
+    await desk.work.change_grant(grant, statements=grant.statements + 1, denied=grant.denied + 1)
+    if grant.denied < DENIALS_SHOWN:
+        text, parts = blocked(event.data)
+        await to_thread(desk, request, f"event:{event.cursor}", text, *parts)
+    elif grant.denied == DENIALS_SHOWN:
+        await to_thread(desk, request, f"event:{event.cursor}", line("denials_many"))
+    await _count(desk, grant, request)
+
+
+def blocked(data: dict[str, Any]) -> tuple[str, list[Paragraph | Code | Note]]:
+    """Word a blocked statement: the rule and the message, then its redacted text."""
+    rules = _names(data.get("rules")) or ["unknown"]
+    message = str(data.get("message") or "the policy does not allow it").rstrip(".")
+    text = line("statement_denied", message=message, hint=data.get("hint"), rules=rules)
+    shown, remark = excerpt(str(data.get("text") or ""), 1200)
+    parts: list[Paragraph | Code | Note] = [Code(shown)] if shown.strip() else []
+    if remark:
+        parts.append(Note(say(f"The statement is {remark}; the transcript has all of it.")))
+    return text, parts
+
+
+async def _count(desk: Desk, grant: Grant, request: Request) -> None:
+    """Bring the counter up to date soon: edits that come close together become one."""
+    await desk.work.want(counter_of(grant.id), f"counter:{grant.id}", desk.now + COUNTER_PACE)
+
+
+async def _closed(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:
+    data = event.data
+    if grant.closed_at is not None:
+        return
+    if grant.live:
+        # The broker says how it ended in an event of its own, before this one; a feed without it still closes.
+        grant = await desk.work.move_grant(grant, GrantEvent.EXPIRE)
+    recording = data.get("recording")
+    grant = await desk.work.change_grant(
+        grant,
+        closed_at=event.at,
+        open_sessions=0,
+        sessions=_number(data, "sessions", grant.sessions),
+        statements=_number(data, "statements", grant.statements),
+        denied=_number(data, "denied", grant.denied),
+        masked=tuple(_names(data.get("masked")) or grant.masked)[:MASKED_KEPT],
+        verified=data.get("verified") is True,
+        recording=str(recording) if recording else None,
+    )
+    text = await _summary(desk, grant, request)
+    await to_thread(desk, request, f"summary:{grant.id}", text)
+    if request.asked_in != desk.channel:
+        card = plain(text)
+        await desk.work.send(f"summary:{grant.id}:told", f"person:{grant.account}", Say(ToPerson(grant.account), card))
+    if grant.recording and grant.sessions:
+        for format in ("text", "ndjson"):
+            item = PostTranscript(grant.id, "text" if format == "text" else "ndjson")
+            await desk.work.send(f"transcript:{grant.id}:{format}", f"thread:{request.id}", item)
+    await desk.work.want(card_of(request.id), f"card:{request.id}")
+    await desk.work.want(counter_of(grant.id), f"counter:{grant.id}")
+    await desk.work.want(ticket_of(grant.id), f"ticket:{grant.id}")
+
+
+async def _summary(desk: Desk, grant: Grant, request: Request) -> str:
+    people = [one.person for one in await desk.work.reviews(request.id) if one.answer is Answer.APPROVE]
+    ended_at = min(grant.closed_at or desk.now, grant.expires_at)
+    return line(
+        "summary",
+        person=name_of(desk.policy, grant.person),
+        role=grant.role,
+        resource=grant.resource,
+        seconds=max((ended_at - grant.opened_at).total_seconds(), 0),
+        approvers=names_of(desk.policy, people, "and"),
+        ending=ending_words(desk.policy, grant),
+        sessions=grant.sessions,
+        statements=grant.statements,
+        denied=grant.denied,
+        masked=grant.masked,
+    )
+
+
+async def _upstream_failed(desk: Desk, event: EventView) -> None:
+    """Say once a minute, in the threads that it concerns, that a resource does not answer."""
+    resource = str(event.data.get("resource") or "")
+    for grant in await desk.work.live_grants(resource=resource):
+        request = await desk.work.request(grant.request)
+        if request is not None:
+            text = line("upstream_failed", resource=resource, reason=one_line(str(event.data.get("reason") or "")))
+            await to_thread(desk, request, f"upstream:{grant.id}:{event.at:%Y%m%d%H%M}", text)
+
+
+def _number(data: dict[str, Any], key: str, otherwise: int) -> int:
+    value = data.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) else otherwise
+
+
+def _names(value: Any) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, list | tuple) else []
+
+
+_Step = Callable[[Desk, Grant, Request, EventView], Awaitable[None]]
+_STEPS: dict[str, _Step] = {
+    "session.opened": _session_opened,
+    "session.refused": _session_refused,
+    "session.closed": _session_closed,
+    "statement.allowed": _statement_allowed,
+    "statement.denied": _statement_denied,
+    "grant.closed": _closed,
+}

@@ -1,0 +1,335 @@
+"""The card of an access request, made from the database: facts, who may answer and why, what the policy will do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from bot import cards
+from bot.cards import (
+    Button,
+    Buttons,
+    Card,
+    Confirm,
+    Fact,
+    Facts,
+    Heading,
+    Mention,
+    Moment,
+    Note,
+    Paragraph,
+    Part,
+    Quote,
+    Spans,
+    Words,
+    clock,
+    say,
+)
+from bot.model import Given, Grant, Request
+from bot.text import clip, excerpt, one_line
+from policies.engine.decide import decide_statement, field_view
+from policies.engine.decisions import Ask, Deny, Effect, Mask, MaskKind, Need, Requirement, StatementFacts
+from policies.engine.durations import format_duration
+from policies.engine.model import Policy
+from workflows.grants import GrantState
+from workflows.requests import RequestState
+from workflows.reviews import Answer, Missing, reviewers, tally
+
+NAMES_SHOWN = 6
+FIELDS_SHOWN = 12
+_EFFECTS = {
+    Effect.READ: "reading",
+    Effect.WRITE: "changing data",
+    Effect.DDL: "changing the schema",
+    Effect.ADMIN: "administering the server",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFacts:
+    """Everything a card is made from."""
+
+    request: Request
+    reviews: Sequence[Given]
+    grant: Grant | None
+    policy: Policy
+    now: datetime
+
+
+def request_card(facts: RequestFacts) -> Card:
+    """Make the card for the state a request is in."""
+    request = facts.request
+    status, status_text = _status(facts)
+    who = name_of(facts.policy, request.requester)
+    asked = f"{who} asks for {request.role} on {request.resource} for {duration_of(request)}"
+    parts: list[Part] = [
+        Heading(f"Access request: {request.resource} ({request.role})"),
+        Facts(tuple(_facts(facts))),
+        *_reason(request),
+        *_policy_words(facts),
+        Paragraph(status),
+        *_small_print(facts),
+    ]
+    if request.state is RequestState.PENDING:
+        parts.append(_buttons(facts))
+    return Card(f"{asked}. {status_text}", tuple(parts))
+
+
+def name_of(policy: Policy, person: str) -> str:
+    """Return a person's name as one safe line; the handle where the policy does not know them any more."""
+    found = policy.people.get(person)
+    return one_line(found.name, 60) if found else person
+
+
+def names_of(policy: Policy, people: Sequence[str], joint: str = "or") -> str:
+    """Return names as `Bob or Dana`; the rest of a long list is counted."""
+    names = [name_of(policy, person) for person in people]
+    if len(names) > NAMES_SHOWN:
+        names = [*names[:NAMES_SHOWN], f"{len(names) - NAMES_SHOWN} more"]
+    return f" {joint} ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def duration_of(request: Request) -> str:
+    """Return how long a request is for, the way people write it."""
+    return format_duration(timedelta(seconds=request.seconds))
+
+
+def need_words(policy: Policy, need: Need, requester: str) -> str:
+    """Return one need as `1 of dbas: Bob or Dana`."""
+    people = reviewers(policy, Requirement((need,)), requester)
+    return f"{need}: {names_of(policy, people) or 'nobody is left who may'}"
+
+
+def requirement_words(policy: Policy, needs: Sequence[Need], requester: str) -> str:
+    """Return needs in words, with who may fill them."""
+    return "; and ".join(need_words(policy, need, requester) for need in needs)
+
+
+def _facts(facts: RequestFacts) -> list[Fact]:
+    request, policy = facts.request, facts.policy
+    resource = policy.resources.get(request.resource)
+    role = resource.roles.get(request.role) if resource else None
+    listed = [
+        Fact("Requester", say(Mention(request.account))),
+        Fact("Resource", _described(request.resource, resource.description if resource else "")),
+        Fact("Role", _described(request.role, role.description if role else "")),
+        Fact("Duration", say(f"{duration_of(request)} from when access opens")),
+    ]
+    if request.requirement.needs:
+        words = requirement_words(policy, request.requirement.needs, request.requester)
+        listed.append(Fact("Policy needs", say(words)))
+    else:
+        listed.append(Fact("Policy needs", say("nobody: the policy allows this at once")))
+    if request.state is RequestState.PENDING:
+        listed.append(Fact("Expires if unanswered", say(Moment(request.expires_at))))
+    elif facts.grant and facts.grant.live:
+        listed.append(Fact("Open until", say(Moment(facts.grant.expires_at))))
+    return listed
+
+
+def _described(name: str, description: str) -> Spans:
+    return say(Words(name, bold=True), f"\n{one_line(description)}") if description else say(Words(name, bold=True))
+
+
+def _reason(request: Request) -> list[Part]:
+    if not request.reason:
+        return [Note(say("No reason was given."))]
+    shown, remark = excerpt(request.reason)
+    parts: list[Part] = [Paragraph(say(Words("Reason", bold=True))), Quote(shown)]
+    if remark:
+        parts.append(Note(say(f"The reason is {remark}; the broker's record has all of it.")))
+    return parts
+
+
+def _policy_words(facts: RequestFacts) -> list[Part]:
+    request = facts.request
+    if request.resource not in facts.policy.resources:
+        return [Note(say("The policy does not have this resource any more."))]
+    lines: list[Spans] = []
+    if masked := masked_words(facts.policy, request.requester, request.resource, request.role):
+        lines.append(say(Words("Masked: ", bold=True), masked))
+    refused, asked = effect_words(facts.policy, request.requester, request.resource, request.role)
+    if asked:
+        lines.append(say(Words("Needs a reviewer each time: ", bold=True), asked))
+    if refused:
+        lines.append(say(Words("Blocked: ", bold=True), refused))
+    return [Paragraph(line) for line in lines]
+
+
+def masked_words(policy: Policy, person: str, resource: str, role: str) -> str:
+    """Say which fields a person would see masked under a role, and how."""
+    level = policy.resources[resource].roles.get(role)
+    words = []
+    for relation, fields in field_view(policy, person, resource).items():
+        if level is None or not level.covers(relation):
+            continue
+        table = relation.removeprefix("public.")
+        named = [f"{table}.{name} ({_mask_words(mask)})" for name, mask in fields.masks.items()]
+        if len(named) > FIELDS_SHOWN:
+            named = [*named[:FIELDS_SHOWN], f"{len(named) - FIELDS_SHOWN} more fields of {table}"]
+        if fields.others is not None:
+            named.append(f"any other field of {table} that nobody has classified")
+        words.append(", ".join(named))
+    return clip("; ".join(word for word in words if word), 900)
+
+
+def _mask_words(mask: Mask) -> str:
+    match mask.kind:
+        case MaskKind.HIDE:
+            return "hidden"
+        case MaskKind.PARTIAL:
+            return f"last {mask.tail} shown"
+        case MaskKind.FIXED:
+            return "a fixed text"
+        case MaskKind.NULL:
+            return "empty"
+        case _:
+            assert_never(mask.kind)
+
+
+def effect_words(policy: Policy, person: str, resource: str, role: str) -> tuple[str, str]:
+    """Say what a session would refuse, and what it would ask a reviewer for."""
+    refused: dict[str, list[str]] = {}
+    asked: list[str] = []
+    for effect, words in _EFFECTS.items():
+        facts = StatementFacts(verb="", effects=frozenset({effect}))
+        match decide_statement(policy, person, resource, role, facts):
+            case Deny(message=message, rules=rules):
+                reason = "" if rules[0].startswith("default") else f" ({one_line(message)})"
+                refused.setdefault(reason, []).append(words)
+            case Ask(requirement=requirement):
+                asked.append(f"{words} ({requirement})")
+            case _:
+                pass
+    return clip("; ".join(f"{' and '.join(words)}{why}" for why, words in refused.items()), 900), "; ".join(asked)
+
+
+def _status(facts: RequestFacts) -> tuple[Spans, str]:
+    """Return how things stand, for the card and as plain text."""
+    request, policy = facts.request, facts.policy
+    by = name_of(policy, request.decided_by) if request.decided_by else "the policy"
+    match request.state:
+        case RequestState.PENDING:
+            text = _waiting(facts)
+        case RequestState.DENIED:
+            shown, _ = excerpt(request.answer or "", 300, 4)
+            text = f"Denied by {by}: {shown}"
+        case RequestState.CANCELLED:
+            text = f"Cancelled: {request.note}" if request.note else f"Cancelled by {by}."
+        case RequestState.EXPIRED:
+            text = f"Expired: nobody answered in time. {name_of(policy, request.requester)} may ask again."
+        case RequestState.APPROVED:
+            return _granted(facts)
+        case _:
+            assert_never(request.state)
+    return say(Words(text, bold=True)), text
+
+
+def _waiting(facts: RequestFacts) -> str:
+    request, policy = facts.request, facts.policy
+    count = tally(policy, request.requirement, request.requester, [given.review() for given in facts.reviews])
+    note = f"{request.note} " if request.note else ""
+    if not isinstance(count, Missing):
+        return f"{note}Approve again to try once more."
+    waiting = f"{note}Waiting for {requirement_words(policy, count.needs, request.requester)}."
+    places = sum(need.count for need in request.requirement.needs)
+    if not count.by:
+        return waiting
+    filled = places - sum(need.count for need in count.needs)
+    return f"{filled} of {places} approved ({names_of(policy, count.by, 'and')}). {waiting}"
+
+
+def _granted(facts: RequestFacts) -> tuple[Spans, str]:
+    request, policy, grant = facts.request, facts.policy, facts.grant
+    people = [given.person for given in facts.reviews if given.answer is Answer.APPROVE]
+    by = f"Approved by {names_of(policy, people, 'and')}" if people else "Allowed by the policy"
+    if grant is None:
+        text = f"{by}. {request.note or 'The broker is opening the access.'}"
+        return say(Words(text, bold=True)), text
+    if grant.live:
+        text = f"{by}; open until {clock(grant.expires_at)}."
+        spans = say(Words(f"{by}", bold=True), "; open until ", Moment(grant.expires_at), ".")
+        return spans, text
+    text = f"{by}. {ending_words(policy, grant)}"
+    return say(Words(text, bold=True)), text
+
+
+def ending_words(policy: Policy, grant: Grant) -> str:
+    """Say how a grant ended, and whether its sessions are verified gone."""
+    by = f" by {name_of(policy, grant.ended_by)}" if grant.ended_by else ""
+    match grant.state:
+        case GrantState.ENDED:
+            text = f"Ended{by}."
+        case GrantState.REVOKED:
+            text = f"Revoked{by}."
+        case GrantState.EXPIRED:
+            text = "The time is over."
+        case GrantState.REFUSED:
+            text = "The broker refused it."
+        case GrantState.OPENING | GrantState.ACTIVE:
+            return "Access is open."
+        case _:
+            assert_never(grant.state)
+    if grant.closed_at is None:
+        return f"{text} Its sessions are being cut."
+    return f"{text} {verified_words(grant)}"
+
+
+def verified_words(grant: Grant) -> str:
+    """Say what is known of the work a grant left upstream."""
+    if grant.verified is False:
+        return "The broker could not verify that its sessions are gone."
+    return "Its sessions are verified gone." if grant.sessions else "No session was opened."
+
+
+def _small_print(facts: RequestFacts) -> list[Part]:
+    request, policy = facts.request, facts.policy
+    groups = dict.fromkeys(group for need in request.requirement.needs for group in need.groups)
+    why = [f"{group}: {one_line(policy.groups[group])}" for group in groups if policy.groups.get(group)]
+    rules = ", ".join(request.rules)
+    return [
+        Note(
+            say(
+                *(f"{text}. " for text in why),
+                f"Request {request.id}, asked ",
+                Moment(request.asked_at),
+                f", rule {rules}.",
+            )
+        )
+    ]
+
+
+def _buttons(facts: RequestFacts) -> Buttons:
+    request = facts.request
+    who = name_of(facts.policy, request.requester)
+    scope = f"{request.role} on {request.resource} for {duration_of(request)}"
+    cancel = Button(
+        cards.CANCEL,
+        "Cancel",
+        request.token,
+        confirm=Confirm(
+            "Cancel this request?", f"Only {who} can. Nobody will be able to approve it.", "Cancel it", "Keep it"
+        ),
+        label=f"Cancel the request of {who}",
+    )
+    if not request.requirement.needs:
+        return Buttons((cancel,))
+    approve = Button(
+        cards.APPROVE,
+        "Approve",
+        request.token,
+        style="primary",
+        confirm=Confirm(
+            clip(f"Approve {request.role} on {request.resource}?", 100),
+            clip(f"{who} gets {scope}, from the moment the broker opens it.", 300),
+            "Approve",
+            "Not now",
+        ),
+        label=clip(f"Approve {scope} for {who}", 75),
+    )
+    deny = Button(
+        cards.DENY, "Deny…", request.token, style="danger", label=clip(f"Deny {who} {scope}, with a reason", 75)
+    )
+    return Buttons((approve, deny, cancel))
