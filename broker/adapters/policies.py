@@ -46,10 +46,10 @@ class PolicyFiles:
         """What is wrong with the files as they are now, where the last good ones are obeyed instead."""
         return self._rejected
 
-    def attach(self, recorder: Recorder, changed: Callable[[], Awaitable[None]]) -> None:
+    async def attach(self, recorder: Recorder, changed: Callable[[], Awaitable[None]]) -> None:
         """Record what is loaded, now and from now on, and tell who must decide again."""
         self._recorder, self._changed = recorder, changed
-        self._record("policy.loaded", {"hash": self._hash})
+        await self._record("policy.loaded", {"hash": self._hash})
 
     async def poll(self) -> None:
         """Look at the files every second, for ever."""
@@ -68,7 +68,7 @@ class PolicyFiles:
                 self._stamp = stamp
                 if error.findings != self._rejected:
                     self._rejected = error.findings
-                    self._record("policy.rejected", {"findings": error.findings[:50]})
+                    await self._record("policy.rejected", {"findings": error.findings[:50]})
                     _log.error("policy rejected, the last good one is kept", findings=error.findings[:50])
                 return
             self._stamp = stamp
@@ -76,16 +76,16 @@ class PolicyFiles:
             changed = policy.hash != self._hash
             if changed or recovered:
                 self._policy, self._hash = policy, policy.hash
-                self._record("policy.loaded", {"hash": self._hash})
+                await self._record("policy.loaded", {"hash": self._hash})
                 _log.info("policy loaded", hash=self._hash)
         if changed and self._changed is not None:
             await self._changed()
 
-    def _record(self, kind: str, data: dict[str, object]) -> None:
+    async def _record(self, kind: str, data: dict[str, object]) -> None:
         if self._recorder is None:
             return
         try:
-            self._recorder.write(Entry(kind, None, None, data))
+            await self._recorder.write(Entry(kind, None, None, data))
         except RecordingFailed as error:
             # The policy counts all the same: keeping a wider one because a disk is full would not be safer.
             _log.error("not recorded", type=kind, error=str(error))

@@ -98,7 +98,7 @@ class Process:
     async def start(self) -> None:
         """Bring the database up to date, settle what the last broker left, and begin to watch."""
         await upgrade(self.engine)
-        self.policies.attach(self.recorder, self.book.reconsider)
+        await self.policies.attach(self.recorder, self.book.reconsider)
         await recover(self.store, self.recorder, self.clock, self.live, self.desk, self.book)
         await self.book.reconsider()
         self._tasks = [

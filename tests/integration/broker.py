@@ -181,9 +181,8 @@ class World:
         return Process(self.settings, lambda _p, _c: outside, clock=clock, disk=disk, segment_bytes=segment)
 
     @asynccontextmanager
-    async def broker(self, **options: Any) -> AsyncIterator[tuple[Process, Bot]]:
-        process = self.make(**options)
-        await process.start()
+    async def serve(self, process: Process) -> AsyncIterator[Bot]:
+        """Serve a broker's API while the block runs."""
         services = Services(
             process.key, process.desk, process.book, process.tickets, process.feed, process.recordings, process.monitor
         )
@@ -193,11 +192,28 @@ class World:
         host, port = runner.addresses[0][:2]
         try:
             async with aiohttp.ClientSession() as http:
-                yield process, Bot(self.key, f"http://{host}:{port}", http)
+                yield Bot(self.key, f"http://{host}:{port}", http)
         finally:
             process.feed.close()
             await runner.cleanup()
+
+    @asynccontextmanager
+    async def broker(self, **options: Any) -> AsyncIterator[tuple[Process, Bot]]:
+        """Run a broker while the block runs."""
+        process = self.make(**options)
+        await process.start()
+        try:
+            async with self.serve(process) as bot:
+                yield process, bot
+        finally:
             await process.stop()
+
+
+def facts_of(process: Process, grant: dict[str, Any]) -> GrantFacts:
+    """What sessions of an active grant know of it."""
+    active = process.live.active(grant["id"])
+    assert active is not None
+    return active.facts
 
 
 class Times:
@@ -221,5 +237,5 @@ class Times:
 async def until(condition: Any, patience: float = 5.0) -> None:
     """Wait until something is so."""
     async with asyncio.timeout(patience):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
