@@ -76,8 +76,8 @@ class Leases(Protocol):
         """Write a lease, or what is newly known of it, and sync it to disk."""
         ...
 
-    async def close(self, session: str) -> None:
-        """Say that a session's upstream work is verified gone."""
+    async def close(self, session: str) -> bool:
+        """Say that a session's upstream work is verified gone; False where the reaper has, and recorded the end."""
         ...
 
 

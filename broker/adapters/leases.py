@@ -1,0 +1,225 @@
+"""Leases on disk: what the reaper must know to end sessions with the broker stopped, killed, or its database down.
+
+Under STATE/broker/leases: `leases.ndjson`, which the broker appends to and syncs; `reaped.ndjson`, which the reaper
+does; `broker.lock` and `reaper.lock`, each held for as long as its process lives; `reaper.beat`, touched by the reaper.
+A line is a lease (the last one of a session counts), a close, or the start of a broker: leases above it are orphans.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from broker.errors import AirlockError, Misconfigured
+from broker.sessions.model import Lease
+
+BEAT_SECONDS = 0.5
+BEAT_MAX_AGE = 2.0
+COMPACT_BYTES = 256 * 1024
+
+
+class LeaseFailed(AirlockError):
+    """a lease could not be written, so no session opens under it"""
+
+
+class Lock:
+    """A file lock that dies with its process; what holds it can be told from outside."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def acquire(self) -> bool:
+        """Take the lock; False where another process has it."""
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        return True
+
+    def held(self) -> bool:
+        """Say whether some process holds it."""
+        if self._descriptor is not None:
+            return True
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        else:
+            return False
+        finally:
+            os.close(descriptor)
+
+    def release(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def folder_of(home: Path) -> Path:
+    """Return where leases are, made where it is missing."""
+    folder = home / "leases"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
+
+
+class LeaseFile:
+    """Implements Leases for the broker; one broker per state folder. Raises Misconfigured where there is another."""
+
+    def __init__(self, home: Path) -> None:
+        self._folder = folder_of(home)
+        self._path = self._folder / "leases.ndjson"
+        self._lock = Lock(self._folder / "broker.lock")
+        if not self._lock.acquire():
+            raise Misconfigured(f"another broker holds `{self._folder}`")
+        self._reaper = Lock(self._folder / "reaper.lock")
+        self._open = dict(LeaseBook.read(self._path).leases)
+        self._mine: set[str] = set()
+        self._writing = asyncio.Lock()
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        os.write(self._descriptor, line({"op": "broker", "pid": os.getpid(), "at": time.time()}))
+        os.fdatasync(self._descriptor)
+
+    def reaper_alive(self) -> bool:
+        """Say whether a reaper holds its lock and has been awake within the last two seconds."""
+        try:
+            beat = float((self._folder / "reaper.beat").read_text())
+        except (OSError, ValueError):
+            return False
+        return -1.0 < boot_time() - beat < BEAT_MAX_AGE and self._reaper.held()
+
+    async def write(self, lease: Lease) -> None:
+        """Write a lease, or what is newly known of it, and sync it to disk; raises LeaseFailed."""
+        self._open[lease.session] = lease
+        self._mine.add(lease.session)
+        await self._append(line({"op": "lease", **written(lease)}))
+
+    async def close(self, session: str) -> bool:
+        """Say that a session's upstream work is verified gone; False where the reaper has, and recorded the end."""
+        self._open.pop(session, None)
+        self._mine.discard(session)
+        await self._append(line({"op": "close", "session": session}))
+        return session not in reaped_sessions(self._folder)
+
+    def release(self) -> None:
+        """Give the folder up, as the end of the process does."""
+        os.close(self._descriptor)
+        self._lock.release()
+
+    async def _append(self, data: bytes) -> None:
+        async with self._writing:
+            try:
+                await asyncio.to_thread(self._write, data)
+            except OSError as error:
+                raise LeaseFailed(f"{LeaseFailed.__doc__}: {error.strerror}") from None
+
+    def _write(self, data: bytes) -> None:
+        if os.write(self._descriptor, data) != len(data):
+            # A torn line is ended by the next one's newline and then not read.
+            os.write(self._descriptor, b"\n")
+            raise OSError(28, "short write")
+        os.fdatasync(self._descriptor)
+        if not self._mine and os.fstat(self._descriptor).st_size > COMPACT_BYTES:
+            self._compact()
+
+    def _compact(self) -> None:
+        """Start the file anew where nothing of ours is open; what an earlier broker left behind is kept, above us."""
+        partial = self._path.with_suffix(".part")
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        for lease in self._open.values():
+            os.write(descriptor, line({"op": "lease", **written(lease)}))
+        os.write(descriptor, line({"op": "broker", "pid": os.getpid(), "at": time.time()}))
+        os.fsync(descriptor)
+        partial.rename(self._path)
+        os.close(self._descriptor)
+        self._descriptor = descriptor
+
+
+@dataclass(slots=True)
+class LeaseBook:
+    """What a lease file says so far; `orphans` are of brokers that are no more."""
+
+    leases: dict[str, Lease] = field(default_factory=dict)
+    orphans: set[str] = field(default_factory=set)
+
+    @classmethod
+    def read(cls, path: Path) -> LeaseBook:
+        book = cls()
+        if path.exists():
+            for entry in entries(path.read_bytes()):
+                book.take(entry)
+        return book
+
+    def take(self, entry: dict[str, Any]) -> None:
+        """Take one line; one that does not read is passed over, for a crash can tear the last."""
+        match entry.get("op"):
+            case "lease":
+                lease = lease_of(entry)
+                if lease is not None:
+                    self.leases[lease.session] = lease
+                    self.orphans.discard(lease.session)
+            case "close":
+                self.leases.pop(str(entry.get("session")), None)
+                self.orphans.discard(str(entry.get("session")))
+            case "broker":
+                self.orphans.update(self.leases)
+            case _:
+                pass
+
+
+def reaped_sessions(folder: Path) -> frozenset[str]:
+    """Return the sessions whose end the reaper has verified and recorded."""
+    try:
+        content = (folder / "reaped.ndjson").read_bytes()
+    except OSError:
+        return frozenset()
+    return frozenset(str(entry.get("session")) for entry in entries(content))
+
+
+def entries(content: bytes) -> Iterator[dict[str, Any]]:
+    for text in content.split(b"\n"):
+        try:
+            entry = json.loads(text) if text else None
+        except ValueError:
+            continue
+        if isinstance(entry, dict):
+            yield entry
+
+
+def line(values: dict[str, Any]) -> bytes:
+    return json.dumps(values, separators=(",", ":")).encode() + b"\n"
+
+
+def written(lease: Lease) -> dict[str, Any]:
+    return {**asdict(lease), "expires_at": lease.expires_at.isoformat()}
+
+
+def lease_of(entry: dict[str, Any]) -> Lease | None:
+    """Read a lease; None where it is not whole."""
+    values = {name: entry.get(name) for name in Lease.__slots__}
+    try:
+        expires_at = datetime.fromisoformat(str(values["expires_at"]))
+        if expires_at.tzinfo is None or not all(isinstance(values[n], str) for n in ("session", "protocol", "grant")):
+            return None
+        return Lease(**{**values, "expires_at": expires_at})  # type: ignore[arg-type]
+    except (ValueError, TypeError):
+        return None
+
+
+def boot_time() -> float:
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

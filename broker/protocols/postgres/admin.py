@@ -1,0 +1,121 @@
+"""The broker's own connections to an upstream, kept warm: to read the catalogue, and to end sessions' work for sure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import asyncpg
+
+from broker.errors import Misconfigured, UpstreamUnavailable
+from broker.protocols.postgres.kill import Killer
+from broker.protocols.postgres.pins import NEWEST, OLDEST
+from broker.sessions.model import Lease
+from broker.sessions.ports import Endpoint
+from broker.transport.tls import client_context
+
+CONNECT_SECONDS = 5.0
+
+T = TypeVar("T")
+_FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
+
+
+class Admin:
+    """Connections of one endpoint's credential; made on first use, at most a few, one of them always warm."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._pool: asyncpg.Pool | None = None
+        self._making = asyncio.Lock()
+        self._killer = Killer(self.fetch)
+
+    async def fetch(self, sql: str, *arguments: object) -> list[dict[str, Any]]:
+        """Return the rows of a query; raises UpstreamUnavailable."""
+
+        async def run(connection: asyncpg.Connection) -> list[dict[str, Any]]:
+            return [dict(row) for row in await connection.fetch(sql, *arguments, timeout=30)]
+
+        return await self._with(run)
+
+    async def version(self) -> int:
+        """Return server_version_num; raises UpstreamUnavailable, also for a version that is not served."""
+
+        async def run(connection: asyncpg.Connection) -> int:
+            found = connection.get_server_version()
+            return int(found.major * 10000 + found.minor)
+
+        number = await self._with(run)
+        if not OLDEST <= number // 10000 <= NEWEST:
+            raise UpstreamUnavailable(f"PostgreSQL {number // 10000} is not served: {OLDEST} to {NEWEST} are")
+        return number
+
+    async def kill(self, lease: Lease, grace: float = 0.0) -> bool:
+        """End a session's upstream process and return whether it is verified gone; see Killer."""
+        return await self._killer.kill(lease, grace)
+
+    async def close(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            try:
+                await asyncio.wait_for(pool.close(), 1)
+            except _FAILURES:
+                pool.terminate()
+
+    async def _with(self, run: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+        try:
+            pool = await self._ready()
+            async with pool.acquire(timeout=CONNECT_SECONDS) as connection:
+                return await run(connection)
+        except _FAILURES as error:
+            raise UpstreamUnavailable(_words(error)) from None
+
+    async def _ready(self) -> asyncpg.Pool:
+        async with self._making:
+            if self._pool is None:
+                end = self._endpoint
+                context = client_context(end.tls, end.ca, [])
+                try:
+                    self._pool = await asyncpg.create_pool(
+                        host=end.host,
+                        port=end.port,
+                        user=end.user,
+                        password=end.password,
+                        database=end.database,
+                        ssl=context if context is not None else False,
+                        min_size=1,
+                        max_size=4,
+                        timeout=CONNECT_SECONDS,
+                        max_inactive_connection_lifetime=0,
+                        # Names of users' types come qualified, and nothing of theirs is called by an unqualified name.
+                        server_settings={
+                            "application_name": "airlock:broker",
+                            "search_path": "pg_catalog, pg_temp",
+                            "default_transaction_read_only": "on",
+                        },
+                    )
+                except (ValueError, Misconfigured) as error:
+                    raise UpstreamUnavailable(str(error)) from None
+            return self._pool
+
+
+class Admins:
+    """The admin connections of every endpoint in use."""
+
+    def __init__(self) -> None:
+        self._by_endpoint: dict[Endpoint, Admin] = {}
+
+    def of(self, endpoint: Endpoint) -> Admin:
+        found = self._by_endpoint.get(endpoint)
+        if found is None:
+            found = self._by_endpoint[endpoint] = Admin(endpoint)
+        return found
+
+    async def close(self) -> None:
+        admins, self._by_endpoint = list(self._by_endpoint.values()), {}
+        await asyncio.gather(*(admin.close() for admin in admins))
+
+
+def _words(error: BaseException) -> str:
+    text = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,254 @@
+"""The way back: the upstream's answers, matched with what was sent, watched, recorded and passed to the client."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from broker.protocols.postgres import codec
+from broker.protocols.postgres.codec import BackendScanner, Frame, ProtocolViolation, Run
+from broker.protocols.postgres.events import (
+    Close,
+    Command,
+    Note,
+    PauseUpstream,
+    Reload,
+    ResumeUpstream,
+    ToClient,
+)
+from broker.protocols.postgres.replies import Problem, passed_problem, passes_status
+from broker.protocols.postgres.responses import ROWS, Act, Expected, Kind
+from broker.protocols.postgres.shared import Session
+from broker.sessions.model import CloseReason, Durability
+
+MAX_HELD = 1024 * 1024
+"""Bytes of results that wait for their record to be on disk before the upstream is no longer read."""
+
+_TRIPPED = Problem(
+    "57P01",
+    "a masked field was about to be shown, so this session ends",
+    hint="report this statement to an operator of the broker",
+    fatal=True,
+)
+_WITH_POSITION = frozenset({Kind.QUERY, Kind.PARSE})
+
+
+class BackPath:
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._scanner = BackendScanner()
+        self._unsynced: set[int] = set()
+        self._held: deque[bytes | memoryview] = deque()
+        self._held_size = 0
+        self._paused = False
+        self._eaten = 0
+
+    @property
+    def amid(self) -> bool:
+        """Whether the client is in the middle of a message that arrives in pieces."""
+        return self._scanner.amid
+
+    def recording(self, token: int, durability: Durability) -> None:
+        if durability is Durability.RESULTS_WAIT:
+            self._unsynced.add(token)
+
+    def synced(self, token: int) -> Iterator[Command]:
+        """Let out what waited, once no record is missing."""
+        self._unsynced.discard(token)
+        if self._unsynced:
+            return
+        while self._held:
+            yield ToClient(self._held.popleft())
+        self._held_size = 0
+        if self._paused:
+            self._paused = False
+            yield ResumeUpstream()
+
+    def to_client(self, data: bytes | memoryview) -> Iterator[Command]:
+        """Send to the client, behind what waits."""
+        if not self._unsynced:
+            yield ToClient(data)
+            return
+        self._held.append(data)
+        self._held_size += len(data)
+        if self._held_size > MAX_HELD and not self._paused:
+            self._paused = True
+            yield PauseUpstream()
+
+    def cut(self) -> Iterator[Note]:
+        """Note that everything under way is cut."""
+        for expected in self._session.responses.queue:
+            yield from self._session.abandon(expected)
+            if expected.portal is not None:
+                expected.portal.statements = ()
+        for portal in self._session.portals.known.values():
+            yield from self._session.finish_portal(portal)
+
+    def handle(self, data: bytes) -> Iterator[Command]:
+        """Take the upstream's bytes; a Close among the commands ends the session."""
+        for piece in self._scanner.feed(data):
+            if isinstance(piece, Run):
+                yield from self._rows(piece)
+                continue
+            match chr(piece.type):
+                case "E":
+                    yield from self._error(piece)
+                case "N":
+                    yield from self.to_client(self._passed(piece))
+                case "S":
+                    if passes_status(*codec.read_parameter_status(piece.body)):
+                        yield from self.to_client(piece.whole())
+                case "A":
+                    pass
+                case kind:
+                    yield from self._answer(kind, piece)
+
+    def _rows(self, run: Run) -> Iterator[Command]:
+        head = self._session.responses.head
+        if head is None or head.kind not in ROWS:
+            raise ProtocolViolation("upstream sent rows that nobody asked for")
+        head.rows += run.rows
+        yield from self.to_client(run.data)
+
+    def _answer(self, kind: str, frame: Frame) -> Iterator[Command]:
+        session = self._session
+        if kind == "Z" and self._eaten and (session.responses.head is None):
+            # A Sync that the server was to swallow during COPY, and did not, for the COPY failed first.
+            self._eaten -= 1
+            return
+        head, act = session.responses.act(kind)
+        if head.ruling is not None and head.ruling.inspection.scrub:
+            session.scrub = True
+        match act:
+            case Act.DESCRIBE:
+                if self._trips(frame):
+                    yield Close(CloseReason.TRIPWIRE, _TRIPPED)
+                    return
+                if head.kind is not Kind.QUERY:
+                    session.responses.pop()
+            case Act.COPY_IN:
+                self._begin_copy(head)
+            case Act.COMPLETE:
+                yield from self._complete(head, codec.read_tag(frame.body) if kind == "C" else "")
+            case Act.SUSPEND:
+                session.responses.pop()
+                if head.portal is not None:
+                    head.portal.rows += head.rows
+            case Act.DONE:
+                yield from self._done(session.responses.pop())
+            case Act.READY:
+                yield from self._ready(session.responses.pop(), frame.body[:1].decode("ascii", "replace"))
+            case Act.PASS:
+                pass
+        yield from self.to_client(frame.whole())
+
+    def _trips(self, frame: Frame) -> bool:
+        """Say whether a result shows a masked field, or a whole row of a relation that has one (attribute 0)."""
+        wires = self._session.tripwire
+        if not wires:
+            return False
+        relations = {relation for relation, _ in wires}
+        return any(
+            column.relation in relations and (not column.attribute or (column.relation, column.attribute) in wires)
+            for column in codec.read_row_description(frame.body)
+        )
+
+    def _begin_copy(self, head: Expected) -> None:
+        session = self._session
+        session.copying = True
+        queue = session.responses.queue
+        while len(queue) > 1 and queue[1].kind is Kind.SYNC:
+            # A server that reads copy data swallows the Sync behind it.
+            del queue[1]
+            self._eaten += 1
+
+    def _complete(self, head: Expected, tag: str) -> Iterator[Command]:
+        session = self._session
+        session.copying = False
+        running = head.statements[0] if head.statements else None
+        rows = codec.rows_of(tag)
+        if head.portal is not None:
+            rows = rows + head.portal.rows if rows is not None else None
+            head.portal.statements, head.portal.rows = (), 0
+        yield from session.finish(head, "ok", rows)
+        if running is not None:
+            for change in running.changes:
+                session.prepared.confirm(change)
+            if running.ddl:
+                yield Reload()
+        if head.kind is Kind.EXECUTE:
+            session.responses.pop()
+
+    def _done(self, expected: Expected) -> Iterator[Note]:
+        if expected.change is not None:
+            self._session.prepared.confirm(expected.change)
+        if expected.portal_change is not None:
+            self._session.portals.confirm(expected.portal_change)
+            if expected.kind is Kind.CLOSE and expected.portal is not None:
+                yield from self._session.finish_portal(expected.portal)
+
+    def _ready(self, expected: Expected, status: str) -> Iterator[Note]:
+        session = self._session
+        if status not in ("I", "T", "E"):
+            raise ProtocolViolation("upstream is in no known transaction state")
+        yield from self._done(expected)
+        yield from session.abandon(expected)
+        session.status = status
+        session.copying = False
+        if status == "I":
+            for portal in session.portals.known.values():
+                yield from session.finish_portal(portal)
+            session.portals.known.clear()
+            if not session.responses.queue:
+                session.scrub = False
+
+    def _error(self, frame: Frame) -> Iterator[Command]:
+        session = self._session
+        values = codec.read_fields(frame.body)
+        head, state = session.responses.head, values.get("C", "")
+        if values.get("V", values.get("S")) in ("FATAL", "PANIC"):
+            session.fatal_passed = True
+        if session.copying:
+            session.copying, session.copy_failed = False, True
+        data = self._passed(frame)
+        match head:
+            case None | Expected(kind=Kind.SYNC):
+                pass
+            case Expected(kind=Kind.QUERY):
+                yield from self._failed(head, state)
+            case _:
+                if head.kind is Kind.POISON and head.problem is not None and not session.fatal_passed:
+                    data = head.problem.encoded()
+                yield from self._skip(head, state)
+        yield from self.to_client(data)
+
+    def _skip(self, head: Expected, state: str) -> Iterator[Note]:
+        """Forget what the upstream skips: the rest of the segment, sent or not."""
+        session = self._session
+        if head.kind is Kind.PARSE and head.change is not None and head.change.name == "":
+            # A Parse without a name drops its predecessor before it looks at the text.
+            session.prepared.known.pop("", None)
+        yield from self._failed(head, state)
+        for skipped in session.responses.skip_to_sync():
+            yield from session.abandon(skipped)
+        session.skipping = session.skipping or not session.responses.queue
+
+    def _failed(self, head: Expected, state: str) -> Iterator[Note]:
+        session = self._session
+        if head.portal is not None:
+            head.portal.statements = ()
+        for running in head.statements:
+            for change in running.changes:
+                session.prepared.drop(change)
+        yield from session.finish(head, "failed", None, state)
+        yield from session.abandon(head)
+
+    def _passed(self, frame: Frame) -> bytes:
+        head = self._session.responses.head
+        inspection = head.ruling.inspection if head is not None and head.ruling is not None else None
+        scrub = self._session.scrub or (inspection is not None and inspection.scrub)
+        edits: tuple[tuple[int, int, int], ...] | None = None
+        if head is not None and head.ruling is not None and head.kind in _WITH_POSITION:
+            same = head.ruling.inspection.rewritten == head.ruling.sql
+            edits = ((0, 0, len(head.ruling.sql) + 1),) if same else head.ruling.inspection.edits
+        return passed_problem(bytes((frame.type,)), frame.body, edits, scrub=scrub)

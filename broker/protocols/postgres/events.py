@@ -1,0 +1,172 @@
+"""What the session machine hears and says: events are participles, commands imperatives; `at` is monotonic seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from broker.protocols.postgres.replies import Problem
+from broker.protocols.postgres.ruling import Ruling
+from broker.sessions.model import CloseReason, Durability, Entry
+
+
+@dataclass(frozen=True, slots=True)
+class FromClient:
+    data: bytes
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class FromUpstream:
+    data: bytes
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ruled:
+    """The answer to Inspect."""
+
+    token: int
+    ruling: Ruling
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The answer to Record: what it asked for is as durable as it must be before the statement goes on."""
+
+    token: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """A record whose results waited is on disk."""
+
+    token: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingLost:
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The broker ends the session: expiry, revocation, End now, shutdown."""
+
+    reason: CloseReason
+    problem: Problem | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClientGone:
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamGone:
+    at: float
+
+
+Event = FromClient | FromUpstream | Ruled | Recorded | Synced | RecordingLost | Ended | ClientGone | UpstreamGone
+
+
+@dataclass(frozen=True, slots=True)
+class Inspect:
+    """Rule on a text; answered by Ruled."""
+
+    sql: str
+    token: int = 0
+
+    def with_token(self, token: int) -> Inspect:
+        return replace(self, token=token)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Write entries; answered by Recorded, at once or when synced, and by Synced where results wait for it."""
+
+    entries: tuple[Entry, ...]
+    durability: Durability
+    token: int = 0
+
+    def with_token(self, token: int) -> Record:
+        return replace(self, token=token)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Write an entry that nothing waits for."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class ToUpstream:
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ToClient:
+    data: bytes | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class PauseClient:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeClient:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class PauseUpstream:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeUpstream:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """The schema has changed: what was read of the catalogue is old."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Wait until nothing of earlier segments is outstanding; the machine's own, never handed out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The session is over: forward nothing more, end the upstream's work."""
+
+    reason: CloseReason
+    problem: Problem | None = None
+
+
+Command = (
+    Inspect
+    | Record
+    | Note
+    | ToUpstream
+    | ToClient
+    | PauseClient
+    | ResumeClient
+    | PauseUpstream
+    | ResumeUpstream
+    | Reload
+    | Drain
+    | Close
+)
+
+Gate = Generator[Command, Any, None]
+"""One message on its way through the gate; Inspect is answered by a ruling, Record and Drain by None."""

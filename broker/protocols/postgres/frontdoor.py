@@ -1,0 +1,250 @@
+"""How a client comes in: encryption, the startup packet, the ticket by SCRAM; then a session, or a clear refusal."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import ssl
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+
+from broker.errors import Misconfigured, RecordingFailed
+from broker.protocols.postgres import codec, records, scram
+from broker.protocols.postgres.proxy import House, Session, SessionRefused
+from broker.protocols.postgres.replies import Problem
+from broker.protocols.postgres.ruling import access_line
+from broker.protocols.postgres.startup import (
+    NEXT,
+    TLS_REQUIRED,
+    Stage,
+    Startup,
+    StartupRefused,
+    Step,
+    packet_kind,
+    packet_length,
+    read_cancel,
+    read_startup,
+    sanitised,
+)
+from broker.protocols.postgres.upstream import read_frame
+from broker.sessions.model import SessionFacts, TicketFacts
+from broker.transport.listener import Visit
+from broker.transport.rawread import peek, read_exactly, waiting
+from broker.transport.stream import PeerGone, Stream
+from policies.engine.decide import may_ask
+
+DEADLINE = 10.0
+ITERATIONS = 4096
+"""What tickets are made with; an unknown user is asked for the same."""
+_TLS_HANDSHAKE = 0x16
+_log = structlog.get_logger("postgres")
+
+
+class Refused(Exception):
+    """the client does not get in"""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+class Left(Exception):
+    """there is nothing more to say to this client"""
+
+
+def wrong_ticket(user: str) -> Problem:
+    """Word it the same for a user nobody knows and for a wrong proof, so that neither can be told from the other."""
+    return Problem(
+        "28P01",
+        f'no ticket opens with user "{sanitised(user)}" and this password',
+        hint="paste the whole line of your ticket, or ask for a new line in the thread",
+        fatal=True,
+    )
+
+
+@dataclass(slots=True)
+class FrontDoor:
+    """`secret` makes up verifiers for unknown users; `binding` is our certificate's tls-server-end-point."""
+
+    house: House
+    context: ssl.SSLContext
+    binding: bytes
+    secret: bytes
+    deadline: float = DEADLINE
+
+    async def serve(self, connection: socket.socket, address: str, visit: Visit) -> None:
+        """Take a connection to a running session, or refuse it."""
+        stream: Stream | None = None
+        try:
+            async with asyncio.timeout(self.deadline):
+                stream = await self._encrypted(connection, address)
+                startup = await self._startup(stream, address)
+                ticket = await self._proved(stream, startup)
+            visit.known()
+            await self._enter(stream, startup, ticket, address)
+            stream = None
+        except Refused as refusal:
+            if stream is not None:
+                stream.write([refusal.problem.encoded()])
+        except (PeerGone, Left, OSError, TimeoutError, codec.ProtocolViolation, codec.Malformed) as error:
+            _log.debug("a client did not get in", address=address, reason=type(error).__name__)
+        finally:
+            if stream is not None:
+                stream.close()
+            connection.close()
+
+    async def _encrypted(self, connection: socket.socket, address: str) -> Stream:
+        """Negotiate TLS on the raw socket, never reading a byte that belongs to it."""
+        loop = asyncio.get_running_loop()
+        stage = Stage.PLAIN
+        direct = (await peek(connection))[0] == _TLS_HANDSHAKE
+        while not direct:
+            body = await read_exactly(connection, packet_length(await read_exactly(connection, 4)))
+            step = NEXT[stage, packet_kind(body)]
+            if step is Step.REFUSE_GSS:
+                stage = Stage.GSS_REFUSED
+                await loop.sock_sendall(connection, b"N")
+                continue
+            if step is Step.CANCEL:
+                await self._cancel(body, address)
+                raise Left
+            if step is Step.DEMAND_TLS:
+                await self._demand_tls(connection)
+                raise Left
+            if step is not Step.START_TLS or waiting(connection):
+                # What was sent before TLS was agreed on would look as if it had come through it.
+                raise Left
+            await loop.sock_sendall(connection, b"S")
+            break
+        taken = connection.dup()
+        connection.close()
+        transport, stream = await loop.connect_accepted_socket(
+            Stream, taken, ssl=self.context, ssl_handshake_timeout=self.deadline
+        )
+        agreed = transport.get_extra_info("ssl_object").selected_alpn_protocol()
+        if agreed != "postgresql" and (direct or agreed is not None):
+            transport.abort()
+            raise Left
+        return stream
+
+    async def _demand_tls(self, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(connection, TLS_REQUIRED.encoded())
+        connection.shutdown(socket.SHUT_WR)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                while await loop.sock_recv(connection, 4096):
+                    pass
+
+    async def _cancel(self, body: bytes, address: str) -> None:
+        """Route a CancelRequest to its own session; the answer is the same whatever it finds: none."""
+        try:
+            found = self.house.keys.find(read_cancel(body), address, time.monotonic())
+        except codec.ProtocolViolation:
+            return
+        if found is not None:
+            await found.cancel()
+
+    async def _startup(self, stream: Stream, address: str) -> Startup:
+        body = await stream.read(packet_length(await stream.read(4)))
+        step = NEXT[Stage.SECURE, packet_kind(body)]
+        if step is Step.CANCEL:
+            await self._cancel(body, address)
+        if step is not Step.STARTUP:
+            stream.close()
+            raise Left
+        try:
+            startup = read_startup(body)
+        except StartupRefused as refusal:
+            raise Refused(refusal.problem) from None
+        if startup.negotiated:
+            stream.write([codec.negotiate_version(startup.unknown)])
+        return startup
+
+    async def _proved(self, stream: Stream, startup: Startup) -> TicketFacts:
+        """Have the client prove its ticket; what is wrong with the ticket itself is said only after that."""
+        ticket = await self.house.broker.tickets.find(startup.user)
+        # Made up in either case, so that both take the same time.
+        fake = scram.fake_verifier(startup.user, self.secret, ITERATIONS)
+        verifier = ticket.verifier if ticket is not None else fake
+        server = scram.ScramServer(verifier, secrets.token_urlsafe(18), self.binding)
+        offered = codec.string(scram.PLUS) + codec.string(scram.PLAIN) + b"\0"
+        stream.write([codec.authentication(10, offered)])
+        try:
+            reader = codec.Reader((await self._password(stream)).body)
+            mechanism, length = reader.text(), reader.int32()
+            if length < 0:
+                raise scram.ScramFailed("no initial response")
+            first = reader.take(length)
+            reader.finish()
+            stream.write([codec.authentication(11, server.first(mechanism, first))])
+            final = server.final((await self._password(stream)).body)
+        except scram.ScramFailed:
+            raise Refused(wrong_ticket(startup.user)) from None
+        except (codec.ProtocolViolation, codec.Malformed) as error:
+            raise Refused(Problem("08P01", f"protocol violation: {error}", fatal=True)) from None
+        if ticket is None:
+            raise Refused(wrong_ticket(startup.user))
+        stream.write([codec.authentication(12, final), codec.authentication(0)])
+        return ticket
+
+    async def _password(self, stream: Stream) -> codec.Frame:
+        frame = await read_frame(stream, codec.MAX_SASL)
+        if frame.type != ord("p"):
+            raise codec.ProtocolViolation("a SASL response was due")
+        return frame
+
+    async def _enter(self, stream: Stream, startup: Startup, ticket: TicketFacts, address: str) -> None:
+        """Open a session for a proved ticket."""
+        broker = self.house.broker
+        facts = SessionFacts(_session_id(), ticket.id, ticket.grant, startup.application, address)
+        try:
+            if ticket.refusal is not None:
+                raise SessionRefused(self._void(ticket, ticket.refusal), ticket.refusal)
+            if startup.database != ticket.grant.resource:
+                raise SessionRefused(self._elsewhere(ticket, startup.database), "another database")
+            grant = await broker.tickets.used(ticket)
+            if grant is None or grant.expires_at <= broker.clock.now():
+                raise SessionRefused(self._void(ticket, "this access is over"), "over")
+            facts = SessionFacts(facts.id, ticket.id, grant, startup.application, address)
+            try:
+                endpoint = broker.endpoints.of(grant.resource, grant.role)
+                session = Session(self.house, facts, stream, endpoint)
+            except (Misconfigured, KeyError) as error:
+                _log.error("a resource cannot be reached as configured", resource=grant.resource, error=str(error))
+                hint = "tell an operator of the broker"
+                problem = Problem("08006", f"{grant.resource} is not set up correctly", hint=hint, fatal=True)
+                raise SessionRefused(problem, "misconfigured") from None
+            greeting = await session.open(startup)
+        except SessionRefused as refusal:
+            with suppress(RecordingFailed):
+                await broker.recorder.write(records.refused(facts, refusal.reason))
+            raise Refused(refusal.problem) from None
+        stream.write([greeting])
+        session.start()
+
+    def _void(self, ticket: TicketFacts, reason: str) -> Problem:
+        return Problem("28000", reason, hint=f"ask again: {self._line(ticket, ticket.grant.resource)}", fatal=True)
+
+    def _elsewhere(self, ticket: TicketFacts, database: str) -> Problem:
+        message = f"this ticket is for {ticket.grant.resource}, not for `{sanitised(database)}`"
+        return Problem("28000", message, hint=f"ask for it: {self._line(ticket, database)}", fatal=True)
+
+    def _line(self, ticket: TicketFacts, resource: str) -> str:
+        """Return what to type for a resource, where there is something; else what there is."""
+        policy, person = self.house.broker.policies.current, ticket.grant.person
+        open_to = may_ask(policy, person)
+        fitting = [term for term in open_to if term.resource == resource]
+        same_role = [term for term in fitting if term.role == ticket.grant.role]
+        for term in (*same_role, *fitting):
+            return access_line(policy, person, term.resource, term.role)
+        names = ", ".join(dict.fromkeys(term.resource for term in open_to))
+        return f"you may ask for {names}" if names else "/access list"
+
+
+def _session_id() -> str:
+    return f"s{secrets.token_hex(8)}"

@@ -1,0 +1,283 @@
+"""The way to the upstream: what each client message goes through before it, or what stands in its place, is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import Any
+
+from broker.protocols.postgres import codec, records
+from broker.protocols.postgres.codec import Frame, Malformed, ProtocolViolation
+from broker.protocols.postgres.events import Command, Drain, Gate, Record, ToClient, ToUpstream
+from broker.protocols.postgres.plan import Plan, Planner, stale
+from broker.protocols.postgres.registry import Change, Portal, Prepared, Registry, Uncertain
+from broker.protocols.postgres.replies import Problem, denial
+from broker.protocols.postgres.responses import Expected, Kind
+from broker.protocols.postgres.ruling import Denied
+from broker.protocols.postgres.shared import Session
+from broker.sessions.model import Durability
+from broker.sql.model import Control
+
+_COPY = frozenset(b"dcf")
+_DESCRIBED = {"S": Kind.DESCRIBE_STATEMENT, "P": Kind.DESCRIBE_PORTAL}
+
+Steps = Generator[Command, Any, None]
+
+
+class FrontPath:
+    """Makes a gate for each message; only one of them is open at a time."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._simple = False
+
+    def gate(self, frame: Frame) -> Gate:
+        """Return the gate that a message goes through."""
+        session = self._session
+        self._simple = frame.type == ord("Q")
+        if session.copying:
+            return self._during_copy(frame)
+        if frame.type in _COPY and session.copy_failed:
+            return _nothing()
+        session.copy_failed = False
+        if session.skipping and frame.type != ord("S"):
+            return _nothing()
+        match chr(frame.type):
+            case "Q":
+                return self._query(frame)
+            case "P":
+                return self._parse(frame)
+            case "B":
+                return self._bind(frame)
+            case "D":
+                return self._describe(frame)
+            case "E":
+                return self._execute(frame)
+            case "C":
+                return self._close(frame)
+            case "S":
+                return self._sync(frame)
+            case "H":
+                return _just(ToUpstream(frame.whole()))
+            case "F":
+                raise ProtocolViolation("function calls do not pass through this broker")
+            case kind:
+                raise ProtocolViolation(f"message `{kind}` does not belong here")
+
+    def malformed(self, error: Malformed) -> Gate:
+        """Return what answers a message that does not read."""
+        return self._refuse(Problem(error.sqlstate, error.message))
+
+    def _query(self, frame: Frame) -> Gate:
+        session = self._session
+        sql = codec.read_query(frame.body).sql
+        plan = yield from self._planner().text(sql)
+        if isinstance(plan, Denied):
+            yield from self._deny(plan, sql)
+            return
+        ids = yield from self._record(plan)
+        expected = Expected(Kind.QUERY, session.segment, plan.ruling, since=session.now)
+        expected.statements.extend(plan.running(ids))
+        if session.skipping:
+            yield from session.abandon(expected)
+            return
+        self._expect_changes(expected)
+        # A simple query drops the unnamed statement and portal, whatever becomes of it.
+        expected.change = session.prepared.expect(Change(session.segment, "", None))
+        expected.portal_change = session.portals.expect(Change(session.segment, "", None))
+        session.responses.push(expected)
+        self._end_segment()
+        yield ToUpstream(frame.whole() if plan.rewritten == sql else codec.query(plan.rewritten))
+
+    def _parse(self, frame: Frame) -> Gate:
+        session = self._session
+        message = codec.read_parse(frame.body)
+        if session.prepared.full:
+            yield from self._refuse(Problem("53400", "too many prepared statements in this session"))
+            return
+        plan = yield from self._planner().text(message.sql)
+        if isinstance(plan, Denied):
+            yield from self._deny(plan, message.sql)
+            return
+        change = Change(session.segment, message.name, Prepared(plan.parsed))
+        expected = Expected(Kind.PARSE, session.segment, plan.ruling, change=session.prepared.expect(change))
+        same = plan.rewritten == message.sql
+        data = frame.whole() if same else codec.parse(message.name, plan.rewritten, message.types)
+        yield from self._forward(expected, data)
+
+    def _bind(self, frame: Frame) -> Gate:
+        session = self._session
+        message = codec.read_bind(frame.body)
+        prepared = yield from self._find(session.prepared, message.statement)
+        if prepared is None:
+            yield from self._refuse(_no_statement(message.statement))
+            return
+        if session.portals.full:
+            yield from self._refuse(Problem("53400", "too many portals in this session"))
+            return
+        plan = yield from self._planner().again(prepared)
+        if isinstance(plan, Denied):
+            yield from self._deny(plan, prepared.sql)
+            return
+        portal = Portal(prepared, records.parameters(message.formats, message.values), since=session.now)
+        if message.portal:
+            if any(statement.control is Control.EXECUTE for statement in plan.statements):
+                yield from self._refuse(Problem("0A000", "EXECUTE cannot be bound to a named portal here"))
+                return
+            # SQL can FETCH from a named portal, so it counts as executed from here on.
+            portal.statements = yield from self._record(plan, portal)
+        if session.skipping:
+            yield from session.finish_portal(portal)
+        change = session.portals.expect(Change(session.segment, message.portal, portal))
+        yield from self._forward(Expected(Kind.BIND, session.segment, plan.ruling, portal_change=change), frame.whole())
+
+    def _describe(self, frame: Frame) -> Gate:
+        session = self._session
+        message = codec.read_named(frame.body)
+        prepared: Prepared | None
+        if message.kind == "S":
+            prepared = yield from self._find(session.prepared, message.name)
+        else:
+            portal = yield from self._find(session.portals, message.name)
+            prepared = portal.prepared if portal is not None else None
+        if prepared is None:
+            missing = _no_statement if message.kind == "S" else _no_portal
+            yield from self._refuse(missing(message.name))
+            return
+        session.tripwire |= prepared.ruling.inspection.tripwire
+        expected = Expected(_DESCRIBED[message.kind], session.segment, prepared.ruling)
+        yield from self._forward(expected, frame.whole())
+
+    def _execute(self, frame: Frame) -> Gate:
+        session = self._session
+        message = codec.read_execute(frame.body)
+        portal = yield from self._find(session.portals, message.portal)
+        if portal is None:
+            yield from self._refuse(_no_portal(message.portal))
+            return
+        plan = yield from self._planner().again(portal.prepared)
+        if isinstance(plan, Denied):
+            yield from self._deny(plan, portal.prepared.sql)
+            return
+        if not portal.statements:
+            portal.statements = yield from self._record(plan, portal)
+            portal.since = session.now
+        expected = Expected(Kind.EXECUTE, session.segment, plan.ruling, portal=portal, since=portal.since)
+        expected.statements.extend(plan.running(portal.statements))
+        self._expect_changes(expected)
+        if session.skipping:
+            portal.statements = ()
+        yield from self._forward(expected, frame.whole())
+
+    def _close(self, frame: Frame) -> Gate:
+        session = self._session
+        message = codec.read_named(frame.body)
+        expected = Expected(Kind.CLOSE, session.segment)
+        if message.kind == "S":
+            expected.change = session.prepared.expect(Change(session.segment, message.name, None))
+        else:
+            expected.portal = session.portals.known.get(message.name)
+            expected.portal_change = session.portals.expect(Change(session.segment, message.name, None))
+        yield from self._forward(expected, frame.whole())
+
+    def _sync(self, frame: Frame) -> Gate:
+        session = self._session
+        session.skipping = False
+        session.responses.push(Expected(Kind.SYNC, session.segment))
+        self._end_segment()
+        yield ToUpstream(frame.whole())
+
+    def _during_copy(self, frame: Frame) -> Gate:
+        """Pass copy data; a server that reads it ignores Flush and Sync, so those stay here."""
+        if frame.type in _COPY:
+            if frame.type != ord("d"):
+                self._session.copying = False
+            yield ToUpstream(frame.whole())
+        elif frame.type not in b"HS":
+            raise ProtocolViolation(f"message `{chr(frame.type)}` in the middle of a COPY")
+
+    def _forward(self, expected: Expected, data: bytes) -> Iterator[Command]:
+        session = self._session
+        if session.skipping:
+            # An error came while this one waited: the server would skip it.
+            yield from session.abandon(expected)
+            return
+        session.responses.push(expected)
+        session.touched = True
+        yield ToUpstream(data)
+
+    def _end_segment(self) -> None:
+        self._session.segment += 1
+        self._session.touched = False
+
+    def _expect_changes(self, expected: Expected) -> None:
+        for running in expected.statements:
+            for change in running.changes:
+                self._session.prepared.expect(change)
+
+    def _planner(self) -> Planner:
+        return Planner(self._session)
+
+    def _find(self, registry: Registry[Any], name: str) -> Generator[Command, Any, Any]:
+        while True:
+            try:
+                return registry.find(name, self._session.segment)
+            except Uncertain:
+                yield Drain()
+
+    def _record(self, plan: Plan, portal: Portal | None = None) -> Generator[Command, Any, tuple[str, ...]]:
+        """Record every statement of a plan before it is sent, and return their ids."""
+        session = self._session
+        session.tripwire |= plan.ruling.inspection.tripwire
+        ids = tuple(session.ids() for _ in plan.statements)
+        if ids:
+            parameters = portal.parameters if portal is not None else ()
+            yield Record(records.allowed(session.facts, ids, plan.ruling, parameters), plan.ruling.durability)
+        return ids
+
+    def _deny(self, ruling: Denied, sql: str) -> Steps:
+        session = self._session
+        if session.skipping:
+            return
+        if ruling is not stale:
+            yield Record((records.denied(session.facts, session.ids(), ruling, sql),), Durability.SYNCED)
+        position = ruling.position
+        yield from self._refuse(denial(ruling.sqlstate, ruling.message, ruling.rules, ruling.hint, position))
+
+    def _refuse(self, problem: Problem) -> Steps:
+        """Answer with an error, in place and in order, so that both sides agree on the transaction.
+
+        Where something is open or outstanding upstream, an Execute of a portal that cannot exist fails there instead,
+        and its error is replaced by ours: no SQL is run, and what came before in the segment rolls back.
+        """
+        session = self._session
+        if session.skipping:
+            return
+        if session.clean:
+            session.skipping = not self._simple
+            yield ToClient(problem.encoded() + (codec.ready_for_query("I") if self._simple else b""))
+            return
+        poison = Expected(Kind.POISON, session.segment, problem=problem)
+        yield from self._forward(poison, codec.execute(session.nonce))
+        if self._simple:
+            session.responses.push(Expected(Kind.SYNC, session.segment))
+            self._end_segment()
+            yield ToUpstream(codec.SYNC)
+        else:
+            session.skipping = True
+
+
+def _nothing() -> Gate:
+    yield from ()
+
+
+def _just(command: Command) -> Gate:
+    yield command
+
+
+def _no_statement(name: str) -> Problem:
+    what = f'prepared statement "{name}"' if name else "unnamed prepared statement"
+    return Problem("26000", f"{what} does not exist")
+
+
+def _no_portal(name: str) -> Problem:
+    return Problem("34000", f'portal "{name}" does not exist')

@@ -1,0 +1,143 @@
+"""Inspects and rules: small texts on the spot, hostile-looking ones in a worker process, each text once per policy."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable
+from dataclasses import dataclass
+
+from broker.errors import AirlockError
+from broker.protocols.postgres.catalogues import Catalogues, Key
+from broker.protocols.postgres.ruling import Denied, Ruling, Subject, refused, rule
+from broker.protocols.postgres.workers import WorkerFailed, Workers
+from broker.sessions.ports import Policies
+from broker.sql.catalogue import Catalogue
+from broker.sql.inspect import inspect
+from broker.sql.model import Inspection, Refusal
+from broker.sql.redact import redact
+from policies.engine.decide import field_view
+from policies.engine.decisions import FieldView
+
+SMALL = 4096
+_NESTING = 24
+_CACHED = 2048
+_CACHED_TEXT = 16 * 1024
+_RELOAD_EVERY = 1.0
+"""Seconds between two readings of the catalogue for unknown names, so that typing errors cannot flood an upstream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matter:
+    """Whose statements they are, and under which catalogue."""
+
+    subject: Subject
+    key: Key
+
+
+class Inspector:
+    """Rules on texts; `rule` answers at once where it can."""
+
+    def __init__(self, policies: Policies, catalogues: Catalogues, workers: Workers) -> None:
+        self._policies = policies
+        self._catalogues = catalogues
+        self._workers = workers
+        self._rulings: OrderedDict[tuple[str, str, str, Subject], Ruling] = OrderedDict()
+        self._views: dict[tuple[str, str, str], FieldView] = {}
+        self._reloaded: dict[Key, float] = {}
+
+    def rule(self, matter: Matter, sql: str) -> Ruling | Awaitable[Ruling]:
+        """Rule on a text under the policy and the catalogue of this moment; what cannot be ruled on is denied."""
+        catalogue = self._catalogues.held(matter.key)
+        if catalogue is None:
+            return self._slowly(matter, sql, None)
+        known = self._rulings.get(self._cache_key(matter, sql, catalogue))
+        if known is not None:
+            return known
+        if len(sql) > SMALL or _looks_deep(sql):
+            return self._slowly(matter, sql, catalogue)
+        ruling = self._on_the_spot(matter, sql, catalogue)
+        return self._again(matter, sql) if self._worth_reloading(matter, ruling) else ruling
+
+    async def ready(self, matter: Matter) -> None:
+        """Have a catalogue at hand; raises UpstreamUnavailable."""
+        await self._catalogues.fresh(matter.key)
+
+    def forget(self, key: Key) -> None:
+        """The schema has changed: read the catalogue again before the next ruling relies on it."""
+        self._catalogues.drop(key)
+
+    async def _slowly(self, matter: Matter, sql: str, catalogue: Catalogue | None) -> Ruling:
+        try:
+            catalogue = catalogue or await self._catalogues.fresh(matter.key)
+            ruling = await self._anywhere(matter, sql, catalogue)
+            return await self._again(matter, sql) if self._worth_reloading(matter, ruling) else ruling
+        except WorkerFailed as failure:
+            refusal = Refusal("limit-time", str(failure), "write it shorter or simpler", sqlstate="54001")
+            return refused(refusal, "(a statement that could not be read in time)")
+        except AirlockError as error:
+            return refused(Refusal("catalogue", f"the catalogue cannot be read: {error}", sqlstate="58000"), "")
+
+    async def _again(self, matter: Matter, sql: str) -> Ruling:
+        """Rule once more under a catalogue that was read after the statement came."""
+        self._reloaded[matter.key] = now = time.monotonic()
+        try:
+            return await self._anywhere(matter, sql, await self._catalogues.fresh(matter.key, since=now))
+        except WorkerFailed as failure:
+            return refused(Refusal("limit-time", str(failure), sqlstate="54001"), "")
+        except AirlockError as error:
+            return refused(Refusal("catalogue", f"the catalogue cannot be read: {error}", sqlstate="58000"), "")
+
+    async def _anywhere(self, matter: Matter, sql: str, catalogue: Catalogue) -> Ruling:
+        known = self._rulings.get(self._cache_key(matter, sql, catalogue))
+        if known is not None:
+            return known
+        if len(sql) <= SMALL and not _looks_deep(sql):
+            return self._on_the_spot(matter, sql, catalogue)
+        policy_hash, view = self._policies.hash, self._view(matter)
+        found, redacted = await self._workers.inspect(sql, catalogue, view)
+        if self._policies.hash != policy_hash:
+            # The policy changed meanwhile, and with it perhaps the masks.
+            return await self._anywhere(matter, sql, catalogue)
+        return self._ruled(matter, sql, catalogue, found, redacted)
+
+    def _on_the_spot(self, matter: Matter, sql: str, catalogue: Catalogue) -> Ruling:
+        try:
+            return self._ruled(matter, sql, catalogue, inspect(sql, catalogue, self._view(matter)), "")
+        except Refusal as refusal:
+            return self._ruled(matter, sql, catalogue, refusal, redact(sql))
+
+    def _ruled(
+        self, matter: Matter, sql: str, catalogue: Catalogue, found: Inspection | Refusal, redacted: str
+    ) -> Ruling:
+        if isinstance(found, Refusal):
+            ruling: Ruling = refused(found, redacted)
+        else:
+            ruling = rule(self._policies.current, matter.subject, sql, found)
+        if len(sql) <= _CACHED_TEXT:
+            self._rulings[self._cache_key(matter, sql, catalogue)] = ruling
+            if len(self._rulings) > _CACHED:
+                self._rulings.popitem(last=False)
+        return ruling
+
+    def _worth_reloading(self, matter: Matter, ruling: Ruling) -> bool:
+        if not isinstance(ruling, Denied) or not ruling.retry:
+            return False
+        return time.monotonic() - self._reloaded.get(matter.key, 0.0) > _RELOAD_EVERY
+
+    def _view(self, matter: Matter) -> FieldView:
+        subject = matter.subject
+        key = (self._policies.hash, subject.person, subject.resource)
+        view = self._views.get(key)
+        if view is None:
+            if len(self._views) > _CACHED:
+                self._views.clear()
+            view = self._views[key] = field_view(self._policies.current, subject.person, subject.resource)
+        return view
+
+    def _cache_key(self, matter: Matter, sql: str, catalogue: Catalogue) -> tuple[str, str, str, Subject]:
+        return sql, self._policies.hash, catalogue.version, matter.subject
+
+
+def _looks_deep(sql: str) -> bool:
+    return sql.count("(") > _NESTING * 4 or sql.count("/*") > _NESTING or sql.count("[") > _NESTING * 4

@@ -1,0 +1,105 @@
+"""Ends upstream processes and watches until they are gone: all that are to end on one endpoint, in one look each time.
+
+Closing a socket is not a kill: PostgreSQL may go on and commit. So the process is terminated by (pid, start), which no
+later process can share, and a session counts as ended only when the upstream does not list it any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from broker.errors import UpstreamUnavailable
+from broker.protocols.postgres.pins import STARTED
+from broker.sessions.model import Lease
+
+KILL_SECONDS = 5.0
+POLL_SECONDS = 0.008
+REPEAT_SECONDS = 0.2
+
+# Before the upstream has said who it is, the client has no hold of the session: its name is still the broker's.
+_LOOK = """
+    select pid, STARTED as start, application_name as name from pg_stat_activity
+    where pid = any($1::int4[]) or (application_name = any($2::text[]) and usename = current_user)""".replace(
+    "STARTED", STARTED
+)
+_TERMINATE = """
+    select pg_terminate_backend(a.pid) from pg_stat_activity a
+    join unnest($1::int4[], $2::int8[]) as due(pid, start) on due.pid = a.pid and due.start = STARTED""".replace(
+    "STARTED", STARTED
+)
+
+Fetch = Callable[..., Awaitable[list[dict[str, Any]]]]
+
+
+@dataclass(slots=True, eq=False)
+class _Due:
+    lease: Lease
+    terminate_at: float
+    give_up_at: float
+    gone: asyncio.Future[bool]
+
+    @property
+    def name(self) -> str:
+        return f"airlock:{self.lease.session}"
+
+    def is_row(self, row: dict[str, Any]) -> bool:
+        if self.lease.pid is not None and self.lease.backend_start is not None:
+            return bool(row["pid"] == self.lease.pid and row["start"] == self.lease.backend_start)
+        return bool(row["name"] == self.name)
+
+
+class Killer:
+    """Kills for one endpoint; `fetch` runs a query over an admin connection, raising UpstreamUnavailable."""
+
+    def __init__(self, fetch: Fetch) -> None:
+        self._fetch = fetch
+        self._due: set[_Due] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    async def kill(self, lease: Lease, grace: float = 0.0) -> bool:
+        """Return whether a session's process is verified gone; one told to end by itself gets `grace` seconds."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        due = _Due(lease, now + grace, now + KILL_SECONDS, loop.create_future())
+        self._due.add(due)
+        if self._task is None or self._task.done():
+            self._task = loop.create_task(self._run(), name="kill")
+        try:
+            return await due.gone
+        finally:
+            self._due.discard(due)
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._due:
+            try:
+                await self._look(list(self._due), loop.time())
+            except UpstreamUnavailable:
+                await asyncio.sleep(0.1)
+            self._give_up(loop.time())
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _look(self, due: list[_Due], now: float) -> None:
+        rows = await self._fetch(
+            _LOOK, [one.lease.pid for one in due if one.lease.pid is not None], [one.name for one in due]
+        )
+        wanted: list[dict[str, Any]] = []
+        for one in due:
+            found = [row for row in rows if one.is_row(row)]
+            if not found and not one.gone.done():
+                one.gone.set_result(True)
+                self._due.discard(one)
+            elif found and now >= one.terminate_at:
+                one.terminate_at = now + REPEAT_SECONDS
+                wanted += found
+        if wanted:
+            await self._fetch(_TERMINATE, [row["pid"] for row in wanted], [row["start"] for row in wanted])
+
+    def _give_up(self, now: float) -> None:
+        for one in [one for one in self._due if now >= one.give_up_at]:
+            self._due.discard(one)
+            if not one.gone.done():
+                one.gone.set_result(False)

@@ -1,0 +1,157 @@
+"""The broker's own login to an upstream, sans-io: messages in, commands out; SCRAM only, and what it pins is read back.
+
+AUTH --SASL--> CHALLENGED --key--> PROVED --proof--> VERIFIED --Ok--> SETTLING --Z--> CHECKING --Z--> READY
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from broker.protocols.postgres import codec, pins
+from broker.protocols.postgres.codec import Frame, ProtocolViolation
+from broker.protocols.postgres.scram import PLAIN, PLUS, ScramClient, ScramFailed
+
+
+class LoginFailed(Exception):
+    """the upstream did not let the broker in, or is not what it must be"""
+
+
+class LoginState(Enum):
+    AUTH = auto()
+    CHALLENGED = auto()
+    PROVED = auto()
+    VERIFIED = auto()
+    SETTLING = auto()
+    CHECKING = auto()
+    READY = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Derive:
+    """Derive the salted password and call `derived` with it; it takes milliseconds, so not on the event loop."""
+
+    salt: bytes
+    iterations: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    pid: int
+    backend_start: int
+    statuses: dict[str, str]
+
+
+Command = Send | Derive | LoggedIn
+
+_AUTH_OK, _SASL, _SASL_CONTINUE, _SASL_FINAL = 0, 10, 11, 12
+_REFUSED_METHODS = {2: "Kerberos", 3: "a password in clear", 5: "MD5", 7: "GSSAPI", 9: "SSPI"}
+
+
+@dataclass(slots=True)
+class Login:
+    """One login: `parameters` is the startup packet, of which `pinned` must read back as it was sent."""
+
+    user: str
+    database: str
+    parameters: dict[str, str]
+    pinned: dict[str, str]
+    nonce: str
+    binding: bytes | None
+    state: LoginState = LoginState.AUTH
+    statuses: dict[str, str] = field(default_factory=dict)
+    key: codec.Frame | None = None
+    _scram: ScramClient | None = None
+    _found: dict[str, str] = field(default_factory=dict)
+
+    def start(self) -> bytes:
+        return codec.startup([("user", self.user), ("database", self.database), *self.parameters.items()])
+
+    def handle(self, frame: Frame) -> Iterator[Command]:
+        """Take one message of the upstream; raises LoginFailed."""
+        try:
+            yield from self._handle(frame)
+        except (ScramFailed, ProtocolViolation, codec.Malformed) as error:
+            raise LoginFailed(str(error)) from None
+
+    def derived(self, salted: bytes) -> bytes:
+        """Take the derived key and return what to send."""
+        if self._scram is None or self.state is not LoginState.CHALLENGED:
+            raise LoginFailed("out of order")
+        self.state = LoginState.PROVED
+        return codec.message(b"p", self._scram.final(salted))
+
+    def _handle(self, frame: Frame) -> Iterator[Command]:
+        match chr(frame.type), self.state:
+            case "E", _:
+                problem = codec.read_fields(frame.body)
+                raise LoginFailed(f"{problem.get('C', '')} {problem.get('M', '')}".strip())
+            case "N", _:
+                pass
+            case "R", LoginState.AUTH | LoginState.PROVED | LoginState.VERIFIED:
+                yield from self._authenticate(codec.Reader(frame.body))
+            case "S", LoginState.SETTLING | LoginState.CHECKING:
+                name, value = codec.read_parameter_status(frame.body)
+                self.statuses[name] = value
+            case "K", LoginState.SETTLING:
+                self.key = frame
+            case "Z", LoginState.SETTLING:
+                self.state = LoginState.CHECKING
+                yield Send(codec.query(pins.verification(list(self.pinned))))
+            case "T" | "C", LoginState.CHECKING:
+                pass
+            case "D", LoginState.CHECKING:
+                self._row(codec.Reader(frame.body))
+            case "Z", LoginState.CHECKING:
+                self.state = LoginState.READY
+                yield self._checked()
+            case kind, state:
+                raise LoginFailed(f"upstream sent `{kind}` while {state.name.lower()}")
+
+    def _authenticate(self, reader: codec.Reader) -> Iterator[Command]:
+        method = reader.int32()
+        if method == _SASL and self.state is LoginState.AUTH and self._scram is None:
+            offered = []
+            while reader.left > 1:
+                offered.append(reader.text())
+            if PLAIN not in offered:
+                raise LoginFailed("the upstream does not offer SCRAM-SHA-256")
+            self._scram = ScramClient(self.nonce, self.binding if PLUS in offered else None)
+            first = self._scram.first()
+            body = codec.string(self._scram.mechanism) + len(first).to_bytes(4, "big") + first
+            yield Send(codec.message(b"p", body))
+        elif method == _SASL_CONTINUE and self.state is LoginState.AUTH and self._scram is not None:
+            salt, iterations = self._scram.challenged(reader.take(reader.left))
+            self.state = LoginState.CHALLENGED
+            yield Derive(salt, iterations)
+        elif method == _SASL_FINAL and self.state is LoginState.PROVED and self._scram is not None:
+            self._scram.verify(reader.take(reader.left))
+            self.state = LoginState.VERIFIED
+        elif method == _AUTH_OK and self.state is LoginState.VERIFIED:
+            self.state = LoginState.SETTLING
+        else:
+            asked = _REFUSED_METHODS.get(method, "nothing" if method == _AUTH_OK else f"method {method}")
+            raise LoginFailed(f"the upstream asks for {asked} where only SCRAM-SHA-256 is accepted")
+
+    def _row(self, reader: codec.Reader) -> None:
+        values = []
+        for _ in range(reader.int16()):
+            length = reader.int32()
+            values.append("" if length < 0 else codec.as_text(reader.take(length)))
+        if len(values) == 2:
+            self._found[values[0]] = values[1]
+
+    def _checked(self) -> LoggedIn:
+        for name, wanted in self.pinned.items():
+            if self._found.get(name) != wanted:
+                raise LoginFailed(f"the upstream did not keep {name}: `{self._found.get(name, 'unset')}`")
+        pid, start = self._found.get(".pid", ""), self._found.get(".start", "")
+        if not pid.isdecimal() or not start.isdecimal():
+            raise LoginFailed("the upstream does not say which of its processes serves this session")
+        return LoggedIn(int(pid), int(start), self.statuses)

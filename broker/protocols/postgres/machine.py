@@ -1,0 +1,208 @@
+"""The session machine, sans-io: events in, commands out; it never waits, so a hold is an answer that comes late.
+
+Each client message goes through a gate: inspect, decide, record, forward. A gate is a generator that yields commands;
+on one that needs an answer (Inspect, Record) the machine keeps it, leaves later messages in the scanner, and resumes
+it with the answer. One message is in the gate at a time, so order is kept; the upstream's answers flow meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from enum import Enum
+
+from broker.protocols.postgres.backpath import BackPath
+from broker.protocols.postgres.codec import FrontendScanner, Malformed, ProtocolViolation
+from broker.protocols.postgres.events import (
+    ClientGone,
+    Close,
+    Command,
+    Drain,
+    Ended,
+    Event,
+    FromClient,
+    FromUpstream,
+    Gate,
+    Inspect,
+    PauseClient,
+    Record,
+    Recorded,
+    RecordingLost,
+    ResumeClient,
+    Ruled,
+    Synced,
+    ToClient,
+    UpstreamGone,
+)
+from broker.protocols.postgres.frontpath import FrontPath
+from broker.protocols.postgres.replies import Problem
+from broker.protocols.postgres.shared import Session
+from broker.sessions.model import CloseReason, SessionFacts
+
+MAX_QUEUED = 1024 * 1024
+"""Bytes of later messages that wait behind a gate before the client is no longer read."""
+
+
+class State(Enum):
+    OPEN = "open"
+    GATED = "gated"
+    """A message waits for its ruling or its record."""
+    DRAINING = "draining"
+    """A message waits for what the upstream owes from earlier segments."""
+    CLOSED = "closed"
+
+
+LEGAL: dict[State, frozenset[type]] = {
+    State.OPEN: frozenset({FromClient, FromUpstream, Synced, RecordingLost, Ended, ClientGone, UpstreamGone}),
+    State.GATED: frozenset(
+        {FromClient, FromUpstream, Ruled, Recorded, Synced, RecordingLost, Ended, ClientGone, UpstreamGone}
+    ),
+    State.DRAINING: frozenset({FromClient, FromUpstream, Synced, RecordingLost, Ended, ClientGone, UpstreamGone}),
+    State.CLOSED: frozenset(
+        {FromClient, FromUpstream, Ruled, Recorded, Synced, RecordingLost, Ended, ClientGone, UpstreamGone}
+    ),
+}
+"""Which events may come in which state; a closed session hears everything and does nothing."""
+
+
+class EventIllegal(Exception):
+    """this event cannot come in this state"""
+
+
+RECORDING_FAILED = Problem(
+    "58030", "this session cannot be recorded any more, so it ends", hint="ask an operator of the broker", fatal=True
+)
+
+
+class Machine:
+    """One session, from the moment both sides are ready. `ids` makes statement ids; `nonce` is secret and random."""
+
+    def __init__(self, facts: SessionFacts, ids: Callable[[], str], nonce: str, access_hint: str = "") -> None:
+        self.state = State.OPEN
+        self._session = Session(facts, ids, nonce, access_hint)
+        self._scanner = FrontendScanner()
+        self._front = FrontPath(self._session)
+        self._back = BackPath(self._session)
+        self._gate: Gate | None = None
+        self._token = 0
+        self._tokens = 0
+        self._client_paused = False
+
+    def handle(self, event: Event) -> Iterator[Command]:
+        """Take an event and yield what is to be done, to its end before the next event; an illegal one raises."""
+        if type(event) not in LEGAL[self.state]:
+            raise EventIllegal(f"{type(event).__name__} while {self.state.value}")
+        if self.state is State.CLOSED:
+            return
+        self._session.now = event.at
+        try:
+            yield from self._handle(event)
+        except ProtocolViolation as violation:
+            yield from self._end(
+                CloseReason.UPSTREAM if isinstance(event, FromUpstream) else CloseReason.PROTOCOL,
+                Problem("08P01", f"protocol violation: {violation}", fatal=True),
+            )
+
+    def _handle(self, event: Event) -> Iterator[Command]:
+        match event:
+            case FromClient(data=data):
+                self._scanner.feed(data)
+                yield from self._advance()
+            case FromUpstream(data=data):
+                yield from self._from_upstream(data)
+            case Ruled(token=token, ruling=ruling):
+                if token == self._token:
+                    yield from self._resume(ruling)
+            case Recorded(token=token):
+                if token == self._token:
+                    yield from self._resume(None)
+            case Synced(token=token):
+                yield from self._back.synced(token)
+            case RecordingLost():
+                yield from self._end(CloseReason.RECORDING, RECORDING_FAILED)
+            case Ended(reason=reason, problem=problem):
+                yield from self._end(reason, problem)
+            case ClientGone():
+                yield from self._end(CloseReason.CLIENT, None)
+            case UpstreamGone():
+                yield from self._upstream_gone()
+
+    def _advance(self) -> Iterator[Command]:
+        """Let the messages that wait into the gate, one by one, until one has to wait there."""
+        while self.state is State.OPEN and (frame := self._scanner.next()) is not None:
+            if frame.type == ord("X"):
+                yield from self._end(CloseReason.CLIENT, None)
+                return
+            yield from self._run(self._front.gate(frame), None, first=True)
+        if self.state is not State.CLOSED:
+            yield from self._throttle()
+
+    def _throttle(self) -> Iterator[Command]:
+        full = self.state is not State.OPEN and self._scanner.buffered > MAX_QUEUED
+        if full and not self._client_paused:
+            self._client_paused = True
+            yield PauseClient()
+        elif self._client_paused and not full:
+            self._client_paused = False
+            yield ResumeClient()
+
+    def _run(self, gate: Gate, answer: object, *, first: bool = False) -> Iterator[Command]:
+        self.state, self._gate = State.OPEN, None
+        while True:
+            try:
+                command = next(gate) if first else gate.send(answer)
+            except StopIteration:
+                return
+            except Malformed as malformed:
+                gate = self._front.malformed(malformed)
+                first, answer = True, None
+                continue
+            first, answer = False, None
+            match command:
+                case Drain():
+                    if self._session.drained:
+                        continue
+                    self.state, self._gate = State.DRAINING, gate
+                    return
+                case Inspect() | Record():
+                    self._tokens += 1
+                    self.state, self._gate, self._token = State.GATED, gate, self._tokens
+                    if isinstance(command, Record):
+                        self._back.recording(self._tokens, command.durability)
+                    yield command.with_token(self._tokens)
+                    return
+                case ToClient(data=data):
+                    yield from self._back.to_client(data)
+                case Close(reason=reason):
+                    yield from self._end(reason, None)
+                    return
+                case _:
+                    yield command
+
+    def _resume(self, answer: object) -> Iterator[Command]:
+        gate = self._gate
+        if gate is None:
+            return
+        yield from self._run(gate, answer)
+        yield from self._advance()
+
+    def _from_upstream(self, data: bytes) -> Iterator[Command]:
+        for command in self._back.handle(data):
+            if isinstance(command, Close):
+                yield from self._end(command.reason, command.problem)
+                return
+            yield command
+        if self.state is State.DRAINING and self._session.drained:
+            yield from self._resume(None)
+
+    def _upstream_gone(self) -> Iterator[Command]:
+        resource = self._session.facts.grant.resource
+        problem = Problem("08006", f"{resource} closed the connection", hint="connect again", fatal=True)
+        yield from self._end(CloseReason.UPSTREAM, None if self._session.fatal_passed else problem)
+
+    def _end(self, reason: CloseReason, problem: Problem | None) -> Iterator[Command]:
+        self.state, self._gate = State.CLOSED, None
+        yield from self._back.cut()
+        # In the middle of a row the client could not read an error; it sees the connection end.
+        if problem is not None and not self._back.amid:
+            yield ToClient(problem.encoded())
+        yield Close(reason, problem)

@@ -1,0 +1,147 @@
+"""What this protocol offers to the broker: listening, ticket lines, kills and previews."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shlex
+from pathlib import Path
+from typing import Any
+
+from broker.config import Settings
+from broker.errors import Misconfigured
+from broker.protocols.postgres.admin import Admin, Admins
+from broker.protocols.postgres.cancel import CancelKeys
+from broker.protocols.postgres.catalogues import Catalogues, read_rows
+from broker.protocols.postgres.frontdoor import FrontDoor
+from broker.protocols.postgres.inspector import Inspector
+from broker.protocols.postgres.proxy import House
+from broker.protocols.postgres.ruling import Denied, Subject, refused, rule
+from broker.protocols.postgres.workers import WorkerFailed, Workers
+from broker.sessions.model import Lease
+from broker.sessions.ports import Broker, Endpoint, TicketLine
+from broker.sql.catalogue import build
+from broker.sql.model import Inspection, Refusal
+from broker.transport.listener import TcpListener
+from broker.transport.tls import certificate, server_context
+from policies.engine.decide import field_view
+from policies.engine.model import Policy
+
+
+class PostgresListener:
+    """A running listener, with what its sessions share."""
+
+    def __init__(self, tcp: TcpListener, house: House, workers: Workers) -> None:
+        self._tcp = tcp
+        self._house = house
+        self._workers = workers
+        self._last: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        return self._tcp.port
+
+    async def close(self) -> None:
+        """Stop accepting; live sessions are ended by their owner, and the admin connections close after the last."""
+        await self._tcp.close()
+        if self._last is None:
+            self._last = asyncio.get_running_loop().create_task(self._close_last(), name="close postgres")
+        if not self._house.sessions:
+            await self._last
+
+    async def _close_last(self) -> None:
+        if self._house.sessions:
+            await self._house.empty.wait()
+        await self._workers.close()
+        await self._house.admins.close()
+
+
+class PostgresOffer:
+    """PostgreSQL, for any libpq client."""
+
+    name = "postgres"
+    default_port = 6432
+
+    def __init__(self) -> None:
+        self._killers: dict[Endpoint, tuple[asyncio.AbstractEventLoop, Admin]] = {}
+
+    async def listen(self, broker: Broker, host: str, port: int) -> PostgresListener:
+        """Serve clients; raises OSError where the port is taken, Misconfigured for a certificate that does not load."""
+        crt, key = certificate(broker.home, Settings().public_host)
+        context, binding = server_context(crt, key, ["postgresql"])
+        admins, workers = Admins(), Workers()
+        inspector = Inspector(broker.policies, Catalogues(admins), workers)
+        house = House(broker, admins, inspector, CancelKeys())
+        door = FrontDoor(house, context, binding, _secret(broker.home / "postgres.secret"))
+        tcp = TcpListener(door.serve)
+        await tcp.open(host, port)
+        return PostgresListener(tcp, house, workers)
+
+    def ticket_line(self, resource: str, user: str, password: str, host: str, port: int) -> TicketLine:
+        """Write a ticket as a line that runs psql when pasted into a shell."""
+        target = f"host={host} port={port} dbname={resource} user={user} sslmode=require"
+        line = f'PGPASSWORD={shlex.quote(password)} psql "{target}"'
+        fields = {"host": host, "port": str(port), "database": resource, "user": user, "password": password}
+        return TicketLine(line, fields)
+
+    async def kill(self, lease: Lease, endpoint: Endpoint) -> bool:
+        """End a session's upstream work and return whether it is verified gone; the connection stays for the next."""
+        loop = asyncio.get_running_loop()
+        held = self._killers.get(endpoint)
+        if held is None or held[0] is not loop:
+            held = self._killers[endpoint] = (loop, Admin(endpoint))
+        return await held[1].kill(lease)
+
+    async def preview(
+        self, policy: Policy, person: str, resource: str, role: str, text: str, endpoint: Endpoint
+    ) -> dict[str, Any]:
+        """Say what would happen to a statement and why, under today's catalogue; raises UpstreamUnavailable."""
+        admin, workers = Admin(endpoint), Workers()
+        try:
+            rows, version = await read_rows(admin)
+            held = policy.resources.get(resource)
+            catalogue = build(rows, held.search_path if held else ["public"], version)
+            found: Inspection | Refusal
+            try:
+                found, redacted = await workers.inspect(text, catalogue, field_view(policy, person, resource))
+            except WorkerFailed as failure:
+                found, redacted = Refusal("limit-time", str(failure), sqlstate="54001"), ""
+        finally:
+            await workers.close()
+            await admin.close()
+        if isinstance(found, Refusal):
+            return _told(refused(found, redacted), None)
+        ruling = rule(policy, Subject(person, resource, role), text, found)
+        if isinstance(ruling, Denied):
+            return _told(ruling, found)
+        return _told(None, found, ruling.rules)
+
+
+def _told(denied: Denied | None, found: Inspection | None, rules: tuple[tuple[str, ...], ...] = ()) -> dict[str, Any]:
+    facts = [statement.facts for statement in found.statements] if found is not None else []
+    return {
+        "decision": "ask" if denied is not None and denied.ask else "deny" if denied is not None else "allow",
+        "rules": list(denied.rules) if denied is not None else list(dict.fromkeys(one for of in rules for one in of)),
+        "message": denied.message if denied is not None else None,
+        "hint": denied.hint if denied is not None else None,
+        "effects": sorted({effect.value for fact in facts for effect in fact.effects}),
+        "relations": sorted({relation for fact in facts for relation in fact.relations}),
+        "masked": sorted({field for fact in facts for field in fact.masked}),
+        "rewritten": found.rewritten if found is not None else None,
+    }
+
+
+def _secret(path: Path) -> bytes:
+    """Return the secret that unknown users' salts are made of, kept so that they stay the same after a restart."""
+    try:
+        found = path.read_bytes()
+    except FileNotFoundError:
+        found = secrets.token_bytes(32)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(found)
+    if len(found) < 32:
+        raise Misconfigured(f"`{path}` is too short to be the secret it was")
+    return found

@@ -1,0 +1,72 @@
+"""The settings that the broker pins on every upstream session, by server version and role.
+
+They go into the startup packet, so that RESET and a rolled-back SET come back to them, and are read back before the
+client is let in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from policies.engine.decisions import Effect
+from policies.engine.model import Policy
+
+OLDEST, NEWEST = 13, 18
+STARTED = "(extract(epoch from backend_start) operator(pg_catalog.*) 1000000)::pg_catalog.int8"
+"""A backend's start in microseconds since the epoch; one spelling, so that two readings are equal."""
+_VERIFICATION = """
+    select '.pid', pg_catalog.pg_backend_pid()::pg_catalog.text
+    union all
+    select '.start', STARTED::pg_catalog.text from pg_catalog.pg_stat_activity
+    where pid operator(pg_catalog.=) pg_catalog.pg_backend_pid()
+    union all
+    select name, setting from pg_catalog.pg_settings
+    where name operator(pg_catalog.=) any (array[NAMES]::pg_catalog.text[])""".replace("STARTED", STARTED)
+
+
+def pinned(
+    search_path: Sequence[str], *, version: int, remaining_ms: int, read_only: bool, session: str
+) -> dict[str, str]:
+    """Return the pins of one session; `version` is server_version_num, `remaining_ms` until the grant ends.
+
+    pg_temp stands last in the path, so that a temporary table cannot shadow a real one.
+    """
+    remaining = str(max(1, min(remaining_ms, 2_147_483_647)))
+    pins = {
+        "client_encoding": "UTF8",
+        "application_name": f"airlock:{session}",
+        "search_path": ", ".join([_quoted(name) for name in search_path] + ["pg_temp"]),
+        "standard_conforming_strings": "on",
+        "backslash_quote": "safe_encoding",
+        "row_security": "on",
+        "default_transaction_read_only": "on" if read_only else "off",
+        "statement_timeout": remaining,
+        "client_min_messages": "warning",
+    }
+    if version >= 140000:
+        pins["idle_session_timeout"] = remaining
+        pins["client_connection_check_interval"] = "1000"
+    return pins
+
+
+def never_changes(policy: Policy, person: str, resource: str, role: str) -> bool:
+    """Say whether no rule could let this person change anything here, so that the session is pinned read-only."""
+    changing = {Effect.WRITE, Effect.DDL, Effect.ADMIN}
+    groups = policy.groups_of(person)
+    return not any(
+        rule.decision != "deny"
+        and (not rule.resources or resource in rule.resources)
+        and (not rule.roles or role in rule.roles)
+        and (not rule.groups or groups & set(rule.groups))
+        and (not rule.effects or changing & set(rule.effects))
+        for rule in policy.statements
+    )
+
+
+def verification(names: Sequence[str]) -> str:
+    """Return the query that reads back who the upstream session is, and its pins."""
+    return _VERIFICATION.replace("NAMES", ", ".join(f"'{name}'" for name in names))
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,137 @@
+"""A plan: a text ruled on together with the prepared statements that it makes, runs or removes."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from broker.protocols.postgres.events import Command, Drain, Inspect
+from broker.protocols.postgres.registry import Change, Prepared, Uncertain
+from broker.protocols.postgres.responses import Running
+from broker.protocols.postgres.ruling import Denied, Permitted, Ruling
+from broker.protocols.postgres.shared import Session
+from broker.sessions.model import Durability
+from broker.sql.model import Control, Statement
+from policies.engine.decisions import Effect
+
+stale = Denied("0A000", "cached plan must not change result type", (), "prepare the statement again")
+"""What drivers know as the order to prepare again: today's rewriting is not what the upstream parsed."""
+
+_GRADES = (Durability.WRITTEN, Durability.RESULTS_WAIT, Durability.SYNCED)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`parsed` is the ruling on the text alone, `ruling` the same joined with the bodies that it runs."""
+
+    parsed: Permitted
+    ruling: Permitted
+    changes: tuple[tuple[Change[Prepared], ...], ...]
+
+    @property
+    def statements(self) -> tuple[Statement, ...]:
+        return self.parsed.inspection.statements
+
+    @property
+    def rewritten(self) -> str:
+        return self.parsed.inspection.rewritten
+
+    def running(self, ids: Sequence[str]) -> list[Running]:
+        return [
+            Running(id_, statement.control, changes, Effect.DDL in statement.facts.effects)
+            for id_, statement, changes in zip(ids, self.statements, self.changes, strict=True)
+        ]
+
+
+Planning = Generator[Command, Any, "Plan | Denied"]
+
+
+class Planner:
+    """Plans one text under today's policy and catalogue."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._own: list[Change[Prepared]] = []
+
+    def text(self, sql: str) -> Planning:
+        """Plan a text of the client's."""
+        ruling: Ruling = yield Inspect(sql)
+        if isinstance(ruling, Denied):
+            return ruling
+        bodies: list[Permitted] = []
+        changes: list[tuple[Change[Prepared], ...]] = []
+        for statement in ruling.inspection.statements:
+            made: tuple[Change[Prepared], ...] = ()
+            match statement.control:
+                case Control.PREPARE:
+                    body: Ruling = yield Inspect(statement.body)
+                    if isinstance(body, Denied):
+                        return body
+                    made = (Change(self._session.segment, statement.name, Prepared(body)),)
+                case Control.EXECUTE:
+                    answer = yield from self._body(statement)
+                    if isinstance(answer, Denied):
+                        return answer
+                    bodies.append(answer)
+                case Control.DEALLOCATE:
+                    made = (Change(self._session.segment, statement.name or None, None),)
+                case _:
+                    pass
+            self._own += made
+            changes.append(made)
+        return Plan(ruling, _joined(ruling, bodies), tuple(changes))
+
+    def again(self, prepared: Prepared) -> Planning:
+        """Plan a prepared statement as if it came now; `stale` where it would be sent in other words."""
+        plan = yield from self.text(prepared.sql)
+        if isinstance(plan, Plan) and plan.rewritten != prepared.rewritten:
+            return stale
+        return plan
+
+    def _body(self, statement: Statement) -> Generator[Command, Any, Ruling]:
+        prepared = yield from self._find(statement.name)
+        if prepared is None:
+            return Denied(
+                "26000",
+                f'prepared statement "{statement.name}" does not exist',
+                ("prepared-unknown",),
+                verb=statement.facts.verb,
+                text=statement.redacted,
+            )
+        ruling: Ruling = yield Inspect(prepared.sql)
+        if isinstance(ruling, Permitted) and ruling.inspection.rewritten != prepared.rewritten:
+            return stale
+        return ruling
+
+    def _find(self, name: str) -> Generator[Command, Any, Prepared | None]:
+        """Look a name up, first among what this very text prepares."""
+        for change in reversed(self._own):
+            if change.name is None or change.name == name:
+                return change.value
+        while True:
+            try:
+                return self._session.prepared.find(name, self._session.segment)
+            except Uncertain:
+                yield Drain()
+
+
+def _joined(ruling: Permitted, bodies: Sequence[Permitted]) -> Permitted:
+    """Join a ruling with those on the bodies it runs: the strictest durability, every mask, every tripwire."""
+    if not bodies:
+        return ruling
+    every = (ruling, *bodies)
+    masked = frozenset().union(*(s.facts.masked for body in bodies for s in body.inspection.statements))
+    statements = tuple(
+        replace(statement, facts=replace(statement.facts, masked=statement.facts.masked | masked))
+        if statement.control is Control.EXECUTE
+        else statement
+        for statement in ruling.inspection.statements
+    )
+    inspection = replace(
+        ruling.inspection,
+        statements=statements,
+        scrub=any(one.inspection.scrub for one in every),
+        tripwire=frozenset().union(*(one.inspection.tripwire for one in every)),
+    )
+    return replace(ruling, inspection=inspection, durability=max((one.durability for one in every), key=_GRADES.index))

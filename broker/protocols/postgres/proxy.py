@@ -1,0 +1,464 @@
+"""Drives one session: feeds the machine with what arrives, does what it says, and ends the upstream's work for sure."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from collections import deque
+from collections.abc import Awaitable
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from broker.errors import AirlockError, RecordingFailed, UpstreamUnavailable
+from broker.protocols.postgres import codec, pins, records
+from broker.protocols.postgres.admin import Admins
+from broker.protocols.postgres.cancel import CancelKeys
+from broker.protocols.postgres.events import (
+    ClientGone,
+    Close,
+    Command,
+    Ended,
+    Event,
+    FromClient,
+    FromUpstream,
+    Inspect,
+    Note,
+    PauseClient,
+    PauseUpstream,
+    Record,
+    Reload,
+    ResumeClient,
+    ResumeUpstream,
+    Ruled,
+    ToClient,
+    ToUpstream,
+    UpstreamGone,
+)
+from broker.protocols.postgres.inspector import Inspector, Matter
+from broker.protocols.postgres.login import LoggedIn
+from broker.protocols.postgres.machine import Machine
+from broker.protocols.postgres.replies import Problem, passes_status
+from broker.protocols.postgres.ruling import Denied, Ruling, Subject, access_line
+from broker.protocols.postgres.scribe import Scribe
+from broker.protocols.postgres.startup import CancelKey, Startup
+from broker.protocols.postgres.upstream import Upstream
+from broker.sessions.model import CloseReason, Lease, SessionFacts
+from broker.sessions.ports import Broker, Endpoint
+from broker.transport.stream import Stream
+
+GRACE_SECONDS = 0.05
+"""What an upstream that was told Terminate gets before it is terminated."""
+_log = structlog.get_logger("postgres")
+_UNRULED = Denied("58000", "this statement could not be decided", ("failure",), text="(undecided)")
+
+
+class SessionRefused(Exception):
+    """no session opens; `problem` is what the client is told"""
+
+    def __init__(self, problem: Problem, reason: str) -> None:
+        super().__init__(reason)
+        self.problem = problem
+        self.reason = reason
+
+
+@dataclass(slots=True)
+class House:
+    """What every session of this protocol shares; admin connections stay until the last session is verified gone."""
+
+    broker: Broker
+    admins: Admins
+    inspector: Inspector
+    keys: CancelKeys[Session]
+    sessions: set[Session] = field(default_factory=set)
+    empty: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def enter(self, session: Session) -> None:
+        self.sessions.add(session)
+        self.empty.clear()
+
+    def leave(self, session: Session) -> None:
+        self.sessions.discard(session)
+        if not self.sessions:
+            self.empty.set()
+
+
+class Session:
+    """One client connection under a grant; implements LiveSession."""
+
+    def __init__(self, house: House, facts: SessionFacts, client: Stream, endpoint: Endpoint) -> None:
+        self._house = house
+        self._facts = facts
+        self._client = client
+        self._upstream = Upstream(endpoint)
+        self._key: CancelKey | None = None
+        grant = facts.grant
+        policy = house.broker.policies.current
+        resource = policy.resources[grant.resource]
+        self._search_path = tuple(resource.search_path)
+        self._matter = Matter(Subject(grant.person, grant.resource, grant.role), (endpoint, self._search_path))
+        self._again = access_line(policy, grant.person, grant.resource, grant.role)
+        self._machine = Machine(facts, _statement_id, f"airlock-{secrets.token_hex(12)}")
+        self._scribe = Scribe(house.broker.recorder, self.feed)
+        self._lease: Lease | None = None
+        self._begun = time.monotonic()
+        self._opened = False
+        self._cut = False
+        self._settled: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._ending: asyncio.Task[bool] | None = None
+        self._events: deque[Event] = deque()
+        self._busy = False
+        self._to_client: list[bytes | memoryview] = []
+        self._to_upstream: list[bytes | memoryview] = []
+        self._tasks: set[asyncio.Future[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def facts(self) -> SessionFacts:
+        return self._facts
+
+    @property
+    def over(self) -> bool:
+        """Whether the grant's end has come."""
+        return self._house.broker.clock.now() >= self._facts.grant.expires_at
+
+    async def open(self, startup: Startup) -> bytes:
+        """Open the upstream, and return what greets the client; raises SessionRefused, after which nothing is left."""
+        broker = self._house.broker
+        if not broker.leases.reaper_alive():
+            raise SessionRefused(_no_reaper(), "no reaper watches the sessions")
+        if not broker.live.add(self):
+            problem = Problem("53300", "this access is over, or the broker is full", hint=self._again, fatal=True)
+            raise SessionRefused(problem, "over or full")
+        self._house.enter(self)
+        try:
+            logged_in = await self._open_upstream(startup)
+            await broker.recorder.write(records.opened(self._facts))
+            if self._cut:
+                raise SessionRefused(self._ended_early(), "ended while it was opening")
+        except SessionRefused as refusal:
+            await self._forget()
+            raise refusal from None
+        except (RecordingFailed, AirlockError) as error:
+            await self._forget()
+            problem = Problem("58030", "this session cannot be recorded, so it does not open", fatal=True)
+            raise SessionRefused(problem, f"{type(error).__name__}: {error}") from None
+        except BaseException:
+            await asyncio.shield(self._forget())
+            raise
+        self._opened = True
+        self._key = self._house.keys.issue(self)
+        return self._greeting(logged_in, startup)
+
+    def start(self) -> None:
+        """Let both sides flow."""
+        assert self._upstream.stream is not None
+        self._arm()
+        self._upstream.stream.attach(_UpstreamSink(self))
+        self._client.attach(_ClientSink(self))
+
+    async def end(self, reason: CloseReason) -> bool:
+        """Cut the session and return whether its upstream work is verified gone; ending twice awaits the first."""
+        if not self._opened:
+            # It is still being opened: whoever opens it finds out and leaves nothing behind.
+            self._cut = True
+            self._upstream.abort()
+            return await asyncio.shield(self._settled)
+        self.feed(Ended(reason, self._words(reason), time.monotonic()))
+        self._finish_soon(reason)
+        assert self._ending is not None
+        return await asyncio.shield(self._ending)
+
+    async def cancel(self) -> None:
+        """Cancel what the session runs, as its client asked."""
+        await self._upstream.cancel()
+
+    def feed(self, event: Event) -> None:
+        """Give the machine an event and do what it says; events that come of it follow in order."""
+        self._events.append(event)
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._events:
+                for command in self._machine.handle(self._events.popleft()):
+                    self._do(command)
+        except Exception:  # noqa: BLE001
+            # Whatever this is, the session's state is not known any more (fail closed).
+            _log.exception("a session failed", session=self._facts.id)
+            self._events.clear()
+            self._to_upstream.clear()
+            self._finish_soon(CloseReason.ERROR)
+        finally:
+            self._busy = False
+        self._flush()
+
+    def arrived(self, data: bytes, *, client: bool) -> None:
+        """Take bytes of either side; none passes after the grant's end, however late this process wakes up."""
+        if self.over:
+            self._expire()
+            return
+        now = time.monotonic()
+        self.feed(FromClient(data, now) if client else FromUpstream(data, now))
+
+    def lost(self, *, client: bool) -> None:
+        now = time.monotonic()
+        self.feed(ClientGone(now) if client else UpstreamGone(now))
+
+    def throttle(self, *, client: bool, full: bool) -> None:
+        """A side that does not take what it is sent: stop reading the other."""
+        other = self._upstream.stream if client else self._client
+        if other is None:
+            return
+        if full:
+            other.pause("peer is slow")
+        else:
+            other.resume("peer is slow")
+
+    def _do(self, command: Command) -> None:
+        match command:
+            case ToClient(data=data):
+                self._to_client.append(data)
+            case ToUpstream(data=data):
+                self._to_upstream.append(data)
+            case Inspect(sql=sql, token=token):
+                self._inspect(sql, token)
+            case Record():
+                self._scribe.record(command)
+            case Note(entry=entry):
+                self._scribe.note(entry)
+            case Reload():
+                self._house.inspector.forget(self._matter.key)
+            case PauseClient():
+                self._client.pause("gate")
+            case ResumeClient():
+                self._client.resume("gate")
+            case PauseUpstream() if self._upstream.stream is not None:
+                self._upstream.stream.pause("unsynced")
+            case ResumeUpstream() if self._upstream.stream is not None:
+                self._upstream.stream.resume("unsynced")
+            case Close(reason=reason):
+                self._to_upstream.clear()
+                self._finish_soon(reason)
+            case _:
+                raise AssertionError(f"a command that nobody does: {command}")
+
+    def _inspect(self, sql: str, token: int) -> None:
+        answer = self._house.inspector.rule(self._matter, sql)
+        if not isinstance(answer, Awaitable):
+            self.feed(Ruled(token, answer, time.monotonic()))
+            return
+        task = asyncio.ensure_future(self._ruled(token, answer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _ruled(self, token: int, answer: Awaitable[Ruling]) -> None:
+        ruling: Ruling = _UNRULED
+        try:
+            ruling = await answer
+        except Exception:  # noqa: BLE001 - denied, whatever it is
+            _log.exception("a statement could not be decided", session=self._facts.id)
+        self.feed(Ruled(token, ruling, time.monotonic()))
+
+    def _flush(self) -> None:
+        if self._to_upstream and self._upstream.stream is not None:
+            pieces, self._to_upstream = self._to_upstream, []
+            self._upstream.stream.write(pieces)
+        if self._to_client:
+            pieces, self._to_client = self._to_client, []
+            self._client.write(pieces)
+
+    def _arm(self) -> None:
+        """Wake up at the grant's end; the clock is asked again then, for timers stand still while a machine sleeps."""
+        left = (self._facts.grant.expires_at - self._house.broker.clock.now()).total_seconds()
+        if left <= 0:
+            self._expire()
+            return
+        self._timer = asyncio.get_running_loop().call_later(min(left, 1.0), self._arm)
+
+    def _expire(self) -> None:
+        reason = CloseReason.EXPIRED
+        self.feed(Ended(reason, self._words(reason), time.monotonic()))
+
+    def _finish_soon(self, reason: CloseReason) -> None:
+        if self._ending is None:
+            self._ending = asyncio.get_running_loop().create_task(self._finish(reason), name=f"end {self._facts.id}")
+
+    async def _finish(self, reason: CloseReason) -> bool:
+        """Kill and verify first; then say so."""
+        self._flush()
+        broker, lease = self._house.broker, self._lease
+        if self._timer is not None:
+            self._timer.cancel()
+        polite = reason is CloseReason.CLIENT and self._upstream.stream is not None
+        if polite and self._upstream.stream is not None:
+            self._upstream.stream.write([codec.TERMINATE])
+        self._client.close()
+        verified = False
+        try:
+            if lease is not None:
+                admin = self._house.admins.of(self._upstream.endpoint)
+                verified = await admin.kill(lease, GRACE_SECONDS if polite else 0.0)
+        finally:
+            self._upstream.abort()
+            if self._key is not None:
+                self._house.keys.revoke(self._key)
+            await self._say_closed(reason, verified)
+            broker.live.remove(self)
+            self._house.leave(self)
+        return verified
+
+    async def _say_closed(self, reason: CloseReason, verified: bool) -> None:
+        broker = self._house.broker
+        said = False
+        try:
+            if verified:
+                said = not await broker.leases.close(self._facts.id)
+            if reason is CloseReason.UPSTREAM:
+                broker.recorder.write(records.upstream_failed(self._facts, "the connection was lost"))
+            if not said:
+                seconds = time.monotonic() - self._begun
+                await broker.recorder.write(records.closed(self._facts, reason, verified, seconds))
+        except (AirlockError, OSError) as error:
+            _log.error("a session's end is not recorded", session=self._facts.id, error=str(error))
+
+    async def _open_upstream(self, startup: Startup) -> LoggedIn:
+        broker, grant = self._house.broker, self._facts.grant
+        try:
+            # The admin connection is warm before there is anything to kill, and says which pins this server knows.
+            version = await self._house.admins.of(self._upstream.endpoint).version()
+            await self._house.inspector.ready(self._matter)
+            remaining = int((grant.expires_at - broker.clock.now()).total_seconds() * 1000)
+            pinned = pins.pinned(
+                self._search_path,
+                version=version,
+                remaining_ms=remaining,
+                read_only=pins.never_changes(broker.policies.current, grant.person, grant.resource, grant.role),
+                session=self._facts.id,
+            )
+            logged_in = await self._upstream.open(dict(startup.settings), pinned, self._dialled)
+            assert self._lease is not None
+            self._lease = replace(self._lease, pid=logged_in.pid, backend_start=logged_in.backend_start)
+            await broker.leases.write(self._lease)
+        except UpstreamUnavailable as error:
+            if self._cut:
+                raise SessionRefused(self._ended_early(), "ended while it was opening") from None
+            _log.warning("upstream failed", resource=grant.resource, error=str(error))
+            try:
+                broker.recorder.write(records.upstream_failed(self._facts, str(error)))
+            except RecordingFailed as failure:
+                _log.error("not recorded", error=str(failure))
+            hint = "try again in a moment; if it stays so, tell its owners (your access stays open meanwhile)"
+            raise SessionRefused(
+                Problem("08006", f"{grant.resource} does not answer", hint=hint, fatal=True), "upstream down"
+            ) from None
+        return logged_in
+
+    async def _dialled(self, local_port: int) -> None:
+        grant = self._facts.grant
+        self._lease = Lease(
+            session=self._facts.id,
+            grant=grant.id,
+            protocol="postgres",
+            resource=grant.resource,
+            role=grant.role,
+            expires_at=grant.expires_at,
+            broker_pid=os.getpid(),
+            local_port=local_port,
+        )
+        await self._house.broker.leases.write(self._lease)
+
+    async def _forget(self) -> bool:
+        """Undo a session that did not open."""
+        self._upstream.abort()
+        gone = True
+        try:
+            if self._lease is not None:
+                gone = await self._house.admins.of(self._upstream.endpoint).kill(self._lease, GRACE_SECONDS)
+                if gone:
+                    await self._house.broker.leases.close(self._facts.id)
+        except (AirlockError, OSError) as error:
+            _log.error("a session that did not open is not forgotten", session=self._facts.id, error=str(error))
+        finally:
+            self._house.broker.live.remove(self)
+            self._house.leave(self)
+            if not self._settled.done():
+                self._settled.set_result(gone)
+        return gone
+
+    def _greeting(self, logged_in: LoggedIn, startup: Startup) -> bytes:
+        assert self._key is not None
+        statuses = {name: value for name, value in logged_in.statuses.items() if passes_status(name, value)}
+        statuses |= {
+            "application_name": startup.application,
+            "is_superuser": "off",
+            "session_authorization": startup.user,
+        }
+        parts = [codec.parameter_status(name, value) for name, value in statuses.items()]
+        parts.append(codec.backend_key_data(self._key.pid, self._key.secret))
+        parts.append(codec.ready_for_query("I"))
+        return b"".join(parts)
+
+    def _ended_early(self) -> Problem:
+        return Problem("57P01", "this access was ended", hint=f"ask again: {self._again}", fatal=True)
+
+    def _words(self, reason: CloseReason) -> Problem | None:
+        again = f"ask again: {self._again}"
+        match reason:
+            case CloseReason.EXPIRED:
+                return Problem("57P01", "the time of this access is over", hint=again, fatal=True)
+            case CloseReason.REVOKED:
+                return Problem("57P01", "this access was revoked", hint=again, fatal=True)
+            case CloseReason.ENDED:
+                return Problem("57P01", "this access was ended", hint=again, fatal=True)
+            case CloseReason.SHUTDOWN:
+                return Problem("57P01", "the broker is stopping", hint="connect again in a moment", fatal=True)
+            case CloseReason.CLIENT:
+                return None
+            case _:
+                return Problem("57P01", f"this session was ended ({reason.value})", fatal=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _ClientSink:
+    session: Session
+
+    def arrived(self, data: bytes) -> None:
+        self.session.arrived(data, client=True)
+
+    def lost(self) -> None:
+        self.session.lost(client=True)
+
+    def full(self) -> None:
+        self.session.throttle(client=True, full=True)
+
+    def free(self) -> None:
+        self.session.throttle(client=True, full=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _UpstreamSink:
+    session: Session
+
+    def arrived(self, data: bytes) -> None:
+        self.session.arrived(data, client=False)
+
+    def lost(self) -> None:
+        self.session.lost(client=False)
+
+    def full(self) -> None:
+        self.session.throttle(client=False, full=True)
+
+    def free(self) -> None:
+        self.session.throttle(client=False, full=False)
+
+
+def _statement_id() -> str:
+    return f"q{secrets.token_hex(8)}"
+
+
+def _no_reaper() -> Problem:
+    hint = "ask an operator of the broker to start its reaper"
+    return Problem("57P03", "no session opens, for nothing would end it if the broker died", hint=hint, fatal=True)

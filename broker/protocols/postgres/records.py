@@ -1,0 +1,107 @@
+"""The records a session writes: an entry before a statement is forwarded, one when it is finished, one when denied."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from broker.protocols.postgres.ruling import MAX_SHOWN, Denied, Permitted
+from broker.sessions.model import CloseReason, Entry, SessionFacts
+
+MAX_PARAMETERS = 64 * 1024
+"""Bytes of parameters that a recording keeps of one statement; beyond, a digest stands for the value."""
+
+
+def opened(session: SessionFacts) -> Entry:
+    grant = session.grant
+    data = {
+        "ticket": session.ticket,
+        "person": grant.person,
+        "resource": grant.resource,
+        "role": grant.role,
+        "application": session.application,
+        "address": session.address,
+    }
+    return Entry("session.opened", grant.id, session.id, data)
+
+
+def refused(session: SessionFacts, reason: str) -> Entry:
+    return Entry("session.refused", session.grant.id, session.id, {"reason": reason})
+
+
+def closed(session: SessionFacts, reason: CloseReason, verified: bool, seconds: float) -> Entry:
+    data = {"reason": reason.value, "verified": verified, "seconds": round(seconds, 3)}
+    return Entry("session.closed", session.grant.id, session.id, data)
+
+
+def upstream_failed(session: SessionFacts, reason: str) -> Entry:
+    data = {"resource": session.grant.resource, "reason": reason}
+    return Entry("upstream.failed", session.grant.id, session.id, data)
+
+
+def allowed(
+    session: SessionFacts, ids: Sequence[str], ruling: Permitted, parameters: Sequence[dict[str, Any]] = ()
+) -> tuple[Entry, ...]:
+    """One entry for each statement of a text; the text itself stands with the first."""
+    entries = []
+    for index, (id_, statement) in enumerate(zip(ids, ruling.inspection.statements, strict=True)):
+        detail: dict[str, Any] = {}
+        if index == 0:
+            detail["sql"] = ruling.sql
+            if ruling.inspection.rewritten != ruling.sql:
+                detail["rewritten"] = ruling.inspection.rewritten
+            if parameters:
+                detail["parameters"] = list(parameters)
+        data = {
+            "statement": id_,
+            "text": statement.redacted[:MAX_SHOWN],
+            "verb": statement.facts.verb,
+            "rules": list(ruling.rules[index]),
+            "masked": sorted(statement.facts.masked),
+        }
+        entries.append(Entry("statement.allowed", session.grant.id, session.id, data, detail))
+    return tuple(entries)
+
+
+def denied(session: SessionFacts, id_: str, ruling: Denied, sql: str) -> Entry:
+    data = {
+        "statement": id_,
+        "text": ruling.text,
+        "verb": ruling.verb,
+        "rules": list(ruling.rules),
+        "message": ruling.message,
+        "hint": ruling.hint,
+    }
+    return Entry("statement.denied", session.grant.id, session.id, data, {"sql": sql})
+
+
+def finished(
+    session: SessionFacts, id_: str, outcome: str, rows: int | None, seconds: float, sqlstate: str | None = None
+) -> Entry:
+    data = {
+        "statement": id_,
+        "outcome": outcome,
+        "rows": rows,
+        "milliseconds": round(max(0.0, seconds) * 1000, 3),
+        "sqlstate": sqlstate,
+    }
+    return Entry("statement.finished", session.grant.id, session.id, data)
+
+
+def parameters(formats: Sequence[int], values: Sequence[bytes | None]) -> tuple[dict[str, Any], ...]:
+    """Return a Bind's parameters for the recording: text as text, binary as hex, what is too long as a digest."""
+    found: list[dict[str, Any]] = []
+    room = MAX_PARAMETERS
+    for index, value in enumerate(values):
+        binary = bool(formats) and formats[index if len(formats) > 1 else 0] == 1
+        if value is None:
+            found.append({"null": True})
+        elif len(value) > room:
+            found.append({"sha256": hashlib.sha256(value).hexdigest(), "bytes": len(value)})
+        elif binary:
+            found.append({"hex": value.hex()})
+        else:
+            found.append({"text": value.decode("utf-8", "backslashreplace")})
+        room -= min(room, len(value or b""))
+    return tuple(found)

@@ -1,0 +1,97 @@
+"""Prepared statements and portals as the upstream knows them: one registry for protocol and SQL, confirmed by answers.
+
+What was sent and not yet answered is kept apart, by segment (what lies between two Syncs). Within a segment an earlier
+failure skips everything behind it, so what is pending there may be relied on; across segments it may not, and the
+caller waits until it is known.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from broker.protocols.postgres.ruling import Permitted
+
+MAX_ENTRIES = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A prepared statement: the user's text, and the text that the upstream parsed in its place."""
+
+    ruling: Permitted
+
+    @property
+    def sql(self) -> str:
+        return self.ruling.sql
+
+    @property
+    def rewritten(self) -> str:
+        return self.ruling.inspection.rewritten
+
+
+@dataclass(slots=True)
+class Portal:
+    """A bound statement. `statements` are the ids it was recorded under, once it is; `rows` came of it so far."""
+
+    prepared: Prepared
+    parameters: tuple[dict[str, object], ...] = ()
+    statements: tuple[str, ...] = ()
+    rows: int = 0
+    since: float = 0.0
+
+
+class Uncertain(Exception):
+    """what a name stands for depends on answers that have not come"""
+
+
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Change(Generic[V]):
+    """What a message does to a name if it succeeds: `value` None removes it; `name` None is every name."""
+
+    segment: int
+    name: str | None
+    value: V | None
+
+
+@dataclass(slots=True)
+class Registry(Generic[V]):
+    known: dict[str, V] = field(default_factory=dict)
+    pending: deque[Change[V]] = field(default_factory=deque)
+
+    @property
+    def full(self) -> bool:
+        return len(self.known) + len(self.pending) >= MAX_ENTRIES
+
+    def find(self, name: str, segment: int) -> V | None:
+        """Return what a name will stand for when a message of this segment arrives; raises Uncertain."""
+        touching = [change for change in self.pending if change.name is None or change.name == name]
+        own = [change for change in touching if change.segment == segment]
+        if own:
+            return own[-1].value
+        if touching:
+            raise Uncertain
+        return self.known.get(name)
+
+    def expect(self, change: Change[V]) -> Change[V]:
+        self.pending.append(change)
+        return change
+
+    def confirm(self, change: Change[V]) -> None:
+        """The upstream did it."""
+        self.drop(change)
+        if change.name is None:
+            self.known.clear()
+        elif change.value is None:
+            self.known.pop(change.name, None)
+        else:
+            self.known[change.name] = change.value
+
+    def drop(self, change: Change[V]) -> None:
+        """The upstream did not do it."""
+        if change in self.pending:
+            self.pending.remove(change)

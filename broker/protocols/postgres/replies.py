@@ -1,0 +1,163 @@
+"""What the broker says in PostgreSQL's own words: problems of its own, and the upstream's made safe to pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from broker.protocols.postgres import codec
+
+PREFIX = "airlock: "
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error as a client shows it: `position` is a 1-based character of the client's own text."""
+
+    sqlstate: str
+    message: str
+    detail: str | None = None
+    hint: str | None = None
+    position: int | None = None
+    fatal: bool = False
+
+    def encoded(self) -> bytes:
+        severity = "FATAL" if self.fatal else "ERROR"
+        return codec.fields(
+            b"E",
+            {
+                "S": severity,
+                "V": severity,
+                "C": self.sqlstate,
+                "M": PREFIX + self.message,
+                "D": self.detail or "",
+                "H": self.hint or "",
+                "P": str(self.position or ""),
+            },
+        )
+
+
+def notice(message: str) -> bytes:
+    """Write a notice; a hold will say so whom it waits for."""
+    return codec.fields(b"N", {"S": "NOTICE", "V": "NOTICE", "C": "00000", "M": PREFIX + message})
+
+
+def denial(sqlstate: str, message: str, rules: Sequence[str], hint: str | None, position: int | None = None) -> Problem:
+    """Word a denial: the rules that gave it are its detail."""
+    return Problem(sqlstate, message, f"rules: {', '.join(rules)}" if rules else None, hint, position)
+
+
+# Classes whose texts name objects and states, never values: syntax and names, operator intervention, transaction
+# states, cursors and prepared statements. Everything else gets a text from the tables below.
+_NAMING = ("42", "57", "25", "26", "34", "08", "53", "55", "3D", "3F", "2D", "3B", "0A")
+# Texts of these quote values although their class does not: 42804 and 42846 name types only, 42P10 and 42611 positions;
+# 42602 and 42622 quote what was passed as a name at run time, 0A000 can quote a time zone or a locale.
+_QUOTING = frozenset({"42602", "42622", "42939", "0A000"})
+_STATES = {
+    "22001": "value too long for its type",
+    "22003": "numeric value out of range",
+    "22007": "invalid date or time format",
+    "22008": "date or time field value out of range",
+    "22012": "division by zero",
+    "22021": "invalid character for the encoding",
+    "22P02": "invalid text representation",
+    "22P03": "invalid binary representation",
+    "23502": "null value violates a not-null constraint",
+    "23503": "violates a foreign key constraint",
+    "23505": "duplicate key value violates a unique constraint",
+    "23514": "violates a check constraint",
+    "23P01": "conflicting key value violates an exclusion constraint",
+    "40001": "could not serialize access",
+    "40P01": "deadlock detected",
+    "54001": "stack depth limit exceeded",
+}
+_CLASSES = {
+    "01": "warning",
+    "02": "no data",
+    "0A": "feature not supported",
+    "21": "cardinality violation",
+    "22": "data exception",
+    "23": "integrity constraint violation",
+    "24": "invalid cursor state",
+    "2B": "dependent privilege descriptors still exist",
+    "40": "transaction rollback",
+    "44": "with check option violation",
+    "53": "insufficient resources",
+    "54": "program limit exceeded",
+    "58": "system error",
+    "P0": "raised by a function",
+    "XX": "internal error",
+}
+_WITHHELD = " (its text is withheld: the statement reads masked fields)"
+
+
+def map_position(edits: Sequence[tuple[int, int, int]], position: int) -> int | None:
+    """Map a 1-based character of the rewritten text to the user's own; None where the broker wrote it."""
+    index = position - 1
+    for rewritten, own, length in edits:
+        if rewritten <= index < rewritten + length:
+            return own + index - rewritten + 1
+    return None
+
+
+def passed_problem(kind: bytes, body: bytes, edits: Sequence[tuple[int, int, int]] | None, *, scrub: bool) -> bytes:
+    """Return the upstream's error or notice as the client may see it; `edits` None means positions mean nothing."""
+    if not scrub and b"\0P" not in body and not body.startswith(b"P"):
+        return codec.message(kind, body)
+    values = codec.read_fields(body)
+    if scrub:
+        values = _scrubbed(values)
+    position = values.pop("P", "")
+    mapped = map_position(edits, int(position)) if edits is not None and position.isdecimal() else None
+    if mapped is not None:
+        values["P"] = str(mapped)
+    return codec.fields(kind, values)
+
+
+def _scrubbed(values: dict[str, str]) -> dict[str, str]:
+    state = values.get("C", "XX000")
+    if not _is_state(state):
+        state = "XX000"
+    kept = {"S": values.get("S", "ERROR"), "V": values.get("V", "ERROR"), "C": state}
+    if any(not word.isalpha() for word in (kept["S"], kept["V"])):
+        kept |= {"S": "ERROR", "V": "ERROR"}
+    if state.startswith(_NAMING) and state not in _QUOTING:
+        kept["M"] = values.get("M", "")
+    else:
+        kept["M"] = (_STATES.get(state) or _CLASSES.get(state[:2]) or "error") + _WITHHELD
+    if "P" in values:
+        kept["P"] = values["P"]
+    return kept
+
+
+def _is_state(state: str) -> bool:
+    return len(state) == 5 and state.isascii() and state.isalnum()
+
+
+# What a driver needs to know of the server, each with the characters its values may have. The upstream's own
+# application_name and user name are the broker's business.
+_STATUSES = frozenset(
+    {
+        "server_version",
+        "server_encoding",
+        "client_encoding",
+        "DateStyle",
+        "IntervalStyle",
+        "TimeZone",
+        "integer_datetimes",
+        "standard_conforming_strings",
+        "in_hot_standby",
+        "default_transaction_read_only",
+    }
+)
+_PUNCTUATION = frozenset(" .,:+-_/()~")
+
+
+def passes_status(name: str, value: str) -> bool:
+    """Say whether a ParameterStatus may reach the client: a setting can carry data in its value."""
+    return (
+        name in _STATUSES
+        and len(value) <= 64
+        and value.isascii()
+        and all(character.isalnum() or character in _PUNCTUATION for character in value)
+    )

@@ -1,0 +1,117 @@
+"""What the upstream still owes: one expectation per message sent, in order; an answer that fits none is a violation."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from broker.protocols.postgres.codec import ProtocolViolation
+from broker.protocols.postgres.registry import Change, Portal, Prepared
+from broker.protocols.postgres.replies import Problem
+from broker.protocols.postgres.ruling import Permitted
+from broker.sql.model import Control
+
+
+class Kind(Enum):
+    QUERY = "query"
+    PARSE = "parse"
+    BIND = "bind"
+    DESCRIBE_STATEMENT = "describe statement"
+    DESCRIBE_PORTAL = "describe portal"
+    EXECUTE = "execute"
+    CLOSE = "close"
+    SYNC = "sync"
+    POISON = "poison"
+
+
+class Act(Enum):
+    PASS = "pass"  # noqa: S105 - forwarded, more is to come
+    DONE = "done"
+    """Forwarded, and the expectation is met."""
+    COMPLETE = "complete"
+    """A command is complete: recorded, forwarded; meets an Execute."""
+    SUSPEND = "suspend"
+    DESCRIBE = "describe"
+    """Columns: judged by the tripwire, then forwarded."""
+    COPY_IN = "copy in"
+    READY = "ready"
+
+
+_RESULTS = {"C": Act.COMPLETE, "I": Act.COMPLETE, "H": Act.PASS, "c": Act.PASS, "G": Act.COPY_IN}
+
+TABLE: dict[Kind, dict[str, Act]] = {
+    Kind.QUERY: {"T": Act.DESCRIBE, "Z": Act.READY, **_RESULTS},
+    Kind.PARSE: {"1": Act.DONE},
+    Kind.BIND: {"2": Act.DONE},
+    Kind.DESCRIBE_STATEMENT: {"t": Act.PASS, "T": Act.DESCRIBE, "n": Act.DONE},
+    Kind.DESCRIBE_PORTAL: {"T": Act.DESCRIBE, "n": Act.DONE},
+    Kind.EXECUTE: {"s": Act.SUSPEND, **_RESULTS},
+    Kind.CLOSE: {"3": Act.DONE},
+    Kind.SYNC: {"Z": Act.READY},
+    Kind.POISON: {},
+}
+"""What may come for each expectation, beside errors, notices, statuses; rows may come for a query or an execute."""
+
+ROWS = frozenset({Kind.QUERY, Kind.EXECUTE})
+
+
+@dataclass(slots=True)
+class Running:
+    """A statement that was recorded and sent; `effects` are to be confirmed when it completes."""
+
+    id: str
+    control: Control = Control.NONE
+    changes: tuple[Change[Prepared], ...] = ()
+    ddl: bool = False
+
+
+@dataclass(slots=True)
+class Expected:
+    kind: Kind
+    segment: int
+    ruling: Permitted | None = None
+    statements: deque[Running] = field(default_factory=deque)
+    change: Change[Prepared] | None = None
+    portal_change: Change[Portal] | None = None
+    portal: Portal | None = None
+    problem: Problem | None = None
+    since: float = 0.0
+    rows: int = 0
+
+
+@dataclass(slots=True)
+class Responses:
+    queue: deque[Expected] = field(default_factory=deque)
+
+    @property
+    def head(self) -> Expected | None:
+        return self.queue[0] if self.queue else None
+
+    def __len__(self) -> int:
+        return len(self.queue)
+
+    def push(self, expected: Expected) -> None:
+        self.queue.append(expected)
+
+    def act(self, kind: str) -> tuple[Expected, Act]:
+        """Return whose answer a message is and what to do with it; raises ProtocolViolation."""
+        head = self.head
+        found = TABLE[head.kind].get(kind) if head is not None else None
+        if head is None or found is None:
+            wanted = f"an answer to {head.kind.value}" if head else "nothing"
+            raise ProtocolViolation(f"upstream sent `{kind}` where {wanted} was due")
+        return head, found
+
+    def pop(self) -> Expected:
+        return self.queue.popleft()
+
+    def skip_to_sync(self) -> Iterable[Expected]:
+        """Take out what the upstream skips after an error: everything before the next Sync."""
+        while self.queue and self.queue[0].kind is not Kind.SYNC:
+            yield self.queue.popleft()
+
+    def only_of(self, segment: int) -> bool:
+        """Say whether nothing of an earlier segment is outstanding."""
+        return not self.queue or self.queue[0].segment == segment

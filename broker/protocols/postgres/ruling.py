@@ -1,0 +1,144 @@
+"""The ruling on a text of SQL: what inspection found, joined with what the policy says of each statement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import assert_never
+
+from broker.sessions.model import Durability
+from broker.sql.model import Inspection, Refusal, Statement
+from policies.engine.decide import decide_statement, terms_of
+from policies.engine.decisions import Allow, Ask, Deny, Effect
+from policies.engine.durations import format_duration
+from policies.engine.model import Policy
+from workflows.reviews import reviewers
+
+_CHANGING = frozenset({Effect.WRITE, Effect.DDL, Effect.ADMIN})
+MAX_SHOWN = 4096
+"""Characters of a statement that go into the feed; the recording has all of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whose statement it is, and under what."""
+
+    person: str
+    resource: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    """Every statement of a text may run; `rules` are those of each statement."""
+
+    sql: str
+    inspection: Inspection
+    rules: tuple[tuple[str, ...], ...]
+    durability: Durability
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """A text that may not run: as the client is told, and as it is recorded (`text` is redacted)."""
+
+    sqlstate: str
+    message: str
+    rules: tuple[str, ...]
+    hint: str | None = None
+    position: int | None = None
+    verb: str = ""
+    text: str = ""
+    retry: bool = False
+    """A name was unknown: worth asking again under a fresh catalogue."""
+    ask: bool = False
+    """Reviewers could allow it."""
+
+
+Ruling = Permitted | Denied
+
+
+def rule(policy: Policy, subject: Subject, sql: str, inspection: Inspection) -> Ruling:
+    """Rule on an inspected text as a whole: one statement that may not run denies all of it."""
+    rules: list[tuple[str, ...]] = []
+    for statement in inspection.statements:
+        decision = decide_statement(policy, subject.person, subject.resource, subject.role, statement.facts)
+        match decision:
+            case Deny():
+                hint = decision.hint or _other_role(policy, subject, statement)
+                return _denied(inspection, statement, decision.message, decision.rules, hint)
+            case _ if statement.refusal is not None:
+                return refused(statement.refusal, _shown(inspection), statement.facts.verb)
+            case Ask():
+                # The one place where a hold will start instead.
+                return _must_be_asked(policy, subject, inspection, statement, decision)
+            case Allow():
+                rules.append(decision.rules)
+            case _:
+                assert_never(decision)
+    return Permitted(sql, inspection, tuple(rules), durability_of(inspection))
+
+
+def refused(refusal: Refusal, text: str, verb: str = "") -> Denied:
+    """Word a refusal of the inspection itself; `text` is redacted."""
+    return Denied(
+        refusal.sqlstate,
+        refusal.message,
+        (refusal.rule,),
+        refusal.hint,
+        refusal.position,
+        refusal.verb or verb,
+        text[:MAX_SHOWN],
+        refusal.retry,
+    )
+
+
+def durability_of(inspection: Inspection) -> Durability:
+    """Return how safe the record must be first: synced before a change, before the results of masked reads."""
+    facts = [statement.facts for statement in inspection.statements]
+    if any(fact.effects & _CHANGING for fact in facts):
+        return Durability.SYNCED
+    if inspection.scrub or any(fact.masked for fact in facts):
+        return Durability.RESULTS_WAIT
+    return Durability.WRITTEN
+
+
+def _must_be_asked(policy: Policy, subject: Subject, inspection: Inspection, statement: Statement, ask: Ask) -> Denied:
+    names = [policy.people[handle].name for handle in reviewers(policy, ask.requirement, subject.person)]
+    denied = _denied(
+        inspection,
+        statement,
+        f"this needs a review by {ask.requirement}, and this broker does not hold statements",
+        ask.rules,
+        f"{' or '.join(names)} could approve it" if names else "nobody in the policy could approve it",
+    )
+    return replace(denied, ask=True)
+
+
+def _denied(
+    inspection: Inspection, statement: Statement, message: str, rules: tuple[str, ...], hint: str | None
+) -> Denied:
+    return Denied("42501", message, rules, hint, None, statement.facts.verb, _shown(inspection))
+
+
+def _shown(inspection: Inspection) -> str:
+    return "; ".join(statement.redacted for statement in inspection.statements)[:MAX_SHOWN]
+
+
+def _other_role(policy: Policy, subject: Subject, statement: Statement) -> str | None:
+    """Return the line that asks for a role under which the statement could run, where there is one."""
+    resource = policy.resources.get(subject.resource)
+    for role in resource.roles if resource else ():
+        terms = terms_of(policy, subject.person, subject.resource, role)
+        if role == subject.role or isinstance(terms.decision, Deny):
+            continue
+        answer = decide_statement(policy, subject.person, subject.resource, role, statement.facts)
+        if not isinstance(answer, Deny):
+            return access_line(policy, subject.person, subject.resource, role)
+    return None
+
+
+def access_line(policy: Policy, person: str, resource: str, role: str) -> str:
+    """Return what to type for a role: for half an hour, or the most that is given."""
+    longest = terms_of(policy, person, resource, role).max_duration
+    return f"/access {resource} {role} {format_duration(min(longest, timedelta(minutes=30)))}"

@@ -1,0 +1,209 @@
+"""How a client's connection begins: negotiation of encryption, and the startup packet, read strictly and rebuilt.
+
+A client may ask for GSSAPI once (refused), then for TLS once, then starts up; or it starts TLS directly. Nothing but a
+cancel request and a refusal is ever said in plain text.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from broker.protocols.postgres import codec
+from broker.protocols.postgres.codec import CANCEL_REQUEST, GSSENC_REQUEST, MAX_STARTUP, SSL_REQUEST
+from broker.protocols.postgres.replies import Problem
+
+
+class Stage(Enum):
+    PLAIN = auto()
+    GSS_REFUSED = auto()
+    SECURE = auto()
+
+
+class Packet(Enum):
+    SSL = auto()
+    GSS = auto()
+    CANCEL = auto()
+    STARTUP = auto()
+
+
+class Step(Enum):
+    START_TLS = auto()
+    REFUSE_GSS = auto()
+    CANCEL = auto()
+    STARTUP = auto()
+    DEMAND_TLS = auto()
+    CLOSE = auto()
+
+
+NEXT: dict[tuple[Stage, Packet], Step] = {
+    (Stage.PLAIN, Packet.SSL): Step.START_TLS,
+    (Stage.PLAIN, Packet.GSS): Step.REFUSE_GSS,
+    (Stage.PLAIN, Packet.CANCEL): Step.CANCEL,
+    (Stage.PLAIN, Packet.STARTUP): Step.DEMAND_TLS,
+    (Stage.GSS_REFUSED, Packet.SSL): Step.START_TLS,
+    (Stage.GSS_REFUSED, Packet.GSS): Step.CLOSE,
+    (Stage.GSS_REFUSED, Packet.CANCEL): Step.CANCEL,
+    (Stage.GSS_REFUSED, Packet.STARTUP): Step.DEMAND_TLS,
+    (Stage.SECURE, Packet.SSL): Step.CLOSE,
+    (Stage.SECURE, Packet.GSS): Step.CLOSE,
+    (Stage.SECURE, Packet.CANCEL): Step.CANCEL,
+    (Stage.SECURE, Packet.STARTUP): Step.STARTUP,
+}
+"""What each packet leads to, in each stage: the whole of the negotiation."""
+
+TLS_REQUIRED = Problem(
+    "28000",
+    "this connection is not encrypted, and a ticket is never accepted in plain text",
+    "rules: startup.tls",
+    "connect with sslmode=require",
+    fatal=True,
+)
+
+
+class StartupRefused(Exception):
+    """the startup packet asks for something that is not given"""
+
+    def __init__(self, rule: str, message: str, hint: str | None = None, sqlstate: str = "42501") -> None:
+        super().__init__(message)
+        self.problem = Problem(sqlstate, f"{message} (rule {rule})", f"rules: {rule}", hint, fatal=True)
+
+
+def packet_length(header: bytes) -> int:
+    """Return how many bytes follow the four of a startup packet's length; raises ProtocolViolation."""
+    length = int.from_bytes(header, "big")
+    if not 8 <= length <= MAX_STARTUP:
+        raise codec.ProtocolViolation(f"a startup packet claims {length} bytes")
+    return length - 4
+
+
+def packet_kind(body: bytes) -> Packet:
+    """Say what stands in a startup packet's place; raises ProtocolViolation where its length does not fit."""
+    code = int.from_bytes(body[:4], "big")
+    if code in (SSL_REQUEST, GSSENC_REQUEST):
+        if len(body) != 4:
+            raise codec.ProtocolViolation("an encryption request has a wrong length")
+        return Packet.SSL if code == SSL_REQUEST else Packet.GSS
+    return Packet.CANCEL if code == CANCEL_REQUEST else Packet.STARTUP
+
+
+@dataclass(frozen=True, slots=True)
+class CancelKey:
+    pid: int
+    secret: bytes
+
+
+def read_cancel(body: bytes) -> CancelKey:
+    reader = codec.Reader(body[4:])
+    pid = reader.uint32()
+    return CancelKey(pid, reader.take(min(reader.left, 256)))
+
+
+@dataclass(frozen=True, slots=True)
+class Startup:
+    """A startup packet that may be served: `settings` go to the upstream, `unknown` extensions are not spoken."""
+
+    user: str
+    database: str
+    application: str
+    settings: tuple[tuple[str, str], ...] = ()
+    minor: int = 0
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def negotiated(self) -> bool:
+        """Whether the client must be told that it gets version 3.0 and none of its extensions."""
+        return self.minor > 0 or bool(self.unknown)
+
+
+_ZONE = re.compile(r"[A-Za-z0-9_+\-/:]{1,64}")
+_CHECKS = {
+    "DateStyle": re.compile(r"[A-Za-z, ]{1,32}"),
+    "TimeZone": _ZONE,
+    "extra_float_digits": re.compile(r"-?(1[0-5]|\d)"),
+    "IntervalStyle": re.compile(r"postgres|postgres_verbose|sql_standard|iso_8601"),
+}
+_BY_LOWER = {name.lower(): name for name in _CHECKS}
+
+
+def read_startup(body: bytes) -> Startup:
+    """Read the body of a startup packet, without its length; raises StartupRefused or ProtocolViolation."""
+    version = int.from_bytes(body[:4], "big")
+    major, minor = version >> 16, version & 0xFFFF
+    if major != 3:
+        raise StartupRefused(
+            "startup.protocol", f"protocol {major}.{minor} is not spoken here: only 3.x", sqlstate="0A000"
+        )
+    given = _pairs(body)
+    unknown = tuple(name for name in given if name.startswith("_pq_."))
+    user = given.pop("user", "")
+    if not user:
+        raise StartupRefused("startup.user", "no user name in the startup packet", sqlstate="28000")
+    database = given.pop("database", "") or user
+    application = sanitised(given.pop("application_name", ""))
+    settings = tuple(
+        pair for name, value in given.items() if name not in unknown and (pair := _setting(name, value)) is not None
+    )
+    return Startup(user, database, application, settings, minor, unknown)
+
+
+def _pairs(body: bytes) -> dict[str, str]:
+    reader = codec.Reader(body[4:])
+    given: dict[str, str] = {}
+    try:
+        while reader.left > 1:
+            name = reader.text()
+            if not name:
+                break
+            value = reader.text()
+            if name in given:
+                raise StartupRefused("startup.duplicate", f"parameter `{sanitised(name)}` is given twice")
+            given[name] = value
+            if len(given) > 32:
+                raise StartupRefused("startup.parameters", "more than 32 startup parameters")
+        if reader.left and (reader.left != 1 or reader.byte() != 0):
+            raise codec.ProtocolViolation("a startup packet has bytes after its end")
+    except codec.Malformed as error:
+        raise codec.ProtocolViolation(f"a startup packet does not read: {error.message}") from None
+    return given
+
+
+def _setting(name: str, value: str) -> tuple[str, str] | None:
+    """Return what to ask of the upstream for a parameter, or None for nothing; raises StartupRefused."""
+    lowered = name.lower()
+    if lowered == "client_encoding":
+        _check_encoding(value)
+        return None
+    if lowered == "options":
+        if value.strip():
+            raise StartupRefused("startup.options", "parameter `options` is not accepted", "leave PGOPTIONS empty")
+        return None
+    if (known := _BY_LOWER.get(lowered)) is not None:
+        if _CHECKS[known].fullmatch(value) is None:
+            raise StartupRefused(f"startup.{lowered}", f"parameter `{known}` has a value that is not accepted")
+        return known, value
+    if lowered == "replication":
+        raise StartupRefused("startup.replication", "replication does not pass through this broker")
+    raise StartupRefused(
+        "startup.parameters",
+        f"parameter `{sanitised(name)}` is not accepted",
+        "settings that the session may change can be SET after connecting",
+    )
+
+
+def _check_encoding(value: str) -> None:
+    """Accept UTF8 by any of its names; SQL_ASCII asks for no conversion, so it is served UTF8 and told so."""
+    plain = re.sub(r"[^a-z0-9]", "", value.lower())
+    if plain not in ("utf8", "unicode", "auto", "sqlascii", ""):
+        raise StartupRefused(
+            "startup.encoding",
+            f"client_encoding `{sanitised(value)}` is not accepted: only UTF8",
+            "set PGCLIENTENCODING=UTF8",
+            "22023",
+        )
+
+
+def sanitised(text: str, limit: int = 64) -> str:
+    """Keep what is safe to show anywhere: printable ASCII, bounded."""
+    return "".join(character if " " <= character <= "~" else "?" for character in text[:limit])

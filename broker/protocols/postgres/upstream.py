@@ -1,0 +1,147 @@
+"""Dials an upstream for one session: TCP, the lease, TLS, the login, the pins; and passes on a CancelRequest."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import secrets
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from broker.errors import UpstreamUnavailable
+from broker.protocols.postgres import codec
+from broker.protocols.postgres.login import Derive, LoggedIn, Login, LoginFailed, Send
+from broker.protocols.postgres.scram import salted_password
+from broker.protocols.postgres.startup import CancelKey
+from broker.sessions.ports import Endpoint
+from broker.transport.listener import tune
+from broker.transport.rawread import read_exactly
+from broker.transport.stream import PeerGone, Stream
+from broker.transport.tls import client_context, peer_end_point
+
+DIAL_SECONDS = 10.0
+_MAX_SETUP_MESSAGE = 256 * 1024
+
+
+class Upstream:
+    """A session's upstream connection: `stream` once it is logged in, `key` to cancel what it runs."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.stream: Stream | None = None
+        self.key: CancelKey | None = None
+
+    async def open(
+        self,
+        parameters: dict[str, str],
+        pinned: dict[str, str],
+        dialled: Callable[[int], Awaitable[None]],
+    ) -> LoggedIn:
+        """Dial and log in; `dialled` gets the local port before a byte is sent. Raises UpstreamUnavailable."""
+        try:
+            async with asyncio.timeout(DIAL_SECONDS):
+                connection = await dial(self.endpoint)
+                try:
+                    await dialled(int(connection.getsockname()[1]))
+                    self.stream = await _secured(self.endpoint, connection)
+                except BaseException:
+                    connection.close()
+                    raise
+                return await self._login(self.stream, parameters, pinned)
+        except TimeoutError:
+            raise UpstreamUnavailable("no answer in time") from None
+        except (OSError, PeerGone, LoginFailed, codec.ProtocolViolation) as error:
+            raise UpstreamUnavailable(_words(error)) from None
+
+    async def cancel(self) -> None:
+        """Ask the upstream to cancel what this session runs; it gives no answer."""
+        if self.key is None:
+            return
+        with suppress(OSError, PeerGone, TimeoutError):
+            async with asyncio.timeout(DIAL_SECONDS):
+                stream = await _secured(self.endpoint, await dial(self.endpoint))
+                tail = self.key.pid.to_bytes(4, "big") + self.key.secret
+                stream.write([codec.request(codec.CANCEL_REQUEST, tail)])
+                with suppress(PeerGone):
+                    await stream.read(1)
+                stream.abort()
+
+    def abort(self) -> None:
+        if self.stream is not None:
+            self.stream.abort()
+
+    async def _login(self, stream: Stream, parameters: dict[str, str], pinned: dict[str, str]) -> LoggedIn:
+        end = self.endpoint
+        binding = peer_end_point(stream.ssl_object)
+        login = Login(end.user, end.database, parameters | pinned, pinned, secrets.token_urlsafe(18), binding)
+        stream.write([login.start()])
+        while True:
+            for command in login.handle(await read_frame(stream, _MAX_SETUP_MESSAGE)):
+                match command:
+                    case Send(data=data):
+                        stream.write([data])
+                    case Derive(salt=salt, iterations=iterations):
+                        key = await asyncio.to_thread(_salted, end.password, salt, iterations)
+                        stream.write([login.derived(key)])
+                    case LoggedIn():
+                        if login.key is not None:
+                            body = login.key.body
+                            self.key = CancelKey(int.from_bytes(body[:4], "big"), body[4:])
+                        return command
+
+
+async def read_frame(stream: Stream, limit: int) -> codec.Frame:
+    """Read one message while a connection is set up; raises PeerGone or ProtocolViolation."""
+    header = await stream.read(5)
+    length = int.from_bytes(header[1:], "big")
+    if not 4 <= length <= limit:
+        raise codec.ProtocolViolation(f"message {header[0]:#04x} claims a length of {length}")
+    return codec.Frame(header[0], await stream.read(length - 4))
+
+
+async def dial(endpoint: Endpoint) -> socket.socket:
+    """Connect to the first of an endpoint's addresses that answers; raises OSError."""
+    loop = asyncio.get_running_loop()
+    failure: OSError = OSError("the host has no address")
+    for family, kind, protocol, _, address in await loop.getaddrinfo(
+        endpoint.host, endpoint.port, type=socket.SOCK_STREAM
+    ):
+        connection = socket.socket(family, kind, protocol)
+        tune(connection)
+        try:
+            await loop.sock_connect(connection, address)
+        except OSError as error:
+            connection.close()
+            failure = error
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            return connection
+    raise failure
+
+
+async def _secured(endpoint: Endpoint, connection: socket.socket) -> Stream:
+    """Ask for TLS where the endpoint wants it: exactly one byte of answer is read, so nothing is read ahead of TLS."""
+    loop = asyncio.get_running_loop()
+    context: ssl.SSLContext | None = client_context(endpoint.tls, endpoint.ca, ["postgresql"])
+    if context is not None:
+        await loop.sock_sendall(connection, codec.request(codec.SSL_REQUEST))
+        if await read_exactly(connection, 1) != b"S":
+            raise UpstreamUnavailable("the upstream does not offer TLS")
+    _, stream = await loop.create_connection(
+        Stream, sock=connection, ssl=context, server_hostname=endpoint.host if context else None
+    )
+    return stream
+
+
+@functools.lru_cache(maxsize=256)
+def _salted(password: str, salt: bytes, iterations: int) -> bytes:
+    return salted_password(password, salt, iterations)
+
+
+def _words(error: BaseException) -> str:
+    text = str(error) or str(error.__doc__ or "")
+    return text.strip().partition("\n")[0] or type(error).__name__

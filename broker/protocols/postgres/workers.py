@@ -1,0 +1,190 @@
+"""Worker processes for texts that could stall or crash a parser: killed at a time limit, bounded in memory, replaced.
+
+A worker that dies costs its sender an error and nobody else anything. What it answers is JSON, never code: whoever
+takes a worker over through its parser gets no further.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import pickle
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from broker.errors import AirlockError
+from broker.sql.catalogue import Catalogue
+from broker.sql.model import Control, Inspection, Refusal, Statement
+from policies.engine.decisions import Effect, FieldView, StatementFacts
+
+SECONDS = 1.0
+START_SECONDS = 10.0
+COUNT = 2
+_LARGEST = 32 * 1024 * 1024
+_COMMAND = (sys.executable, "-m", "broker.protocols.postgres.worker")
+
+
+class WorkerFailed(AirlockError):
+    """the statement could not be read within the limits of time and memory"""
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    process: asyncio.subprocess.Process
+    catalogues: set[str] = field(default_factory=set)
+
+    async def ask(self, sql: str, catalogue: Catalogue, view: FieldView) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        sent = None if catalogue.version in self.catalogues else catalogue
+        request = pickle.dumps((sql, catalogue.version, sent, view))
+        self.catalogues = {catalogue.version}
+        self.process.stdin.write(len(request).to_bytes(4, "big") + request)
+        await self.process.stdin.drain()
+        size = int.from_bytes(await self.process.stdout.readexactly(4), "big")
+        if size > _LARGEST:
+            raise ValueError("an answer is too long")
+        answer: dict[str, Any] = json.loads(await self.process.stdout.readexactly(size))
+        return answer
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+
+
+class Workers:
+    """A few workers, started when first needed; a text waits its turn."""
+
+    def __init__(self, count: int = COUNT, seconds: float = SECONDS) -> None:
+        self._seconds = seconds
+        self._idle: list[_Worker] = []
+        self._turn = asyncio.Semaphore(count)
+        self._all: set[_Worker] = set()
+
+    async def inspect(self, sql: str, catalogue: Catalogue, view: FieldView) -> tuple[Inspection | Refusal, str]:
+        """Inspect in a worker, and return the redacted text with it; raises WorkerFailed."""
+        async with self._turn:
+            worker = self._idle.pop() if self._idle else await self._start()
+            try:
+                async with asyncio.timeout(self._seconds):
+                    answer = await worker.ask(sql, catalogue, view)
+                found = decoded(answer, catalogue.version)
+            except (TimeoutError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError):
+                self._drop(worker)
+                raise WorkerFailed(WorkerFailed.__doc__) from None
+            except BaseException:
+                self._drop(worker)
+                raise
+            self._idle.append(worker)
+            return found, str(answer["redacted"])
+
+    async def close(self) -> None:
+        for worker in list(self._all):
+            self._drop(worker)
+            await worker.process.wait()
+
+    async def _start(self) -> _Worker:
+        # Nothing of the broker's environment goes in: there may be credentials in it.
+        environment = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG") if name in os.environ}
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *_COMMAND,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env=environment,
+                limit=_LARGEST,
+                cwd=_root(),
+            )
+            worker = _Worker(process)
+            self._all.add(worker)
+            assert process.stdout is not None
+            async with asyncio.timeout(START_SECONDS):
+                await process.stdout.readexactly(1)
+        except (OSError, EOFError, TimeoutError) as error:
+            raise WorkerFailed(f"no worker could be started: {type(error).__name__}") from None
+        return worker
+
+    def _drop(self, worker: _Worker) -> None:
+        worker.kill()
+        self._all.discard(worker)
+        if worker in self._idle:
+            self._idle.remove(worker)
+
+
+def _root() -> str:
+    return str(Path(__file__).parents[3])
+
+
+def encoded(found: Inspection | Refusal, redacted: str) -> dict[str, Any]:
+    """Write an answer as plain values."""
+    if isinstance(found, Refusal):
+        return {"refusal": _refusal_out(found), "redacted": redacted}
+    return {
+        "redacted": redacted,
+        "statements": [_statement_out(statement) for statement in found.statements],
+        "rewritten": found.rewritten,
+        "edits": [list(edit) for edit in found.edits],
+        "scrub": found.scrub,
+        "tripwire": sorted(list(pair) for pair in found.tripwire),
+    }
+
+
+def decoded(answer: dict[str, Any], version: str) -> Inspection | Refusal:
+    """Read an answer; raises ValueError, LookupError, TypeError or AttributeError for what is none."""
+    if (refusal := answer.get("refusal")) is not None:
+        return _refusal_in(refusal)
+    return Inspection(
+        tuple(_statement_in(statement) for statement in answer["statements"]),
+        str(answer["rewritten"]),
+        tuple((int(a), int(b), int(c)) for a, b, c in answer["edits"]),
+        bool(answer["scrub"]),
+        version,
+        frozenset((int(oid), int(attribute)) for oid, attribute in answer["tripwire"]),
+    )
+
+
+def _refusal_out(refusal: Refusal) -> dict[str, Any]:
+    names = ("rule", "message", "hint", "sqlstate", "position", "verb", "retry")
+    return {name: getattr(refusal, name) for name in names}
+
+
+def _refusal_in(values: dict[str, Any]) -> Refusal:
+    rule, message, hint = values.pop("rule"), values.pop("message"), values.pop("hint")
+    return Refusal(str(rule), str(message), hint, **values)
+
+
+_SETS = ("reads", "writes", "functions", "masked")
+
+
+def _statement_out(statement: Statement) -> dict[str, Any]:
+    facts = statement.facts
+    return {
+        "verb": facts.verb,
+        "effects": sorted(effect.value for effect in facts.effects),
+        **{name: sorted(getattr(facts, name)) for name in _SETS},
+        "redacted": statement.redacted,
+        "control": statement.control.value,
+        "name": statement.name,
+        "body": statement.body,
+        "refusal": _refusal_out(statement.refusal) if statement.refusal is not None else None,
+    }
+
+
+def _statement_in(values: dict[str, Any]) -> Statement:
+    facts = StatementFacts(
+        str(values["verb"]),
+        frozenset(Effect(effect) for effect in values["effects"]),
+        **{name: frozenset(str(one) for one in values[name]) for name in _SETS},
+    )
+    return Statement(
+        facts,
+        str(values["redacted"]),
+        Control(values["control"]),
+        str(values["name"]),
+        str(values["body"]),
+        _refusal_in(values["refusal"]) if values["refusal"] is not None else None,
+    )

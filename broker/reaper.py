@@ -1,0 +1,260 @@
+"""`python -m broker.reaper`: ends sessions past their end when the broker does not; it needs neither it nor a database.
+
+It tails the broker's leases. One whose time is over is killed a moment after the broker should have; one whose broker
+is gone, at once. What it has ended it says in an event stream of its own, once. Without it no session opens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from broker.adapters.clock import SystemClock
+from broker.adapters.endpoints import PolicyEndpoints
+from broker.adapters.eventlog import EventLog
+from broker.adapters.leases import (
+    BEAT_SECONDS,
+    LeaseBook,
+    Lock,
+    boot_time,
+    entries,
+    folder_of,
+    line,
+    reaped_sessions,
+)
+from broker.config import Settings
+from broker.errors import AirlockError, Misconfigured
+from broker.protocols import offers
+from broker.sessions.model import CloseReason, Lease
+from broker.sessions.ports import Endpoint
+from policies.engine.load import PolicyUnreadable, load
+from policies.engine.model import Policy
+
+POLL_SECONDS = 0.05
+BROKER_GRACE = 0.3
+"""Seconds past the end that a live broker has to end a session itself."""
+RETRY_SECONDS = 0.5
+POLICY_SECONDS = 2.0
+STREAM = "reaper"
+_log = structlog.get_logger("reaper")
+
+
+class _LastPolicy:
+    """The last policy that loaded; only its endpoints matter here, so a broken file changes nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.current: Policy = Policy()
+        self.hash = ""
+        self.reload()
+
+    def reload(self) -> None:
+        try:
+            self.current = load(self._folder)
+            self.hash = self.current.hash
+        except PolicyUnreadable as error:
+            _log.warning("the policy does not load; the last one that did counts", findings=len(error.findings))
+
+
+@dataclass(slots=True)
+class _Watched:
+    """A lease with its end by the boot clock, which no step of the wall clock moves."""
+
+    lease: Lease
+    boot_end: float
+    endpoint: Endpoint | None = None
+    killing: asyncio.Task[None] | None = None
+    seen_at: float = field(default_factory=time.monotonic)
+
+
+class Tail:
+    """Reads what was appended to a file, and starts anew where it was replaced or cut."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._inode = -1
+        self._position = 0
+        self._rest = b""
+        self.book = LeaseBook()
+
+    def look(self) -> bool:
+        """Take what is new; return whether there was anything."""
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return False
+        if found.st_ino != self._inode or found.st_size < self._position:
+            self._inode, self._position, self._rest, self.book = found.st_ino, 0, b"", LeaseBook()
+        if found.st_size == self._position:
+            return False
+        with self._path.open("rb") as file:
+            if os.fstat(file.fileno()).st_ino != self._inode:
+                return False
+            file.seek(self._position)
+            data = file.read()
+        self._position += len(data)
+        whole, newline, self._rest = (self._rest + data).rpartition(b"\n")
+        for entry in entries(whole + newline):
+            self.book.take(entry)
+        return True
+
+
+class Reaper:
+    """Watches leases until it is stopped."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._folder = folder_of(settings.home)
+        self._lock = Lock(self._folder / "reaper.lock")
+        if not self._lock.acquire():
+            raise Misconfigured(f"another reaper watches `{self._folder}`")
+        self._broker = Lock(self._folder / "broker.lock")
+        self._policy = _LastPolicy(settings.policies)
+        self._endpoints = PolicyEndpoints(self._policy, settings.secrets_path)
+        self._events = EventLog(settings.home, STREAM, SystemClock())
+        self._tail = Tail(self._folder / "leases.ndjson")
+        self._watched: dict[str, _Watched] = {}
+        self._reaped = set(reaped_sessions(self._folder))
+        self._said = os.open(
+            self._folder / "reaped.ndjson", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Watch until `stop` is set."""
+        beat_at = policy_at = 0.0
+        while not stop.is_set():
+            now = time.monotonic()
+            if now - beat_at >= BEAT_SECONDS:
+                self.beat()
+                beat_at = now
+            if now - policy_at >= POLICY_SECONDS:
+                if policy_at:
+                    await asyncio.to_thread(self._policy.reload)
+                policy_at = now
+            self._look()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), POLL_SECONDS)
+        tasks = [watched.killing for watched in self._watched.values() if watched.killing is not None]
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def beat(self) -> None:
+        """Say that this process is awake; by the boot clock, which both processes share and nobody sets."""
+        partial = self._folder / "reaper.beat.part"
+        partial.write_text(repr(boot_time()))
+        partial.rename(self._folder / "reaper.beat")
+
+    def close(self) -> None:
+        self._events.close()
+        os.close(self._said)
+        self._lock.release()
+
+    def _look(self) -> None:
+        # The lock is looked at before the file: a broker that starts between the two makes its leases' orphans known.
+        alive = self._broker.held()
+        self._tail.look()
+        leases = self._tail.book.leases
+        for session in [session for session, watched in self._watched.items() if session not in leases]:
+            if self._watched[session].killing is None:
+                del self._watched[session]
+        for session, lease in leases.items():
+            if session not in self._reaped:
+                self._judge(lease, orphan=not alive or session in self._tail.book.orphans)
+
+    def _judge(self, lease: Lease, *, orphan: bool) -> None:
+        watched = self._watched.get(lease.session)
+        if watched is None or watched.lease != lease:
+            watched = self._watch(lease, watched)
+        if watched.endpoint is None:
+            watched.endpoint = self._endpoint(lease)
+        late = (
+            time.time() >= lease.expires_at.timestamp() + BROKER_GRACE or boot_time() >= watched.boot_end + BROKER_GRACE
+        )
+        if (orphan or late) and watched.killing is None:
+            reason = CloseReason.EXPIRED if late else CloseReason.ERROR
+            watched.killing = asyncio.get_running_loop().create_task(self._kill(watched, reason), name="reap")
+
+    def _watch(self, lease: Lease, before: _Watched | None) -> _Watched:
+        left = lease.expires_at.timestamp() - time.time()
+        watched = _Watched(lease, boot_time() + left)
+        if before is not None:
+            watched.endpoint, watched.killing = before.endpoint, before.killing
+            if before.lease.expires_at == lease.expires_at:
+                watched.boot_end = before.boot_end
+        self._watched[lease.session] = watched
+        return watched
+
+    def _endpoint(self, lease: Lease) -> Endpoint | None:
+        try:
+            return self._endpoints.of(lease.resource, lease.role)
+        except Misconfigured as error:
+            _log.error("a lease's upstream is not known", session=lease.session, error=str(error))
+            return None
+
+    async def _kill(self, watched: _Watched, reason: CloseReason) -> None:
+        lease = watched.lease
+        try:
+            offer = offers().get(lease.protocol)
+            gone = False
+            if offer is not None and watched.endpoint is not None:
+                gone = await offer.kill(lease, watched.endpoint)
+            if gone:
+                await asyncio.to_thread(self._say, lease, reason)
+                _log.info("session reaped", session=lease.session, reason=reason.value)
+            else:
+                await asyncio.sleep(RETRY_SECONDS)
+        except (AirlockError, OSError) as error:
+            _log.error("a session could not be reaped yet", session=lease.session, error=str(error))
+            await asyncio.sleep(RETRY_SECONDS)
+        finally:
+            self._watched.pop(lease.session, None)
+
+    def _say(self, lease: Lease, reason: CloseReason) -> None:
+        """Record the end, unless the broker has done so in the meantime."""
+        self._tail.look()
+        if lease.session not in self._tail.book.leases:
+            return
+        self._reaped.add(lease.session)
+        os.write(self._said, line({"session": lease.session, "at": datetime.now(UTC).isoformat()}))
+        os.fdatasync(self._said)
+        data = {"reason": reason.value, "verified": True, "by": "reaper"}
+        self._events.append("session.closed", lease.grant, lease.session, data)
+
+
+async def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    reaper = Reaper(settings)
+    try:
+        reaper.beat()
+        if settings.ready_file is not None:
+            partial = settings.ready_file.with_name(f"{settings.ready_file.name}.part")
+            partial.write_text(json.dumps({"pid": os.getpid()}))
+            partial.rename(settings.ready_file)
+        _log.info("watching", pid=os.getpid())
+        await reaper.run(stop)
+    finally:
+        reaper.close()
+
+
+def main() -> int:
+    try:
+        asyncio.run(serve(Settings()))
+    except AirlockError as error:
+        print(f"reaper: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

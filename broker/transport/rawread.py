@@ -1,0 +1,51 @@
+"""Reads a raw socket without ever taking a byte too many, so that nothing is buffered across a change to TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from broker.transport.stream import PeerGone
+
+
+async def read_exactly(connection: socket.socket, count: int) -> bytes:
+    """Return exactly so many bytes; raises PeerGone."""
+    loop = asyncio.get_running_loop()
+    taken = b""
+    while len(taken) < count:
+        piece = await loop.sock_recv(connection, count - len(taken))
+        if not piece:
+            raise PeerGone
+        taken += piece
+    return taken
+
+
+async def peek(connection: socket.socket) -> bytes:
+    """Return the first byte that waits, and leave it there; raises PeerGone."""
+    while True:
+        try:
+            found = connection.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            await _readable(connection)
+            continue
+        if not found:
+            raise PeerGone
+        return found
+
+
+def waiting(connection: socket.socket) -> bool:
+    """Say whether bytes have arrived that nobody has read."""
+    try:
+        return bool(connection.recv(1, socket.MSG_PEEK))
+    except (BlockingIOError, InterruptedError):
+        return False
+
+
+async def _readable(connection: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(connection.fileno(), lambda: None if ready.done() else ready.set_result(None))
+    try:
+        await ready
+    finally:
+        loop.remove_reader(connection.fileno())
