@@ -11,7 +11,7 @@ import structlog
 from broker.adapters.clock import SystemClock
 from broker.adapters.live import Active, Live
 from broker.adapters.policies import PolicyFiles
-from broker.adapters.recorder import FileRecorder
+from broker.adapters.recorder import FileRecorder, commitment
 from broker.adapters.store import GrantRow, Store, StoreUnavailable
 from broker.errors import RecordingFailed
 from broker.sessions.model import CloseReason, Entry
@@ -81,13 +81,14 @@ class GrantBook:
             raise Refusal("not_found", "this request has no grant")
         return row.view
 
-    async def end(self, grant: str, by: str, reason: str, kind: EndKind) -> EndedView:
+    async def end(self, grant: str, by: str, reason: str, kind: EndKind | None) -> EndedView:
         """End a grant and its sessions; one that is over already stays what it is. Raises Refusal."""
         row = await self._row(grant)
         if row.state in (GrantState.OPENING, GrantState.REFUSED):
             raise Refusal("over", f"this grant is {row.state}")
         if row.state is GrantState.ACTIVE:
-            self.begin(row, Ending(GrantEvent.END if kind == "end" else GrantEvent.REVOKE, by, reason))
+            ends = kind == "end" or (kind is None and by == row.person)
+            self.begin(row, Ending(GrantEvent.END if ends else GrantEvent.REVOKE, by, reason))
         verified = bool(row.verified)
         if (closing := self._closings.get(grant)) is not None:
             try:
@@ -194,8 +195,8 @@ class GrantBook:
             if not story.closed:
                 totals = {**story.totals(), "verified": verified, "request": row.request}
                 # The line itself is the recording's last: `recording` is the head that it closes.
-                head = {"lines": story.head.seq, "hash": story.head.hash}
-                await self._recorder.write(Entry("grant.closed", row.id, None, {**totals, "recording": head}))
+                facts = {**totals, "recording": commitment(story.head)}
+                await self._recorder.write(Entry("grant.closed", row.id, None, facts))
         except RecordingFailed as error:
             _log.error("a grant is not closed", grant=row.id, error=str(error))
             return

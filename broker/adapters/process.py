@@ -22,7 +22,7 @@ from broker.adapters.orders import OrderDesk
 from broker.adapters.policies import PolicyFiles
 from broker.adapters.recorder import FileRecorder
 from broker.adapters.recordings import FileRecordings
-from broker.adapters.recovery import recover
+from broker.adapters.recovery import recover, survivors
 from broker.adapters.store import Store
 from broker.adapters.tickets import Tickets
 from broker.config import Settings
@@ -30,6 +30,7 @@ from broker.sessions.ports import Endpoints, Leases, Offer
 from workflows.storage.engine import make_engine, sqlite_url
 
 STREAM = "broker"
+SURVIVOR_PATIENCE = 3.0
 _log = structlog.get_logger("broker")
 
 
@@ -56,7 +57,8 @@ class Process:
         segment_bytes: int = SEGMENT_BYTES,
     ) -> None:
         home = settings.home
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        home.mkdir(parents=True, exist_ok=True)
+        home.chmod(0o700)
         self.settings = settings
         self.clock = clock or SystemClock()
         self.metrics = Metrics()
@@ -99,7 +101,10 @@ class Process:
         """Bring the database up to date, settle what the last broker left, and begin to watch."""
         await upgrade(self.engine)
         await self.policies.attach(self.recorder, self.book.reconsider)
-        await recover(self.store, self.recorder, self.clock, self.live, self.desk, self.book)
+        left = await survivors(self.settings.home, SURVIVOR_PATIENCE)
+        if left.open:
+            _log.error("sessions of an earlier broker are not gone yet", sessions=sorted(left.open))
+        await recover(self.store, self.recorder, self.clock, self.live, self.desk, self.book, left)
         await self.book.reconsider()
         self._tasks = [
             asyncio.create_task(_for_ever("grants", self.book.watch)),

@@ -57,7 +57,7 @@ class Story:
             case "session.opened" if session is not None:
                 self.sessions += 1
                 self.open_sessions[session] = at
-            case "session.closed" if session is not None:
+            case "session.closed" | "session.settled" if session is not None:
                 self.open_sessions.pop(session, None)
             case "statement.allowed":
                 self.statements += 1
@@ -78,8 +78,7 @@ class Story:
         return {
             "statements": self.statements,
             "denied": self.denied,
-            "masked": len(self.masked),
-            "masked_fields": sorted(self.masked),
+            "masked": sorted(self.masked),
             "sessions": self.sessions,
         }
 
@@ -110,7 +109,8 @@ def read_recording(path: Path, grant: str) -> Iterator[tuple[dict[str, Any], Hea
         yield content, head
 
 
-def _commitment(head: Head) -> str:
+def commitment(head: Head) -> str:
+    """Write which line of a recording is meant, and its hash."""
     return f"{head.seq}:{head.hash}"
 
 
@@ -156,7 +156,7 @@ class FileRecorder:
         story = self._stories.setdefault(grant, loaded.story)
         if story.head.seq:
             # A crash between a recording's line and its event leaves a line that no event speaks of; this one does.
-            self._log.write("recording.resumed", grant, None, {"recorded": _commitment(story.head)})
+            self._log.write("recording.resumed", grant, None, {"recorded": commitment(story.head)})
         if loaded.torn:
             self.write(Entry("recording.torn", grant, None, {"bytes": loaded.torn}))
         return story
@@ -185,7 +185,7 @@ class FileRecorder:
         before = file.size
         file.append(line)
         try:
-            data = {**entry.data, "recorded": _commitment(head)}
+            data = {**entry.data, "recorded": commitment(head)}
             future = self._log.write(entry.type, entry.grant, entry.session, data, also=file)
         except RecordingFailed:
             file.cut(before)

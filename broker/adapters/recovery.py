@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 import structlog
 
 from broker.adapters.clock import SystemClock
 from broker.adapters.endings import EVENTS, Ending, GrantBook
+from broker.adapters.leases import LeaseBook, reaped_sessions
 from broker.adapters.live import Live
 from broker.adapters.orders import OrderDesk
 from broker.adapters.recorder import FileRecorder, Story
@@ -21,6 +25,26 @@ _EVENT_OF = {"grant.ended": GrantEvent.END, "grant.expired": GrantEvent.EXPIRE, 
 _log = structlog.get_logger("recovery")
 
 
+@dataclass(frozen=True, slots=True)
+class Survivors:
+    """Sessions of dead brokers: whose end the reaper has recorded, and whose end it has not come to yet."""
+
+    reaped: frozenset[str] = frozenset()
+    open: frozenset[str] = frozenset()
+
+
+async def survivors(home: Path, patience: float) -> Survivors:
+    """Give the reaper a moment to end what a dead broker left; nothing new opens before."""
+    folder = home / "leases"
+    deadline = time.monotonic() + patience
+    while True:
+        reaped = reaped_sessions(folder)
+        left = frozenset(LeaseBook.read(folder / "leases.ndjson").leases) - reaped
+        if not left or time.monotonic() > deadline:
+            return Survivors(reaped, left)
+        await asyncio.sleep(0.05)
+
+
 async def recover(
     store: Store,
     recorder: FileRecorder,
@@ -28,14 +52,14 @@ async def recover(
     live: Live,
     desk: OrderDesk,
     book: GrantBook,
-    gone: frozenset[str] | None = None,
+    left: Survivors,
 ) -> None:
-    """Settle what is not settled; `gone` are sessions known to be verified gone, None where that is all of them."""
+    """Settle what is not settled."""
     for row in await store.unsettled():
         try:
             loaded = await asyncio.to_thread(recorder.load, row.id)
             story = recorder.adopt(row.id, loaded)
-            _close_orphans(recorder, clock, row, story, gone)
+            await _close_orphans(recorder, clock, row, story, left)
             await _take_up(row, story, clock, live, desk, book)
         except RecordingFailed as error:
             # Without its recording a grant opens nothing: it is not admitted.
@@ -58,14 +82,14 @@ async def _take_up(
         book.begin(row, None)
 
 
-def _close_orphans(
-    recorder: FileRecorder, clock: SystemClock, row: GrantRow, story: Story, gone: frozenset[str] | None
-) -> None:
+async def _close_orphans(recorder: FileRecorder, clock: SystemClock, row: GrantRow, story: Story, left: Survivors) -> None:
     for session, statement in list(story.open_statements):
         data = {"statement": statement, "outcome": "unknown"}
-        recorder.write(Entry("statement.finished", row.id, session, data))
+        await recorder.write(Entry("statement.finished", row.id, session, data))
     for session, opened in list(story.open_sessions.items()):
         seconds = round((clock.now() - datetime.fromisoformat(opened)).total_seconds(), 3)
-        verified = gone is None or session in gone
+        verified = session not in left.open
         facts = {"reason": CloseReason.ERROR.value, "verified": verified, "seconds": seconds, "outcome": "unknown"}
-        recorder.write(Entry("session.closed", row.id, session, facts))
+        # Of a session that still has its lease the reaper says the end in the feed; the recording needs one too.
+        kind = "session.settled" if session in left.reaped | left.open else "session.closed"
+        await recorder.write(Entry(kind, row.id, session, facts))

@@ -89,7 +89,7 @@ class EndBody(_Body):
 
     by: str = Field(default="", max_length=64)
     reason: str = Field(default="", max_length=2000)
-    kind: Literal["end", "revoke"] = "end"
+    kind: Literal["end", "revoke"] | None = None
 
 
 class MintBody(_Body):
@@ -98,7 +98,7 @@ class MintBody(_Body):
 
 class EventsQuery(_Body):
     after: str = ""
-    wait: float = Field(default=0.0, ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)
+    wait: float = Field(default=25.0, ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)
     limit: int = Field(default=500, ge=1, le=MAX_EVENTS)
 
 
@@ -107,7 +107,7 @@ class RequestQuery(_Body):
 
 
 class RecordingQuery(_Body):
-    format: Literal["text", "json"] = "text"
+    format: Literal["text", "json", "ndjson"] = "text"
     full: bool = False
 
 
@@ -145,10 +145,10 @@ async def get_events(call: Call) -> web.StreamResponse:
 async def get_recording(call: Call) -> web.StreamResponse:
     query = _query(call, RecordingQuery)
     recordings = call.services.recordings
-    read = recordings.lines if query.format == "json" else recordings.transcript
+    read = recordings.transcript if query.format == "text" else recordings.lines
     chunks = read(_id(call), query.full, call.actor)
     first = await anext(chunks, b"")  # refusals come before there is an answer to spoil
-    kind = _NDJSON if query.format == "json" else "text/plain; charset=utf-8"
+    kind = "text/plain; charset=utf-8" if query.format == "text" else _NDJSON
     response = web.StreamResponse(headers={**HEADERS, "Content-Type": kind})
     await response.prepare(call.request)
     await response.write(first)

@@ -52,8 +52,11 @@ class Grants(Protocol):
         """Return the grant that a request gave; raises Refusal `not_found`."""
         ...
 
-    async def end(self, grant: str, by: str, reason: str, kind: EndKind) -> EndedView:
-        """End a grant and its sessions; one that is over already stays what it is. Raises Refusal."""
+    async def end(self, grant: str, by: str, reason: str, kind: EndKind | None) -> EndedView:
+        """End a grant and its sessions; one that is over already stays what it is. Raises Refusal.
+
+        Without a kind, its own person ends it and anybody else revokes it.
+        """
         ...
 
 

@@ -146,7 +146,7 @@ class Bot:
         return status, json.loads(text)
 
     async def events(self, after: str = "", **params: Any) -> list[dict[str, Any]]:
-        status, text = await self.call("GET", "/v1/events", params={"after": after, **params})
+        status, text = await self.call("GET", "/v1/events", params={"after": after, "wait": 0, **params})
         assert status == 200, text
         return [json.loads(line) for line in text.splitlines()]
 

@@ -298,7 +298,7 @@ async def test_summary_counts_what_happened(world: World) -> None:
         assert {key: data[key] for key in ("statements", "denied", "masked", "sessions", "verified")} == {
             "statements": 2,
             "denied": 1,
-            "masked": 1,
+            "masked": ["public.customers.ssn"],
             "sessions": 1,
             "verified": True,
         }

@@ -1,0 +1,135 @@
+"""The broker's process: settings in, services, protocols and the API up, everything down again on SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+
+import structlog
+import uvloop
+from aiohttp import web
+
+from broker.adapters.clock import SystemClock
+from broker.adapters.endpoints import PolicyEndpoints
+from broker.adapters.leases import LeaseFile
+from broker.adapters.logs import configure_logs
+from broker.adapters.migrate import migrate as migrate_database
+from broker.adapters.policies import PolicyFiles
+from broker.adapters.process import Outside, Process, database_url
+from broker.api.routes import Services, make_app
+from broker.config import Settings
+from broker.errors import AirlockError
+from broker.protocols import offers
+from broker.sessions.ports import Broker, Listener
+from policies.engine.load import PolicyUnreadable
+
+_log = structlog.get_logger("broker")
+
+
+def main() -> None:
+    """Run a broker until it is told to stop; exits 2 where it cannot start."""
+    settings = Settings()
+    configure_logs(settings.log_level)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.umask(0o077)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings))
+    except PolicyUnreadable as error:
+        _log.error("the policy does not load, so the broker does not start", findings=error.findings)
+        sys.exit(2)
+    except (AirlockError, OSError) as error:
+        _log.error("the broker does not start", reason=f"{type(error).__doc__}: {error}")
+        sys.exit(2)
+
+
+def migrate() -> None:
+    """Bring the broker's database up to date; the release step."""
+    settings = Settings()
+    configure_logs(settings.log_level)
+    migrate_database(database_url(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    ports: dict[str, int] = {}
+    process = Process(settings, lambda policies, clock: _outside(settings, policies, clock, ports))
+    listeners: list[Listener] = []
+    runner = web.AppRunner(make_app(_services(process)), access_log=None, shutdown_timeout=2.0)
+    try:
+        await process.start()
+        listeners = await _listen(settings, process, ports)
+        await runner.setup()
+        await web.TCPSite(runner, settings.api_host, settings.api_port).start()
+        host, port = runner.addresses[0][:2]
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        if settings.ready_file is not None:
+            _tell_ready(settings.ready_file, {"pid": os.getpid(), "api": url, "ports": ports})
+        _log.info("the broker is ready", api=url, ports=ports, policy=process.policies.hash)
+        await stop.wait()
+        _log.info("the broker stops")
+    finally:
+        process.feed.close()
+        await asyncio.gather(*(listener.close() for listener in listeners), return_exceptions=True)
+        await runner.cleanup()
+        await process.stop()
+
+
+def _outside(settings: Settings, policies: PolicyFiles, clock: SystemClock, ports: dict[str, int]) -> Outside:
+    return Outside(
+        offers=offers(),
+        ports=ports,
+        leases=LeaseFile(settings.home),
+        endpoints=PolicyEndpoints(policies, settings.secrets_path),
+    )
+
+
+def _services(process: Process) -> Services:
+    return Services(
+        callers=process.key,
+        orders=process.desk,
+        grants=process.book,
+        tickets=process.tickets,
+        feed=process.feed,
+        recordings=process.recordings,
+        monitor=process.monitor,
+    )
+
+
+async def _listen(settings: Settings, process: Process, ports: dict[str, int]) -> list[Listener]:
+    """Open every protocol's listener; `ports` is what tickets say."""
+    broker = Broker(
+        clock=process.clock,
+        policies=process.policies,
+        tickets=process.tickets,
+        recorder=process.recorder,
+        live=process.live,
+        leases=process.outside.leases,
+        endpoints=process.outside.endpoints,
+        home=settings.home,
+    )
+    listeners: list[Listener] = []
+    for name, offer in process.outside.offers.items():
+        port = settings.protocol_port(name, offer.default_port)
+        listener = await offer.listen(broker, settings.listen_host, port)
+        ports[name] = listener.port
+        listeners.append(listener)
+    return listeners
+
+
+def _tell_ready(path: Path, facts: dict[str, object]) -> None:
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(facts) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+if __name__ == "__main__":
+    main()

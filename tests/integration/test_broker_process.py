@@ -1,0 +1,148 @@
+"""The broker as a process: how it starts, says that it is ready, refuses to start, stops, and survives a kill."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from broker.adapters.verify import verify
+from tests.integration.broker import POLICY, Bot, World
+
+ROOT = Path(__file__).parents[2]
+SECRET = "hunter2-credential"
+
+
+class Running:
+    """Processes on one state folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.world = World(root)
+        self.world.write_policy(POLICY.replace("protocol: pretend", "protocol: postgres"))
+        self.state = self.world.settings.state
+        self.ready = root / "ready.json"
+        self.log = root / "broker.log"
+        self.processes: list[subprocess.Popen[bytes]] = []
+        (self.state / "secrets").mkdir(parents=True)
+        for name in ("prod-read", "prod-write", "dev-read"):
+            (self.state / "secrets" / name).write_text(f"someone:{SECRET}\n")
+
+    def start(self, module: str = "broker", **environment: str) -> subprocess.Popen[bytes]:
+        settings = {
+            "AIRLOCK_STATE": str(self.state),
+            "AIRLOCK_POLICIES": str(self.world.settings.policies),
+            "AIRLOCK_API_PORT": "0",
+            "AIRLOCK_PORT_POSTGRES": "0",
+        }
+        if module == "broker":
+            settings["AIRLOCK_READY_FILE"] = str(self.ready)
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module], cwd=ROOT, env={**os.environ, **settings, **environment}, stderr=log
+            )
+        self.processes.append(process)
+        return process
+
+    def wait_ready(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            assert process.poll() is None, self.log.read_text()
+            if self.ready.exists() and (facts := json.loads(self.ready.read_text()))["pid"] == process.pid:
+                return facts
+            time.sleep(0.05)
+        raise AssertionError(self.log.read_text())
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    found = Running(tmp_path)
+    yield found
+    for process in found.processes:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+async def test_process_serves_stops_cleanly_and_leaves_no_secret_behind(running: Running) -> None:
+    reaper = running.start("broker.reaper")
+    process = running.start()
+    facts = running.wait_ready(process)
+    assert set(facts["ports"]) == {"postgres"}
+    async with aiohttp.ClientSession() as http:
+        bot = Bot(running.world.key, facts["api"], http)
+        grant = await bot.grant(reason="why\n\x1b[31m\u2028%s")
+        _, ticket = await bot.json("POST", f"/v1/grants/{grant['id']}/tickets")
+        assert ticket["port"] == facts["ports"]["postgres"]
+        assert ticket["line"].startswith("PGPASSWORD=")
+        assert [event["type"] for event in await bot.events()][-2:] == ["grant.opened", "ticket.minted"]
+        waiting = asyncio.create_task(bot.events((await bot.events())[-1]["cursor"], wait=20))
+        await asyncio.sleep(0.2)
+        started = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(process.wait, 15) == 0
+        assert time.monotonic() - started < 10
+        waiting.cancel()
+    reaper.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(reaper.wait, 15) == 0
+    text = running.log.read_text()
+    assert SECRET not in text
+    assert ticket["password"] not in text
+    assert text.isascii()
+    assert all(isinstance(line, dict) for line in running.lines())
+    report = verify(running.state)
+    assert report.good, report.findings
+    assert report.unsigned == 0
+    assert running.state.joinpath("broker").stat().st_mode & 0o077 == 0
+
+
+async def test_killed_broker_comes_back_with_everything(running: Running) -> None:
+    process = running.start()
+    facts = running.wait_ready(process)
+    async with aiohttp.ClientSession() as http:
+        bot = Bot(running.world.key, facts["api"], http)
+        order = bot.order()
+        _, grant = await bot.post(order)
+        before = await bot.events()
+    process.kill()
+    process.wait()
+    again = running.start()
+    facts = running.wait_ready(again)
+    async with aiohttp.ClientSession() as http:
+        bot = Bot(running.world.key, facts["api"], http)
+        assert await bot.post(order) == (200, grant)
+        events = await bot.events()
+        assert events[: len(before)] == before
+    assert verify(running.state).good
+
+
+async def test_second_broker_on_one_state_folder_does_not_start(running: Running) -> None:
+    running.wait_ready(running.start())
+    assert await asyncio.to_thread(running.start().wait, 20) == 2
+    assert "another" in running.log.read_text()
+
+
+async def test_broken_policy_or_log_keeps_the_broker_from_starting_and_is_named(running: Running) -> None:
+    process = running.start()
+    running.wait_ready(process)
+    process.terminate()
+    assert process.wait(15) == 0
+    log = running.state / "broker" / "events" / "broker.ndjson"
+    content = log.read_bytes()
+    log.write_bytes(content.replace(b"policy.loaded", b"policy.loadeD"))
+    assert await asyncio.to_thread(running.start().wait, 20) == 2
+    assert "broker.ndjson" in running.log.read_text()
+    log.write_bytes(content)
+    running.world.write_policy("people: {alice: {nom: Alice}}")
+    assert await asyncio.to_thread(running.start().wait, 20) == 2
+    assert running.lines()[-1]["findings"][0].startswith("all.yaml:1: people.alice")
