@@ -105,7 +105,7 @@ async def run(settings: Settings) -> None:
     for one in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(one, stop.set)
     async with AsyncExitStack() as stack:
-        failed = await _start(settings, stack)
+        failed = await start(settings, stack)
         waits = {asyncio.create_task(stop.wait()), *failed}
         done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for task in done & failed:
@@ -113,7 +113,7 @@ async def run(settings: Settings) -> None:
         log.info("bot.stopping")
 
 
-async def _start(settings: Settings, stack: AsyncExitStack) -> set[asyncio.Task[None]]:
+async def start(settings: Settings, stack: AsyncExitStack) -> set[asyncio.Task[None]]:
     """Start everything; what is returned runs until it is cancelled."""
     clock = SystemClock()
     policies = FolderPolicies(settings.policies)

@@ -24,6 +24,7 @@ from bot.intents import (
     Status,
     Unknown,
 )
+from bot.ordering import BOT
 from bot.outgoing import EndGrant
 from bot.ports import Desk, Outsider, Standing
 
@@ -78,7 +79,7 @@ async def account_changed(desk: Desk, intent: AccountChanged, cause: str) -> Non
     if not intent.gone or person is None:
         return
     for grant in await desk.work.live_grants(person):
-        item = EndGrant(grant.id, "", intent.source.account)
+        item = EndGrant(grant.id, BOT, intent.source.account, True, "the account was deactivated")
         await desk.work.send(f"{cause}:{grant.id}", f"end:{grant.id}", item)
     for request in await desk.work.requests_of(person):
         await reviewing.withdraw(desk, request, None, cause, LEFT)

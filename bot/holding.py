@@ -174,7 +174,8 @@ async def _end(desk: Desk, source: Source, grant: Grant, member: Member, cause: 
     elif not grant.live:
         await tell(desk, source, cause, plain(f"This access is over already ({grant.state.value})."))
     else:
-        await desk.work.send(f"{cause}:end", f"end:{grant.id}", EndGrant(grant.id, member.person, member.account))
+        item = EndGrant(grant.id, member.person, member.account, grant.person != member.person)
+        await desk.work.send(f"{cause}:end", f"end:{grant.id}", item)
         await tell(
             desk, source, cause, plain(f"Ending {grant.role} on {grant.resource}; every session under it is cut.")
         )

@@ -81,6 +81,7 @@ class Grant:
     masked: tuple[str, ...] = ()
     verified: bool | None = None
     recording: str | None = None
+    """The hash of the recording's last line."""
 
     @property
     def live(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,10 +17,14 @@ from bot.ports import Desk, Refusal
 from bot.request_card import name_of, requirement_words
 from bot.text import one_line
 from policies.engine.decisions import Need, Requirement
+from policies.engine.model import Policy
 from workflows.grants import GrantState
 from workflows.requests import RequestEvent, RequestState
-from workflows.reviews import Missing, tally
+from workflows.reviews import Missing, Review, tally
 
+BOT = "airlock"
+"""Who ends a grant that nobody ended."""
+STALE = "its order had been given up"
 ANSWER_TIME = timedelta(minutes=15)
 """What a reopened request is given at least."""
 
@@ -57,7 +62,9 @@ async def opened(desk: Desk, facts: Opened) -> None:
     await desk.work.add_grant(grant)
     if request.state is not RequestState.APPROVED or request.order != facts.order:
         # An order that was given up was obeyed after all: nobody waits for it, so it does not stay open.
-        await desk.work.send(f"stale:{grant.id}", f"end:{grant.id}", EndGrant(grant.id, "", request.account))
+        await desk.work.send(
+            f"stale:{grant.id}", f"end:{grant.id}", EndGrant(grant.id, BOT, request.account, True, STALE)
+        )
         return
     await desk.work.change_request(request, note=None)
     await desk.work.want(card_of(request.id), f"card:{request.id}")
@@ -86,7 +93,7 @@ async def refused(desk: Desk, request_id: str, order: str, refusal: Refusal) -> 
     problem = refusal.problem
     needs = _needs(problem.needs or ())
     if problem.code == "more_reviews" and needs:
-        await _more_reviews(desk, request, request.requirement.merged(Requirement(needs)))
+        await _more_reviews(desk, request, needs)
         return
     hint = f" {one_line(problem.hint)}" if problem.hint else ""
     note = f"The broker refused: {one_line(problem.message, 300)}.{hint}"
@@ -103,8 +110,12 @@ async def refused(desk: Desk, request_id: str, order: str, refusal: Refusal) -> 
     await desk.work.send(f"refused:{order}:told", f"person:{request.account}", Say(ToPerson(request.account), told))
 
 
-async def _more_reviews(desk: Desk, request: Request, requirement: Requirement) -> None:
+async def _more_reviews(desk: Desk, request: Request, wanted: tuple[Need, ...]) -> None:
     given = [one.review() for one in await desk.work.reviews(request.id)]
+    requirement = request.requirement.merged(Requirement(wanted))
+    if not isinstance(tally(desk.policy, requirement, request.requester, given), Missing):
+        # What the broker names may be what is missing, not all that is needed: then it comes on top of what is here.
+        requirement = Requirement(tuple(_on_top(desk.policy, need, given) for need in wanted))
     count = tally(desk.policy, requirement, request.requester, given)
     needs = count.needs if isinstance(count, Missing) else requirement.needs
     words = requirement_words(desk.policy, needs, request.requester)
@@ -112,6 +123,11 @@ async def _more_reviews(desk: Desk, request: Request, requirement: Requirement) 
     await _reopen(desk, request, requirement, note)
     text = line("reopened", message=f"{note} Still needed: {words}.", hint=None)
     await to_thread(desk, request, f"refused:{request.order}", text)
+
+
+def _on_top(policy: Policy, need: Need, given: Sequence[Review]) -> Need:
+    approvers = {one.person for one in given if policy.groups_of(one.person) & set(need.groups)}
+    return Need(need.count + len(approvers), need.groups)
 
 
 async def _reopen(desk: Desk, request: Request, requirement: Requirement, note: str) -> Request:

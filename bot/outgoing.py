@@ -77,16 +77,20 @@ class DeliverTicket:
 
 @dataclass(frozen=True, slots=True)
 class EndGrant:
+    """Ask the broker to end a grant for its owner, or to revoke it for anybody else."""
+
     grant: str
     actor: str
     account: str
+    revoke: bool
+    reason: str = ""
     kind: Literal["end"] = "end"
 
 
 @dataclass(frozen=True, slots=True)
 class PostTranscript:
     grant: str
-    format: Literal["text", "ndjson"]
+    format: Literal["text", "json"]
     kind: Literal["transcript"] = "transcript"
 
 

@@ -169,10 +169,10 @@ class Broker(Protocol):
         """Mint a ticket, voiding an undelivered one; raises Refusal or BrokerAway."""
         ...
 
-    async def end(self, grant: str, actor: str) -> None:
-        """End or revoke a grant; raises Refusal or BrokerAway."""
+    async def end(self, grant: str, actor: str, kind: str, reason: str) -> None:
+        """End (its owner) or revoke (anybody else) a grant; raises Refusal or BrokerAway."""
         ...
 
     async def recording(self, grant: str, format: str) -> bytes:
-        """Return a grant's transcript; raises Refusal or BrokerAway."""
+        """Return a grant's transcript as `text` or `json` lines; raises Refusal or BrokerAway."""
         ...

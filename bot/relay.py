@@ -144,7 +144,8 @@ async def _closed(desk: Desk, grant: Grant, request: Request, event: EventView) 
     if grant.live:
         # The broker says how it ended in an event of its own, before this one; a feed without it still closes.
         grant = await desk.work.move_grant(grant, GrantEvent.EXPIRE)
-    recording = data.get("recording")
+    head = data.get("recording")
+    recording = head.get("hash") if isinstance(head, dict) else head
     grant = await desk.work.change_grant(
         grant,
         closed_at=event.at,
@@ -152,7 +153,7 @@ async def _closed(desk: Desk, grant: Grant, request: Request, event: EventView) 
         sessions=_number(data, "sessions", grant.sessions),
         statements=_number(data, "statements", grant.statements),
         denied=_number(data, "denied", grant.denied),
-        masked=tuple(_names(data.get("masked")) or grant.masked)[:MASKED_KEPT],
+        masked=tuple(_names(data.get("masked_fields")) or grant.masked)[:MASKED_KEPT],
         verified=data.get("verified") is True,
         recording=str(recording) if recording else None,
     )
@@ -162,9 +163,9 @@ async def _closed(desk: Desk, grant: Grant, request: Request, event: EventView) 
         card = plain(text)
         await desk.work.send(f"summary:{grant.id}:told", f"person:{grant.account}", Say(ToPerson(grant.account), card))
     if grant.recording and grant.sessions:
-        for format in ("text", "ndjson"):
-            item = PostTranscript(grant.id, "text" if format == "text" else "ndjson")
-            await desk.work.send(f"transcript:{grant.id}:{format}", f"thread:{request.id}", item)
+        lane = f"thread:{request.id}"
+        await desk.work.send(f"transcript:{grant.id}:text", lane, PostTranscript(grant.id, "text"))
+        await desk.work.send(f"transcript:{grant.id}:json", lane, PostTranscript(grant.id, "json"))
     await desk.work.want(card_of(request.id), f"card:{request.id}")
     await desk.work.want(counter_of(grant.id), f"counter:{grant.id}")
     await desk.work.want(ticket_of(grant.id), f"ticket:{grant.id}")
@@ -191,7 +192,8 @@ async def _summary(desk: Desk, grant: Grant, request: Request) -> str:
 async def _upstream_failed(desk: Desk, event: EventView) -> None:
     """Say once a minute, in the threads that it concerns, that a resource does not answer."""
     resource = str(event.data.get("resource") or "")
-    for grant in await desk.work.live_grants(resource=resource):
+    named = await desk.work.grant(event.grant) if event.grant else None
+    for grant in [named] if named else await desk.work.live_grants(resource=resource):
         request = await desk.work.request(grant.request)
         if request is not None:
             text = line("upstream_failed", resource=resource, reason=one_line(str(event.data.get("reason") or "")))

@@ -18,6 +18,11 @@ def whole(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\x00", "\u2400")
 
 
+def is_blank(text: str) -> bool:
+    """Say whether text shows nothing at all."""
+    return all(character.isspace() or _hides(character) for character in text)
+
+
 def reveal(text: str, keep: str = "\n\t") -> str:
     """Show control characters, direction marks and zero-width marks as escapes like `\\u202e`."""
     shown = []

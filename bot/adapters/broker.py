@@ -15,6 +15,8 @@ from workflows.orders import Order, sign_call, sign_order
 from workflows.wire import EventView, GrantView, OrderBody, Problem, TicketView
 
 CALL_SECONDS = 10
+WAIT_SECONDS = 25
+"""How long the broker may hold an answer back until there are events."""
 POLL_SECONDS = 60
 MAX_RECORDING = 50 * 1024 * 1024
 
@@ -39,8 +41,9 @@ class HttpBroker:
     async def mint(self, grant: str, actor: str) -> TicketView:
         return TicketView.model_validate(await self._call("POST", f"/v1/grants/{grant}/tickets", actor))
 
-    async def end(self, grant: str, actor: str) -> None:
-        await self._call("DELETE", f"/v1/grants/{grant}", actor)
+    async def end(self, grant: str, actor: str, kind: str, reason: str) -> None:
+        query = {"kind": kind, "reason": reason, "by": actor}
+        await self._call("DELETE", f"/v1/grants/{grant}", actor, query=query)
 
     async def recording(self, grant: str, format: str) -> bytes:
         path = f"/v1/recordings/{grant}"
@@ -65,7 +68,7 @@ class HttpBroker:
         try:
             async with self._session.get(
                 f"{self._url}{path}",
-                params={"after": after},
+                params={"after": after, "wait": WAIT_SECONDS},
                 headers=self._headers("GET", path),
                 timeout=timeout,
             ) as response:
@@ -81,18 +84,24 @@ class HttpBroker:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise BrokerAway(f"GET {path}: {type(error).__name__}") from None
 
-    async def _call(self, method: str, path: str, actor: str = "", body: dict[str, Any] | None = None) -> Any:
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        actor: str = "",
+        body: dict[str, Any] | None = None,
+        query: dict[str, str] | None = None,
+    ) -> Any:
         try:
             async with self._session.request(
                 method,
                 f"{self._url}{path}",
                 json=body,
+                params=query,
                 headers=self._headers(method, path, actor),
                 timeout=aiohttp.ClientTimeout(total=CALL_SECONDS),
             ) as response:
                 content = await response.read()
-                if response.status >= 500 or response.status == 429:
-                    raise BrokerAway(f"{method} {path}: {response.status}")
                 if response.status >= 400:
                     raise _refusal(response.status, content)
                 return json.loads(content) if content else None
@@ -104,7 +113,7 @@ class HttpBroker:
 
 
 def _refusal(status: int, content: bytes) -> Refusal | BrokerAway:
-    if status >= 500 or status == 429:
+    if status >= 500:
         return BrokerAway(f"the broker answered {status}")
     try:
         return Refusal(status, Problem.model_validate_json(content))

@@ -52,7 +52,7 @@ class OrderDesk:
             await self._desks.settle(lambda desk, _: ordering.waiting(desk, item.request, item.order))
             return Later(str(error), uncertain=True)
         except Refusal as error:
-            if error.status == 401 and row.attempts < UNAUTHORISED_TRIES:
+            if error.status == 429 or (error.status == 401 and row.attempts < UNAUTHORISED_TRIES):
                 return Later(error.problem.message)
             return await self._refused(item, error)
         facts = Opened(view.id, item.request, item.order, view.opened_at, view.expires_at)
@@ -67,10 +67,12 @@ class OrderDesk:
     async def end(self, row: Queued, item: EndGrant) -> Outcome:
         """Ask the broker to end a grant; what comes of it arrives as events."""
         try:
-            await self._broker.end(item.grant, item.actor)
+            await self._broker.end(item.grant, item.actor, "revoke" if item.revoke else "end", item.reason)
         except BrokerAway as error:
             return Later(str(error))
         except Refusal as error:
+            if error.status == 429:
+                return Later(error.problem.message)
             if error.status in (404, 409, 410):
                 return Done({"over": True})
             await self._say_not_ended(row, item, error)

@@ -150,7 +150,7 @@ class Shows:
         if row.uncertain and await self._gateway.find_file(card.channel, card.ts, name):
             return Done({"file": name, "found": True})
         try:
-            content = await self._broker.recording(grant.recording, item.format)
+            content = await self._broker.recording(grant.id, item.format)
         except BrokerAway as error:
             return Later(str(error)) if row.attempts < TRANSCRIPT_TRIES else Never(str(error))
         except Refusal as error:

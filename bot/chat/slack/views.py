@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bot.chat.slack import limits
-from bot.text import clip, reveal, whole
+from bot.text import clip, is_blank, reveal, whole
 
 DENY_VIEW = "request.deny"
 _BLOCK, _ACTION = "reason", "text"
@@ -47,7 +47,7 @@ def deny_reason(view: dict[str, Any]) -> str:
 
 def deny_errors(view: dict[str, Any]) -> dict[str, str]:
     """Return what is wrong with a sent form, by block; empty where nothing is."""
-    return {} if deny_reason(view) else {_BLOCK: "A reason is needed: the requester will read it."}
+    return {_BLOCK: "A reason is needed: the requester will read it."} if is_blank(deny_reason(view)) else {}
 
 
 def _plain(text: str, limit: int) -> dict[str, Any]:

@@ -163,7 +163,7 @@ def _make_places() -> None:
     op.create_table(
         "cursors",
         sa.Column("name", sa.String(40), primary_key=True),
-        sa.Column("value", sa.String(200), nullable=False),
+        sa.Column("value", sa.String(1000), nullable=False),
     )
 
 

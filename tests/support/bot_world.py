@@ -1,0 +1,161 @@
+"""The bot in this process, between a local workspace and a fake broker, for tests of the whole way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bot.__main__ import start
+from bot.config import Settings
+from tests.support.fake_broker import FakeBroker, fake_broker
+from tests.unit.bot.workspace.world import World, running
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MANIFEST = REPOSITORY / "bot" / "chat" / "slack" / "manifest.json"
+CARDS = "#access-requests"
+
+
+@dataclass
+class Story:
+    """Everything a test of the story needs; people are named, channels too."""
+
+    world: World
+    broker: FakeBroker
+    settings: Settings
+    policies: Path
+    _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    async def start_bot(self) -> None:
+        """Start the bot on the same state."""
+        self._stack = AsyncExitStack()
+        await start(self.settings, self._stack)
+
+    async def stop_bot(self) -> None:
+        """Stop it as SIGTERM would."""
+        await self._stack.aclose()
+
+    async def command(self, user: str, text: str, channel: str = CARDS) -> list[dict[str, Any]]:
+        """Type a command; gives what its author saw."""
+        answer = await self.world.post("command", user=user, channel=channel, text=text)
+        assert answer["ok"], answer
+        messages: list[dict[str, Any]] = answer["messages"]
+        return messages
+
+    async def whispers(self, user: str, text: str, channel: str = CARDS) -> str:
+        """Type a command; gives the text of the private answers to it."""
+        return private({"messages": await self.command(user, text, channel)})
+
+    async def card(self, has: str = "", user: str = "bob") -> dict[str, Any]:
+        """Return the newest card, once it says something."""
+
+        async def find() -> dict[str, Any] | None:
+            cards = [one for one in await self.world.seen(user, CARDS) if not one["ephemeral"] and one["from_app"]]
+            return cards[-1] if cards and has in shown(cards[-1]) else None
+
+        return await self.eventually(find)
+
+    async def click(self, user: str, action: str, message: dict[str, Any], **more: Any) -> dict[str, Any]:
+        """Press a button of a message."""
+        where = {"channel": message["channel"], "message_ts": message["ts"], "action_id": action}
+        return await self.world.post("click", user=user, **where, **more)
+
+    async def thread(self, card: dict[str, Any], has: str) -> dict[str, Any]:
+        """Return the reply under a card that says something."""
+
+        async def find() -> dict[str, Any] | None:
+            replies = await self.replies(card)
+            return next((one for one in replies if has in shown(one)), None)
+
+        return await self.eventually(find)
+
+    async def replies(self, card: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return what is under a card now."""
+        return (await self.world.seen("bob", CARDS, thread_ts=card["ts"]))[1:]
+
+    async def direct(self, user: str, has: str) -> dict[str, Any]:
+        """Return the direct message to somebody that says something."""
+
+        async def find() -> dict[str, Any] | None:
+            messages = await self.world.seen(user, "@Airlock")
+            return next((one for one in reversed(messages) if has in shown(one)), None)
+
+        return await self.eventually(find)
+
+    async def eventually(self, find: Callable[[], Any], seconds: float = 10) -> Any:
+        """Wait for something to be found."""
+        for _ in range(int(seconds * 50)):
+            if (found := await find()) is not None:
+                return found
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"it never came: {await self.everything()}")
+
+    async def everything(self) -> str:
+        """Say what is there, for a test that failed."""
+        cards = await self.world.seen("bob", CARDS)
+        direct = await self.world.seen("alice", "@Airlock")
+        return "\n".join(shown(one) for one in [*cards, *direct])
+
+    async def calls(self, method: str) -> list[dict[str, Any]]:
+        """Return the calls of a method that the workspace has seen."""
+        entries = (await self.world.get("journal"))["entries"]
+        return [entry for entry in entries if method in json.dumps(entry)]
+
+
+def shown(message: dict[str, Any]) -> str:
+    """Return all the text of a message, blocks included."""
+    found = [message["text"]]
+    todo: list[Any] = list(message["blocks"])
+    while todo:
+        item = todo.pop(0)
+        if isinstance(item, dict):
+            found += [value for key, value in item.items() if key in ("text", "value") and isinstance(value, str)]
+            todo.extend(value for value in item.values() if isinstance(value, dict | list))
+        elif isinstance(item, list):
+            todo.extend(item)
+    return "\n".join(found)
+
+
+def private(answer: dict[str, Any]) -> str:
+    """Return the private answers among what somebody saw."""
+    return "\n".join(shown(one) for one in answer["messages"] if one["ephemeral"])
+
+
+def buttons(message: dict[str, Any]) -> list[str]:
+    """Return the action ids that a message offers."""
+    blocks = [block for block in message["blocks"] if block["type"] == "actions"]
+    return [element["action_id"] for block in blocks for element in block["elements"]]
+
+
+@asynccontextmanager
+async def story(folder: Path, **settings: Any) -> AsyncIterator[Story]:
+    """Run the workspace, the fake broker and the bot."""
+    state, policies = folder / "state", folder / "policies"
+    policies.mkdir()
+    for file in (REPOSITORY / "policies").glob("*.yaml"):
+        shutil.copy(file, policies)
+    async with (
+        running(folder / "workspace", json.loads(MANIFEST.read_text())) as world,
+        fake_broker(state / "bot" / "order.pub.pem") as (broker, address),
+    ):
+        given = Settings(
+            state=state,
+            policies=policies,
+            broker_url=address,
+            slack_api_url=f"{world.url}/api/",
+            slack_bot_token=world.space.bot_token,
+            slack_app_token=world.space.app_token,
+            ready_file=folder / "ready.json",
+            **settings,
+        )
+        made = Story(world, broker, given, policies)
+        await made.start_bot()
+        try:
+            yield made
+        finally:
+            await made.stop_bot()
