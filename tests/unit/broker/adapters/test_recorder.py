@@ -1,0 +1,202 @@
+"""The recorder: feed and recording agree, whatever fails between them, and many recordings need few files."""
+
+import asyncio
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from broker.adapters import recorder as module
+from broker.adapters.clock import SystemClock
+from broker.adapters.disk import Disk
+from broker.adapters.eventlog import EventLog
+from broker.adapters.metrics import Metrics
+from broker.adapters.recorder import FileRecorder, recording_path
+from broker.adapters.verify import verify
+from broker.errors import RecordingFailed
+from broker.sessions.model import Entry
+
+
+def make(home: Path, disk: Disk | None = None) -> tuple[EventLog, FileRecorder]:
+    log = EventLog(home, "broker", SystemClock(), disk=disk)
+    return log, FileRecorder(home, log, SystemClock(), Metrics(), disk)
+
+
+def allowed(number: int, grant: str = "grant1") -> Entry:
+    return Entry(
+        "statement.allowed", grant, "s1", {"statement": str(number), "text": "select ?"}, {"sql": "select 'x'"}
+    )
+
+
+async def test_detail_is_in_the_recording_only_and_the_feed_commits_to_it(tmp_path: Path) -> None:
+    log, recorder = make(tmp_path)
+    await recorder.write(allowed(1))
+    log.close()
+    feed = json.loads((tmp_path / "events" / "broker.ndjson").read_bytes())
+    line = json.loads(recording_path(tmp_path, "grant1").read_bytes())
+    assert "select 'x'" not in json.dumps(feed)
+    assert line["detail"] == {"sql": "select 'x'"}
+    assert feed["data"]["recorded"] == f"1:{line['hash']}"
+    assert verify(tmp_path).good
+
+
+@pytest.mark.parametrize("failing", ["events", "recordings"])
+async def test_disk_that_is_full_for_one_of_the_two_leaves_neither(tmp_path: Path, failing: str) -> None:
+    full = False
+
+    def write(fd: int, data: memoryview) -> int:
+        if full and failing in os.readlink(f"/proc/self/fd/{fd}"):
+            if len(data) <= 40:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return os.write(fd, data[:40])
+        return os.write(fd, data)
+
+    log, recorder = make(tmp_path, Disk(write=write))
+    await recorder.write(allowed(1))
+    full = True
+    with pytest.raises(RecordingFailed):
+        recorder.write(allowed(2))
+    full = False
+    await recorder.write(allowed(3))
+    log.close()
+    lines = [json.loads(line) for line in recording_path(tmp_path, "grant1").read_bytes().splitlines()]
+    assert [(line["seq"], line["data"]["statement"]) for line in lines] == [(1, "1"), (2, "3")]
+    assert verify(tmp_path).good
+
+
+def open_files(folder: Path) -> int:
+    """How many files of a folder this process has open."""
+    links = [path for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    return sum(str(folder) in str(path.readlink()) for path in links if path.is_symlink())
+
+
+async def test_many_recordings_share_few_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "OPEN_FILES", 4)
+    log, recorder = make(tmp_path)
+    for number in range(300):
+        future = recorder.write(allowed(number, f"grant{number * 7 % 30}"))
+    await future
+    await log.write("end", None, None, {})
+    assert open_files(tmp_path / "recordings") <= 5
+    log.close()
+    report = verify(tmp_path)
+    assert report.good, report.findings
+    assert report.records == 300
+
+
+async def test_recording_goes_on_after_a_restart_and_counts_all_of_it(tmp_path: Path) -> None:
+    log, recorder = make(tmp_path)
+    await recorder.write(Entry("session.opened", "grant1", "s1", {}))
+    await recorder.write(allowed(1))
+    log.close()
+    with recording_path(tmp_path, "grant1").open("ab") as file:
+        file.write(b'{"torn')
+    log, recorder = make(tmp_path)
+    story = recorder.resume("grant1")
+    assert (story.statements, list(story.open_sessions), list(story.open_statements)) == (1, ["s1"], [("s1", "1")])
+    await recorder.write(Entry("session.closed", "grant1", "s1", {}))
+    assert story.open_sessions == {}
+    log.close()
+    report = verify(tmp_path)
+    assert report.good, report.findings
+
+
+async def test_changed_recording_is_not_written_on(tmp_path: Path) -> None:
+    log, recorder = make(tmp_path)
+    await recorder.write(allowed(1))
+    log.close()
+    path = recording_path(tmp_path, "grant1")
+    path.write_bytes(path.read_bytes().replace(b"select 'x'", b"select 'y'"))
+    log, recorder = make(tmp_path)
+    with pytest.raises(RecordingFailed, match="does not read"):
+        recorder.write(allowed(2))
+    log.close()
+
+
+def test_recordings_are_found_by_ids_only() -> None:
+    for bad in ("../etc", "a/b", "", "x" * 100, "a.b"):
+        with pytest.raises(ValueError):
+            recording_path(Path("/x"), bad)
+
+
+async def test_write_is_cheap(tmp_path: Path) -> None:
+    log, recorder = make(tmp_path)
+    spans = []
+    for number in range(3000):
+        entry = allowed(number)
+        started = time.perf_counter()
+        recorder.write(entry)
+        spans.append(time.perf_counter() - started)
+        if number % 50 == 0:
+            await asyncio.sleep(0)
+    await log.write("end", None, None, {})
+    log.close()
+    assert sorted(spans)[len(spans) // 2] < 0.0003
+
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from broker.adapters.clock import SystemClock
+from broker.adapters.eventlog import EventLog
+from broker.adapters.metrics import Metrics
+from broker.adapters.recorder import FileRecorder
+from broker.sessions.model import Entry
+
+async def main():
+    home = Path(sys.argv[1])
+    log = EventLog(home, "broker", SystemClock(), segment_bytes=20000, checkpoint_seconds=0.02)
+    recorder = FileRecorder(home, log, SystemClock(), Metrics())
+    number = 0
+    while True:
+        number += 1
+        data, detail = {"statement": str(number)}, {"sql": "x" * (number % 700)}
+        future = recorder.write(Entry("statement.allowed", f"grant{number % 3}", "s", data, detail))
+        # The effect: what the other side has seen must be in the log, whenever this process dies.
+        sys.stdout.write(f"{number} ")
+        sys.stdout.flush()
+        if number % 5 == 0:
+            await future
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_killed_at_any_moment_every_effect_has_its_record_and_the_log_goes_on(tmp_path: Path, seed: int) -> None:
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    rest = b""
+    for _ in range(2):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        assert process.stdout.read(1 + seed * 37)
+        process.send_signal(signal.SIGKILL)
+        rest = process.stdout.read()
+        process.wait()
+    effects = [int(number) for number in rest.decode().rpartition(" ")[0].split()]
+    report = verify(tmp_path)
+    # The very last line may be half there; the next start cuts it off, or speaks of it.
+    assert all("no event speaks" in one.problem or "no end" in one.problem for one in report.findings), report.findings
+
+    async def again() -> None:
+        log, recorder = make(tmp_path)
+        for grant in ("grant0", "grant1", "grant2"):
+            recorder.resume(grant)
+        await log.write("end", None, None, {})
+        log.close()
+
+    asyncio.run(again())
+    assert verify(tmp_path).good
+    recorded = {
+        json.loads(line)["data"].get("statement")
+        for path in (tmp_path / "events").glob("broker*.ndjson")
+        if "checkpoints" not in path.name
+        for line in path.read_bytes().splitlines()
+    }
+    assert {str(number) for number in effects} <= recorded

@@ -1,0 +1,109 @@
+"""The transcript: complete, redacted unless asked, and nothing in it can pretend to be what it is not."""
+
+import unicodedata
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.sessions.transcript import outcomes, plain, transcript
+
+AT = "2026-01-02T03:04:05.678901Z"
+
+
+def record(kind: str, data: dict[str, Any], detail: dict[str, Any] | None = None, session: str | None = "s1") -> Any:
+    return {"at": AT, "type": kind, "grant": "g1234", "session": session, "data": data, "detail": detail or {}}
+
+
+OPENED = record(
+    "grant.opened",
+    {"person": "alice", "role": "read", "resource": "prod-db", "expires_at": AT, "policy": "abc", "by": ["dana"]},
+    {"order": {"reason": "INC-42"}},
+    None,
+)
+ALLOWED = record(
+    "statement.allowed",
+    {
+        "statement": "1",
+        "text": "select * from t\nwhere a = ?",
+        "verb": "SELECT",
+        "rules": ["reads"],
+        "masked": ["t.ssn"],
+    },
+    {"sql": "select * from t\nwhere a = 'LITERAL'", "rewritten": "select masked", "parameters": [{"text": "VALUE"}]},
+)
+FINISHED = record("statement.finished", {"statement": "1", "outcome": "ok", "rows": 3, "milliseconds": 1.5})
+DENIED = record("statement.denied", {"statement": "2", "text": "drop table t", "message": "no", "hint": "ask"})
+
+
+def written(*records: Any, full: bool = False) -> str:
+    return "\n".join(transcript(records, outcomes(records), full))
+
+
+def test_transcript_says_who_what_why_until_and_every_statement() -> None:
+    text = written(OPENED, ALLOWED, FINISHED, DENIED)
+    for part in (
+        "who       alice",
+        "what      read on prod-db",
+        "why       INC-42",
+        "approved  dana",
+        f"until     {AT}",
+        "03:04:05.678  allowed SELECT  [s1]",
+        "where a = ?",
+        "rules: reads",
+        "masked: t.ssn",
+        "ok, 3 rows, 1.5 ms",
+        "BLOCKED",
+        "because no",
+        "hint: ask",
+    ):
+        assert part in text, part
+    assert "LITERAL" not in text
+    assert "VALUE" not in text
+
+
+def test_literals_and_parameters_are_shown_to_who_asks() -> None:
+    text = written(OPENED, ALLOWED, full=True)
+    assert "'LITERAL'" in text
+    assert "VALUE" in text
+    assert "sent as: select masked" in text
+
+
+def test_statement_without_an_end_is_said_to_be_unknown() -> None:
+    assert "outcome unknown" in written(OPENED, ALLOWED)
+
+
+def test_statements_of_two_sessions_keep_their_own_outcomes() -> None:
+    other = {**FINISHED, "session": "s2", "data": {**FINISHED["data"], "outcome": "failed"}}
+    assert "failed" not in written(ALLOWED, other, FINISHED)
+
+
+def test_long_text_is_cut_and_says_so() -> None:
+    text = written(record("statement.denied", {"statement": "1", "text": "x" * 30_000, "message": "no"}))
+    assert "(10000 more characters)" in text
+    assert len(text) < 25_000
+
+
+@given(st.text())
+def test_nothing_invisible_or_reordering_is_left(text: str) -> None:
+    shown = written(
+        record("statement.denied", {"statement": text, "text": text, "message": text, "hint": text, "rules": [text]}),
+        record("session.opened", {"application": text, "ports": [text], "more": {text: text}}),
+        record("grant.opened", {"person": text}, {"order": {"reason": text}}, None),
+    )
+    for char in shown:
+        assert char == "\n" or unicodedata.category(char) not in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+
+@pytest.mark.parametrize(
+    "text", ["a\n03:04:05.678  allowed SELECT", "a\r03:04", "a\u202e\u2066b", "\x1b[2J", "\x9b31m"]
+)
+def test_text_cannot_make_a_line_of_the_timeline(text: str) -> None:
+    shown = written(record("statement.denied", {"statement": "1", "text": text, "message": text}))
+    lines = [line for line in shown.splitlines() if line[:1].isdigit()]
+    assert len(lines) == 1
+
+
+def test_plain_writes_what_it_hides() -> None:
+    assert plain("a\x00\u202eé😀\n") == "a\\u{0}\\u{202e}é😀\\u{a}"
