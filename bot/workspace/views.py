@@ -119,7 +119,8 @@ class Views:
         body = {"views": [view.body for view in self.stack(user)]}
         self._feed.publish(Effect("views", body, frozenset({user}), counts=counts))
 
-    def _body(self, wanted: Any, kind: str, but: View | None = None) -> dict[str, Any]:
+    def examine(self, wanted: Any, kind: str, but: View | None = None) -> None:
+        """Refuses a view that breaks a limit or takes another's external id."""
         if len(json.dumps(wanted, default=str)) > VIEW_BYTES:
             raise SlackError("view_too_large")
         problems = check_view(wanted)
@@ -131,6 +132,9 @@ class Views:
         holder = self.find(external_id=name) if name else None
         if holder is not None and holder is not but:
             raise SlackError("duplicate_external_id")
+
+    def _body(self, wanted: Any, kind: str, but: View | None = None) -> dict[str, Any]:
+        self.examine(wanted, kind, but)
         view: dict[str, Any] = json.loads(json.dumps(wanted))
         name_blocks(view["blocks"])
         return {

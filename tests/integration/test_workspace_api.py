@@ -67,7 +67,7 @@ async def refusal(client: AsyncWebClient, method: str, **args: Any) -> Any:
         ("users.info", {"user": "U0NOBODY00"}, "user_not_found"),
         ("users.lookupByEmail", {"email": "nobody@example.test"}, "users_not_found"),
         ("usergroups.users.list", {"usergroup": "S0NOTHING0"}, "no_such_subteam"),
-        ("views.open", {"trigger_id": "1.2.3", "view": {}}, "invalid_trigger_id"),
+        ("views.open", {"trigger_id": "1.2.3", "view": modal(section("x"))}, "invalid_trigger_id"),
         ("views.update", {"view_id": "V0", "view": {}}, "not_found"),
         ("views.publish", {"user_id": "U0NOBODY00", "view": {}}, "invalid_arguments"),
         ("files.getUploadURLExternal", {"filename": "a"}, "invalid_arguments"),
@@ -204,13 +204,15 @@ async def test_email_needs_its_scope(tmp_path: Path) -> None:
         assert (answer["error"], answer["needed"]) == ("missing_scope", "users:read.email")
 
 
-async def test_view_that_breaks_a_rule_is_refused_and_the_trigger_is_spent(world: World) -> None:
+async def test_view_that_breaks_a_rule_is_refused_and_spends_no_trigger(world: World) -> None:
     trigger = world.space.triggers.make(ALICE)
     view = modal(field_of("Reason", "reason"), title={"type": "plain_text", "text": "x" * 25})
     refused = await refusal(world.client, "views.open", trigger_id=trigger, view=view)
     assert refused["error"] == "invalid_arguments"
     assert "/view/title/text" in refused["response_metadata"]["messages"][0]
-    assert (await refusal(world.client, "views.open", trigger_id=trigger, view=view))["error"] == "exchanged_trigger_id"
+    good = modal(section("x"))
+    assert (await world.client.views_open(trigger_id=trigger, view=good))["ok"]
+    assert (await refusal(world.client, "views.open", trigger_id=trigger, view=good))["error"] == "exchanged_trigger_id"
     big = modal(*[section("x" * 3000) for _ in range(90)])
     large = await refusal(world.client, "views.open", trigger_id=world.space.triggers.make(ALICE), view=big)
     assert large["error"] == "view_too_large"

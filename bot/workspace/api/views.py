@@ -15,18 +15,25 @@ def _view(args: Args) -> Any:
     return view
 
 
+def _exchange(space: Workspace, args: Args) -> tuple[Any, str]:
+    """Spends the trigger, but only for a view that can be shown."""
+    view = _view(args)
+    space.views.examine(view, "modal")
+    return view, space.triggers.exchange(args.get("trigger_id") or args.get("interactivity_pointer"))
+
+
 @method("views.open")
 def open_view(space: Workspace, args: Args) -> dict[str, Any]:
     """Opens a modal for the person behind a trigger."""
-    user = space.triggers.exchange(args.get("trigger_id") or args.get("interactivity_pointer"))
-    return {"view": space.views.open(user, _view(args)).body}
+    view, user = _exchange(space, args)
+    return {"view": space.views.open(user, view).body}
 
 
 @method("views.push")
 def push(space: Workspace, args: Args) -> dict[str, Any]:
     """Puts a modal on top of the open one."""
-    user = space.triggers.exchange(args.get("trigger_id") or args.get("interactivity_pointer"))
-    return {"view": space.views.push(user, _view(args)).body}
+    view, user = _exchange(space, args)
+    return {"view": space.views.push(user, view).body}
 
 
 @method("views.update")

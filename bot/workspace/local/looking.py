@@ -15,6 +15,9 @@ async def messages(space: Workspace, wish: Wish) -> dict[str, Any]:
     person = person_in(space, wish, "as")
     channel = channel_in(space, wish, person)
     found = space.messages.visible(person.id, channel.id, wish.get("thread_ts"), str(wish.get("since", "")))
+    limit = str(wish.get("limit", ""))
+    if limit.isascii() and limit.isdigit() and int(limit):
+        found = found[-int(limit) :]
     return {"ok": True, "messages": [space.messages.shown(message, person.id) for message in found]}
 
 

@@ -15,6 +15,8 @@ let stop = () => {};
 let composer = null;
 let live = true;
 
+const SHOWN = 300;
+
 const byTime = (messages) => [...messages.values()].sort((one, other) => (one.ts < other.ts ? -1 : 1));
 const place = () => (currentChannel().direct ? state.app.display_name : `#${currentChannel().name}`);
 
@@ -72,8 +74,9 @@ async function become(user, channel, thread) {
 }
 
 async function loadChannels() {
-  const answer = await get("channels", { as: state.me.id });
-  state.channels = answer.channels;
+  const me = state.me;
+  const answer = await get("channels", { as: me.id });
+  if (me === state.me) state.channels = answer.channels;
 }
 
 function findChannel(name) {
@@ -102,8 +105,9 @@ async function openChannel(name, thread) {
 
 async function loadMessages() {
   const asked = state.channel;
-  const answer = await get("messages", { as: state.me.id, channel: asked });
-  if (asked === state.channel) state.messages = new Map((answer.messages || []).map((message) => [message.ts, message]));
+  const me = state.me;
+  const answer = await get("messages", { as: me.id, channel: asked, limit: SHOWN });
+  if (asked === state.channel && me === state.me) state.messages = new Map((answer.messages || []).map((message) => [message.ts, message]));
 }
 
 async function refresh() {
@@ -116,7 +120,9 @@ async function refresh() {
 }
 
 async function refreshViews() {
-  const answer = await get("views", { as: state.me.id });
+  const me = state.me;
+  const answer = await get("views", { as: me.id });
+  if (me !== state.me) return;
   state.views = answer.views || [];
   state.home = answer.home || null;
   showViews();

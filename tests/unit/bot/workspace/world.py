@@ -71,7 +71,7 @@ class World:
     async def connect(self) -> AsyncSocketModeHandler:
         """Opens one more socket of the app."""
         before = self.space.sockets.count
-        handler = AsyncSocketModeHandler(self.app, self.space.app_token, ping_interval=5)
+        handler = AsyncSocketModeHandler(self.app, self.space.app_token, ping_interval=1)
         self._handlers.append(handler)
         await handler.connect_async()
         await until(lambda: self.space.sockets.count > before)
