@@ -122,8 +122,10 @@ class FrontDoor:
             break
         taken = connection.dup()
         connection.close()
-        transport, stream = await loop.connect_accepted_socket(
-            Stream, taken, ssl=self.context, ssl_handshake_timeout=self.deadline
+        stream = Stream()
+        # uvloop gives its own TLS layer back as the protocol, so ours is kept here.
+        transport, _ = await loop.connect_accepted_socket(
+            lambda: stream, taken, ssl=self.context, ssl_handshake_timeout=self.deadline
         )
         agreed = transport.get_extra_info("ssl_object").selected_alpn_protocol()
         if agreed != "postgresql" and (direct or agreed is not None):
