@@ -64,7 +64,7 @@ class ResponseUrls:
         """Makes the secret part of a response URL."""
         secret = secrets.token_urlsafe(18)
         self._live[secret] = Reply(user, channel, self._clock() + RESPONSE_URL_SECONDS, message_ts=message_ts)
-        self._store.put("reply", secret, asdict(self._live[secret]))
+        self._store.put("reply", secret, asdict(self._live[secret]), lasting=False)
         return secret
 
     def use(self, secret: str) -> Reply:
@@ -75,5 +75,5 @@ class ResponseUrls:
         if reply.uses <= 0:
             raise SlackError("used_url")
         reply.uses -= 1
-        self._store.put("reply", secret, asdict(reply))
+        self._store.put("reply", secret, asdict(reply), lasting=False)
         return reply

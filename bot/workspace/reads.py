@@ -18,7 +18,7 @@ class Reads:
         key = f"{user}/{channel}"
         if micros(ts) > micros(self._marks.get(key, "")):
             self._marks[key] = ts
-            self._store.put("read", key, ts)
+            self._store.put("read", key, ts, lasting=False)
 
     def unread(self, user: str, channel: str) -> int:
         """Counts what a person has not read in a channel."""

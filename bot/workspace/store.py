@@ -8,19 +8,19 @@ from typing import Any
 
 
 class Store:
-    """Keeps documents; a write is on disk when the call returns."""
+    """Keeps documents; a write survives the process's death, and a lasting one the machine's too."""
 
     def __init__(self, path: Path) -> None:
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute(
             "CREATE TABLE IF NOT EXISTS documents "
             "(kind TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID"
         )
 
-    def put(self, kind: str, key: str, body: Any) -> None:
+    def put(self, kind: str, key: str, body: Any, *, lasting: bool = True) -> None:
         """Writes a document, replacing the one of the same kind and key."""
+        self._db.execute("PRAGMA synchronous=FULL" if lasting else "PRAGMA synchronous=NORMAL")
         text = json.dumps(body, ensure_ascii=True, separators=(",", ":"))
         self._db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", (kind, key, text))
 
