@@ -205,7 +205,7 @@ class Messages:
             "text": body.get("text", ""),
             "blocks": body.get("blocks", []),
             "ephemeral": message.reader is not None,
-            "files": [_shown_file(file) for file in body.get("files", [])],
+            "files": [_shown_file(file, viewer) for file in body.get("files", [])],
             "edited": "edited" in body,
             "from_app": bool(body.get("bot_id")),
             "subtype": body.get("subtype"),
@@ -215,12 +215,12 @@ class Messages:
         }
 
 
-def _shown_file(file: dict[str, Any]) -> dict[str, Any]:
+def _shown_file(file: dict[str, Any], viewer: str | None) -> dict[str, Any]:
     return {
         "id": file["id"],
         "name": file["name"],
         "title": file.get("title") or file["name"],
-        "url": f"/files/{file['id']}/{quote(file['name'])}",
+        "url": f"/files/{file['id']}/{quote(file['name'])}" + (f"?as={viewer}" if viewer else ""),
         "mimetype": file.get("mimetype"),
         "size": file.get("size", 0),
     }

@@ -7,7 +7,7 @@ import { state } from "./state.js";
 const LINES = 8;
 
 function address(file, more = "") {
-  return `${file.url}?as=${encodeURIComponent(state.me.handle)}${more}`;
+  return `${file.url.split("?")[0]}?as=${encodeURIComponent(state.me.handle)}${more}`;
 }
 
 function size(bytes) {

@@ -56,7 +56,7 @@ function draw(message, inThread, follows) {
   return el(
     "article",
     { class: classes, "data-ts": message.ts, "aria-label": `${nameOf(message.user)} at ${clock(message.ts)}` },
-    follows ? el("span", { class: "gutter" }, clock(message.ts)) : avatar(message.user),
+    follows ? el("span", { class: "gutter" }, clock(message.ts).replace(/\s?[AP]M/i, "")) : avatar(message.user),
     body,
     inThread || message.ephemeral || system ? null : tools(message),
   );
