@@ -126,7 +126,9 @@ async def file(request: web.Request) -> web.StreamResponse:
 def _may_read(space: Workspace, request: web.Request, record: dict[str, Any]) -> bool:
     if request.headers.get("Authorization") == f"Bearer {space.bot_token}":
         return True
-    person = space.directory.person(request.query.get("as"))
+    # A message's URL names its reader already; a script may name another behind it, and the last one counts.
+    named = request.query.getall("as", [""])[-1].rpartition("?as=")[2]
+    person = space.directory.person(named)
     return person is not None and any(
         person.id in space.directory.channels[channel].members for channel in record["channels"]
     )

@@ -1,0 +1,87 @@
+"""Explains: what would happen if somebody ran a statement, and why, without running it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from rich.markup import escape
+
+from broker.adapters.endpoints import PolicyEndpoints
+from broker.config import Settings
+from broker.errors import AirlockError
+from broker.protocols import offers
+from policies.engine.decide import decide_access, terms_of
+from policies.engine.decisions import Allow, Ask, Deny
+from policies.engine.durations import format_duration
+from policies.engine.load import PolicyUnreadable, load
+from policies.engine.model import Policy
+from workflows.reviews import reviewers
+
+_COLOURS = {"allow": "green", "ask": "yellow", "deny": "red"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Fixed:
+    current: Policy
+
+    @property
+    def hash(self) -> str:
+        return self.current.hash
+
+
+def explain(person: str, resource: str, role: str, text: str) -> tuple[list[str], bool]:
+    """Return lines for a terminal (rich markup), and whether an answer was found."""
+    settings = Settings()
+    try:
+        policy = load(settings.policies)
+    except PolicyUnreadable as error:
+        return [f"[red]error[/]    {escape(finding)}" for finding in error.findings], False
+    lines = [_access(policy, person, resource, role)]
+    if resource not in policy.resources or role not in policy.resources[resource].roles:
+        return lines, False
+    try:
+        told = asyncio.run(_preview(settings, policy, person, resource, role, text))
+    except (AirlockError, OSError) as error:
+        hint = "is the upstream up, and its credential there? name the state folder with --state"
+        return [*lines, f"[red]error[/]    {escape(f'{resource}: {error}')}", f"         {hint}"], False
+    return [*lines, *_statement(told)], True
+
+
+async def _preview(
+    settings: Settings, policy: Policy, person: str, resource: str, role: str, text: str
+) -> dict[str, Any]:
+    offer = offers()[policy.resources[resource].protocol]
+    endpoint = PolicyEndpoints(_Fixed(policy), settings.secrets_path).of(resource, role)
+    return await offer.preview(policy, person, resource, role, text, endpoint)
+
+
+def _access(policy: Policy, person: str, resource: str, role: str) -> str:
+    """Say what asking for the role itself would be answered."""
+    terms = terms_of(policy, person, resource, role)
+    longest = terms.max_duration or timedelta(minutes=30)
+    match decide_access(policy, person, resource, role, longest):
+        case Allow(rules):
+            said, kind = f"given at once, for up to {format_duration(longest)}", "allow"
+        case Ask(requirement, rules):
+            names = ", ".join(policy.people[handle].name for handle in reviewers(policy, requirement, person))
+            said, kind = f"up to {format_duration(longest)}, after {requirement} agree ({names or 'nobody'})", "ask"
+        case Deny(message, rules):
+            said, kind = message, "deny"
+    return f"access   [{_COLOURS[kind]}]{kind}[/]  {escape(said)}  [dim]({escape(', '.join(rules))})[/]"
+
+
+def _statement(told: dict[str, Any]) -> list[str]:
+    decision = told["decision"]
+    said = f"  {escape(told['message'])}" if told["message"] else ""
+    lines = [f"runs     [{_COLOURS[decision]}]{decision}[/]{said}  [dim]({escape(', '.join(told['rules']))})[/]"]
+    for name, key in (("does", "effects"), ("touches", "relations"), ("masked", "masked")):
+        if told[key]:
+            lines.append(f"{name:<8} {escape(', '.join(told[key]))}")
+    if told["hint"]:
+        lines.append(f"next     {escape(told['hint'])}")
+    if told["rewritten"] and decision != "deny":
+        lines.append(f"sent     {escape(told['rewritten'])}")
+    return lines
