@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from bot.cards import Card, Code, Mention, MessageLink, Note, Paragraph, Words, say
-from bot.grant_cards import holding_card
+from bot.grant_cards import counted, holding_card
 from bot.intents import Ask, Source
 from bot.model import Request
 from bot.outgoing import InThread, PostOrder, Privately, Say, card_of
@@ -224,7 +224,7 @@ def _duplicate_card(request: Request) -> Card:
 
 def _cap_card(pending: Iterable[Request], command: str) -> Card:
     rows = [f"• {r.resource} {r.role}, {duration_of(r)} ({r.id})" for r in pending]
-    text = f"You have {len(rows)} requests waiting, which is as many as one person may have."
+    text = f"You have {counted(len(rows), 'request')} waiting, which is as many as one person may have."
     return Card(text, (Paragraph(say(f"{text}\n" + "\n".join(rows))), Note(say(f"{command} revoke ID cancels one."))))
 
 

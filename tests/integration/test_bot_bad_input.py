@@ -185,4 +185,4 @@ async def test_sixth_pending_request_is_too_many(tmp_path: Path) -> None:
         await told.command("alice", ASK)
         await told.card()
         answer = await told.whispers("alice", "/access prod-db write 30m")
-        assert "You have 1 requests waiting" in answer
+        assert "You have 1 request waiting" in answer

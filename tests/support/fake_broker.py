@@ -116,7 +116,7 @@ class FakeBroker:
         secret = f"secret-{len(self.minted) + 1:04d}"
         self.minted.append(secret)
         user = f"{actor}.k3f{len(self.minted)}"
-        line = f'PGPASSWORD={secret} psql "host=127.0.0.1 port=5433 dbname={grant["resource"]} user={user} sslmode=require"'
+        place = f"host=127.0.0.1 port=5433 dbname={grant['resource']} user={user} sslmode=require"
         ticket = TicketView(
             id=f"t{len(self.minted)}",
             grant=grant["id"],
@@ -126,7 +126,7 @@ class FakeBroker:
             user=user,
             password=secret,
             database=grant["resource"],
-            line=line,
+            line=f'PGPASSWORD={secret} psql "{place}"',
             expires_at=datetime.fromisoformat(grant["expires_at"]),
         )
         return web.json_response(ticket.model_dump(mode="json"), status=201)

@@ -19,7 +19,6 @@ from bot.cards import (
     Moment,
     Note,
     Paragraph,
-    Part,
     Quote,
     Span,
     Words,
@@ -29,6 +28,11 @@ from bot.chat.slack.mrkdwn import defused, escaped
 from bot.text import clip, length, reveal
 
 Block = dict[str, Any]
+OVERHEAD = 200
+"""Characters of a block that are not its text."""
+BUTTON_ROWS = 10
+BUTTONS = 5
+"""In a row; more than anything here offers."""
 _DATE = "{date_short_pretty} {time}"
 
 
@@ -36,25 +40,32 @@ def render(card: Card, links: Mapping[str, str] | None = None) -> dict[str, Any]
     """Return a card as `text` and `blocks`; `links` are the addresses of the messages that it points at."""
     found = links or {}
     text = escaped(card.text, limits.FALLBACK) or "Airlock"
+    actions = [part for part in card.parts if isinstance(part, Buttons)][:BUTTON_ROWS]
+    kept = {id(part): _actions(part) for part in actions}
+    # Buttons are never left out for text, so their place is taken first.
+    room = limits.MESSAGE_CHARACTERS - sum(map(characters, kept.values()))
+    rows = limits.MESSAGE_BLOCKS - len(kept)
     blocks: list[Block] = []
-    room = limits.MESSAGE_CHARACTERS
     for part in card.parts:
-        block = _block(part, found, room)
-        if block is None:
+        if isinstance(part, Buttons):
+            blocks += [kept[id(part)]] if id(part) in kept else []
             continue
-        cost = characters(block)
-        if part.kind != "buttons" and (cost > room or len(blocks) >= limits.MESSAGE_BLOCKS - 2):
-            continue
-        room -= cost
-        blocks.append(block)
-    if not blocks:
-        blocks = [{"type": "section", "text": _plain(card.text or "Airlock", limits.SECTION)}]
-    return {"text": text, "blocks": blocks[: limits.MESSAGE_BLOCKS]}
+        block = _block(part, found, room - OVERHEAD)
+        if block is not None and (cost := characters(block)) <= room and rows:
+            room -= cost
+            rows -= 1
+            blocks.append(block)
+    return {"text": text, "blocks": blocks or [{"type": "section", "text": _plain(card.text, limits.SECTION)}]}
 
 
-def _block(part: Part, links: Mapping[str, str], room: int) -> Block | None:
-    # Buttons come last and are never left out, so text leaves them room.
-    most = max(min(limits.SECTION, room - 2_500), 100)
+def _actions(part: Buttons) -> Block:
+    return {"type": "actions", "elements": [_button(button) for button in part.buttons[:BUTTONS]]}
+
+
+def _block(
+    part: Heading | Facts | Paragraph | Quote | Code | Note, links: Mapping[str, str], room: int
+) -> Block | None:
+    most = max(min(limits.SECTION, room), 100)
     match part:
         case Heading(text=text):
             return {"type": "header", "text": _plain(text, limits.HEADER)}
@@ -75,8 +86,6 @@ def _block(part: Part, links: Mapping[str, str], room: int) -> Block | None:
         case Note(spans=spans):
             shown = _spans(spans, links, 1_500)
             return {"type": "context", "elements": [_mrkdwn(shown)]} if shown.strip() else None
-        case Buttons(buttons=buttons):
-            return {"type": "actions", "elements": [_button(button) for button in buttons[: limits.ACTION_ELEMENTS]]}
         case _:
             assert_never(part)
 

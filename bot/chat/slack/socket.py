@@ -17,6 +17,7 @@ from bot.chat.slack.app import ENVELOPE
 
 log = structlog.get_logger()
 
+PING_SECONDS = 5.0
 SOCKETS_EXPECTED = 2
 """One, and its successor while Slack renews it; more are ghosts that swallow payloads."""
 
@@ -25,7 +26,7 @@ class SocketHandler(AsyncSocketModeHandler):
     """Bolt's handler, which also says when Slack has greeted it."""
 
     def __init__(self, app: AsyncApp, app_token: str) -> None:
-        super().__init__(app, app_token)
+        super().__init__(app, app_token, ping_interval=PING_SECONDS)
         self.greeted = asyncio.Event()
         self.client.message_listeners.append(self._hear)
 

@@ -1,0 +1,248 @@
+"""No text of any length can break a payload or forge anything in it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bot.asking import denied_card, wrong_card
+from bot.cards import (
+    Button,
+    Buttons,
+    Card,
+    Code,
+    Fact,
+    Facts,
+    Heading,
+    Mention,
+    Moment,
+    Note,
+    Paragraph,
+    Quote,
+    Words,
+    say,
+)
+from bot.chat.slack.blocks import render
+from bot.chat.slack.check import PayloadInvalid, check_payload
+from bot.chat.slack.mrkdwn import defused, escaped
+from bot.chat.slack.views import deny_errors, deny_reason, deny_view
+from bot.grant_cards import counter_card, spent_ticket_card, ticket_card
+from bot.model import Given, Grant, Request
+from bot.outgoing import Privately, Say, from_row, to_row
+from bot.relay import blocked
+from bot.request_card import RequestFacts, request_card
+from bot.text import clip, excerpt, is_blank, length, one_line, reveal, whole
+from bot.workspace.checks import check_blocks, check_view
+from policies.engine.decisions import Deny, Need, Requirement
+from tests.unit.bot.memory import NOW, policy
+from workflows.grants import GrantState
+from workflows.orders import Evidence
+from workflows.requests import RequestState
+from workflows.reviews import Answer
+from workflows.wire import TicketView
+
+EVIDENCE = Evidence(platform="slack", team="T0", user="U0ALICE001")
+HOSTILE = st.one_of(
+    st.text(max_size=3000),
+    st.text(alphabet=st.characters(codec=None), max_size=200),
+    st.text(alphabet="<>&*_~`!@#|:\n\u202e\u200b\u2066😀:x", max_size=3000),
+    st.sampled_from(["<!channel>", "<@U0BOB00001>", "```\n", ":white_check_mark:", "&lt;", "\u0000", "😀", "\n"]).map(
+        lambda piece: piece * 4000
+    ),
+)
+ROOMY = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+
+
+def request(**changes: Any) -> Request:
+    made = Request(
+        id="rq-0001",
+        token="t" * 32,
+        state=RequestState.PENDING,
+        requester="alice",
+        account="U0ALICE001",
+        resource="prod-db",
+        role="read",
+        seconds=1800,
+        reason="INC-42",
+        requirement=Requirement((Need(1, ("dbas",)),)),
+        rules=("r",),
+        policy_hash="0" * 64,
+        asked_at=NOW,
+        expires_at=NOW + timedelta(hours=1),
+        asked_in="C0ACCESS01",
+        evidence=EVIDENCE,
+    )
+    return replace(made, **changes)
+
+
+def grant(**changes: Any) -> Grant:
+    made = Grant("g1", "t", "rq-0001", "alice", "U0ALICE001", "prod-db", "read", GrantState.ACTIVE, NOW, NOW)
+    return replace(made, **changes)
+
+
+def valid(card: Card) -> dict[str, Any]:
+    """Render a card and hold it against our limits and against the workspace's, which are written apart."""
+    payload = render(card)
+    check_payload(payload)
+    json.dumps(payload).encode()
+    assert check_blocks(payload["blocks"]) == []
+    return payload
+
+
+@ROOMY
+@given(reason=HOSTILE, answer=HOSTILE, note=HOSTILE, state=st.sampled_from(RequestState), needs=st.integers(0, 4))
+def test_request_card_is_always_valid(reason: str, answer: str, note: str, state: RequestState, needs: int) -> None:
+    requirement = Requirement(tuple(Need(1 + index, ("dbas", "security")) for index in range(needs)))
+    words = {"reason": whole(reason), "answer": whole(answer), "note": whole(note)}
+    held = request(**words, state=state, requirement=requirement, decided_by="bob")
+    given = [Given("bob", "U0BOB00001", Answer.APPROVE, "", NOW, EVIDENCE)]
+    for live in (None, grant(), grant(state=GrantState.REVOKED, ended_by="bob", verified=False, closed_at=NOW)):
+        valid(request_card(RequestFacts(held, given, live, policy(), NOW)))
+
+
+@ROOMY
+@given(name=HOSTILE)
+def test_names_of_people_groups_and_resources_cannot_forge(name: str) -> None:
+    held = policy()
+    people = {**held.people, "alice": held.people["alice"].model_copy(update={"name": whole(name)})}
+    groups = {**held.groups, "dbas": whole(name)}
+    resources = {
+        **held.resources,
+        "prod-db": held.resources["prod-db"].model_copy(update={"description": whole(name)}),
+    }
+    forged = held.model_copy(update={"people": people, "groups": groups, "resources": resources})
+    valid(request_card(RequestFacts(request(), [], None, forged, NOW)))
+
+
+@ROOMY
+@given(text=HOSTILE, masked=st.lists(HOSTILE, max_size=30))
+def test_every_other_card_is_always_valid(text: str, masked: list[str]) -> None:
+    held = policy()
+    valid(counter_card(held, grant(masked=tuple(masked), statements=10**9)))
+    valid(spent_ticket_card(held, grant(state=GrantState.ENDED)))
+    valid(wrong_card(held, "alice", text, "/access", text))
+    valid(denied_card(Deny(text, ("r",), text)))
+    fallback, parts = blocked({"text": text, "message": text, "hint": text, "rules": masked})
+    valid(Card(fallback, (Paragraph(say(Words(fallback))), *parts)))
+    ticket = TicketView(
+        id="t",
+        grant="g1",
+        protocol="postgres",
+        host=text,
+        port=1,
+        user=text,
+        password=text,
+        database=text,
+        line=text,
+        expires_at=NOW,
+    )
+    valid(ticket_card(grant(), ticket))
+    check_payload(deny_view("t" * 32, text))
+    assert check_view(deny_view("t" * 32, text)) == []
+
+
+@ROOMY
+@given(texts=st.lists(HOSTILE, min_size=1, max_size=70))
+def test_any_card_is_rendered_within_the_limits_and_keeps_its_buttons(texts: list[str]) -> None:
+    parts: list[Any] = []
+    for text in texts:
+        spans = say(Words(text, bold=True), Mention("U0ALICE001"), Moment(NOW), text)
+        parts += [Heading(text), Paragraph(spans), Quote(text), Code(text), Note(spans), Facts((Fact(text, spans),))]
+    parts.append(Buttons((Button("a", texts[0], "v", label=texts[0]),)))
+    payload = valid(Card(texts[0], tuple(parts)))
+    assert payload["blocks"][-1]["type"] == "actions"
+
+
+@given(HOSTILE, st.integers(60, 3000))
+def test_escaped_text_fits_and_is_never_cut_inside_an_entity(text: str, limit: int) -> None:
+    for made in (escaped(text, limit), defused(text, limit)):
+        assert length(made) <= limit
+        rest = made.replace("&amp;", "").replace("&lt;", "").replace("&gt;", "")
+        assert not set(rest) & set("&<>")
+    assert not set(defused(text, limit)) & set("*_~`")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\u202eb", "a\\u202eb"),
+        ("a\u200bb", "a\\u200bb"),
+        ("\x1b[31m", "\\u001b[31m"),
+        ("a\u2028b", "a\\u2028b"),
+        ("\U000e0041", "\\u{e0041}"),
+        ("👩\u200d💻 fine", "👩\u200d💻 fine"),
+        ("👩🏽\u200d💻", "👩🏽\u200d💻"),
+        ("a\u200db", "a\\u200db"),
+        ("עברית", "עברית"),
+    ],
+)
+def test_what_hides_becomes_visible(text: str, shown: str) -> None:
+    assert reveal(text) == shown
+
+
+def test_long_text_says_that_it_is_cut_and_how_long_it_is() -> None:
+    shown, remark = excerpt("x" * 10_000)
+    assert length(shown) == 1000
+    assert remark == "shown in part: 10,000 characters, 1 lines in all"
+    assert excerpt("short") == ("short", "")
+
+
+def test_small_text_tools() -> None:
+    assert clip("😀😀😀", 4) == "😀…"
+    assert one_line("a\n  b\u200b") == "a b\\u200b"
+    assert is_blank(" \u200b\n")
+    assert not is_blank("👎")
+    assert whole("a\ud800\x00") == "a\ufffd\u2400"
+
+
+def test_form_without_a_visible_reason_is_wrong() -> None:
+    view = {"state": {"values": {"reason": {"text": {"type": "plain_text_input", "value": " \u200b "}}}}}
+    assert deny_errors(view) == {"reason": "A reason is needed: the requester will read it."}
+    assert deny_errors({}) != {}
+    view["state"]["values"]["reason"]["text"]["value"] = " no "
+    assert (deny_errors(view), deny_reason(view)) == ({}, "no")
+
+
+def plain_text(text: str) -> dict[str, Any]:
+    return {"type": "plain_text", "text": text, "emoji": False}
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": "x", "verbatim": True}}]},
+        {
+            "text": "<!channel>",
+            "blocks": [{"type": "section", "text": plain_text("x")}],
+        },
+        {"text": "x", "blocks": []},
+        {"text": "x", "blocks": [{"type": "image"}]},
+        {
+            "text": "x",
+            "blocks": [{"type": "header", "text": plain_text("x" * 151)}],
+        },
+        {"text": "x", "blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": "<!here>", "verbatim": True}}]},
+        {"text": "x", "blocks": [{"type": "context", "elements": []}]},
+        {"type": "modal", "callback_id": "x", "blocks": []},
+    ],
+    ids=lambda payload: json.dumps(payload)[:40],
+)
+def test_checker_finds_what_slack_would_refuse(payload: dict[str, Any]) -> None:
+    with pytest.raises(PayloadInvalid):
+        check_payload(payload)
+
+
+@ROOMY
+@given(HOSTILE)
+def test_cards_survive_the_outbox(text: str) -> None:
+    card = Card(whole(text), (Paragraph(say(whole(text), Moment(NOW))), Quote(whole(text))))
+    item = Say(Privately("U0", "C0"), card)
+    assert from_row(json.loads(json.dumps(to_row(item)))) == item

@@ -1,0 +1,58 @@
+"""Reading what people type after the command."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.commanding import read_command
+from bot.intents import Ask, Help, Intent, List, Revoke, Source, Status
+
+HERE = Source("slack", "T0", "U0")
+
+
+def ask(resource: str, role: str | None = None, duration: str | None = None, reason: str = "", extra: str = "") -> Ask:
+    return Ask(HERE, resource, role, duration, reason, extra)
+
+
+@pytest.mark.parametrize(
+    ("text", "intent"),
+    [
+        ("prod-db read 30m because INC-42", ask("prod-db", "read", "30m", "INC-42")),
+        ("prod-db read for 30m", ask("prod-db", "read", "30m")),
+        ("  prod-db\u00a0read\u202f30m\u00a0BECAUSE: why ", ask("prod-db", "read", "30m", "why")),
+        ("“prod-db” read 30m because “quoted”", ask("prod-db", "read", "30m", "“quoted”")),
+        ("prod–db read 30m", ask("prod-db", "read", "30m")),
+        ("prod‑db read 30m", ask("prod‑db", "read", "30m")),
+        ("prod-db read 30m INC-42 now", ask("prod-db", "read", "30m", "", "INC-42 now")),
+        ("prod-db read because why", ask("prod-db", "read", None, "why")),
+        ("prod-db", ask("prod-db")),
+        ("<@U0BOB00001|bob> read 30m", ask("@U0BOB00001", "read", "30m")),
+        ("prod-db read 30m because &lt;x&gt; &amp;amp; y", ask("prod-db", "read", "30m", "<x> &amp; y")),
+        ("prod-db read 30m because a\nb", ask("prod-db", "read", "30m", "a\nb")),
+        ("prod-db read 30m because because", ask("prod-db", "read", "30m", "because")),
+        ("list", List(HERE)),
+        ("STATUS", Status(HERE)),
+        ("help me", Help(HERE)),
+        ("", Help(HERE)),
+        ("revoke", Revoke(HERE)),
+        ("revoke rq-1", Revoke(HERE, "rq-1")),
+        ("list all", Help(HERE, "`list` does not take that many words")),
+    ],
+)
+def test_command_is_read_strictly(text: str, intent: Intent) -> None:
+    assert read_command(text, HERE) == intent
+
+
+@given(st.text(max_size=400))
+def test_any_text_is_read_or_answered(text: str) -> None:
+    assert isinstance(read_command(text, HERE), Ask | Help | List | Status | Revoke)
+
+
+@given(st.text(alphabet=st.characters(codec=None), max_size=50))
+def test_what_is_read_can_be_stored(text: str) -> None:
+    intent = read_command(f"a b 1m because {text}", HERE)
+    assert isinstance(intent, Ask)
+    assert "\x00" not in intent.reason
+    intent.reason.encode()
