@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 import structlog
 from pydantic import ValidationError
+from slack_bolt.authorization import AuthorizeResult
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.adapters import migrate as migrations
@@ -36,7 +37,7 @@ from bot.chat.slack.delivery import Delivery
 from bot.chat.slack.directory import SlackDirectory
 from bot.chat.slack.gateway import Gateway, Pacer
 from bot.chat.slack.payloads import intent_of
-from bot.chat.slack.service import SlackUnusable, find_channel, make_app, make_client, own_team
+from bot.chat.slack.service import SlackUnusable, find_channel, make_app, make_client, own_identity
 from bot.chat.slack.shows import Shows
 from bot.chat.slack.socket import SocketHandler
 from bot.config import Settings
@@ -123,7 +124,7 @@ async def start(settings: Settings, stack: AsyncExitStack) -> set[asyncio.Task[N
     await migrations.upgrade(engine)
     session = await stack.enter_async_context(aiohttp.ClientSession())
     client = make_client(settings)
-    team, channel = await _identified(client, settings)
+    identity, channel = await _identified(client, settings)
     desks = Desks(
         Store(engine, clock),
         policies,
@@ -138,7 +139,7 @@ async def start(settings: Settings, stack: AsyncExitStack) -> set[asyncio.Task[N
     gateway = Gateway(client, session, Pacer(settings.pace))
     delivery = Delivery(gateway, desks, OrderDesk(broker, desks), Shows(gateway, desks, outbox, broker))
     sender = Sender(outbox, delivery, clock)
-    directory = SlackDirectory(client, policies, clock, team)
+    directory = SlackDirectory(client, policies, clock, str(identity.team_id))
     worker = InboxWorker(inbox, desks, directory, intent_of, sender.wake)
     sweeper = Sweeper(desks, inbox, outbox, policies, sender.wake)
     tasks = {
@@ -148,7 +149,7 @@ async def start(settings: Settings, stack: AsyncExitStack) -> set[asyncio.Task[N
     }
     sweeper.start()
     stack.callback(sweeper.stop)
-    app = make_app(client)
+    app = make_app(settings, identity)
     Rim(inbox, desks, directory, worker.wake).attach(app)
     handler = SocketHandler(app, settings.slack_app_token.get_secret_value())
     stack.push_async_callback(handler.close_async)
@@ -161,12 +162,12 @@ async def start(settings: Settings, stack: AsyncExitStack) -> set[asyncio.Task[N
     return tasks
 
 
-async def _identified(client: AsyncWebClient, settings: Settings) -> tuple[str, str]:
-    """Return the bot's own team and the reviewers' channel, waiting a while for a Slack that is not up yet."""
+async def _identified(client: AsyncWebClient, settings: Settings) -> tuple[AuthorizeResult, str]:
+    """Return who the bot is and the reviewers' channel, waiting a while for a Slack that is not up yet."""
     deadline = asyncio.get_running_loop().time() + START_PATIENCE
     while True:
         try:
-            return await own_team(client), await find_channel(client, settings.channel)
+            return await own_identity(client), await find_channel(client, settings.channel)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             if asyncio.get_running_loop().time() > deadline:
                 raise SlackUnusable(f"{settings.slack_api_url} does not answer: {type(error).__name__}") from None

@@ -1,4 +1,4 @@
-"""Puts the Slack side together: client, directory, rim, worker, sender; and takes it apart again."""
+"""Meets Slack at the start: a client, who the bot is, which channel the cards go to."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 
 import structlog
 from slack_bolt.app.async_app import AsyncApp
+from slack_bolt.authorization import AuthorizeResult
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
@@ -28,17 +29,30 @@ def make_client(settings: Settings) -> AsyncWebClient:
     )
 
 
-def make_app(client: AsyncWebClient) -> AsyncApp:
+def make_app(settings: Settings, identity: AuthorizeResult) -> AsyncApp:
     """Make the Bolt app; its own loggers stay quiet, since they would write payloads down."""
     for name in ("slack_bolt", "slack_sdk"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    return AsyncApp(client=client, ignoring_self_events_enabled=True)
+
+    async def known() -> AuthorizeResult:
+        # Left to itself, Bolt asks Slack who it is before the first payload is kept, and loses it if Slack is away.
+        return identity
+
+    client = AsyncWebClient(base_url=settings.slack_api_url, timeout=15, retry_handlers=[])
+    return AsyncApp(client=client, authorize=known, ignoring_self_events_enabled=True)
 
 
-async def own_team(client: AsyncWebClient) -> str:
-    """Return the workspace that the bot belongs to; raises SlackUnusable."""
+async def own_identity(client: AsyncWebClient) -> AuthorizeResult:
+    """Return who the bot is, and in which workspace; raises SlackUnusable."""
     try:
-        return str((await client.auth_test())["team_id"])
+        answer = await client.auth_test()
+        return AuthorizeResult(
+            enterprise_id=answer.get("enterprise_id"),
+            team_id=str(answer["team_id"]),
+            bot_user_id=answer.get("user_id"),
+            bot_id=answer.get("bot_id"),
+            bot_token=client.token,
+        )
     except SlackApiError as error:
         raise SlackUnusable(f"SLACK_BOT_TOKEN is refused: {error.response.get('error')}") from None
 
