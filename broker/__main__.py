@@ -43,8 +43,11 @@ def main() -> None:
     except PolicyUnreadable as error:
         _log.error("the policy does not load, so the broker does not start", findings=error.findings)
         sys.exit(2)
-    except (AirlockError, OSError) as error:
+    except AirlockError as error:
         _log.error("the broker does not start", reason=f"{type(error).__doc__}: {error}")
+        sys.exit(2)
+    except OSError as error:
+        _log.error("the broker does not start", reason=str(error))
         sys.exit(2)
 
 

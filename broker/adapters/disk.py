@@ -27,13 +27,11 @@ class AppendFile:
     """A file that only grows by whole appends; one that fails half-way is cut back."""
 
     def __init__(self, path: Path, disk: Disk) -> None:
-        made = not path.exists()
         self.path = path
+        self._made = not path.exists()
         self._disk = disk
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self.size = os.fstat(self._fd).st_size
-        if made:
-            sync_folder(path.parent)
 
     def append(self, data: bytes) -> None:
         """Append all of it or nothing; raises RecordingFailed."""
@@ -57,6 +55,9 @@ class AppendFile:
     def sync(self) -> None:
         """Wait until what was appended is on disk; raises OSError."""
         self._disk.fsync(self._fd)
+        if self._made:
+            sync_folder(self.path.parent)
+            self._made = False
 
     def close(self) -> None:
         """Close the file."""

@@ -115,7 +115,10 @@ def commitment(head: Head) -> str:
 
 
 class FileRecorder:
-    """Writes the feed and the recordings from one event loop; at most OPEN_FILES recordings are open at a time."""
+    """Writes the feed and the recordings from one event loop; at most OPEN_FILES recordings are open at a time.
+
+    A grant has a recording from `resume` to `forget`.
+    """
 
     def __init__(self, home: Path, log: EventLog, clock: Clock, metrics: Metrics, disk: Disk | None = None) -> None:
         self._home = home
@@ -173,9 +176,12 @@ class FileRecorder:
             self._log.retire(file)
 
     def _write(self, entry: Entry) -> asyncio.Future[None]:
-        if entry.grant is None:
-            return self._log.write(entry.type, None, entry.session, entry.data)
-        story = self.resume(entry.grant)
+        story = self._stories.get(entry.grant) if entry.grant is not None else None
+        if entry.grant is None or story is None:
+            if entry.detail:
+                raise RecordingFailed(f"`{entry.type}` belongs in a recording, and its grant has none open")
+            # A refused connection under a grant that is over is a fact for the feed; its recording stays closed.
+            return self._log.write(entry.type, entry.grant, entry.session, entry.data)
         file = self._file(entry.grant)
         at = self._clock.now()
         try:

@@ -82,7 +82,9 @@ async def _take_up(
         book.begin(row, None)
 
 
-async def _close_orphans(recorder: FileRecorder, clock: SystemClock, row: GrantRow, story: Story, left: Survivors) -> None:
+async def _close_orphans(
+    recorder: FileRecorder, clock: SystemClock, row: GrantRow, story: Story, left: Survivors
+) -> None:
     for session, statement in list(story.open_statements):
         data = {"statement": statement, "outcome": "unknown"}
         await recorder.write(Entry("statement.finished", row.id, session, data))

@@ -35,6 +35,7 @@ from broker.sessions.eventchain import (
 
 _SETTLE_SECONDS = 0.3
 _UNSIGNED = 2 * CHECKPOINT_EVENTS
+_FIRST_CHECKPOINT_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +160,15 @@ class _Stream:
         checkpoints = f"events/{checkpoint_path(self._folder, self._stream).name}"
         if head.seq < last:
             self._report.add(f"events/{self._stream}.ndjson", None, f"ends at {head.seq}, but {last} was signed")
+        elif head.seq and not last and self._settled():
+            self._report.add(checkpoints, None, f"none of {head.seq} events is signed")
         elif head.seq - last > _UNSIGNED:
             self._report.add(checkpoints, None, f"{head.seq - last} events behind the last checkpoint")
+
+    def _settled(self) -> bool:
+        """Say whether the first checkpoint is long due."""
+        first = segments(self._folder, self._stream)[0].path
+        return time.time() - first.stat().st_mtime > _FIRST_CHECKPOINT_SECONDS
 
     def _check_segment(self, path: Path, head: Head) -> tuple[Head, int]:
         name, size = f"events/{path.name}", 0

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -130,6 +131,15 @@ async def test_second_broker_on_one_state_folder_does_not_start(running: Running
     running.wait_ready(running.start())
     assert await asyncio.to_thread(running.start().wait, 20) == 2
     assert "another" in running.log.read_text()
+
+
+async def test_port_that_is_taken_is_said(running: Running) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert await asyncio.to_thread(running.start(AIRLOCK_API_PORT=port).wait, 20) == 2
+        assert "address already in use" in running.log.read_text()
 
 
 async def test_broken_policy_or_log_keeps_the_broker_from_starting_and_is_named(running: Running) -> None:

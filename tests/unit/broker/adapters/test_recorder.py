@@ -25,7 +25,9 @@ from broker.sessions.model import Entry
 
 def make(home: Path, disk: Disk | None = None) -> tuple[EventLog, FileRecorder]:
     log = EventLog(home, "broker", SystemClock(), disk=disk)
-    return log, FileRecorder(home, log, SystemClock(), Metrics(), disk)
+    recorder = FileRecorder(home, log, SystemClock(), Metrics(), disk)
+    recorder.resume("grant1")
+    return log, recorder
 
 
 def allowed(number: int, grant: str = "grant1") -> Entry:
@@ -80,6 +82,7 @@ async def test_many_recordings_share_few_files(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(module, "OPEN_FILES", 4)
     log, recorder = make(tmp_path)
     for number in range(300):
+        recorder.resume(f"grant{number * 7 % 30}")
         future = recorder.write(allowed(number, f"grant{number * 7 % 30}"))
     await future
     await log.write("end", None, None, {})
@@ -113,10 +116,21 @@ async def test_changed_recording_is_not_written_on(tmp_path: Path) -> None:
     log.close()
     path = recording_path(tmp_path, "grant1")
     path.write_bytes(path.read_bytes().replace(b"select 'x'", b"select 'y'"))
-    log, recorder = make(tmp_path)
     with pytest.raises(RecordingFailed, match="does not read"):
-        recorder.write(allowed(2))
+        make(tmp_path)
+
+
+async def test_closed_recording_stays_closed_and_late_facts_go_to_the_feed_only(tmp_path: Path) -> None:
+    log, recorder = make(tmp_path)
+    await recorder.write(Entry("grant.closed", "grant1", None, {}))
+    recorder.forget("grant1")
+    await recorder.write(Entry("session.refused", "grant1", "s2", {"reason": "this access was ended"}))
+    with pytest.raises(RecordingFailed, match="none open"):
+        recorder.write(allowed(1))
     log.close()
+    assert len(recording_path(tmp_path, "grant1").read_bytes().splitlines()) == 1
+    assert len((tmp_path / "events" / "broker.ndjson").read_bytes().splitlines()) == 2
+    assert verify(tmp_path).good
 
 
 def test_recordings_are_found_by_ids_only() -> None:
@@ -153,6 +167,8 @@ async def main():
     home = Path(sys.argv[1])
     log = EventLog(home, "broker", SystemClock(), segment_bytes=20000, checkpoint_seconds=0.02)
     recorder = FileRecorder(home, log, SystemClock(), Metrics())
+    for grant in range(3):
+        recorder.resume(f"grant{grant}")
     number = 0
     while True:
         number += 1

@@ -1,6 +1,7 @@
 """Verification: whatever is done to the files of a broker's record is found and named."""
 
 import asyncio
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -20,6 +21,8 @@ async def write_some(home: Path, times: int = 25, segment: int = 4000) -> None:
     clock = SystemClock()
     log = EventLog(home, "broker", clock, segment_bytes=segment)
     recorder = FileRecorder(home, log, clock, Metrics())
+    for grant in ("gr00", "gr10"):
+        recorder.resume(grant)
     for number in range(times):
         await recorder.write(
             Entry("statement.allowed", f"gr{number % 2}0", "s1", {"statement": str(number)}, {"sql": "select 'secret'"})
@@ -109,6 +112,13 @@ def test_moved_lost_and_repeated_lines_are_found(home: Path, file: str, change: 
 def test_lost_file_is_found(home: Path, file: str) -> None:
     (home / file).unlink()
     assert not verify(home).good
+
+
+def test_lost_checkpoints_are_found(home: Path) -> None:
+    (home / "events" / "broker.checkpoints.ndjson").unlink()
+    for path in (home / "events").glob("*.ndjson"):
+        os.utime(path, (1, 1))
+    assert any("is signed" in finding.problem for finding in verify(home).findings)
 
 
 def test_lost_segment_is_found(home: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from broker.adapters.callers import OrderKey
 from broker.adapters.clock import SystemClock
 from broker.api.problems import STATUS
-from broker.api.routes import ROUTES, Auth, Route, Services, make_app
+from broker.api.routes import ROUTES, Auth, Route, Services, _actor, make_app
 from broker.errors import AirlockError, RecordingFailed
 from broker.sessions.services import Refusal
 from workflows.orders import sign_call
@@ -188,6 +189,18 @@ async def test_what_nobody_foresaw_says_nothing_of_its_inside(
     found, body = await served.call("GET", path, sign_call("GET", path, KEY, datetime.now(UTC)))
     assert (found, body["code"]) == (status, code)
     assert "secret" not in str(body)
+
+
+async def test_metrics_are_for_this_machine_only() -> None:
+    nothing: Any = Nothing()
+    services = Services(Callers(), nothing, nothing, nothing, nothing, nothing, nothing)
+    for remote, allowed in (("127.0.0.1", True), ("::1", True), ("10.0.0.7", False), (None, False)):
+        request: Any = SimpleNamespace(remote=remote)
+        if allowed:
+            assert _actor(Auth.LOOPBACK, request, services) == ""
+        else:
+            with pytest.raises(Refusal):
+                _actor(Auth.LOOPBACK, request, services)
 
 
 async def test_readiness_says_what_is_missing(served: Served) -> None:
