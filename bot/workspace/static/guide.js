@@ -1,6 +1,6 @@
 // The "what to try next" panel.
 
-import { byId, el, fill, icon } from "./dom.js";
+import { byId, copyText, el, fill, icon } from "./dom.js";
 import { state } from "./state.js";
 
 const KEY = "guide-done";
@@ -42,11 +42,13 @@ function personOf(step) {
 function one(step, index, finished, next) {
   const person = personOf(step);
   const where = step.where ? (step.where.startsWith("@") ? step.where : `#${step.where.replace(/^#/, "")}`) : null;
-  const tag = [person ? `as ${person.name}` : null, where ? `in ${where}` : null].filter(Boolean).join(" ");
-  const label = step.command ? "Fill it in" : person ? `Go there as ${person.name}` : "Go there";
+  const tag = !where && step.command ? "in the terminal" : [person ? `as ${person.name}` : null, where ? `in ${where}` : null].filter(Boolean).join(" ");
+  // Without a place in here, what to type is for somewhere else: a terminal.
+  const label = step.command && !step.where ? "Copy" : step.command ? "Fill it in" : person ? `Go there as ${person.name}` : "Go there";
   const go = async () => {
     remember(index);
-    await state.actions.follow(person, step.where, step.command);
+    if (step.where) await state.actions.follow(person, step.where, step.command);
+    else await copyText(step.command || "");
     renderGuide();
   };
   return el(
@@ -55,6 +57,6 @@ function one(step, index, finished, next) {
     el("p", {}, step.text),
     step.command ? el("code", { class: "try" }, step.command) : null,
     el("div", { class: "step-foot" }, tag ? el("small", {}, tag) : null,
-      person || where ? el("button", { type: "button", class: next ? "kit-button primary" : "kit-button", onclick: go, "aria-label": `${label}: step ${index + 1}` }, label) : null),
+      person || where || step.command ? el("button", { type: "button", class: next ? "kit-button primary" : "kit-button", onclick: go, "aria-label": `${label}: step ${index + 1}` }, label) : null),
   );
 }
