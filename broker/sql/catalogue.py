@@ -16,51 +16,90 @@ from typing import Any
 
 from broker.sql.system import CLOSED_COLUMNS, SYSTEM_SCHEMAS
 
-FIRST_USER_OID = 16384
+_TRUSTED = """
+        trusted as (
+            select d.classid, d.objid from pg_depend d join pg_extension e on e.oid = d.refobjid
+            where d.refclassid = 'pg_extension'::regclass and d.deptype = 'e' and e.extname in ({trusted}))"""
+
+_CODED = (
+    _TRUSTED
+    + """,
+        part (whole, part) as (
+            select oid, typelem from pg_type where typelem <> 0
+            union all select oid, typbasetype from pg_type where typtype = 'd'
+            union all select c.reltype, a.atttypid from pg_attribute a join pg_class c on c.oid = a.attrelid
+                      where a.attnum > 0 and not a.attisdropped and c.reltype <> 0
+            union all select rngtypid, rngsubtype from pg_range
+            -- Servers before 14 have no multiranges.
+            union all select (to_jsonb(r) ->> 'rngmultitypid')::oid, rngtypid from pg_range r),
+        start (oid) as (
+            select oid from pg_type where oid >= 16384 and typelem = 0 and typtype in ('b', 'p') and oid not in
+                (select objid from trusted where classid = 'pg_type'::regclass)
+            union select k.contypid from pg_constraint k join pg_depend d on d.objid = k.oid
+                  where k.contypid <> 0 and d.classid = 'pg_constraint'::regclass and d.refobjid >= 16384
+                        and d.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass)
+            union select unnest(array[castsource, casttarget]) from pg_cast
+                  where castfunc >= 16384 and oid not in (select objid from trusted where classid = 'pg_cast'::regclass)
+            union select rngtypid from pg_range where rngcanonical::oid >= 16384 or rngsubdiff::oid >= 16384),
+        coded (oid) as (
+            select oid from start where oid >= 16384
+            union select p.whole from coded c join part p on p.part = c.oid)"""
+)
+"""Types whose input, output, checks or casts run code of users', and what is made of such types."""
 
 QUERIES: dict[str, str] = {
     "relations": """
         select c.oid::int8 as oid, n.nspname::text as schema, c.relname::text as name, c.relkind::text as kind,
                c.relhasrules as rules, c.relrowsecurity as row_security,
-               c.relispartition or exists (select from pg_inherits i where i.inhrelid = c.oid) as child
+               c.relispartition or exists (select from pg_inherits i where i.inhrelid = c.oid) as child,
+               array(select i.inhparent::int8 from pg_inherits i where i.inhrelid = c.oid order by 1) as parents,
+               exists (select from pg_cast k where c.reltype in (k.castsource, k.casttarget)) as row_casts
         from pg_class c join pg_namespace n on n.oid = c.relnamespace
         where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and n.nspname !~ '^pg_(toast|temp)'
+              -- A name without its schema is never looked up in a schema that the role may not use.
+              and has_schema_privilege(n.oid, 'usage')
         order by 1""",
-    "columns": """
+    "columns": f"""
+        with recursive {_CODED},
+        base (oid, type, typmod) as (
+            select oid, typbasetype, typtypmod from pg_type where typtype = 'd'
+            union all select b.oid, t.typbasetype, t.typtypmod from base b join pg_type t on t.oid = b.type
+                      where t.typtype = 'd')
         select a.attrelid::int8 as oid, a.attnum::int4 as attnum, a.attname::text as name,
                format_type(a.atttypid, a.atttypmod) as type, t.typname::text as typname, n.nspname::text as typschema,
-               t.typtype::text as typtype, t.typcategory::text as category,
-               case when t.typtype = 'd' then format_type(t.typbasetype, t.typtypmod) end as base
+               t.typcategory::text as category, format_type(b.type, b.typmod) as base,
+               case when a.atttypid not in (table coded) then ''
+                    when b.type is not null and b.type not in (table coded) then 'domain' else 'type' end as code
         from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace r on r.oid = c.relnamespace
-             join pg_type t on t.oid = a.atttypid join pg_namespace n on n.oid = t.typnamespace
+             left join base b on b.oid = a.atttypid
+                  and not exists (select from pg_type d where d.oid = b.type and d.typtype = 'd')
+             join pg_type t on t.oid = coalesce(b.type, a.atttypid) join pg_namespace n on n.oid = t.typnamespace
         where a.attnum > 0 and not a.attisdropped and c.relkind in ('r', 'p', 'v', 'm', 'f')
               and (r.nspname !~ '^pg_(toast|temp)' and r.nspname not in ('pg_catalog', 'information_schema')
-                   or r.nspname || '.' || c.relname in ({closed}))
+                   or r.nspname || '.' || c.relname in ({{closed}}))
         order by 1, 2""",
     "functions": """
         select n.nspname::text as schema, p.proname::text as name,
-               coalesce(bool_or(p.pronargs - p.pronargdefaults <= 1 and (p.pronargs > 0)), false) as single
-        from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+               coalesce(bool_or(p.pronargs - p.pronargdefaults <= 1 and (p.pronargs > 0)), false) as single,
+               coalesce(bool_or(t.typtype = 'p'), false) as loose
+        from pg_proc p join pg_namespace n on n.oid = p.pronamespace left join pg_type t on t.oid = p.proargtypes[0]
         where p.oid >= 16384 group by 1, 2 order by 1, 2""",
     "attributes": """
         select distinct p.proname::text as name from pg_proc p
         where p.oid < 16384 and p.pronargs > 0 and p.pronargs - p.pronargdefaults <= 1 and p.prorettype <> 2279
         order by 1""",
-    "operators": """
+    "operators": f"""
+        with {_TRUSTED}
         select distinct n.nspname::text as schema, o.oprname::text as name
         from pg_operator o join pg_namespace n on n.oid = o.oprnamespace
-        where o.oid >= 16384 and not exists (
-            select from pg_depend d join pg_extension e on e.oid = d.refobjid
-            where d.classid = 'pg_operator'::regclass and d.objid = o.oid and d.deptype = 'e'
-                  and e.extname in ({trusted}))
+        where o.oid >= 16384 and o.oid not in (select objid from trusted where classid = 'pg_operator'::regclass)
         order by 1, 2""",
-    "types": """
+    "types": f"""
+        with recursive {_CODED}
         select n.nspname::text as schema, t.typname::text as name, t.typtype::text as kind,
-               exists (select from pg_depend d join pg_extension e on e.oid = d.refobjid
-                       where d.classid = 'pg_type'::regclass and d.objid = t.oid and d.deptype = 'e'
-                             and e.extname in ({trusted})) as trusted
+               t.oid not in (select oid from coded union select oid from start) as trusted
         from pg_type t join pg_namespace n on n.oid = t.typnamespace
-        where t.oid >= 16384 and t.typelem = 0 order by 1, 2""",
+        where t.oid >= 16384 or t.oid in (table start) order by 1, 2""",
 }
 
 TRUSTED_EXTENSIONS = (
@@ -90,13 +129,17 @@ for _name, _text in QUERIES.items():
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """`type` is what a cast needs (a domain's is its base type's), `category` is pg_type.typcategory."""
+    """`type` is what a cast needs (a domain's is its base type's), `category` is pg_type.typcategory.
+
+    `code` says whether values of its type can run code of users': "domain" for one that its base type cannot.
+    """
 
     name: str
     attnum: int
     type: str
     category: str
     typname: str
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +154,8 @@ class Relation:
     row_security: bool
     child: bool
     columns: tuple[Column, ...]
+    row_casts: bool = False
+    """Its row type has casts."""
 
     @property
     def qualified(self) -> str:
@@ -134,7 +179,13 @@ class Catalogue:
     """Names of functions outside the list that `expression.name` could call."""
     operators: frozenset[tuple[str, str]]
     types: Mapping[tuple[str, str], tuple[str, bool]]
-    """(schema, name) of users' types -> (typtype, from a trusted extension)."""
+    """(schema, name) of users' types -> (typtype, whether it runs no code of theirs)."""
+    own: frozenset[str] = frozenset()
+    """Names of functions that users defined, and of types that run code of theirs."""
+    loose: frozenset[str] = frozenset()
+    """Those of them that could take a row of any type."""
+    heirs: Mapping[int, tuple[Relation, ...]] = field(default_factory=dict)
+    """oid -> the partitions and inheritance children, at any depth, whose rows a relation shows."""
     server_version: int = 0
     schemas: frozenset[str] = field(default_factory=frozenset)
 
@@ -172,10 +223,16 @@ def build(
             row["row_security"],
             row["child"],
             tuple(columns.get(row["oid"], ())),
+            row.get("row_casts", False),
         )
         for row in rows["relations"]
     }
-    single = {row["name"] for row in rows["attributes"]} | {row["name"] for row in rows["functions"] if row["single"]}
+    coded = frozenset(row["name"] for row in rows["types"] if not row["trusted"])
+    single = (
+        coded
+        | {row["name"] for row in rows["attributes"]}
+        | {row["name"] for row in rows["functions"] if row["single"]}
+    )
     defined = frozenset((row["schema"], row["name"]) for row in rows["functions"])
     path = tuple(dict.fromkeys(("pg_catalog", *search_path)))
     return Catalogue(
@@ -184,13 +241,33 @@ def build(
         relations=relations,
         functions=defined,
         attributes=frozenset(
-            name for name in single if name not in allowed_functions() or any((s, name) in defined for s in path)
+            name
+            for name in single
+            if name not in allowed_functions() or name in coded or any((s, name) in defined for s in path)
         ),
         operators=frozenset((row["schema"], row["name"]) for row in rows["operators"]),
         types={(row["schema"], row["name"]): (row["kind"], row["trusted"]) for row in rows["types"]},
+        own=frozenset(row["name"] for row in rows["functions"]) | coded,
+        loose=frozenset(row["name"] for row in rows["functions"] if row.get("loose", True)) | coded,
+        heirs=_heirs(rows["relations"], relations),
         server_version=server_version,
         schemas=frozenset(schema for schema, _ in relations),
     )
+
+
+def _heirs(
+    rows: Sequence[Mapping[str, Any]], relations: Mapping[tuple[str, str], Relation]
+) -> dict[int, tuple[Relation, ...]]:
+    by_oid = {relation.oid: relation for relation in relations.values()}
+    parents = {row["oid"]: tuple(row.get("parents") or ()) for row in rows}
+    heirs: dict[int, dict[int, Relation]] = {}
+    for oid in parents:
+        above = list(parents[oid])
+        while above:
+            ancestor = above.pop()
+            heirs.setdefault(ancestor, {})[oid] = by_oid[oid]
+            above.extend(parents.get(ancestor, ()))
+    return {oid: tuple(found.values()) for oid, found in heirs.items()}
 
 
 _KEYWORD_TYPES = (
@@ -204,4 +281,6 @@ def _column(row: Mapping[str, Any]) -> Column:
     bare = text.split("[")[0].split("(")[0]
     plain = any(bare == word or bare.startswith(f"{word} ") for word in _KEYWORD_TYPES)
     qualified = text if plain or "." in bare else f"pg_catalog.{text}"
-    return Column(row["name"], row["attnum"], qualified, row["category"], row["typname"])
+    known = row["typschema"] == "pg_catalog" or row["typname"] == "citext"
+    typname = row["typname"] if known else f"{row['typschema']}.{row['typname']}"
+    return Column(row["name"], row["attnum"], qualified, row["category"], typname, row.get("code", ""))

@@ -9,10 +9,10 @@ from broker.sql.catalogue import Catalogue
 from broker.sql.model import Refusal
 from broker.sql.names import check_function, check_operator, check_type
 from broker.sql.nodes import EXPRESSIONS
-from broker.sql.settings import refusal_of_current_setting
+from broker.sql.settings import shows_only_settings
 from broker.sql.tree import Node, strings, wrapped
 
-_OPERATOR_SUBLINKS = frozenset({"ANY_SUBLINK", "ALL_SUBLINK"})
+_COMPARED = ["<", "<=", ">=", ">"]
 
 
 @dataclass(slots=True)
@@ -28,11 +28,15 @@ class Collected:
     """(wrapper, FuncCall, name) of each function that must be rewritten."""
     names: set[str] = field(default_factory=set)
     bare: set[str] = field(default_factory=set)
-    attributes: set[str] = field(default_factory=set)
+    attributes: set[tuple[str, str]] = field(default_factory=set)
+    """(name of a row or nothing, name) of each `expression.name`."""
+    aliases: dict[str, list[tuple[str, Node]]] = field(default_factory=dict)
+    """What each row of FROM is called -> (kind, content) of the nodes that are called so."""
     functions: set[str] = field(default_factory=set)
     ctes: set[str] = field(default_factory=set)
-    rows: set[str] = field(default_factory=set)
-    """Names that RETURNING WITH gives to the old and new rows of a target."""
+    """Names of WITH queries that are read."""
+    rows: set[str] = field(default_factory=lambda: {"old", "new", "excluded"})
+    """Names of the old and new rows of a target."""
     star: bool = False
     locks: bool = False
 
@@ -40,33 +44,48 @@ class Collected:
 def collect(root: Any, catalogue: Catalogue) -> Collected:
     """Walk a query with a stack; raises Refusal for a node, function, operator or type outside the lists."""
     found = Collected()
-    stack: list[Any] = [root]
+    read = 0
+    # Each value stands with the names of the WITH queries that it can see.
+    stack: list[tuple[Any, frozenset[str]]] = [(root, frozenset())]
     while stack:
-        value = stack.pop()
+        value, seen = stack.pop()
         if isinstance(value, list):
-            stack.extend(value)
-            continue
+            stack.extend((child, seen) for child in value)
         if not isinstance(value, dict):
             continue
-        node = wrapped(value)
-        if node is None:
-            content = value
-        else:
-            kind, content = node
-            if kind not in EXPRESSIONS:
-                raise Refusal("syntax-unknown", f"this statement has a part ({kind}) that is not passed")
-            if not _seen(found, catalogue, kind, content, value):
-                continue
+        kind, content = wrapped(value) or ("", value)
+        if kind and kind not in EXPRESSIONS:
+            raise Refusal("syntax-unknown", f"this statement has a part ({kind}) that is not passed")
+        if kind == "RangeVar" and "schemaname" not in content and content["relname"] in seen:
+            found.ctes.add(content["relname"])
+            _row(found, "CommonTableExpr", content)
+            read += 1
+            continue
+        if kind and not _seen(found, catalogue, kind, content, value):
+            continue
+        if "withClause" in content:
+            seen = _with(stack, content["withClause"], seen)
         for key, child in content.items():
             if key == "typeName":
                 _type(catalogue, child)
             elif key in ("larg", "rarg") and wrapped(child) is None:
                 child = {"SelectStmt": child}  # the arms of a set operation have no tag; those of a join do
-            if isinstance(child, (dict, list)):
-                stack.append(child)
-    if _relation_count(root) != len(found.references) + len(found.targets):
+            if isinstance(child, (dict, list)) and key != "withClause":
+                stack.append((child, seen))
+    if _relation_count(root) != len(found.references) + len(found.targets) + read:
         raise Refusal("syntax-unknown", "this statement names a table in a place that is not passed")
     return found
+
+
+def _with(stack: list[tuple[Any, frozenset[str]]], clause: Node, seen: frozenset[str]) -> frozenset[str]:
+    """Put the queries of a WITH on the stack with the names that each sees; returns what its statement sees."""
+    queries = clause["ctes"]
+    if clause.get("recursive"):
+        seen |= {query["CommonTableExpr"]["ctename"] for query in queries}
+    for query in queries:
+        stack.append((query, seen))
+        seen |= {query["CommonTableExpr"]["ctename"]}
+    return seen
 
 
 def _relation_count(root: Any) -> int:
@@ -88,7 +107,7 @@ def _seen(found: Collected, catalogue: Catalogue, kind: str, content: Node, wrap
     match kind:
         case "RangeVar":
             found.references.append((wrapper, content, None))
-            _renamed(found, content)
+            _row(found, kind, content)
         case "RangeTableSample":
             _sample(found, content, wrapper)
             return False
@@ -99,25 +118,22 @@ def _seen(found: Collected, catalogue: Catalogue, kind: str, content: Node, wrap
         case "LockingClause":
             found.locks = True
             return False
-        case "CommonTableExpr":
-            found.ctes.add(content["ctename"])
         case "ColumnRef":
             _column(found, content)
         case "A_Indirection":
-            for part in content.get("indirection", []):
-                found.star = found.star or "A_Star" in part
-            named = set(strings(content.get("indirection", [])))
-            found.names |= named
-            found.attributes |= named
+            _indirection(found, content)
         case "JoinExpr":
-            found.names.update(strings(content.get("usingClause", [])))
-            found.star = found.star or bool(content.get("isNatural"))
+            _join(found, catalogue, content)
+        case "RangeSubselect" | "RangeFunction" | "RangeTableFunc" | "JsonTable":
+            _row(found, kind, content)
+        case "ColumnDef":
+            if set(content) - {"colname", "typeName", "is_local", "collClause", "location"}:
+                raise Refusal("syntax-unknown", "a column definition is passed with its name and type only")
         case "FuncCall":
             _call(found, catalogue, content, wrapper)
-        case "A_Expr" | "SubLink" | "SortBy":
-            for key in ("name", "operName", "useOp"):
-                if kind != "SubLink" or content.get("subLinkType") in _OPERATOR_SUBLINKS:
-                    _operator(catalogue, content.get(key))
+        case "A_Expr" | "SubLink" | "SortBy" | "CaseExpr":
+            for name in _operators(kind, content):
+                check_operator(catalogue, name)
         case "TypeName":
             _type(catalogue, content)
         case "ReturningOption":
@@ -142,16 +158,17 @@ def _column(found: Collected, content: Node) -> None:
         if len(parts) == 1:
             found.bare.add(parts[0])
         else:
-            found.attributes.add(parts[-1])
+            found.attributes.add((parts[-2], parts[-1]))
 
 
 def _call(found: Collected, catalogue: Catalogue, content: Node, wrapper: Node) -> None:
     parts = strings(content.get("funcname", []))
     rewritten = check_function(catalogue, parts)
     found.functions.add(parts[-1])
-    if parts[-1] == "current_setting" and (refusal := refusal_of_current_setting(content.get("args", []))):
-        raise refusal
-    if rewritten is not None:
+    # Only a type that is written out is known to run no code of users' when it is filled.
+    if "_populate_record" in parts[-1] and "TypeCast" not in (content.get("args") or [{}])[0]:
+        raise Refusal("function", f"{parts[-1]} is passed with a type written out", "write null::type")
+    if rewritten is not None and not shows_only_settings(parts[-1], content.get("args", [])):
         found.calls.append((wrapper, content, rewritten))
 
 
@@ -168,22 +185,51 @@ def _sample(found: Collected, content: Node, wrapper: Node) -> None:
     if inner is None or inner[0] != "RangeVar":
         raise Refusal("rewrite", "TABLESAMPLE is passed on tables")
     found.references.append((wrapper, inner[1], content))
-    _renamed(found, inner[1])
+    _row(found, *inner)
 
 
 def _flat(values: list[Any]) -> list[Node]:
     return [each for value in values for each in (value if isinstance(value, list) else [value] if value else [])]
 
 
-def _renamed(found: Collected, content: Node) -> None:
-    # Column aliases give masked columns other names, so every column counts as named.
-    if content.get("alias", {}).get("colnames"):
+def _row(found: Collected, kind: str, content: Node) -> None:
+    """Take note of what a row of FROM is called."""
+    alias = content.get("alias", {})
+    found.aliases.setdefault(alias.get("aliasname", content.get("relname", "")), []).append((kind, content))
+    if alias.get("colnames"):
+        # Masked columns have other names, so every column counts as named.
         found.star = True
 
 
-def _operator(catalogue: Catalogue, names: list[Node] | None) -> None:
-    if names:
-        check_operator(catalogue, strings(names))
+def _indirection(found: Collected, content: Node) -> None:
+    """Take note of `(expression).name.name`: only the first name can be of a row of FROM."""
+    fields = content.get("arg", {}).get("ColumnRef", {}).get("fields", [])
+    row = strings(fields)[0] if len(fields) == 1 and strings(fields) else ""
+    for part in content.get("indirection", []):
+        found.star = found.star or "A_Star" in part
+        for name in strings([part]):
+            found.names.add(name)
+            found.attributes.add((row, name))
+        row = ""
+
+
+def _join(found: Collected, catalogue: Catalogue, content: Node) -> None:
+    found.names.update(strings(content.get("usingClause", [])))
+    if "usingClause" in content or content.get("isNatural"):
+        check_operator(catalogue, ["="])
+    # The row of a join has every column, and calls them as it likes.
+    found.star = found.star or bool(content.get("isNatural")) or "alias" in content
+    if "alias" in content:
+        _row(found, "JoinExpr", content)
+
+
+def _operators(kind: str, content: Node) -> list[list[str]]:
+    """Return the operators that a node uses, those that the grammar leaves out too."""
+    named = [strings(content[key]) for key in ("name", "operName", "useOp") if key in content]
+    if "BETWEEN" in content.get("kind", ""):
+        return [[name] for name in _COMPARED]
+    implied = (kind == "CaseExpr" and "arg" in content) or content.get("subLinkType") in ("ANY_SUBLINK", "ALL_SUBLINK")
+    return named or ([["="]] if implied else [])
 
 
 def _type(catalogue: Catalogue, content: Node) -> None:

@@ -42,7 +42,7 @@ def inspect(sql: str, catalogue: Catalogue, fields: FieldView) -> Inspection:
         inspector = _Inspector(source, tokens, catalogue, fields, rewriter)
         statements = tuple(inspector.statement(raw) for raw in tree.get("stmts", []))
         rewritten, runs = rewriter.finish()
-    except (LookupError, TypeError, AttributeError, UnicodeError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
         # A tree of a shape that nobody foresaw is not understood, so it is not passed (fail closed).
         raise Refusal("syntax-unknown", "this statement has a form that is not passed") from error
     except RecursionError:
@@ -53,10 +53,10 @@ def inspect(sql: str, catalogue: Catalogue, fields: FieldView) -> Inspection:
 def tripwire(catalogue: Catalogue, fields: FieldView) -> frozenset[tuple[int, int]]:
     """Return the (relation oid, attnum) pairs that no result may attest: masked fields, and their whole rows."""
     found: set[tuple[int, int]] = set()
-    for name in fields:
-        schema, _, relation_name = name.partition(".")
-        relation = catalogue.relations.get((schema, relation_name))
-        masks = field_masks(relation, fields) if relation else {}
+    named = (catalogue.relations.get((schema, name)) for schema, _, name in (each.partition(".") for each in fields))
+    with_heirs = (relation for relation in catalogue.relations.values() if relation.oid in catalogue.heirs)
+    for relation in (*named, *with_heirs):
+        masks = field_masks(relation, fields, catalogue.heirs.get(relation.oid, ())) if relation else {}
         if relation and masks:
             found |= {(relation.oid, column.attnum) for column in relation.columns if column.name in masks}
             found.add((relation.oid, 0))
@@ -236,9 +236,14 @@ def _check_writes(found: Collected, scope: Scope) -> None:
         if not hidden:
             continue
         reads_itself = kind != "InsertStmt" or "returningClause" in statement or "onConflictClause" in statement
-        if "conname" in statement.get("onConflictClause", {}).get("infer", {}):
-            raise Refusal("write-reads-masked", "ON CONFLICT ON CONSTRAINT could test a masked field: name the columns")
-        named = sorted(hidden & (found.names | found.functions))
+        conflict = statement.get("onConflictClause")
+        if conflict is not None and ("conname" in conflict.get("infer", {}) or "infer" not in conflict):
+            raise Refusal(
+                "write-reads-masked",
+                "ON CONFLICT without columns could test a masked field",
+                "name the columns that it is about",
+            )
+        named = sorted(hidden & (found.names | found.functions)) if reads_itself else []
         called = {relation.name, content.get("alias", {}).get("aliasname", relation.name), "excluded", "old", "new"}
         called |= found.rows
         whole = reads_itself and kind != "CopyStmt" and (found.star or bool(called & found.bare))

@@ -21,6 +21,7 @@ MAX_BYTES = 128 * 1024
 MAX_TOKENS = 20_000
 MAX_OPERATORS = 2_000
 MAX_NESTING = 100
+MAX_TREE = 6 * 1024 * 1024
 MAX_COMMENTS = 200
 MAX_COMMENT_BYTES = 16 * 1024
 
@@ -121,7 +122,11 @@ def parse(text: bytes) -> dict[str, Any]:
     try:
         if result.error:
             raise _unparseable(text, result.error.contents)
-        tree: dict[str, Any] = json.loads(result.parse_tree)
+        text_of_tree: bytes = result.parse_tree
+        if len(text_of_tree) > MAX_TREE:
+            # The grammar repeats the source of `SET (a, b) = (...)` for each column.
+            raise Refusal("limit-tree", "the statement is too large when it is parsed", sqlstate="54001")
+        tree: dict[str, Any] = json.loads(text_of_tree)
     except RecursionError:
         raise Refusal("limit-nesting", "the statement is nested too deeply", sqlstate="54001") from None
     finally:
@@ -163,22 +168,24 @@ def check_tokens(text: bytes, tokens: list[Token]) -> None:
     if len(tokens) > MAX_TOKENS:
         raise Refusal("limit-tokens", f"the statement has more than {MAX_TOKENS} words", sqlstate="54000")
     depth = deepest = operators = cases = 0
+    before = 0
     for token in tokens:
         word = text[token.start : token.end]
+        if token.keyword and before != TokenKind.DOT:
+            cases = max(0, cases + (word.lower() == b"case") - (word.lower() == b"end"))
+        before = token.kind
         if token.kind in (TokenKind.LPAREN, ord("[")):
             depth += 1
         elif token.kind in (TokenKind.RPAREN, ord("]")):
             depth -= 1
-        elif token.keyword and word.lower() == b"case":
-            cases += 1
         elif (
             (token.keyword and word.lower() in (b"and", b"or", b"not", b"union", b"intersect", b"except", b"join"))
             or token.kind in _COMPARISONS
             or (token.kind < 128 and chr(token.kind) in "+-*/%^<>=")
         ):
             operators += 1
-        deepest = max(deepest, depth)
-    if deepest > MAX_NESTING or cases > MAX_NESTING:
+        deepest = max(deepest, depth, cases)
+    if deepest > MAX_NESTING:
         raise Refusal("limit-nesting", "the statement is nested too deeply", sqlstate="54001")
     if operators > MAX_OPERATORS:
         raise Refusal("limit-operators", f"the statement has more than {MAX_OPERATORS} operators", sqlstate="54001")

@@ -21,6 +21,8 @@ def check_function(catalogue: Catalogue, parts: list[str]) -> str | None:
         )
     if schema not in (None, "pg_catalog"):
         raise Refusal("function", f"no function {'.'.join(parts)} that may be called", retry=True)
+    # A function of a type's name is a cast to it.
+    check_type(catalogue, parts)
     if name in LITERAL_FUNCTIONS:
         return name
     if name not in allowed_functions():
@@ -33,10 +35,20 @@ def check_function(catalogue: Catalogue, parts: list[str]) -> str | None:
     return None
 
 
-def check_attribute(catalogue: Catalogue, name: str, columns: frozenset[str]) -> None:
-    """Refuse `expression.name` where that could call a function outside the list (functional notation)."""
-    if name in catalogue.attributes and name not in columns:
-        raise Refusal("function", f"`.{name}` would call the function {name}, which is not on the list")
+def check_attribute(catalogue: Catalogue, name: str, *, row: bool, record: bool) -> None:
+    """Refuse `expression.name` where that could call a function outside the list.
+
+    `row` says that the expression can only be a row of FROM, `record` that its type has no name or has that column.
+    """
+    if row and name not in catalogue.own:
+        return  # No builtin function that is off the list takes a row.
+    if row and record and name not in catalogue.loose:
+        return
+    raise Refusal(
+        "function",
+        f"`.{name}` would call the function {name}, which is not on the list",
+        "if it is a column, name it after its table or a sub-select",
+    )
 
 
 def check_operator(catalogue: Catalogue, parts: list[str]) -> None:
@@ -50,20 +62,18 @@ def check_operator(catalogue: Catalogue, parts: list[str]) -> None:
 
 
 def check_type(catalogue: Catalogue, parts: list[str]) -> None:
-    """Refuse types whose input or cast could run code: domains and base types that users defined."""
+    """Refuse types whose input, output, checks or casts could run code of users'."""
     schema, name = (parts[-2], parts[-1]) if len(parts) == 2 else (None, parts[-1])
     if len(parts) > 2:
         raise Refusal("type", f"type {'.'.join(parts)} cannot be named here")
-    if schema in ("pg_catalog", "information_schema"):
-        return
     for candidate in (schema,) if schema else catalogue.path:
-        found = catalogue.types.get((candidate, name)) or catalogue.types.get((candidate, name.removeprefix("_")))
-        if found is None:
-            continue
-        kind, trusted = found
-        if kind in ("e", "c", "r", "m") or trusted:
+        found = catalogue.types.get((candidate, name))
+        if found is not None and not found[1]:
+            raise Refusal(
+                "type", f"type {'.'.join(parts)} runs code of this database's own, and those are not open yet"
+            )
+        if found is not None:
             return
-        raise Refusal("type", f"type {'.'.join(parts)} runs code of this database's own, and those are not open yet")
-    if schema is not None:
+    if schema not in (None, "pg_catalog", "information_schema"):
         raise Refusal("type", f'type "{schema}.{name}" does not exist', sqlstate="42704", retry=True)
     # What is left can only be a builtin type (pg_catalog comes first in the path), or does not exist.

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from operator import attrgetter
+
 from broker.sql.library import COMMENTS, LITERALS, Token, check_tokens, checked, scan
 from broker.sql.model import Refusal
 
 UNREADABLE = "(a statement that does not scan)"
 LONGEST = 2_000
+_start = attrgetter("start")
 
 
 def redact(sql: str) -> str:
@@ -24,8 +28,9 @@ def redacted(text: bytes, tokens: list[Token], start: int, end: int) -> str:
     """Return one statement of a scanned text redacted; bounded, with the number of characters left out."""
     parts: list[bytes] = []
     at = start
-    for token in tokens:
-        if token.start < start or token.end > end or token.kind not in LITERALS | COMMENTS:
+    first, last = bisect_left(tokens, start, key=_start), bisect_left(tokens, end, key=_start)
+    for token in tokens[first:last]:
+        if token.kind not in LITERALS | COMMENTS:
             continue
         parts += [text[at : token.start], b" " if token.kind in COMMENTS else b"?"]
         at = token.end

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 
 from broker.sql.catalogue import Catalogue, Relation
 from broker.sql.collect import Collected
 from broker.sql.masks import field_masks, quote_name
 from broker.sql.model import Refusal
-from broker.sql.names import check_attribute
 from broker.sql.nodes import KINDS
+from broker.sql.notation import check_notation
 from broker.sql.rewrite import Rewriter, Source, fragment
 from broker.sql.system import INFORMATION_SCHEMA_CLOSED, LITERAL_FUNCTIONS, READABLE
 from broker.sql.tree import Node, strings, walk
@@ -29,11 +30,15 @@ class Scope:
     reads: set[str] = field(default_factory=set)
     writes: set[str] = field(default_factory=set)
     masked: dict[str, dict[str, str]] = field(default_factory=dict)
+    replaced: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Relation -> the expressions of its columns that are not read as they are."""
 
     @classmethod
     def of(cls, found: Collected, catalogue: Catalogue, fields: FieldView) -> Scope:
         """Resolve what a query mentions; raises Refusal for what is unknown or not open."""
         scope = cls(catalogue, fields, found)
+        for name in sorted(found.ctes):
+            scope._check_cte(name)
         for wrapper, content, sample in found.references:
             scope._reference(wrapper, content, sample)
         for _, content, _ in found.targets:
@@ -41,9 +46,7 @@ class Scope:
             scope.writes.add(relation.qualified)
             if masks := scope.masks_of(relation):
                 scope.masked.setdefault(relation.qualified, masks)
-        columns = frozenset(column.name for *_, relation in scope.resolved for column in relation.columns)
-        for name in found.attributes:
-            check_attribute(catalogue, name, columns)
+        check_notation(found, catalogue)
         return scope
 
     @classmethod
@@ -54,7 +57,7 @@ class Scope:
 
     def masks_of(self, relation: Relation) -> dict[str, str]:
         """Return the masked expressions of a relation for this person."""
-        return field_masks(relation, self.fields)
+        return field_masks(relation, self.fields, self.catalogue.heirs.get(relation.oid, ()))
 
     def target(self, content: Node) -> Relation:
         """Resolve the target of a write."""
@@ -67,41 +70,56 @@ class Scope:
         """Return the masked fields that the query names, or expands by a star or a whole row."""
         found: set[str] = set()
         for _, content, _, relation in self.resolved:
-            masks = self.masked.get(relation.qualified, {})
-            if relation.system:
-                continue
-            whole = self.found.star or self._called(content) in self.found.bare
-            found |= {f"{relation.qualified}.{name}" for name in masks if whole or name in self.found.names}
+            if not relation.system:
+                masks = self.masked.get(relation.qualified, {})
+                found |= {f"{relation.qualified}.{name}" for name in masks if self.mentions(content, name)}
         return found
 
-    def _called(self, content: Node) -> str:
+    def mentions(self, content: Node, column: str) -> bool:
+        """Say whether a column is named, or is in a star or a whole row."""
+        return self.found.star or self.called(content) in self.found.bare or column in self.found.names
+
+    def called(self, content: Node) -> str:
+        """Return what a relation is called in its query."""
         name: str = content.get("alias", {}).get("aliasname", content["relname"])
         return name
 
     def _reference(self, wrapper: Node, content: Node, sample: Node | None) -> None:
-        is_cte = "schemaname" not in content and content["relname"] in self.found.ctes
-        if is_cte and self.catalogue.relation(None, content["relname"]) is None:
-            return
         relation = self._resolve(content)
         masks = self.masks_of(relation)
-        if is_cte and (masks or relation.system):
-            raise Refusal(
-                "cte-name",
-                f"the WITH query {content['relname']} has the name of a table with masked fields",
-                "give the WITH query another name",
-            )
-        if relation.system and not self._mentions(content, masks):
-            return
+        if relation.system and not any(self.mentions(content, name) for name in masks):
+            return  # Closed columns that are not mentioned need no rewriting.
         if not relation.system:
             self.reads.add(relation.qualified)
         self.resolved.append((wrapper, content, sample, relation))
         if masks:
             self.masked[relation.qualified] = masks
+        plain = self._plain(content, relation)
+        if plain or masks or relation.row_casts:
+            self.replaced[relation.qualified] = plain | masks
 
-    def _mentions(self, content: Node, masks: dict[str, str]) -> bool:
-        """Say whether a system relation's closed columns are mentioned; those that are not need no rewriting."""
-        whole = self.found.star or self._called(content) in self.found.bare
-        return bool(masks) and (whole or bool(set(masks) & (self.found.names | self.found.functions)))
+    def _check_cte(self, name: str) -> None:
+        relation = self.catalogue.relation(None, name)
+        if relation is not None and (relation.system or self.masks_of(relation)):
+            raise Refusal(
+                "cte-name",
+                f"the WITH query {name} has the name of a table with masked fields",
+                "give the WITH query another name",
+            )
+
+    def _plain(self, content: Node, relation: Relation) -> dict[str, str]:
+        """Return the columns that are read as their base type, for the checks of their domain are users' code."""
+        found: dict[str, str] = {}
+        for column in relation.columns:
+            if column.code == "domain":
+                found[column.name] = f"t.{quote_name(column.name)}::{column.type}"
+            elif column.code and self.mentions(content, column.name):
+                raise Refusal(
+                    "type",
+                    f"{relation.qualified}.{column.name} has a type that runs code of this database's own",
+                    "name the columns that you need, without it",
+                )
+        return found
 
     def _resolve(self, content: Node) -> Relation:
         schema, name = content.get("schemaname"), content["relname"]
@@ -146,19 +164,21 @@ def _check_system(relation: Relation) -> None:
 def mask_relations(scope: Scope, rewriter: Rewriter) -> None:
     """Replace each masked relation by a sub-select, and each function that shows literals."""
     for wrapper, content, sample, relation in scope.resolved:
-        if masks := scope.masked.get(relation.qualified):
-            _replace(scope, rewriter, wrapper, content, sample, relation, masks)
+        if relation.qualified in scope.replaced:
+            _replace(scope, rewriter, wrapper, content, sample, relation)
     for column in scope.found.columns:
         _unqualify(scope, rewriter, column)
     for wrapper, content, name in scope.found.calls:
         _replace_call(rewriter, wrapper, content, LITERAL_FUNCTIONS[name])
 
 
-def subselect(scope: Scope, relation: Relation, masks: dict[str, str], *, only: bool, sample: str = "") -> str:
-    """Write the sub-select that stands for a relation: every column in order, masked where it is masked."""
+def subselect(scope: Scope, content: Node, relation: Relation, *, only: bool, sample: str = "") -> str:
+    """Write the sub-select that stands for a relation: the columns that are mentioned, masked where they are masked."""
+    masks = scope.replaced[relation.qualified]
     columns = [
         f"{masks[column.name]} AS {quote_name(column.name)}" if column.name in masks else f"t.{quote_name(column.name)}"
         for column in relation.columns
+        if scope.mentions(content, column.name)
     ]
     wanted = sorted(SYSTEM_COLUMNS & scope.found.names - {column.name for column in relation.columns})
     if wanted and scope.found.star:
@@ -177,7 +197,6 @@ def _replace(
     content: Node,
     sample: Node | None,
     relation: Relation,
-    masks: dict[str, str],
 ) -> None:
     source = rewriter.source
     first = source.at(content["location"])
@@ -188,7 +207,7 @@ def _replace(
     elif source.word(last + 1) == "*":
         last += 1
     clause = _moved_sample(rewriter, sample) if sample else ""
-    written = subselect(scope, relation, masks, only=only, sample=clause)
+    written = subselect(scope, content, relation, only=only, sample=clause)
     if "alias" not in content:
         written += f" AS {quote_name(content['relname'])}"
     prefix = ""
@@ -197,11 +216,10 @@ def _replace(
     rewriter.replace(source.words[first].start, source.words[last].end, prefix + written)
 
     def move() -> None:
-        node: Node = fragment(f"SELECT * FROM {written}")["fromClause"][0]
-        if "alias" in content:
-            node["RangeSubselect"]["alias"] = content["alias"]
+        node: Node = fragment(f"SELECT * FROM {written}")["fromClause"][0]["RangeSubselect"]
+        alias = {"alias": content["alias"]} if "alias" in content else {}
         wrapper.clear()
-        wrapper.update(node)
+        wrapper["RangeSubselect"] = {**node, **alias}
 
     rewriter.also(move)
 
@@ -233,12 +251,11 @@ def _unqualify(scope: Scope, rewriter: Rewriter, column: Node) -> None:
     if len(fields) != 3:
         return
     schema, name = strings(fields)[:2]
-    hit = any(
-        relation.schema == schema and content["relname"] == name and relation.qualified in scope.masked
-        for _, content, _, relation in scope.resolved
-    )
-    if not hit:
+    named = {relation.qualified for _, content, _, relation in scope.resolved if scope.called(content) == name}
+    if f"{schema}.{name}" not in named & set(scope.replaced):
         return
+    if len(named) > 1:
+        raise Refusal("rewrite", f"two tables are called {name} here", "give each an alias, and name columns after it")
     at = rewriter.source.at(column["location"])
     rewriter.replace(column["location"], rewriter.source.words[at + 2].start, "")
     rewriter.also(lambda: None if len(fields) != 3 else fields.__delitem__(0))
@@ -256,14 +273,16 @@ def _replace_call(rewriter: Rewriter, wrapper: Node, content: Node, body: str) -
     if source.word(opening) != "(":
         raise Refusal("rewrite", "this form of a function call cannot be masked: write it plainly")
     names = ", ".join(f"a{at + 1}" for at in range(len(arguments)))
-    before = f"(SELECT {body.replace('{args}', names)} FROM (SELECT "
+    body = body.replace("{args}", names).replace("{rest}", names.removeprefix("a1"))
+    before = f"(SELECT {body} FROM (SELECT "
     after = f") AS airlock({names}))"
     closing = source.words[source.closing(opening)]
     rewriter.replace(source.words[first].start, source.words[opening].end, before)
     rewriter.replace(closing.start, closing.end, after)
 
     def move() -> None:
-        node: Node = fragment(f"SELECT {before}airlock_arguments{after}")["targetList"][0]["ResTarget"]["val"]
+        text = f"SELECT {before}airlock_arguments{after}"
+        node: Node = copy.deepcopy(fragment(text)["targetList"][0]["ResTarget"]["val"])
         for kind, inner, _ in walk(node):
             targets = inner.get("targetList", []) if kind == "SelectStmt" else []
             if [strings(t["ResTarget"]["val"].get("ColumnRef", {}).get("fields", [])) for t in targets] == [
@@ -279,8 +298,7 @@ def _replace_call(rewriter: Rewriter, wrapper: Node, content: Node, body: str) -
 def mask_copied_relation(scope: Scope, content: Node, rewriter: Rewriter) -> None:
     """Turn `COPY relation (columns) TO` into a COPY of a masked query, where the relation has masked fields."""
     _, reference, _, relation = scope.resolved[0] if scope.resolved else ({}, {}, None, None)
-    masks = scope.masked.get(relation.qualified) if relation else None
-    if not relation or not masks:
+    if not relation or relation.qualified not in scope.replaced:
         return
     source = rewriter.source
     first = source.at(reference["location"])
@@ -288,7 +306,7 @@ def mask_copied_relation(scope: Scope, content: Node, rewriter: Rewriter) -> Non
     columns = ", ".join(quote_name(name) for name in strings(content.get("attlist", []))) or "*"
     if "attlist" in content:
         last = source.closing(last + 1)
-    query = f"SELECT {columns} FROM {subselect(scope, relation, masks, only=True)} AS t"
+    query = f"SELECT {columns} FROM {subselect(scope, reference, relation, only=True)} AS t"
     rewriter.replace(source.words[first].start, source.words[last].end, f"({query})")
 
     def move() -> None:

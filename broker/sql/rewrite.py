@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from broker.sql.library import COMMENTS, Token, TokenKind, check_tokens, checked, parse, scan
 from broker.sql.model import Refusal
 from broker.sql.tree import placeless
+
+MAX_EDITS = 1_000
+MAX_WRITTEN = 256 * 1024
+"""Characters that masks may add to a text."""
 
 
 @dataclass(slots=True)
@@ -81,6 +85,7 @@ class Rewriter:
     tree: dict[str, Any]
     _edits: dict[tuple[int, int], str] = field(default_factory=dict)
     _moves: list[Callable[[], None]] = field(default_factory=list)
+    _written: int = 0
 
     @property
     def touched(self) -> bool:
@@ -89,6 +94,9 @@ class Rewriter:
     def replace(self, start: int, end: int, text: str) -> None:
         """Replace bytes; the same edit twice is one (the grammar repeats the nodes of `SET (a, b) = (...)`)."""
         self._edits[start, end] = text
+        self._written += len(text)
+        if len(self._edits) > MAX_EDITS or self._written > MAX_WRITTEN:
+            raise Refusal("limit-masks", "the statement reads too many masked fields at once", sqlstate="54001")
 
     def also(self, move: Callable[[], None]) -> None:
         """Make the same change in the tree, when every edit is known."""
@@ -139,7 +147,8 @@ def position_in_user_text(runs: tuple[tuple[int, int, int], ...], position: int)
     return old + offset + 1 if offset < length or (offset == length and at == len(runs) - 1) else None
 
 
+@lru_cache(maxsize=64)
 def fragment(sql: str) -> dict[str, Any]:
-    """Parse a SELECT that the broker wrote; returns its content, the caller's to change."""
-    tree = parse(sql.encode())
-    return copy.deepcopy(tree["stmts"][0]["stmt"]["SelectStmt"])
+    """Parse a SELECT that the broker wrote; returns its content, which nobody changes."""
+    content: dict[str, Any] = parse(sql.encode())["stmts"][0]["stmt"]["SelectStmt"]
+    return content

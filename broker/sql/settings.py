@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from broker.sql.model import Refusal
+from broker.sql.system import SHOWN
 from broker.sql.tree import Node
 
 _ANY = re.compile(r"[^\x00-\x1f]{0,63}")
@@ -42,20 +43,18 @@ def refusal_of_set(content: Node) -> Refusal | None:
 
 
 def refusal_of_show(name: str) -> Refusal | None:
-    """Return why a SHOW is refused: settings with a dot are an application's own, and may hold anything."""
-    if "." in name or name.lower() == "all":
-        return Refusal(
-            "settings", f"SHOW {name} could show an application's own settings", "show one setting by its name"
-        )
-    return None
+    """Return why a SHOW is refused: commands, files, connections and an application's own settings stay closed."""
+    if re.fullmatch(SHOWN, name.lower()):
+        return None
+    return Refusal(
+        "settings", f"{name} is not on the list of settings that hold nothing private", "show one setting by its name"
+    )
 
 
-def refusal_of_current_setting(arguments: list[Node]) -> Refusal | None:
-    """Return why a call of current_setting is refused: its name must be written out, to be checked like SHOW."""
-    name = _value(arguments[0]) if arguments else None
-    if not isinstance(name, str):
-        return Refusal("settings", "current_setting is passed with the name of a setting written out")
-    return refusal_of_show(name)
+def shows_only_settings(function: str, arguments: list[Node]) -> bool:
+    """Say whether a function is current_setting with a name written out that SHOW would show."""
+    name = _value(arguments[0]) if function == "current_setting" and arguments else None
+    return isinstance(name, str) and refusal_of_show(name) is None
 
 
 def refusal_of_modes(options: list[Node]) -> Refusal | None:

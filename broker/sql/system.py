@@ -11,18 +11,27 @@ SYSTEM_SCHEMAS = frozenset({"pg_catalog", "information_schema"})
 READABLE = frozenset(
     """
     pg_aggregate pg_am pg_amop pg_amproc pg_attrdef pg_attribute pg_auth_members pg_cast pg_class pg_collation
-    pg_constraint pg_conversion pg_database pg_default_acl pg_depend pg_description pg_enum pg_event_trigger
-    pg_extension pg_foreign_data_wrapper pg_foreign_server pg_foreign_table pg_group pg_index pg_indexes
-    pg_inherits pg_init_privs pg_language pg_matviews pg_namespace pg_opclass pg_operator pg_opfamily
-    pg_parameter_acl pg_partitioned_table pg_policies pg_policy pg_proc pg_publication pg_publication_namespace
-    pg_publication_rel pg_publication_tables pg_range pg_rewrite pg_roles pg_rules pg_sequence pg_shdepend
-    pg_shdescription pg_statistic_ext pg_tables pg_tablespace pg_timezone_abbrevs pg_timezone_names pg_transform
-    pg_trigger pg_ts_config pg_ts_config_map pg_ts_dict pg_ts_parser pg_ts_template pg_type pg_user pg_views
+    pg_constraint pg_conversion pg_database pg_db_role_setting pg_default_acl pg_depend pg_description pg_enum
+    pg_event_trigger pg_extension pg_foreign_data_wrapper pg_foreign_server pg_foreign_table pg_group pg_index
+    pg_indexes pg_inherits pg_init_privs pg_language pg_largeobject_metadata pg_matviews pg_namespace pg_opclass
+    pg_operator pg_opfamily pg_parameter_acl pg_partitioned_table pg_policies pg_policy pg_proc pg_publication
+    pg_publication_namespace pg_publication_rel pg_publication_tables pg_range pg_rewrite pg_roles pg_rules
+    pg_sequence pg_settings pg_shdepend pg_shdescription pg_statistic_ext pg_subscription pg_subscription_rel
+    pg_tables pg_tablespace pg_timezone_abbrevs pg_timezone_names pg_transform pg_trigger pg_ts_config
+    pg_ts_config_map pg_ts_dict pg_ts_parser pg_ts_template pg_type pg_user pg_user_mappings pg_views
     """.split()
 )
 """Relations of pg_catalog that may be read; every other one is refused."""
 
-INFORMATION_SCHEMA_CLOSED = frozenset({"user_mapping_options", "_pg_user_mappings", "foreign_server_options"})
+INFORMATION_SCHEMA_CLOSED = frozenset(
+    {
+        "user_mapping_options",
+        "foreign_server_options",
+        "foreign_table_options",
+        "foreign_data_wrapper_options",
+        "column_options",
+    }
+)
 
 CLOSED_COLUMNS: dict[str, frozenset[str]] = {
     f"{schema}.{relation}": frozenset(columns.split())
@@ -31,10 +40,13 @@ CLOSED_COLUMNS: dict[str, frozenset[str]] = {
             "pg_aggregate": "agginitval aggminitval",
             "pg_attrdef": "adbin",
             "pg_attribute": "attmissingval attfdwoptions",
-            "pg_class": "relpartbound reltuples",
+            # Sizes of indexes follow the order of the values in them.
+            "pg_class": "relpartbound reltuples relpages relallvisible relallfrozen",
             "pg_constraint": "conbin",
+            "pg_db_role_setting": "setconfig",
             "pg_description": "description",
             "pg_enum": "enumlabel",
+            "pg_extension": "extcondition",
             "pg_foreign_data_wrapper": "fdwoptions",
             "pg_foreign_server": "srvoptions",
             "pg_foreign_table": "ftoptions",
@@ -50,12 +62,15 @@ CLOSED_COLUMNS: dict[str, frozenset[str]] = {
             "pg_rewrite": "ev_action ev_qual",
             "pg_roles": "rolpassword rolconfig",
             "pg_rules": "definition",
+            "pg_settings": "setting boot_val reset_val",
             "pg_shdescription": "description",
             "pg_statistic_ext": "stxexprs",
+            "pg_subscription": "subconninfo",
             "pg_trigger": "tgargs tgqual",
             "pg_ts_dict": "dictinitoption",
             "pg_type": "typdefaultbin typdefault",
             "pg_user": "passwd useconfig",
+            "pg_user_mappings": "umoptions",
             "pg_views": "definition",
         },
         "information_schema": {
@@ -77,10 +92,33 @@ CLOSED_COLUMNS: dict[str, frozenset[str]] = {
 SHOWN_AS_TEXT = frozenset({"indexdef", "definition", "prosrc", "enumlabel", "view_definition", "routine_definition"})
 HIDDEN = "(hidden)"
 
+SHOWN = (
+    "server_(version|version_num|encoding)|client_(encoding|min_messages|connection_check_interval)|application_name"
+    "|standard_conforming_strings|search_path|datestyle|intervalstyle|timezone|timezone_abbreviations|bytea_output"
+    "|extra_float_digits|xmlbinary|xmloption|is_superuser|session_authorization|role|row_security|in_hot_standby"
+    "|hot_standby|integer_datetimes|lc_[a-z_]+|default_[a-z_]+|transaction_[a-z_]+|max_[a-z_]+|enable_[a-z_]+|jit[a-z_]*"
+    "|geqo[a-z_]*|autovacuum[a-z_]*|vacuum_[a-z_]+|[a-z_]+_(cost|timeout|buffers|work_mem|limit|fraction|delay)"
+    "|(effective|parallel|track|gin|checkpoint|commit|min_parallel)_[a-z_]+|work_mem|fsync|full_page_writes|port|ssl"
+    "|synchronous_commit|constraint_exclusion|plan_cache_mode|hash_mem_multiplier|password_encryption|compute_query_id"
+    "|(block|segment|wal_block|wal_segment)_size|wal_level|data_checksums|array_nulls|backslash_quote"
+    "|escape_string_warning|quote_all_identifiers|synchronize_seqscans|transform_null_equals|check_function_bodies"
+    "|stats_fetch_consistency|huge_pages|cluster_name"
+)
+"""A pattern of the settings that hold nothing private; PostgreSQL's own engine reads it too."""
+
+_SHOWN = f"pg_catalog.lower({{}}) OPERATOR(pg_catalog.~) '^({SHOWN})$'"
+SHOWN_WHERE = {"pg_catalog.pg_settings": _SHOWN.format("t.name")}
+"""System relations whose closed columns are shown in some rows."""
+
 _INDEX = """(SELECT CASE WHEN x.indexprs IS NULL AND x.indpred IS NULL THEN pg_catalog.pg_get_indexdef({args})
  ELSE '(hidden)' END FROM pg_catalog.pg_index x WHERE x.indexrelid OPERATOR(pg_catalog.=) a1)"""
 _CONSTRAINT = """(SELECT CASE WHEN x.contype IN ('p', 'u', 'f') THEN pg_catalog.pg_get_constraintdef({args})
  ELSE '(hidden)' END FROM pg_catalog.pg_constraint x WHERE x.oid OPERATOR(pg_catalog.=) a1)"""
+_SIZE = """(SELECT CASE WHEN x.relkind OPERATOR(pg_catalog.<>) ALL ('{{i,I,t}}'::pg_catalog."char"[])
+ THEN pg_catalog.{}(a1::pg_catalog.regclass{{rest}}) END
+ FROM pg_catalog.pg_class x WHERE x.oid OPERATOR(pg_catalog.=) a1::pg_catalog.regclass)"""
+_TABLE_SIZE = _SIZE.format("pg_table_size")
+_SETTING = f"CASE WHEN {_SHOWN.format('a1')} THEN pg_catalog.current_setting({{args}}) END"
 _FIXED = "'(hidden)'::pg_catalog.text"
 _NOTHING = "NULL::pg_catalog.text"
 
@@ -103,5 +141,13 @@ LITERAL_FUNCTIONS: dict[str, str] = {
     "obj_description": _NOTHING,
     "col_description": _NOTHING,
     "shobj_description": _NOTHING,
+    "current_setting": _SETTING,
+    "pg_relation_size": _SIZE.format("pg_relation_size"),
+    "pg_table_size": _TABLE_SIZE,
+    "pg_total_relation_size": _TABLE_SIZE,
+    "pg_indexes_size": "NULL::pg_catalog.int8",
+    "pg_database_size": "NULL::pg_catalog.int8",
+    "pg_tablespace_size": "NULL::pg_catalog.int8",
 }
-"""Functions whose answers hold literals -> what is written instead, over a row `a1, a2, ...` of their arguments."""
+"""Functions whose answers hold literals, or follow them -> what is written instead, over a row `a1, a2, ...` of their
+arguments; sizes leave out indexes."""

@@ -1,0 +1,36 @@
+"""Functional notation: `row.name` is a column of the row, or a call of the function `name` with it."""
+
+from __future__ import annotations
+
+from broker.sql.catalogue import Catalogue
+from broker.sql.collect import Collected
+from broker.sql.names import check_attribute
+from broker.sql.tree import Node
+
+_RECORDS = frozenset({"RangeSubselect", "CommonTableExpr", "JoinExpr"})
+"""What makes rows of no named type, so that few functions could take them."""
+
+
+def check_notation(found: Collected, catalogue: Catalogue) -> None:
+    """Refuse every `expression.name` that could call a function outside the list."""
+    for row, name in found.attributes:
+        if name not in catalogue.attributes:
+            continue
+        nodes = list(found.aliases.get(row, []))
+        if row in found.rows:
+            nodes += [("RangeVar", content) for _, content, _ in found.targets]
+        if row in found.functions or any(kind not in _RECORDS and kind != "RangeVar" for kind, _ in nodes):
+            nodes = []  # The rows of a function can have a table's type.
+        others = [content for kind, content in nodes if kind != "RangeVar" or not _has_column(catalogue, content, name)]
+        if others or not nodes:
+            record = all(kind in _RECORDS for kind, content in nodes if content in others)
+            check_attribute(catalogue, name, row=bool(nodes), record=record)
+
+
+def _has_column(catalogue: Catalogue, content: Node, name: str) -> bool:
+    relation = catalogue.relation(content.get("schemaname"), content["relname"])
+    return (
+        relation is not None
+        and "colnames" not in content.get("alias", {})
+        and any(column.name == name for column in relation.columns)
+    )
