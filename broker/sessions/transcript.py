@@ -15,6 +15,7 @@ Outcomes = dict[tuple[str | None, str], Record]
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _INDENT = "              "
 _MAX_TEXT = 20_000
+_BOOKKEEPING = frozenset({"request", "order", "recording", "ticket", "state"})
 
 
 def plain(text: object, *, lines: bool = False) -> str:
@@ -108,7 +109,8 @@ def _outcome(data: Record | None) -> Iterator[str]:
 
 
 def _other(kind: str, data: Record) -> str:
-    facts = ", ".join(f"{key} {_fact(value)}" for key, value in data.items() if value not in (None, "", [], {}))
+    shown = {key: value for key, value in data.items() if key not in _BOOKKEEPING and value not in (None, "", [], {})}
+    facts = ", ".join(f"{plain(key)} {_fact(value)}" for key, value in shown.items())
     return f"{plain(kind)}{f': {facts}' if facts else ''}"
 
 

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from broker.adapters.disk import Disk
+from broker.adapters.leases import folder_of, line, written
 from broker.adapters.store import StoreUnavailable
 from broker.adapters.verify import verify
 from broker.errors import Misconfigured, RecordingFailed
-from broker.sessions.model import CloseReason, Entry
+from broker.sessions.model import CloseReason, Entry, Lease
 from policies.engine.load import PolicyUnreadable
 from tests.integration.broker import POLICY, PretendSession, Times, World, facts_of, until
 from workflows.grants import GrantEvent, GrantState
@@ -62,6 +63,29 @@ async def test_what_a_dead_broker_left_open_is_marked_unknown(world: World) -> N
             ("statement.finished", "unknown"),
             ("session.closed", "unknown"),
         ]
+    assert verify(world.settings.state).good
+
+
+@pytest.mark.parametrize("reaped", [True, False])
+async def test_session_that_the_reaper_ends_is_not_closed_twice_in_the_feed(
+    world: World, reaped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.adapters.process.SURVIVOR_PATIENCE", 0.2)
+    process = world.make()
+    await process.start()
+    async with world.serve(process) as bot:
+        grant = await bot.grant()
+        await process.recorder.write(Entry("session.opened", grant["id"], "s1", {}))
+        facts = facts_of(process, grant)
+    await die(process)
+    lease = Lease("s1", facts.id, "pretend", "prod-db", "read", facts.expires_at, 1, 5000)
+    folder = folder_of(world.settings.home)
+    (folder / "leases.ndjson").write_bytes(line({"op": "lease", **written(lease)}))
+    if reaped:
+        (folder / "reaped.ndjson").write_bytes(line({"session": "s1"}))
+    async with world.broker() as (_, bot):
+        last = (await bot.events())[-1]
+        assert (last["type"], last["session"], last["data"]["verified"]) == ("session.settled", "s1", reaped)
     assert verify(world.settings.state).good
 
 
