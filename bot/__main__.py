@@ -8,10 +8,9 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import aiohttp
 import structlog
@@ -46,6 +45,7 @@ from workflows.storage.engine import make_engine
 
 log = structlog.get_logger()
 START_PATIENCE = 30
+STOP_PATIENCE = 10
 
 
 def main() -> None:
@@ -115,7 +115,7 @@ async def run(settings: Settings) -> None:
 
 
 async def start(settings: Settings, stack: AsyncExitStack) -> set[asyncio.Task[None]]:
-    """Start everything; what is returned runs until it is cancelled."""
+    """Start everything; what is returned runs until the stack unwinds."""
     clock = SystemClock()
     policies = FolderPolicies(settings.policies)
     key = order_key(settings.home)
@@ -143,14 +143,15 @@ async def start(settings: Settings, stack: AsyncExitStack) -> set[asyncio.Task[N
     worker = InboxWorker(inbox, desks, directory, intent_of, sender.wake)
     sweeper = Sweeper(desks, inbox, outbox, policies, sender.wake)
     tasks = {
-        _run_until_left(stack, worker.run(), "inbox"),
-        _run_until_left(stack, sender.run(), "outbox"),
-        _run_until_left(stack, Follower(broker, desks, sender.wake).run(), "feed"),
+        _run_until_left(stack, part, name)
+        for name, part in (("outbox", sender), ("inbox", worker), ("feed", Follower(broker, desks, sender.wake)))
     }
     sweeper.start()
-    stack.callback(sweeper.stop)
+    stack.push_async_callback(sweeper.stop)
     app = make_app(settings, identity)
-    Rim(inbox, desks, directory, worker.wake).attach(app)
+    rim = Rim(inbox, desks, directory, worker.wake)
+    rim.attach(app)
+    stack.push_async_callback(rim.rest)
     handler = SocketHandler(app, settings.slack_app_token.get_secret_value())
     stack.push_async_callback(handler.close_async)
     await handler.connect_async()  # type: ignore[no-untyped-call]
@@ -174,14 +175,22 @@ async def _identified(client: AsyncWebClient, settings: Settings) -> tuple[Autho
             await asyncio.sleep(0.5)
 
 
-def _run_until_left(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-    """Start work that is cancelled, and awaited, when the stack unwinds."""
-    task = asyncio.create_task(work, name=name)
+class _Part(Protocol):
+    async def run(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+def _run_until_left(stack: AsyncExitStack, part: _Part, name: str) -> asyncio.Task[None]:
+    """Start a part that is told to stop, and awaited, when the stack unwinds."""
+    task = asyncio.create_task(part.run(), name=name)
 
     async def leave() -> None:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        part.stop()
+        _, late = await asyncio.wait({task}, timeout=STOP_PATIENCE)
+        for one in late:
+            log.warning("bot.stopped_late", part=name)
+            one.cancel()
 
     stack.push_async_callback(leave)
     return task

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from bot.cards import Card, Code, Mention, MessageLink, Note, Paragraph, Words, say
+from bot.cards import Card, Code, MessageLink, Note, Paragraph, Spans, prose, say
 from bot.grant_cards import counted, holding_card
 from bot.intents import Ask, Source
 from bot.model import Request
 from bot.outgoing import InThread, PostOrder, Privately, Say, card_of
 from bot.ports import Desk, Member
-from bot.request_card import duration_of, name_of, requirement_words
-from bot.text import clip, one_line, reveal
+from bot.request_card import duration_of, requirement_words
+from bot.text import one_line, reveal
 from policies.engine.decide import decide_access, may_ask, terms_of
 from policies.engine.decisions import Allow, Decision, Deny, Requirement
 from policies.engine.decisions import Ask as AskDecision
@@ -115,17 +115,15 @@ def understood(policy: Policy, person: str, intent: Ask, command: str) -> Wish |
     )
     if intent.duration is None:
         problem = f"for how long? At most {limit}, like `30m` or `1h`."
-        return wrong_card(policy, person, problem, command, _line(command, intent, duration="30m"))
+        return wrong_card(policy, person, problem, command, _line(policy, person, command, intent, duration="30m"))
     try:
         duration = parse_duration(intent.duration)
     except DurationUnreadable as error:
-        right = f"{intent.duration}m" if intent.duration.isascii() and intent.duration.isdecimal() else "30m"
-        return wrong_card(
-            policy, person, f"{reveal(str(error))}.", command, _line(command, intent, duration=clip(right, 8))
-        )
+        right = _line(policy, person, command, intent)
+        return wrong_card(policy, person, f"{reveal(str(error))}.", command, right)
     if intent.extra:
         problem = "a reason comes after the word `because`."
-        return wrong_card(policy, person, problem, command, _line(command, intent, reason=intent.extra))
+        return wrong_card(policy, person, problem, command, _line(policy, person, command, intent, reason=intent.extra))
     if len(intent.reason) > MAX_REASON:
         problem = f"a reason has at most {MAX_REASON:,} characters, this one has {len(intent.reason):,}."
         return wrong_card(policy, person, problem, command, None)
@@ -133,7 +131,7 @@ def understood(policy: Policy, person: str, intent: Ask, command: str) -> Wish |
 
 
 def _wrong_resource(policy: Policy, person: str, intent: Ask, resources: list[str], command: str) -> Card:
-    typed = one_line(intent.resource, 60)
+    typed = one_line(intent.resource, 60).replace("`", "'")
     if intent.resource in policy.resources:
         problem = f"you may not ask for `{typed}`: no rule of the policy gives it to you."
         return wrong_card(policy, person, problem, command, None)
@@ -141,44 +139,59 @@ def _wrong_resource(policy: Policy, person: str, intent: Ask, resources: list[st
     if not near:
         return wrong_card(policy, person, f"there is no resource `{typed}`.", command, None)
     problem = f"there is no resource `{typed}`; did you mean `{near[0]}`?"
-    return wrong_card(policy, person, problem, command, _line(command, intent, resource=near[0]))
+    return wrong_card(policy, person, problem, command, _line(policy, person, command, intent, resource=near[0]))
 
 
 def _wrong_role(policy: Policy, person: str, intent: Ask, roles: list[str], command: str) -> Card:
     listed = " or ".join(f"`{role}`" for role in roles)
     if intent.role is None:
         problem = f"as what? On {intent.resource} you may ask for {listed}."
-        return wrong_card(policy, person, problem, command, _line(command, intent, role=roles[0]))
-    typed = one_line(intent.role, 60)
+        return wrong_card(policy, person, problem, command, _line(policy, person, command, intent, role=roles[0]))
+    typed = one_line(intent.role, 60).replace("`", "'")
     if intent.role in policy.resources[intent.resource].roles:
         problem = f"you may not ask for `{typed}` on {intent.resource}; you may ask for {listed}."
         return wrong_card(policy, person, problem, command, None)
     near = difflib.get_close_matches(intent.role[:63].lower(), roles, n=1)
-    problem = f"{intent.resource} has no role `{typed}`"
-    if near:
-        problem += f"; did you mean `{near[0]}`?"
+    ending = f"; did you mean `{near[0]}`?" if near else "."
+    problem = f"{intent.resource} has no role `{typed}`{ending} You may ask for {listed}."
     return wrong_card(
         policy,
         person,
-        f"{problem} You may ask for {listed}.".replace("` You", "`. You"),
+        problem,
         command,
-        _line(command, intent, role=near[0] if near else roles[0]),
+        _line(policy, person, command, intent, role=near[0] if near else roles[0]),
     )
 
 
-def _line(command: str, intent: Ask, **right: str) -> str:
+def _line(policy: Policy, person: str, command: str, intent: Ask, **right: str) -> str:
+    """Return a command that would be right: what is wrong beside the first mistake is put right as well."""
+    terms = may_ask(policy, person)
     resource = right.get("resource", intent.resource)
-    role = right.get("role", intent.role) or "read"
-    duration = right.get("duration", intent.duration) or "30m"
-    reason = right.get("reason", intent.reason)
+    roles = [term.role for term in terms if term.resource == resource]
+    role = right.get("role", intent.role or "")
+    if role not in roles:
+        role = next(iter(difflib.get_close_matches(role[:63].lower(), roles, n=1)), roles[0])
+    limit = next(term.max_duration for term in terms if (term.resource, term.role) == (resource, role))
+    duration = _readable(right.get("duration", intent.duration or ""), limit)
+    reason = right.get("reason", intent.reason or intent.extra)
     text = f"{command} {resource} {role} {duration}"
     return one_line(f"{text} because {reason}" if reason else text, 300)
+
+
+def _readable(text: str, limit: timedelta) -> str:
+    """Return a duration that is given: the one that is written, its number in minutes, or half an hour."""
+    for tried in (text, f"{text}m"):
+        try:
+            return format_duration(min(parse_duration(tried), limit))
+        except DurationUnreadable:
+            continue
+    return format_duration(min(timedelta(minutes=30), limit))
 
 
 def wrong_card(policy: Policy, person: str, problem: str, command: str, right: str | None) -> Card:
     """Say what is wrong, what would be right, and what this person may ask for."""
     sentence = problem[:1].upper() + problem[1:]
-    parts: list[Paragraph | Code | Note] = [Paragraph(say(sentence))]
+    parts: list[Paragraph | Code | Note] = [Paragraph(prose(sentence))]
     if right:
         parts += [Paragraph(say("Try:")), Code(right)]
     parts += [Paragraph(say(row)) for row in choices(policy, person)]
@@ -208,7 +221,7 @@ def denied_card(decision: Decision) -> Card:
         raise TypeError("only a refusal is worded so")
     message = reveal(decision.message)
     sentence = f"The policy does not allow this: {message}."
-    parts: list[Paragraph | Code | Note] = [Paragraph(say(sentence))]
+    parts: list[Paragraph | Code | Note] = [Paragraph(prose(sentence))]
     if decision.hint:
         hint = reveal(decision.hint)
         parts.append(Code(hint) if hint.startswith("/") else Paragraph(say(hint)))
@@ -241,12 +254,9 @@ def _given_card(request: Request) -> Card:
     return Card(text, (Paragraph(say(text, " ", link, ".")),))
 
 
-async def to_thread(desk: Desk, request: Request, key: str, text: str, *parts: Paragraph | Code | Note) -> None:
-    """Say something under a request's card."""
-    card = Card(text, (Paragraph(say(Words(text))), *parts))
+async def to_thread(
+    desk: Desk, request: Request, key: str, text: str, *parts: Paragraph | Code | Note, spans: Spans = ()
+) -> None:
+    """Say something under a request's card; `spans` say the same better, where there are any."""
+    card = Card(text, (Paragraph(spans or say(text)), *parts))
     await desk.work.send(key, f"thread:{request.id}", Say(InThread(request.id), card))
-
-
-def mention_note(policy: Policy, request: Request) -> Note:
-    """Return a note that notifies the requester."""
-    return Note(say("For ", Mention(request.account) if request.account else name_of(policy, request.requester), "."))

@@ -146,9 +146,17 @@ def say(*spans: Span | str) -> Spans:
     return tuple(Words(span) if isinstance(span, str) else span for span in spans)
 
 
+def prose(text: str) -> Spans:
+    """Return a sentence of ours as spans; what stands between backticks is shown as code."""
+    pieces = text.split("`")
+    if len(pieces) % 2 == 0:
+        return say(text)
+    return tuple(Words(piece, code=bool(index % 2)) for index, piece in enumerate(pieces) if piece)
+
+
 def plain(text: str, *parts: Part) -> Card:
     """Return a card of one paragraph, and more parts after it."""
-    return Card(text, (Paragraph(say(text)), *parts))
+    return Card(text, (Paragraph(prose(text)), *parts))
 
 
 def clock(at: datetime) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bot.asking import choices, tell
-from bot.cards import Buttons, Card, Code, Moment, Note, Paragraph, Part, Words, plain, say
+from bot.cards import Buttons, Card, Moment, Note, Paragraph, Part, Words, plain, prose, say
 from bot.grant_cards import end_button, new_line_button
 from bot.intents import EndNow, Help, List, NewLine, Revoke, Source, Status
 from bot.model import Grant, Request
@@ -63,9 +63,8 @@ async def show_help(desk: Desk, intent: Help, member: Member, cause: str) -> Non
         (f"{command} revoke [ID]", "ends what you have, or takes a request back"),
         (f"{command} help", "says this"),
     )
-    width = max(len(left) for left, _ in rows)
-    parts: list[Part] = [Paragraph(say(problem))] if problem else []
-    parts.append(Code("\n".join(f"{left:<{width}}  {right}" for left, right in rows)))
+    parts: list[Part] = [Paragraph(prose(problem))] if problem else []
+    parts += [Paragraph(say(Words(left, code=True), f" {right}")) for left, right in rows]
     parts += [Paragraph(say(row)) for row in choices(desk.policy, member.person)]
     text = f"{problem} Ask like this: {usage(command)}".strip()
     await tell(desk, intent.source, cause, Card(text, tuple(parts)))

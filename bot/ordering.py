@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bot.asking import to_thread
-from bot.cards import plain
+from bot.cards import Moment, plain, say
 from bot.holding import deliver
 from bot.lines import line
 from bot.model import Grant, Request
@@ -69,7 +69,9 @@ async def opened(desk: Desk, facts: Opened) -> None:
     await desk.work.change_request(request, note=None)
     await desk.work.want(card_of(request.id), f"card:{request.id}")
     who = name_of(desk.policy, grant.person)
-    await to_thread(desk, request, f"opened:{grant.id}", line("grant_opened", person=who, until=grant.expires_at))
+    text = line("grant_opened", person=who, until=grant.expires_at)
+    spans = say(f"{who} has access until ", Moment(grant.expires_at), ".")
+    await to_thread(desk, request, f"opened:{grant.id}", text, spans=spans)
     await desk.work.want(counter_of(grant.id), f"thread:{request.id}")
     await deliver(desk, grant)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import aiohttp
@@ -61,7 +61,7 @@ class HttpBroker:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise BrokerAway(f"GET {path}: {type(error).__name__}") from None
 
-    async def events(self, after: str) -> AsyncIterator[list[EventView]]:
+    async def events(self, after: str) -> AsyncGenerator[list[EventView], None]:
         """Give the events after a cursor as they come, those together that come together."""
         path = "/v1/events"
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CALL_SECONDS, sock_read=POLL_SECONDS)

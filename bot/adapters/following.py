@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
 
 import structlog
 
@@ -17,35 +18,68 @@ from workflows.wire import EventView
 log = structlog.get_logger()
 
 CURSOR = "broker"
+SHORTEST_WAIT = 0.1
 LONGEST_WAIT = 5.0
 
 
 class Follower:
-    """Reads events until it is cancelled."""
+    """Reads events until it is told to stop."""
 
     def __init__(self, broker: HttpBroker, desks: Desks, caused: Callable[[], None]) -> None:
         self._broker = broker
         self._desks = desks
         self._caused = caused
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """Finish what is being applied, and follow no further."""
+        self._stop.set()
 
     async def run(self) -> None:
         """Follow the feed; where the broker is away, wait a little longer each time."""
-        wait = 0.1
-        while True:
+        wait = SHORTEST_WAIT
+        while not self._stop.is_set():
             try:
-                async with self._desks.open() as (_, work):
-                    cursor = await work.cursor(CURSOR)
-                async for events in self._broker.events(cursor):
-                    await self._apply(events, cursor)
-                    cursor, wait = events[-1].cursor, 0.1
-                await asyncio.sleep(0.01)  # an answer without events, at once, must not spin
+                if await self._follow():
+                    wait = SHORTEST_WAIT
+                await self._pause(0.01)  # an answer without events, at once, must not spin
+                continue
             except (BrokerAway, Refusal, RowMoved) as error:
                 log.info("feed.waiting", error=str(error), seconds=wait)
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, LONGEST_WAIT)
             except Exception:
                 log.exception("feed.failed")
-                await asyncio.sleep(LONGEST_WAIT)
+            await self._pause(wait)
+            wait = min(wait * 2, LONGEST_WAIT)
+
+    async def _follow(self) -> bool:
+        """Read one answer to its end; say whether there was anything in it."""
+        async with self._desks.open() as (_, work):
+            cursor = await work.cursor(CURSOR)
+        found = False
+        async with aclosing(self._broker.events(cursor)) as batches:
+            while (events := await self._next(batches)) is not None:
+                await self._apply(events, cursor)
+                cursor, found = events[-1].cursor, True
+        return found
+
+    async def _next(self, batches: AsyncGenerator[list[EventView], None]) -> list[EventView] | None:
+        """Return the next events; None at the end, or when it is time to stop. Only waiting is ever cut off."""
+        read = asyncio.ensure_future(anext(batches, None))
+        stop = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({read, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if read.done():
+                return read.result()
+            read.cancel()
+            with suppress(asyncio.CancelledError, BrokerAway):
+                await read
+            return None
+        finally:
+            stop.cancel()
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), seconds)
 
     async def _apply(self, events: list[EventView], cursor: str) -> None:
         async with self._desks.open() as (desk, work):

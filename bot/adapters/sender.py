@@ -52,23 +52,29 @@ class Deliverer(Protocol):
 
 
 class Sender:
-    """Sends what is queued until it is cancelled."""
+    """Sends what is queued until it is told to stop."""
 
     def __init__(self, outbox: Outbox, deliverer: Deliverer, clock: Clock) -> None:
         self._outbox = outbox
         self._deliverer = deliverer
         self._clock = clock
         self._wake = asyncio.Event()
+        self._stopped = False
         self._busy: dict[str, asyncio.Task[None]] = {}
 
     def wake(self) -> None:
         """Say that there is a new row."""
         self._wake.set()
 
+    def stop(self) -> None:
+        """Take nothing new. Nothing here is cancelled: a transaction that is cut off may keep the database locked."""
+        self._stopped = True
+        self._wake.set()
+
     async def run(self) -> None:
-        """Send until cancelled; what is in flight is awaited, not cut."""
+        """Send until told to stop; what is in flight is awaited, not cut."""
         try:
-            while True:
+            while not self._stopped:
                 self._wake.clear()
                 pause = await self._start_due()
                 try:

@@ -29,6 +29,7 @@ class Sweeper:
         self._policies = policies
         self._caused = caused
         self._scheduler = AsyncIOScheduler(timezone="UTC")
+        self._turn = asyncio.Lock()
 
     def start(self) -> None:
         """Start the timers."""
@@ -38,12 +39,18 @@ class Sweeper:
         self._scheduler.add_job(self.forget, "interval", hours=1, **once)
         self._scheduler.start()
 
-    def stop(self) -> None:
-        """Stop the timers."""
-        self._scheduler.shutdown(wait=False)
+    async def stop(self) -> None:
+        """Stop the timers, after the sweep under way: the scheduler would cut it off in its transaction."""
+        self._scheduler.pause()
+        async with self._turn:
+            self._scheduler.shutdown(wait=False)
 
     async def expire(self) -> None:
         """Expire what nobody answered, each request in a transaction of its own."""
+        async with self._turn:
+            await self._expire()
+
+    async def _expire(self) -> None:
         async with self._desks.open() as (desk, work):
             late = [request.id for request in await work.overdue(desk.now)]
         for id in late:
@@ -62,5 +69,6 @@ class Sweeper:
 
     async def forget(self) -> None:
         """Forget rows that nobody will ask about."""
-        await self._inbox.forget_old()
-        await self._outbox.forget_old()
+        async with self._turn:
+            await self._inbox.forget_old()
+            await self._outbox.forget_old()

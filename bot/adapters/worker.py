@@ -26,7 +26,7 @@ SORRY = "Something went wrong here, so nothing was done. It is logged; please tr
 
 
 class InboxWorker:
-    """Takes payloads from the inbox until it is cancelled."""
+    """Takes payloads from the inbox until it is told to stop."""
 
     def __init__(
         self,
@@ -42,16 +42,22 @@ class InboxWorker:
         self._read = read
         self._caused = caused
         self._wake = asyncio.Event()
+        self._stopped = False
         self._busy: dict[int, asyncio.Task[None]] = {}
 
     def wake(self) -> None:
         """Say that there is a new row."""
         self._wake.set()
 
+    def stop(self) -> None:
+        """Take nothing new. Nothing here is cancelled: a transaction that is cut off may keep the database locked."""
+        self._stopped = True
+        self._wake.set()
+
     async def run(self) -> None:
-        """Work until cancelled; what is in flight is awaited, not cut."""
+        """Work until told to stop; what is in flight is awaited, not cut."""
         try:
-            while True:
+            while not self._stopped:
                 self._wake.clear()
                 for row in await self._inbox.waiting():
                     if row.id not in self._busy and len(self._busy) < AT_ONCE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
@@ -42,6 +43,7 @@ class Rim:
         self._desks = desks
         self._directory = directory
         self._kept = kept
+        self._keeping: set[asyncio.Task[bool]] = set()
 
     def attach(self, app: AsyncApp) -> None:
         """Register with Bolt; the listeners only acknowledge."""
@@ -61,12 +63,20 @@ class Rim:
         if kind_of(body) == "view_submission" and invalid_form(body):
             await next()
             return None
-        new = await self._inbox.keep(key_of(body, ENVELOPE.get()), kind_of(body), body)
+        # Shielded: a socket that closes cuts its handlers off, and a row half written keeps the database locked.
+        keeping = asyncio.create_task(self._inbox.keep(key_of(body, ENVELOPE.get()), kind_of(body), body))
+        self._keeping.add(keeping)
+        keeping.add_done_callback(self._keeping.discard)
+        new = await asyncio.shield(keeping)
         context[DUPLICATE] = not new
         if new:
             self._kept()
         await next()
         return None
+
+    async def rest(self) -> None:
+        """Wait until what is being kept is kept."""
+        await asyncio.gather(*self._keeping, return_exceptions=True)
 
     async def answer_deny(self, ack: Callable[..., Awaitable[Any]], body: dict[str, Any]) -> None:
         """Answer a sent form: its errors belong into the acknowledgement."""

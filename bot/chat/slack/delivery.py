@@ -38,6 +38,21 @@ REPLY_URL_LIFE = timedelta(minutes=29)
 REPLY_URL_TRIES = 3
 GIVE_UP_AFTER = timedelta(days=1)
 LINK_PATIENCE = 20
+HEAL_SECONDS = 30.0
+HEALABLE = frozenset(
+    {
+        "account_inactive",
+        "channel_not_found",
+        "invalid_auth",
+        "is_archived",
+        "missing_scope",
+        "not_in_channel",
+        "restricted_action",
+        "token_expired",
+        "token_revoked",
+    }
+)
+"""What somebody puts right: the bot is invited again, a channel comes back, a token is renewed."""
 
 
 class Delivery:
@@ -58,7 +73,7 @@ class Delivery:
         except SlackUncertain as error:
             outcome = Later(str(error), uncertain=True)
         except SlackRefused as error:
-            outcome = Never(error.error)
+            outcome = Later(error.error, HEAL_SECONDS) if error.error in HEALABLE else Never(error.error)
         except PayloadInvalid as error:
             outcome = Never(f"the payload breaks Slack's limits: {error}")
         except ValidationError as error:

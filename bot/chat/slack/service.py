@@ -38,8 +38,10 @@ def make_app(settings: Settings, identity: AuthorizeResult) -> AsyncApp:
         # Left to itself, Bolt asks Slack who it is before the first payload is kept, and loses it if Slack is away.
         return identity
 
+    logger = logging.getLogger("bot.slack")
+    logger.setLevel(logging.ERROR)
     client = AsyncWebClient(base_url=settings.slack_api_url, timeout=15, retry_handlers=[])
-    return AsyncApp(client=client, authorize=known, ignoring_self_events_enabled=True)
+    return AsyncApp(client=client, authorize=known, logger=logger, ignoring_self_events_enabled=True)
 
 
 async def own_identity(client: AsyncWebClient) -> AuthorizeResult:

@@ -155,7 +155,7 @@ class Shows:
             return Later(str(error)) if row.attempts < TRANSCRIPT_TRIES else Never(str(error))
         except Refusal as error:
             return Never(f"{error.status} {error.problem.code}")
-        title = f"Transcript of {grant.role} on {grant.resource}"
+        title = f"Transcript of {grant.role} on {grant.resource}{'' if item.format == 'text' else ', as JSON lines'}"
         upload = self._gateway.upload(card.channel, card.ts, name, content or b"\n", title)
         return Done({"file": await self.certain(row, upload)})
 
