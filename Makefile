@@ -5,7 +5,7 @@ RUN := .venv/bin/python
 JOBS ?= 0
 ARGS ?=
 
-.PHONY: demo test check fix lock venv
+.PHONY: demo test check bench fix lock venv
 
 demo: venv
 	@exec $(RUN) airlock.py demo $(ARGS)
@@ -21,6 +21,11 @@ check: venv
 	$(RUN) -m pytest tests/unit tests/playbooks -n 2
 	$(RUN) airlock.py policy check
 	$(RUN) airlock.py policy test
+
+# What the hop costs, in three minutes; ARGS="--server debian" has a server with TLS.
+bench: ROUNDS ?= 5
+bench: venv
+	$(RUN) -m tests.bench --rounds $(ROUNDS) $(ARGS)
 
 fix: venv
 	$(RUN) -m ruff format .

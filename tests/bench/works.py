@@ -1,0 +1,125 @@
+"""What is done at each peer, by programs written in C, so that the client costs little and the same everywhere."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.peers import Peer
+from tests.bench.programs import bare_environment
+from tests.bench.upstream import NARROW_ROWS, WIDE_ROWS
+
+NARROW = "SELECT aid, bid, abalance FROM pgbench_accounts"
+WIDE = "SELECT id, body FROM wide"
+# What `pgbench -S` runs. As a script of ours, for -S itself first reads the system catalogue.
+POINT = f"\\set aid random(1, {NARROW_ROWS})\nSELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n"
+CLIENTS = (1, 8)
+CONNECTIONS = 25
+TIMEOUT = 20.0
+_TPS = re.compile(r"^tps = ([0-9.]+) ", re.M)
+_CONNECTION = re.compile(r"^average connection time = ([0-9.]+) ms", re.M)
+_TIME = re.compile(r"^Time: ([0-9.]+) ms", re.M)
+
+
+class WorkFailed(Exception):
+    """a peer did not do the work"""
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """Where pgbench and psql are, and a folder for scripts."""
+
+    bin: Path
+    folder: Path
+
+    def pgbench(self, peer: Peer, script: str, *options: str) -> str:
+        """Run a script of pgbench's; returns its report."""
+        file = self.folder / "script.sql"
+        file.write_text(script)
+        return self._run("pgbench", peer, "-n", "-f", str(file), *options)
+
+    def psql(self, peer: Peer, *commands: str) -> str:
+        words = [word for command in commands for word in ("-c", command)]
+        return self._run("psql", peer, "-X", "-q", "-v", "ON_ERROR_STOP=1", *words)
+
+    def _run(self, program: str, peer: Peer, *words: str) -> str:
+        environment = {**bare_environment(), **peer.environment}
+        command = [str(self.bin / program), *words]
+        try:
+            done = subprocess.run(
+                command, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise WorkFailed(f"{program} did not end within {TIMEOUT:.0f} s") from None
+        if done.returncode != 0:
+            raise WorkFailed(f"{program}: {done.stderr.strip()[-500:]}")
+        return done.stdout
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One kind of work; `measure` gives a figure in `unit`, of which more is better unless it is a time."""
+
+    name: str
+    unit: str
+    measure: Callable[[Clients, Peer], float]
+    fits: Callable[[Peer], bool] = lambda _: True
+    time: bool = False
+
+
+def works(masked_narrow: str, seconds: int) -> list[Work]:
+    """List the works; `masked_narrow` is NARROW as the broker rewrites it, which the unmasked peers run instead."""
+    found = [
+        Work(f"select {mode}, {clients} client{'s' * (clients > 1)}", "tps", _point(mode, clients, seconds))
+        for mode in ("simple", "prepared")
+        for clients in CLIENTS
+    ]
+    return [
+        *found,
+        Work(f"{NARROW_ROWS:,} narrow rows", "rows/s", _rows(NARROW, NARROW_ROWS, 2), _is_clear),
+        Work(f"{NARROW_ROWS:,} rows, 2 masked", "rows/s", _masked_rows(masked_narrow)),
+        Work(f"{WIDE_ROWS:,} rows of 10 KB", "rows/s", _rows(WIDE, WIDE_ROWS, 4), _is_clear),
+        Work(f"COPY {NARROW_ROWS:,} narrow", "rows/s", _copy, _is_clear),
+        Work("connection set-up", "ms", _connect, time=True),
+    ]
+
+
+def _is_clear(peer: Peer) -> bool:
+    return not peer.masked
+
+
+def _point(mode: str, clients: int, seconds: int) -> Callable[[Clients, Peer], float]:
+    options = ("-M", mode, "-c", str(clients), "-j", "1", "-T", str(seconds))
+    return lambda tools, peer: _read(_TPS, tools.pgbench(peer, POINT, *options))
+
+
+def _rows(sql: str, rows: int, times: int) -> Callable[[Clients, Peer], float]:
+    return lambda tools, peer: rows * _read(_TPS, tools.pgbench(peer, f"{sql};\n", "-t", str(times)))
+
+
+def _masked_rows(masked_narrow: str) -> Callable[[Clients, Peer], float]:
+    masked, ours = _rows(masked_narrow, NARROW_ROWS, 2), _rows(NARROW, NARROW_ROWS, 2)
+
+    def measure(tools: Clients, peer: Peer) -> float:
+        return (ours if peer.masked else masked)(tools, peer)
+
+    return measure
+
+
+def _copy(tools: Clients, peer: Peer) -> float:
+    report = tools.psql(peer, r"\timing on", r"\o /dev/null", f"COPY ({NARROW}) TO STDOUT")
+    return NARROW_ROWS / _read(_TIME, report) * 1000
+
+
+def _connect(tools: Clients, peer: Peer) -> float:
+    return _read(_CONNECTION, tools.pgbench(peer, "SELECT 1;\n", "-C", "-t", str(CONNECTIONS)))
+
+
+def _read(pattern: re.Pattern[str], report: str) -> float:
+    found = pattern.search(report)
+    if found is None:
+        raise WorkFailed(f"the report does not read: {report.strip()[-300:]}")
+    return float(found[1])
