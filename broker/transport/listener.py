@@ -91,12 +91,12 @@ class TcpListener:
                 accepted.close()
                 continue
             tune(accepted)
-            task = loop.create_task(self._serve(accepted, address), name=f"client {address}")
+            visit = Visit(self._strangers, address)
+            task = loop.create_task(self._serve(accepted, address, visit), name=f"client {address}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, accepted: socket.socket, address: str) -> None:
-        visit = Visit(self._strangers, address)
+    async def _serve(self, accepted: socket.socket, address: str, visit: Visit) -> None:
         try:
             await self._handler(accepted, address, visit)
         finally:

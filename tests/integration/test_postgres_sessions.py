@@ -1,0 +1,253 @@
+"""Real clients through the broker to a real server: what is allowed works, what is denied is denied in place."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import psycopg
+import pytest
+
+from broker.protocols.postgres import codec
+from tests.integration.postgres_world import backends, endpoint, enter, kinds, make_world, problem, psql, raw
+from tests.support.broker import TestBroker, serving
+from tests.support.postgres import Server
+from tests.support.require import require_program
+
+
+@pytest.fixture
+async def served(wheel_postgres: Server, tmp_path: Path) -> AsyncIterator[TestBroker]:
+    read = make_world(wheel_postgres)
+    write = endpoint(wheel_postgres, "app_write")
+    async with serving(tmp_path, read, write=write, ask=write) as broker:
+        yield broker
+
+
+async def test_psql_reads_masked_rows_and_is_refused_in_its_own_words(served: TestBroker) -> None:
+    require_program("psql", "apt install postgresql-client")
+    status, output, errors = await psql(served.ticket(), "select id, ssn from people", "drop table people")
+    assert output.splitlines() == ["1|***", "2|***"]
+    assert status == 1
+    assert "ERROR:  airlock: changing the schema is not allowed by this role" in errors
+    assert "DETAIL:  rules: default-ddl" in errors
+    assert "HINT:  /access prod-db write 30m" in errors
+    assert [entry["text"] for entry in served.recorder.of("statement.denied")] == ["drop table people"]
+
+
+async def test_what_psql_sends_to_describe_a_table_passes(served: TestBroker) -> None:
+    status, output, errors = await psql(served.ticket(), r"\d people", r"\dt", r"\l", r"\du", r"\df")
+    assert {"ssn|text|||", "public|people|table|postgres"} <= set(output.splitlines())
+    assert (status, errors) == (0, "")
+
+
+async def test_channel_binding_works_and_is_never_silently_dropped(served: TestBroker) -> None:
+    assert (await psql(served.ticket(), "select 1", channel_binding="require"))[:2] == (0, "1\n")
+    assert (await psql(served.ticket(), "select 1", channel_binding="disable"))[:2] == (0, "1\n")
+
+
+async def test_denial_in_a_transaction_fails_it_on_both_sides(served: TestBroker) -> None:
+    _, output, errors = await psql(
+        served.ticket(role="write"),
+        stdin="begin;\ninsert into log (what) values ('x');\n"
+        "vacuum people;\nselect 1;\ncommit;\nselect count(*) from log;\n",
+    )
+    assert "25P02" in errors or "current transaction is aborted" in errors
+    assert output.splitlines() == ["BEGIN", "INSERT 0 1", "ROLLBACK", "0"]
+
+
+async def test_a_denied_statement_of_a_message_denies_all_of_it(served: TestBroker) -> None:
+    ticket = served.ticket(role="write")
+    _, output, errors = await psql(ticket, "insert into log (what) values ('a'); drop database shop")
+    assert output == ""
+    assert "airlock:" in errors
+    assert (await psql(ticket, "select count(*) from log"))[1] == "0\n"
+
+
+async def test_writes_are_recorded_before_and_finished_after(served: TestBroker) -> None:
+    await psql(served.ticket(role="write"), "insert into log (what) values ('secret'); select 1")
+    allowed, finished = served.recorder.of("statement.allowed"), served.recorder.of("statement.finished")
+    assert [entry["verb"] for entry in allowed] == ["INSERT", "SELECT"]
+    assert [(entry["outcome"], entry["rows"]) for entry in finished] == [("ok", 1), ("ok", 1)]
+    assert [entry["statement"] for entry in allowed] == [entry["statement"] for entry in finished]
+    assert not any("secret" in str(entry.data) for entry in served.recorder.entries)
+    assert served.recorder.entries[1].detail["sql"].startswith("insert into log (what) values ('secret')")
+
+
+async def test_what_needs_a_review_is_refused_with_who_could_give_it(served: TestBroker) -> None:
+    _, _, errors = await psql(served.ticket(role="ask"), "insert into log (what) values ('x')")
+    assert "this needs a review by 1 of dbas" in errors
+    assert "HINT:  Bob could approve it" in errors
+
+
+async def test_copy_out_is_masked_and_copy_in_needs_a_rule(served: TestBroker) -> None:
+    assert (await psql(served.ticket(), "copy (select ssn from people) to stdout"))[1] == "***\n***\n"
+    _, _, errors = await psql(served.ticket(), "copy notes from stdin", stdin="1001\tx\n")
+    assert "airlock:" in errors
+
+
+async def test_copy_in_under_a_rule_reaches_the_table(served: TestBroker) -> None:
+    ticket = served.ticket(role="write")
+    async with await psycopg.AsyncConnection.connect(ticket.dsn(), autocommit=True) as connection:
+        async with connection.cursor() as cursor:
+            async with cursor.copy("copy notes (id, body) from stdin") as copy:
+                for number in range(2000, 2100):
+                    await copy.write_row((number, "copied"))
+            await cursor.execute("select count(*) from notes where body = 'copied'")
+            assert await cursor.fetchone() == (100,)
+            with pytest.raises(psycopg.errors.UniqueViolation):
+                async with cursor.copy("copy notes (id, body) from stdin") as copy:
+                    for number in range(2000, 2100):
+                        await copy.write_row((number, "again"))
+            await cursor.execute("select 1")
+
+
+async def test_errors_of_statements_that_read_masked_fields_show_no_values(served: TestBroker) -> None:
+    ticket = served.ticket(role="write")
+    _, _, errors = await psql(ticket, "insert into people values (3, 'C', '123-45-6789')")
+    assert "123-45-6789" not in errors
+    _, _, errors = await psql(served.ticket(), "select ssn::int from people")
+    assert "123-45" not in errors
+    assert "***" not in errors.replace("'***'", "")
+
+
+async def test_error_positions_point_into_the_users_own_text(served: TestBroker) -> None:
+    async with await psycopg.AsyncConnection.connect(served.ticket().dsn(), autocommit=True) as connection:
+        for text in ("select id, nonesuch from notes", "select id, p.nonesuch from people p"):
+            with pytest.raises(psycopg.Error) as caught:
+                await connection.execute(text)
+            position = caught.value.diag.statement_position
+            if position is not None:
+                assert text[int(position) - 1 :].startswith(("nonesuch", "p.nonesuch"))
+
+
+async def test_psycopg_prepares_binds_and_pipelines(served: TestBroker) -> None:
+    async with await psycopg.AsyncConnection.connect(served.ticket().dsn(), prepare_threshold=0) as connection:
+        for number in range(1, 8):
+            cursor = await connection.execute("select body, %s::text from notes where id = %s", ("p", number))
+            assert await cursor.fetchone() == (f"note {number}", "p")
+        await connection.commit()
+        async with connection.pipeline():
+            cursors = [await connection.execute("select body from notes where id = %s", (n,)) for n in range(1, 51)]
+            assert [await cursor.fetchone() for cursor in cursors] == [(f"note {n}",) for n in range(1, 51)]
+        binary = await connection.execute("select ssn, id from people order by id", binary=True)
+        assert await binary.fetchall() == [("***", 1), ("***", 2)]
+    parameters = [entry.detail.get("parameters") for entry in served.recorder.entries]
+    assert any(found and {"text": "p"} in found for found in parameters)
+
+
+async def test_a_denial_in_a_pipeline_is_one_error_and_nothing_behind_it_runs(served: TestBroker) -> None:
+    ticket = served.ticket(role="write")
+    async with await psycopg.AsyncConnection.connect(ticket.dsn(), autocommit=True) as connection:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="airlock"):
+            async with connection.pipeline():
+                for number in range(50):
+                    word = "drop database shop" if number == 25 else "insert into log (what) values ('piped')"
+                    await connection.execute(word)
+        cursor = await connection.execute("select count(*) from log")
+        assert await cursor.fetchone() == (0,)
+
+
+async def test_asyncpg_prepares_iterates_and_uses_transactions(served: TestBroker) -> None:
+    connection = await asyncpg.connect(**served.ticket(role="write").asyncpg())
+    try:
+        assert await connection.fetchval("select $1::int + 1", 41) == 42
+        assert [tuple(row) for row in await connection.fetch("select * from people order by id")] == [
+            (1, "Ann", "***"),
+            (2, "Bo", "***"),
+        ]
+        async with connection.transaction():
+            numbers = [row["id"] async for row in connection.cursor("select id from notes order by id", prefetch=100)]
+        assert numbers == list(range(1, 1001))
+        await connection.executemany("insert into log (what) values ($1)", [(str(n),) for n in range(200)])
+        assert await connection.fetchval("select count(*) from log") == 200
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="airlock"):
+            await connection.execute("drop database shop")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.fetch("select pg_sleep($1)", 1.0)
+        assert await connection.fetchval("select 7") == 7
+    finally:
+        await connection.close()
+
+
+async def test_sql_prepare_and_protocol_statements_are_one_registry(served: TestBroker) -> None:
+    status, output, errors = await psql(
+        served.ticket(), "prepare p as select ssn from people limit 1", "execute p", "deallocate p"
+    )
+    assert (status, errors) == (0, "")
+    assert output.splitlines() == ["PREPARE", "***", "DEALLOCATE"]
+    _, _, errors = await psql(served.ticket(), "execute nonesuch")
+    assert 'prepared statement "nonesuch" does not exist' in errors
+    ticket = served.ticket()
+    with raw(served.port) as client:
+        frames = await asyncio.to_thread(enter, client, ticket)
+        assert kinds(frames).endswith("Z")
+        client.send(codec.parse("d1", "select 1") + codec.SYNC)
+        assert kinds(await asyncio.to_thread(client.until, "Z")) == "1Z"
+        client.send(codec.query("begin; deallocate d1; rollback"))
+        assert kinds(await asyncio.to_thread(client.until, "Z")) == "CCCZ"
+        bind = codec.message(b"B", b"\0d1\0" + bytes(6))
+        client.send(bind + codec.execute("") + codec.SYNC)
+        answers = await asyncio.to_thread(client.until, "Z")
+        assert kinds(answers) == "EZ"
+        assert problem(answers[0])["C"] == "26000"
+
+
+async def test_what_a_statement_means_now_counts_not_what_it_meant_at_parse(
+    served: TestBroker, wheel_postgres: Server
+) -> None:
+    ticket = served.ticket()
+    with raw(served.port) as client:
+        await asyncio.to_thread(enter, client, ticket)
+        client.send(codec.parse("s", "select name from people") + codec.SYNC)
+        await asyncio.to_thread(client.until, "Z")
+        masked = served.policies.current.model_dump(mode="json")
+        masked["fields"][0]["clear"] = ["id"]
+        served.policies.current = type(served.policies.current).model_validate(masked)
+        client.send(codec.message(b"B", b"\0s\0" + bytes(6)) + codec.execute("") + codec.SYNC)
+        answers = await asyncio.to_thread(client.until, "Z")
+        assert kinds(answers) == "EZ"
+        assert problem(answers[0])["C"] == "0A000"
+        assert "cached plan must not change result type" in problem(answers[0])["M"]
+
+
+async def test_empty_queries_are_answered_as_the_server_would(served: TestBroker) -> None:
+    with raw(served.port) as client:
+        await asyncio.to_thread(enter, client, served.ticket())
+        for text, expected in (("", "IZ"), (";", "IZ"), ("-- nothing", "IZ"), (";;;select 1;;", "TDCZ")):
+            client.send(codec.query(text))
+            assert kinds(await asyncio.to_thread(client.until, "Z")) == expected, text
+
+
+async def test_cancel_reaches_its_own_session_only(served: TestBroker, wheel_postgres: Server) -> None:
+    with raw(served.port) as client, raw(served.port) as other:
+        greeting = await asyncio.to_thread(enter, client, served.ticket())
+        await asyncio.to_thread(enter, other, served.ticket())
+        key = next(frame.body for frame in greeting if frame.type == ord("K"))
+        for session in (client, other):
+            session.send(codec.query(SLOW))
+        await asyncio.sleep(0.3)
+        wrong = [key[:4] + bytes([key[4] ^ 1]) + key[5:], (1).to_bytes(4, "big") + b"abcd"]
+        for tail in (*wrong, key):
+            with raw(served.port) as request:
+                request.send(codec.request(codec.CANCEL_REQUEST, tail))
+                assert await asyncio.to_thread(request.receive) == b""
+        answers = await asyncio.to_thread(client.until, "Z")
+        assert problem(next(frame for frame in answers if frame.type == ord("E")))["C"] == "57014"
+        assert [row[1] for row in backends(wheel_postgres) if row[2] == SLOW].count("active") == 1
+
+
+async def test_cancel_guesses_are_bounded(served: TestBroker) -> None:
+    with raw(served.port) as client:
+        greeting = await asyncio.to_thread(enter, client, served.ticket())
+        key = next(frame.body for frame in greeting if frame.type == ord("K"))
+        client.send(codec.query(SLOW))
+        for tail in [(n).to_bytes(4, "big") + b"abcd" for n in range(12)] + [key]:
+            with raw(served.port) as request:
+                request.send(codec.request(codec.CANCEL_REQUEST, tail))
+                await asyncio.to_thread(request.receive)
+        client.socket.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            await asyncio.to_thread(client.until, "Z")
+
+
+SLOW = "select count(*) from notes a, notes b, notes c, notes d where a.body || b.body <> c.body || d.body"

@@ -1,0 +1,372 @@
+"""How clients come in, and what hostile ones get: security.md A1 through the real listener."""
+
+import asyncio
+import os
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from broker.protocols.postgres import codec
+from tests.integration.postgres_world import Raw, backends, endpoint, enter, kinds, make_world, problem, psql, raw
+from tests.support.broker import TestBroker, serving
+from tests.support.postgres import Server
+
+
+@pytest.fixture
+async def served(wheel_postgres: Server, tmp_path: Path) -> AsyncIterator[TestBroker]:
+    async with serving(tmp_path, make_world(wheel_postgres)) as broker:
+        yield broker
+
+
+async def still_serves(broker: TestBroker) -> None:
+    begun = time.monotonic()
+    assert (await psql(broker.ticket(), "select 1"))[:2] == (0, "1\n")
+    assert time.monotonic() - begun < 2
+
+
+async def test_plain_text_is_refused_before_any_ticket_is_shown(served: TestBroker) -> None:
+    _, _, errors = await psql(served.ticket(), "select 1", sslmode="disable")
+    assert "FATAL:  airlock: this connection is not encrypted" in errors
+    assert "sslmode=require" in errors
+
+
+async def test_bytes_sent_ahead_of_tls_end_the_connection(served: TestBroker) -> None:
+    ticket = served.ticket()
+    startup = codec.startup([("user", ticket.user), ("database", ticket.database)])
+    with raw(served.port) as client:
+        client.send(codec.request(codec.SSL_REQUEST) + startup)
+        assert await asyncio.to_thread(client.rest) in (b"", b"S")
+    await still_serves(served)
+
+
+async def test_gss_is_refused_once_and_then_tls_works(served: TestBroker) -> None:
+    def gss(client: Raw) -> bytes:
+        client.send(codec.request(codec.GSSENC_REQUEST))
+        return client.receive(1)
+
+    ticket = served.ticket()
+    with raw(served.port) as client:
+        assert await asyncio.to_thread(gss, client) == b"N"
+        assert kinds(await asyncio.to_thread(enter, client, ticket)).endswith("Z")
+    with raw(served.port) as client:
+        assert await asyncio.to_thread(gss, client) == b"N"
+        assert await asyncio.to_thread(gss, client) == b""
+    for second in (codec.SSL_REQUEST, codec.GSSENC_REQUEST):
+        with raw(served.port) as client:
+            await asyncio.to_thread(client.secure)
+            client.send(codec.request(second))
+            assert await asyncio.to_thread(client.rest) == b""
+
+
+@pytest.mark.parametrize(("alpn", "works"), [(["postgresql"], True), (None, False), (["http/1.1"], False)])
+async def test_direct_tls_needs_its_protocol_named(served: TestBroker, alpn: list[str] | None, works: bool) -> None:
+    ticket = served.ticket()
+
+    def attempt(client: Raw) -> str:
+        try:
+            client.secure(alpn, direct=True)
+            client.start([("user", ticket.user), ("database", ticket.database)])
+            return kinds([client.message()])
+        except (OSError, EOFError):
+            return ""
+
+    with raw(served.port) as client:
+        assert await asyncio.to_thread(attempt, client) == ("R" if works else "")
+
+
+REFUSED = {
+    "options": ("-c default_transaction_read_only=off", "startup.options"),
+    "replication": ("true", "startup.replication"),
+    "search_path": ("evil,public", "startup.parameters"),
+    "standard_conforming_strings": ("off", "startup.parameters"),
+    "row_security": ("off", "startup.parameters"),
+    "default_transaction_read_only": ("off", "startup.parameters"),
+    "ext.foo": ("bar", "startup.parameters"),
+    "role": ("postgres", "startup.parameters"),
+    "client_encoding": ("SJIS", "startup.encoding"),
+    "TimeZone": ("x'; drop", "startup.timezone"),
+    "extra_float_digits": ("99", "startup.extra_float_digits"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_startup_parameters_outside_the_list_are_refused(served: TestBroker, name: str) -> None:
+    value, rule = REFUSED[name]
+    with raw(served.port) as client:
+        answer = (await asyncio.to_thread(enter, client, served.ticket(), (name, value)))[0]
+    assert problem(answer)["S"] == "FATAL"
+    assert f"(rule {rule})" in problem(answer)["M"]
+
+
+async def test_encodings_but_utf8_are_refused_and_its_names_accepted(served: TestBroker) -> None:
+    for value in ("GBK", "BIG5", "GB18030", "UHC", "JOHAB", "LATIN1"):
+        with raw(served.port) as client:
+            answer = (await asyncio.to_thread(enter, client, served.ticket(), ("client_encoding", value)))[0]
+        assert problem(answer)["C"] == "22023"
+    for value in ("UTF-8", "utf8", "'unicode'", "SQL_ASCII"):
+        with raw(served.port) as client:
+            frames = await asyncio.to_thread(enter, client, served.ticket(), ("client_encoding", value))
+        assert codec.string("client_encoding") + codec.string("UTF8") in [frame.body for frame in frames]
+
+
+async def test_doubled_keys_and_other_versions_are_refused(served: TestBroker) -> None:
+    ticket = served.ticket()
+    with raw(served.port) as client:
+        answer = (await asyncio.to_thread(enter, client, ticket, ("user", "postgres")))[0]
+    assert "startup.duplicate" in problem(answer)["M"]
+    for version in (0x0002_0000, 0x0004_0000):
+        with raw(served.port) as client:
+            await asyncio.to_thread(client.secure)
+            client.start([("user", ticket.user)], version)
+            assert "startup.protocol" in problem(await asyncio.to_thread(client.message))["M"]
+
+
+async def test_later_minor_versions_and_extensions_are_negotiated_down(served: TestBroker) -> None:
+    ticket = served.ticket()
+    for version, more in ((0x0003_0002, []), (0x0003_270F, []), (codec.PROTOCOL_3_0, [("_pq_.x", "1")])):
+        with raw(served.port) as client:
+            await asyncio.to_thread(client.secure)
+            client.start([("user", ticket.user), ("database", ticket.database), *more], version)
+            told = await asyncio.to_thread(client.message)
+            assert chr(told.type) == "v"
+            assert struct.unpack_from(">II", told.body) == (codec.PROTOCOL_3_0, len(more))
+            assert chr((await asyncio.to_thread(client.prove, ticket.password)).type) == "R"
+            assert kinds(await asyncio.to_thread(client.until, "Z")).endswith("KZ")
+
+
+@pytest.mark.parametrize("length", [0, 4, 7, 10_001, 0x7FFF_FFFF, 0xFFFF_FFFF])
+async def test_lying_startup_lengths_close_the_connection(served: TestBroker, length: int) -> None:
+    for secure in (False, True):
+        with raw(served.port) as client:
+            if secure:
+                await asyncio.to_thread(client.secure)
+            client.send(length.to_bytes(4, "big") + b"\0\3\0\0")
+            assert await asyncio.to_thread(client.rest) == b""
+
+
+async def test_wrong_and_unknown_tickets_cannot_be_told_apart(served: TestBroker) -> None:
+    ticket = served.ticket()
+    told = []
+    for user in (ticket.user, "alice.none", "mallory.x1"):
+        salts = set()
+        for _ in range(2):
+            with raw(served.port) as client:
+                await asyncio.to_thread(client.secure)
+                client.start([("user", user), ("database", ticket.database)])
+                await asyncio.to_thread(client.message)
+                first = b"n,,n=,r=abcdefghijklmnop"
+                body = codec.string("SCRAM-SHA-256") + len(first).to_bytes(4, "big") + first
+                client.send(codec.message(b"p", body))
+                challenge = (await asyncio.to_thread(client.message)).body.decode()
+                salts.add(challenge.split("s=")[1])
+                nonce = challenge[4:].split(",")[0].removeprefix("r=")
+                client.send(codec.message(b"p", f"c=biws,r={nonce},p={'A' * 43}=".encode()))
+                answer = problem(await asyncio.to_thread(client.message))
+        assert len(salts) == 1
+        told.append((answer["C"], answer["M"].replace(user, "USER"), answer["H"]))
+    assert len(set(told)) == 1
+    assert told[0][0] == "28P01"
+    assert not served.recorder.of("session.opened")
+
+
+async def test_expired_and_foreign_tickets_are_told_why_once_proved(served: TestBroker) -> None:
+    _, _, errors = await psql(served.ticket(refusal="this access has expired"), "select 1")
+    assert "airlock: this access has expired" in errors
+    assert "/access prod-db read 30m" in errors
+    _, _, errors = await psql(served.ticket(), "select 1", dbname="other-db")
+    assert "this ticket is for prod-db, not for `other-db`" in errors
+    late = served.ticket(lasts=-1)
+    assert "this access is over" in (await psql(late, "select 1"))[2]
+    assert [entry["reason"] for entry in served.recorder.of("session.refused")] == [
+        "this access has expired",
+        "another database",
+        "over",
+    ]
+
+
+async def test_reconnecting_to_another_database_says_what_would_help(served: TestBroker) -> None:
+    _, output, errors = await psql(served.ticket(), stdin="\\c otherdb\n")
+    assert "this ticket is for prod-db" in errors
+    assert output == ""
+
+
+async def test_no_session_without_a_reaper(served: TestBroker) -> None:
+    served.leases.alive = False
+    assert "nothing would end it if the broker died" in (await psql(served.ticket(), "select 1"))[2]
+
+
+async def test_an_upstream_that_is_down_is_said_and_recorded(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    from broker.sessions.ports import Endpoint
+
+    gone = Endpoint("127.0.0.1", port, "shop", "app", "x", "disable", None)
+    async with serving(tmp_path, gone) as broker:
+        _, _, errors = await psql(broker.ticket(), "select 1")
+        assert "airlock: prod-db does not answer" in errors
+        assert broker.recorder.of("upstream.failed")[0]["resource"] == "prod-db"
+        assert broker.recorder.of("session.refused") == [{"reason": "upstream down"}]
+        assert not broker.live.sessions
+
+
+async def test_an_upstream_with_a_wrong_credential_is_an_upstream_that_failed(
+    wheel_postgres: Server, tmp_path: Path
+) -> None:
+    make_world(wheel_postgres)
+    async with serving(tmp_path, endpoint(wheel_postgres, "app", password="wrong-password")) as broker:
+        _, _, errors = await psql(broker.ticket(), "select 1")
+        assert "does not answer" in errors
+        assert "wrong-password" not in errors + str(broker.recorder.entries)
+
+
+HOSTILE = {
+    "length 3": b"Q\0\0\0\3",
+    "length -1": b"Q\xff\xff\xff\xff",
+    "length 2^31-1": b"Q\x7f\xff\xff\xff",
+    "16 MiB and one": b"Q" + (16 * 1024 * 1024 + 1).to_bytes(4, "big"),
+    "unknown type": b"z\0\0\0\4",
+    "a server's type": b"T\0\0\0\6\0\0",
+    "function call": codec.message(b"F", bytes(10)),
+    "stray copy data": codec.message(b"d", b"x"),
+    "stray copy done": codec.message(b"c"),
+    "stray copy fail": codec.message(b"f", b"x\0"),
+    "stray password": codec.message(b"p", b"x\0"),
+    "bind with -1 formats": codec.message(b"B", b"\0\0\xff\xff"),
+    "bind with 65535 parameters": codec.message(b"B", b"\0\0\0\0\xff\xff"),
+    "bind with a parameter of -2": codec.message(b"B", b"\0\0\0\0\0\1\xff\xff\xff\xfe\0\0"),
+    "bind with a parameter longer than itself": codec.message(b"B", b"\0\0\0\0\0\1\x7f\0\0\0\0\0"),
+    "parse with 32767 types": codec.message(b"P", b"\0select 1\0\x7f\xff"),
+    "sync with a body": b"S\0\0\0\5x",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_hostile_frames_end_the_session_and_nobody_elses(
+    served: TestBroker, wheel_postgres: Server, name: str
+) -> None:
+    with raw(served.port) as other, raw(served.port) as client:
+        await asyncio.to_thread(enter, other, served.ticket())
+        await asyncio.to_thread(enter, client, served.ticket())
+        if name.startswith("bind"):
+            client.send(codec.parse("", "select 1"))
+        client.send(HOSTILE[name])
+        last = [frame async for frame in _all(client)][-1]
+        assert (problem(last)["S"], problem(last)["C"]) == ("FATAL", "08P01")
+        await served.until(lambda: len(backends(wheel_postgres)) == 1)
+        other.send(codec.query("select 1"))
+        assert kinds(await asyncio.to_thread(other.until, "Z")) == "TDCZ"
+    await served.until(lambda: any(e["reason"] == "protocol" for e in served.recorder.of("session.closed")))
+
+
+MALFORMED = {
+    "NUL inside": codec.message(b"Q", b"select 1\0;drop table people\0"),
+    "no terminator": codec.message(b"Q", b"select 1"),
+    "not UTF-8": codec.message(b"Q", b"select E'\x95\x5c'; delete from notes --'\0"),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+async def test_malformed_queries_are_answered_and_the_session_goes_on(served: TestBroker, name: str) -> None:
+    with raw(served.port) as client:
+        await asyncio.to_thread(enter, client, served.ticket())
+        client.send(MALFORMED[name])
+        answers = await asyncio.to_thread(client.until, "Z")
+        assert kinds(answers) == "EZ"
+        assert problem(answers[0])["C"] in ("08P01", "22021")
+        client.send(codec.parse("", "select 1")[:-2] + b"")
+        client.socket.close()
+    await still_serves(served)
+
+
+async def test_trailing_bytes_and_long_names_are_refused_in_place(served: TestBroker) -> None:
+    with raw(served.port) as client:
+        await asyncio.to_thread(enter, client, served.ticket())
+        for message, state in (
+            (codec.message(b"P", b"\0select 1\0\0\0x"), "08P01"),
+            (codec.parse("n" * 64, "select 1"), "42622"),
+            (codec.message(b"B", b"\0nonesuch\0" + bytes(6)), "26000"),
+            (codec.execute("nonesuch"), "34000"),
+        ):
+            client.send(message + codec.SYNC)
+            answers = await asyncio.to_thread(client.until, "Z")
+            assert kinds(answers) == "EZ"
+            assert problem(answers[0])["C"] == state
+
+
+async def test_messages_split_at_every_byte_mean_the_same(served: TestBroker) -> None:
+    script = (
+        codec.query("select 1")
+        + codec.parse("", "select $1::text")
+        + codec.message(b"B", b"\0\0\0\0\0\1\0\0\0\2hi\0\0")
+        + codec.message(b"D", b"P\0")
+        + codec.execute("")
+        + codec.SYNC
+        + codec.query("drop table people")
+    )
+
+    def run(pieces: list[bytes]) -> list[tuple[int, bytes]]:
+        with raw(served.port) as client:
+            client.socket.settimeout(10)
+            enter(client, ticket)
+            for piece in pieces:
+                client.send(piece)
+            return [(f.type, f.body) for _ in range(3) for f in client.until("Z")]
+
+    ticket = served.ticket()
+    whole = await asyncio.to_thread(run, [script])
+    assert "".join(chr(kind) for kind, _ in whole) == "TDCZ12TDCZEZ"
+    assert await asyncio.to_thread(run, [script[i : i + 1] for i in range(len(script))]) == whole
+    for at in range(1, len(script), 17):
+        assert await asyncio.to_thread(run, [script[:at], script[at:]]) == whole
+
+
+async def test_silent_strangers_are_closed_and_capped(wheel_postgres: Server, tmp_path: Path) -> None:
+    async with serving(tmp_path, make_world(wheel_postgres)) as broker:
+        silent = [socket.create_connection(("127.0.0.1", broker.port)) for _ in range(60)]
+        await asyncio.sleep(0.3)
+        closed = 0
+        for one in silent:
+            one.setblocking(False)
+            try:
+                closed += one.recv(1) == b""
+            except (BlockingIOError, ConnectionResetError):
+                pass
+        assert closed == 10
+        for one in silent:
+            one.close()
+        await asyncio.sleep(0.2)
+        await still_serves(broker)
+
+
+async def test_a_stranger_that_says_nothing_is_closed_at_the_deadline(served: TestBroker) -> None:
+    begun = time.monotonic()
+    with raw(served.port) as client:
+        client.send(b"\0")
+        assert await asyncio.to_thread(client.rest) == b""
+    assert 9 < time.monotonic() - begun < 11.5
+
+
+async def test_names_of_applications_are_sanitised(served: TestBroker) -> None:
+    with raw(served.port) as client:
+        await asyncio.to_thread(enter, client, served.ticket(), ("application_name", "a\nb\x1b[31m<@U1>" + "x" * 4000))
+    (opened,) = served.recorder.of("session.opened")
+    assert opened["application"].startswith("a?b?[31m<@U1>x")
+    assert len(opened["application"]) == 64
+
+
+async def test_the_certificate_and_key_are_kept_and_private(served: TestBroker) -> None:
+    home = served.broker.home
+    assert os.stat(home / "tls.key").st_mode & 0o077 == 0
+    assert os.stat(home / "postgres.secret").st_mode & 0o077 == 0
+
+
+async def _all(client: Raw):  # type: ignore[no-untyped-def]
+    while True:
+        try:
+            yield await asyncio.to_thread(client.message)
+        except EOFError:
+            return

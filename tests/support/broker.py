@@ -1,0 +1,242 @@
+"""A broker in memory around the real PostgreSQL protocol: grants and tickets by hand, records in a list."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from broker.errors import Misconfigured, RecordingFailed
+from broker.protocols.postgres import OFFER
+from broker.protocols.postgres.offer import PostgresListener
+from broker.protocols.postgres.scram import make_verifier
+from broker.sessions.model import CloseReason, Entry, GrantFacts, Lease, ScramVerifier, TicketFacts
+from broker.sessions.ports import Broker, Endpoint, LiveSession
+from policies.engine.load import read_texts
+from policies.engine.model import Policy
+
+POLICY = """
+groups: {engineers: "", dbas: ""}
+people:
+  alice: {name: Alice, groups: [engineers]}
+  bob: {name: Bob, groups: [dbas]}
+resources:
+  prod-db:
+    protocol: postgres
+    upstream: {host: 127.0.0.1, port: 1, database: shop, tls: disable}
+    roles:
+      read: {credential: "file:x", relations: ["public.*"]}
+      write: {credential: "file:x", relations: ["public.*"]}
+      ask: {credential: "file:x", relations: ["public.*"]}
+access:
+  - {id: give, decision: allow, groups: [engineers], max_duration: 4h}
+statements:
+  - {id: reads, decision: allow, effects: [read, session]}
+  - {id: writes, decision: allow, roles: [write], effects: [write, ddl]}
+  - {id: asked, decision: ask, roles: [ask], effects: [write], reviewers: {count: 1, groups: [dbas]}}
+fields:
+  - {id: people-fields, resource: prod-db, relation: public.people, clear: [id, name], masks: {ssn: hide}}
+"""
+
+
+@dataclass
+class Clock:
+    offset: timedelta = timedelta()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.offset
+
+
+@dataclass
+class FixedPolicies:
+    current: Policy
+    generation: int = 0
+
+    @property
+    def hash(self) -> str:
+        return f"{self.current.hash}"
+
+
+@dataclass
+class Recorder:
+    """Keeps entries; `delay` is how long a sync takes, `broken` makes the next write fail."""
+
+    entries: list[Entry] = field(default_factory=list)
+    delay: float = 0.0
+    broken: bool = False
+    unsyncable: bool = False
+    pending: int = 0
+
+    def write(self, entry: Entry) -> Awaitable[None]:
+        if self.broken:
+            raise RecordingFailed("the disk is full")
+        self.entries.append(entry)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        self.pending += 1
+
+        def done() -> None:
+            self.pending -= 1
+            if future.done():
+                return
+            if self.unsyncable:
+                future.set_exception(RecordingFailed("the disk does not sync"))
+            else:
+                future.set_result(None)
+
+        loop.call_later(self.delay, done)
+        return future
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [entry.data for entry in self.entries if entry.type == kind]
+
+
+@dataclass
+class Tickets:
+    known: dict[str, TicketFacts] = field(default_factory=dict)
+    over: set[str] = field(default_factory=set)
+
+    async def find(self, user: str) -> TicketFacts | None:
+        return self.known.get(user)
+
+    async def used(self, ticket: TicketFacts) -> GrantFacts | None:
+        return None if ticket.grant.id in self.over else ticket.grant
+
+
+@dataclass
+class Live:
+    sessions: list[LiveSession] = field(default_factory=list)
+    full: bool = False
+
+    def add(self, session: LiveSession) -> bool:
+        if self.full:
+            return False
+        self.sessions.append(session)
+        return True
+
+    def remove(self, session: LiveSession) -> None:
+        if session in self.sessions:
+            self.sessions.remove(session)
+
+
+@dataclass
+class MemoryLeases:
+    alive: bool = True
+    written: list[Lease] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
+
+    def reaper_alive(self) -> bool:
+        return self.alive
+
+    async def write(self, lease: Lease) -> None:
+        self.written.append(lease)
+
+    async def close(self, session: str) -> bool:
+        self.closed.append(session)
+        return True
+
+
+@dataclass
+class FixedEndpoints:
+    endpoint: Endpoint
+    by_role: dict[str, Endpoint] = field(default_factory=dict)
+
+    def of(self, resource: str, role: str) -> Endpoint:
+        if resource == "broken-db":
+            raise Misconfigured("no such reference")
+        return self.by_role.get(role, self.endpoint)
+
+
+@dataclass
+class TestBroker:
+    """The protocol served on a free port; `ticket()` gives what a client needs."""
+
+    __test__ = False
+
+    broker: Broker
+    clock: Clock
+    policies: FixedPolicies
+    tickets: Tickets
+    recorder: Recorder
+    live: Live
+    leases: Any
+    endpoints: FixedEndpoints
+    listener: PostgresListener
+
+    @property
+    def port(self) -> int:
+        return self.listener.port
+
+    def ticket(
+        self, *, role: str = "read", lasts: float = 600.0, refusal: str | None = None, resource: str = "prod-db"
+    ) -> "Shown":
+        number = secrets.token_hex(2)
+        expires = self.clock.now() + timedelta(seconds=lasts)
+        grant = GrantFacts(f"g{number}", f"r{number}", "alice", resource, role, expires)
+        password = secrets.token_urlsafe(16)
+        user = f"alice.{number}"
+        verifier: ScramVerifier = make_verifier(password, secrets.token_bytes(16), 4096)
+        self.tickets.known[user] = TicketFacts(f"t{number}", user, grant, verifier, refusal)
+        return Shown(user, password, resource, self.port, grant)
+
+    async def until(self, condition: Callable[[], bool], seconds: float = 3.0) -> None:
+        """Wait for something to become true."""
+        async with asyncio.timeout(seconds):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+
+@dataclass(frozen=True)
+class Shown:
+    user: str
+    password: str
+    database: str
+    port: int
+    grant: GrantFacts
+
+    def dsn(self, **more: str) -> str:
+        words = {
+            "host": "127.0.0.1",
+            "port": str(self.port),
+            "dbname": self.database,
+            "user": self.user,
+            "password": self.password,
+            "sslmode": "require",
+            **more,
+        }
+        return " ".join(f"{name}={value}" for name, value in words.items())
+
+    def asyncpg(self) -> dict[str, Any]:
+        return {
+            "host": "127.0.0.1",
+            "port": self.port,
+            "user": self.user,
+            "password": self.password,
+            "database": self.database,
+            "ssl": "require",
+        }
+
+
+@asynccontextmanager
+async def serving(
+    home: Path, endpoint: Endpoint, *, policy: str = POLICY, leases: Any = None, **by_role: Endpoint
+) -> AsyncIterator[TestBroker]:
+    """Serve PostgreSQL's protocol in front of an endpoint."""
+    clock, tickets, recorder, live = Clock(), Tickets(), Recorder(), Live()
+    policies = FixedPolicies(read_texts({"test.yaml": policy}))
+    leases = leases if leases is not None else MemoryLeases()
+    endpoints = FixedEndpoints(endpoint, by_role)
+    broker = Broker(clock, policies, tickets, recorder, live, leases, endpoints, home)
+    listener = await OFFER.listen(broker, "127.0.0.1", 0)
+    made = TestBroker(broker, clock, policies, tickets, recorder, live, leases, endpoints, listener)
+    try:
+        yield made
+    finally:
+        await asyncio.gather(*(session.end(CloseReason.SHUTDOWN) for session in list(live.sessions)))
+        await listener.close()
+
+
+__all__ = ["POLICY", "Recorder", "Shown", "TestBroker", "replace", "serving"]
