@@ -8,8 +8,10 @@ from collections.abc import Iterable
 from bot.text import length, reveal
 
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
-_LOOKALIKES = {"*": "＊", "_": "＿", "~": "～", "`": "｀"}
+_LOOKALIKES = {"*": "＊", "~": "～", "`": "｀"}
 """mrkdwn has no escape for its own signs, so they are shown by their full-width twins."""
+_UNDERLINE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+"""An underscore inside a name formats nothing, and stays, so that names can be copied."""
 _EMOJI = re.compile(r":(?=[a-z0-9_+'-]+(?:::[a-z0-9-]+)?:)")
 
 
@@ -20,7 +22,7 @@ def escaped(text: str, limit: int) -> str:
 
 def defused(text: str, limit: int) -> str:
     """Return text that a mrkdwn object shows as it is: no formatting, no emoji names, no quotes, no mentions."""
-    shown = _EMOJI.sub("：", reveal(text))
+    shown = _UNDERLINE.sub("＿", _EMOJI.sub("：", reveal(text)))
     return _fitted((_LOOKALIKES.get(character) or _ENTITIES.get(character, character) for character in shown), limit)
 
 

@@ -167,7 +167,13 @@ def test_escaped_text_fits_and_is_never_cut_inside_an_entity(text: str, limit: i
         assert length(made) <= limit
         rest = made.replace("&amp;", "").replace("&lt;", "").replace("&gt;", "")
         assert not set(rest) & set("&<>")
-    assert not set(defused(text, limit)) & set("*_~`")
+    assert not set(defused(text, limit)) & set("*~`")
+
+
+def test_names_can_be_copied_and_format_nothing() -> None:
+    assert defused("prod_db", 100) == "prod_db"
+    assert defused("_prod_ a __b__ c_", 100) == "＿prod＿ a ＿＿b＿＿ c＿"
+    assert defused("*x* `y` ~z~ :wave: 14:02", 100) == "＊x＊ ｀y｀ ～z～ ：wave: 14:02"
 
 
 @pytest.mark.parametrize(

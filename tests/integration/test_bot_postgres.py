@@ -1,0 +1,56 @@
+"""The bot's database on PostgreSQL behaves as it does on SQLite."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from bot.adapters import migrate
+from tests.support.postgres import Server
+from tests.unit.bot.test_store import (
+    desks,
+    test_change_of_a_row_that_moved_meanwhile_is_refused,
+    test_cursor_moves_only_from_where_it_was,
+    test_database_moves_grants_as_the_table_says,
+    test_forty_people_at_once_make_one_decision,
+    test_later_wish_for_a_message_has_a_later_version,
+    test_migrations_make_what_the_program_expects,
+    test_nothing_of_a_transaction_that_fails_is_kept,
+    test_outbox_gives_the_first_row_of_every_lane,
+    test_payload_is_kept_once_and_taken_once,
+    test_request_is_born_pending,
+    test_second_review_of_a_person_replaces_the_first,
+    test_upgrading_twice_changes_nothing,
+    test_what_is_stored_is_read_back_as_it_was,
+)
+from workflows.storage.engine import make_engine
+
+__all__ = [
+    "desks",
+    "test_change_of_a_row_that_moved_meanwhile_is_refused",
+    "test_cursor_moves_only_from_where_it_was",
+    "test_database_moves_grants_as_the_table_says",
+    "test_forty_people_at_once_make_one_decision",
+    "test_later_wish_for_a_message_has_a_later_version",
+    "test_migrations_make_what_the_program_expects",
+    "test_nothing_of_a_transaction_that_fails_is_kept",
+    "test_outbox_gives_the_first_row_of_every_lane",
+    "test_payload_is_kept_once_and_taken_once",
+    "test_request_is_born_pending",
+    "test_second_review_of_a_person_replaces_the_first",
+    "test_upgrading_twice_changes_nothing",
+    "test_what_is_stored_is_read_back_as_it_was",
+]
+
+
+@pytest.fixture
+async def engine(wheel_postgres: Server) -> AsyncIterator[AsyncEngine]:
+    name = f"bot_{secrets.token_hex(4)}"
+    wheel_postgres.create_database(name)
+    made = make_engine(wheel_postgres.url(name).replace("postgresql://", "postgresql+asyncpg://"))
+    await migrate.upgrade(made)
+    yield made
+    await made.dispose()

@@ -1,0 +1,98 @@
+"""The outbox worker: lanes in order, side by side, and what is tried again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from bot.adapters.boxes import Outbox, Queued
+from bot.adapters.clock import SystemClock
+from bot.adapters.desks import Desks
+from bot.adapters.sender import Done, Later, Never, Outcome, Sender
+from bot.chat.slack.gateway import Pacer
+from bot.outgoing import PostOrder
+from tests.unit.bot.test_store import desks, engine
+
+__all__ = ["desks", "engine"]
+
+
+class Scripted:
+    """Delivers as a test says: outcomes by key, in turn."""
+
+    def __init__(self, script: dict[str, list[Outcome | Exception]]) -> None:
+        self.script = script
+        self.calls: list[tuple[str, bool]] = []
+
+    async def deliver(self, row: Queued) -> Outcome:
+        self.calls.append((row.key, row.uncertain))
+        await asyncio.sleep(0)
+        outcome = self.script.get(row.key, [Done({})]).pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+@asynccontextmanager
+async def sending(engine: AsyncEngine, script: Scripted) -> AsyncIterator[Outbox]:
+    outbox = Outbox(engine, SystemClock())
+    sender = Sender(outbox, script, SystemClock())
+    task = asyncio.create_task(sender.run())
+    try:
+        yield outbox
+        for _ in range(500):
+            if not await outbox.heads():
+                break
+            await asyncio.sleep(0.01)
+        assert await outbox.heads() == []
+    finally:
+        sender.stop()
+        await task
+
+
+async def queue(desks: Desks, *rows: tuple[str, str]) -> None:
+    async with desks.open() as (_, work):
+        for key, lane in rows:
+            await work.send(key, lane, PostOrder("r", key))
+
+
+async def test_lane_keeps_its_order_while_its_head_is_tried_again(engine: AsyncEngine, desks: Desks) -> None:
+    await queue(desks, ("a1", "a"), ("a2", "a"), ("b1", "b"))
+    script = Scripted({"a1": [Later("busy", 0.05), Later("lost", 0.05, uncertain=True), Done({})]})
+    async with sending(engine, script):
+        pass
+    keys = [key for key, _ in script.calls]
+    assert keys.index("b1") < keys.index("a2")
+    assert [call for call in script.calls if call[0] != "b1"] == [
+        ("a1", False),
+        ("a1", False),
+        ("a1", True),
+        ("a2", False),
+    ]
+
+
+async def test_what_never_leaves_does_not_hold_up_its_lane(engine: AsyncEngine, desks: Desks) -> None:
+    await queue(desks, ("a1", "a"), ("a2", "a"))
+    script = Scripted({"a1": [Never("channel_not_found")]})
+    async with sending(engine, script):
+        pass
+    assert [key for key, _ in script.calls] == ["a1", "a2"]
+
+
+async def test_delivery_that_raises_is_tried_again_as_uncertain(engine: AsyncEngine, desks: Desks) -> None:
+    await queue(desks, ("a1", "a"))
+    script = Scripted({"a1": [RuntimeError("bug"), Done({})]})
+    async with sending(engine, script):
+        pass
+    assert script.calls == [("a1", False), ("a1", True)]
+
+
+async def test_messages_to_one_channel_keep_their_distance() -> None:
+    pacer, start = Pacer(0.05), asyncio.get_running_loop().time()
+    await asyncio.gather(*(pacer.turn("C1") for _ in range(4)), pacer.turn("C2"))
+    assert 0.14 < asyncio.get_running_loop().time() - start < 0.5
+    start = asyncio.get_running_loop().time()
+    await asyncio.gather(*(Pacer(0).turn("C1") for _ in range(100)))
+    assert asyncio.get_running_loop().time() - start < 0.1
