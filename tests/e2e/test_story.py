@@ -181,7 +181,7 @@ def test_session_that_runs_is_cut_when_a_reviewer_revokes(workspace: Workspace) 
         env=environment,
     )
     try:
-        counter = workspace.find("bob", CARDS, "open session", thread_ts=card["ts"])
+        counter = workspace.find("bob", CARDS, "1 open session", thread_ts=card["ts"])
         workspace.click("dana", counter, "grant.end")
         output, _ = process.communicate(timeout=10)
     finally:
