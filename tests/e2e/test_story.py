@@ -175,7 +175,7 @@ def test_session_that_runs_is_cut_when_a_reviewer_revokes(workspace: Workspace) 
     card, line = opened(workspace, "/access prod-db read 10m because long query")
     environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
     process = subprocess.Popen(
-        ["/bin/sh", "-c", f"{line} --no-psqlrc -c 'select pg_sleep(30)'"],
+        ["/bin/sh", "-c", f"{line} --no-psqlrc -c 'select count(*) from orders a, orders b, orders c'"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=environment,
