@@ -38,8 +38,11 @@ _CODED = (
             union select k.contypid from pg_constraint k join pg_depend d on d.objid = k.oid
                   where k.contypid <> 0 and d.classid = 'pg_constraint'::regclass and d.refobjid >= 16384
                         and d.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass)
-            union select unnest(array[castsource, casttarget]) from pg_cast
-                  where castfunc >= 16384 and oid not in (select objid from trusted where classid = 'pg_cast'::regclass)
+            union select t.oid from pg_cast k join pg_type t on t.oid in (k.castsource, k.casttarget)
+                  where castfunc >= 16384
+                        and k.oid not in (select objid from trusted where classid = 'pg_cast'::regclass)
+                        -- Between two builtin types it is the target that a statement names.
+                        and (t.oid >= 16384 or t.oid = casttarget and castsource < 16384)
             union select rngtypid from pg_range where rngcanonical::oid >= 16384 or rngsubdiff::oid >= 16384),
         coded (oid) as (
             select oid from start where oid >= 16384
@@ -113,6 +116,8 @@ TRUSTED_EXTENSIONS = (
     "cube",
     "seg",
     "isn",
+    "postgis",
+    "vector",
 )
 """Extensions whose operators and types are harmless; their functions need a rule like any other."""
 

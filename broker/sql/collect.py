@@ -12,6 +12,7 @@ from broker.sql.nodes import EXPRESSIONS
 from broker.sql.settings import shows_only_settings
 from broker.sql.tree import Node, strings, wrapped
 
+MAX_QUERIES = 500
 _COMPARED = ["<", "<=", ">=", ">"]
 
 
@@ -80,6 +81,8 @@ def collect(root: Any, catalogue: Catalogue) -> Collected:
 def _with(stack: list[tuple[Any, frozenset[str]]], clause: Node, seen: frozenset[str]) -> frozenset[str]:
     """Put the queries of a WITH on the stack with the names that each sees; returns what its statement sees."""
     queries = clause["ctes"]
+    if len(queries) > MAX_QUERIES:
+        raise Refusal("limit-queries", f"WITH has more than {MAX_QUERIES} queries", sqlstate="54000")
     if clause.get("recursive"):
         seen |= {query["CommonTableExpr"]["ctename"] for query in queries}
     for query in queries:

@@ -270,3 +270,238 @@ select pg_switch_wal()
 select dblink('host=x', 'select 1')
 do $$ begin perform 1; end $$
 call pr()
+select ('airlock.secret'::text).current_setting
+select ('search_path'::text).current_setting
+select pg_relation_size('customers_ssn_key')
+select pg_total_relation_size('customers')
+select pg_indexes_size('customers'), pg_table_size('customers')
+select relname, relpages from pg_class where relname like 'customers%'
+select pg_database_size('world')
+select fmgr_sql_validator('fsrc'::regproc)
+select fmgr_c_validator('fsrc'::regproc)
+show archive_command
+show primary_conninfo
+select current_setting('data_directory')
+select * from information_schema.sequences
+select * from information_schema.element_types order by 1, 2, 3, 4, 5
+select * from information_schema.user_defined_types
+select * from information_schema.sql_features limit 1
+select * from information_schema.foreign_table_options
+select * from information_schema.column_options
+select * from information_schema.foreign_data_wrapper_options
+select * from information_schema.domain_constraints
+select * from information_schema.role_table_grants limit 1
+select * from information_schema.tables limit 2
+select * from information_schema.table_constraints limit 2
+select stxkeys from pg_statistic_ext
+select * from pg_collation limit 1
+select * from pg_proc where proname='fsrc'
+select * from pg_attribute where attname='apikey'
+select * from pg_type where typname='en'
+select * from pg_class where relname='part2_a'
+select p from pg_proc p where proname='fsrc'
+select attoptions, attacl from pg_attribute where attname='apikey'
+select reloptions from pg_class limit 1
+select pg_describe_object('pg_enum'::regclass, oid, 0) from pg_enum
+select pg_describe_object('pg_attrdef'::regclass, oid, 0) from pg_attrdef
+select pg_describe_object(2606, oid, 0) from pg_constraint
+select pg_get_constraintdef(oid) from pg_constraint where contype='c'
+select pg_get_partkeydef('part2'::regclass)
+select regexp_replace(attstattarget::text,'x','') from pg_attribute limit 1
+select n_distinct from pg_stats
+select attname, attoptions from pg_attribute where attoptions is not null
+select pg_input_is_valid('canary-a','en')
+select jsonb_populate_record(null::evil.d,'{}')
+select * from json_to_record('{"a":1}') as x(a evil.d)
+select * from json_to_record('{"a":1}') as x(a int)
+select * from jsonb_to_recordset('[{"a":1}]') as x(a int, b text)
+select * from jsonb_to_recordset('[{"a":"731-55-0001"}]') as x(a text)
+select json_value('{"a":1}', '$.a' returning evil.d)
+select * from json_table('{"a":1}', '$' columns (a evil.d path '$.a')) t
+select * from json_table('{"a":1}', '$' columns (a int path '$.a')) t
+select * from xmltable('/r' passing '<r>1</r>' columns x evil.d path '.')
+select case 1 when 1 then 2 end
+select extract(epoch from now()) > 0
+select * from customers c, lateral (select c.*) x where c.id=1
+select 1 from customers having count(*) > 1
+select distinct on (ssn) id from customers
+select c.*::text from customers c
+select (c.*).ssn from customers c limit 1
+select ((select c from customers c where id=1)).*
+select (select c from customers c where id=1).ssn
+select count(customers) from customers
+select string_agg(customers::text,'') from customers where id=1
+select name(c) from customers c where id=1
+select c.name from customers c where id=1
+select text(c) from customers c where id=1
+select c.text from customers c where id=1
+select (c).text from customers c where id=1
+select public.customers from public.customers limit 1
+select * from public.customers, evil.orders where customers.id=1 limit 1
+select id, name from customers group by id limit 1
+select ssn from customers c where c.ssn in (select ssn from part)
+select * from customers for update
+select * from customers for no key update skip locked
+select 1 from (values(1)) v, customers for update of customers
+select * from customers as "a""b" where "a""b".id=1
+select U&"\0063ustomers".ssn from customers limit 1
+select * from U&"\0063ustomers" where id=1
+select oid from customers
+select tableoid from customers limit 1
+select customers.ctid from customers limit 1
+select id from customers where ctid = '(0,1)'
+select xmin::text::int > 0 from customers limit 1
+select * from customers tablesample bernoulli(10) repeatable(1) as c
+select * from customers c tablesample bernoulli((select salary from customers limit 1))
+with c as (select * from customers) select c from c limit 1
+with recursive t(n) as (values (1) union all select n+1 from t where n<5) cycle n set c using p select * from t
+select * from customers c join orders o on c.id=o.id where o.id=1 for update of o
+explain (analyze, verbose, wal, settings, memory, serialize) select * from customers
+explain (format xml) select * from customers limit 1
+explain (analyze off) select * from customers limit 1
+explain (costs) select * from customers where ssn like '7%'
+explain analyze verbose select 1 from customers order by ssn
+explain select * from orders
+explain (analyze, timing off, summary off, buffers off) select * from customers order by ssn limit 5
+explain (analyze, timing off, summary off) select count(*) from customers group by salary
+explain select * from customers where salary = 71001
+select j::text from (pg_attrdef d cross join (select 1) x) j limit 1
+select e from (pg_attrdef d cross join (select 1) x) as j(a,b,c,e)
+select j from (customers c join orders o on o.id=c.id) j where j.name='name1'
+select array_append(array_agg(note),'x') from typed
+select note, short, id from typed
+select * from typed
+select p from typed
+select id, short from typed
+select jsonb_populate_record(null::typed, '{"note":"x"}')
+select jsonb_populate_record(t, '{"note":"x"}') from typed t
+select json_populate_recordset(null::pair, '[{"n":"x"}]')
+select 'x'::noted
+select 'x'::public.noted[]
+select '{x}'::_noted
+select '(1,x)'::pair
+select '(1,x)'::public.pair
+select null::typed
+select ('x'::text).noted
+select noted('x'::text)
+select 'x'::short
+select 'x'::shorter
+select short('x')
+select cast('zzz' as short)
+select (o).leak from orders o
+select o.leak from orders o, typed t
+select t.leak, t.bump from typed t
+select s.leak from (select c.id as leak from customers c) s limit 1
+select x.leak from json_populate_record(null::customers, '{"ssn":"1"}') x
+select (row(1,2,3,4,5,6)::customers).leak
+select (json_populate_record(null::customers, '{"ssn":"1"}')).leak
+select (c).leak from json_populate_record(null::customers, '{"ssn":"1"}') c, typed
+select o.any_text from orders o
+select (o).any_text from orders o
+select any_text(o) from orders o
+with q as (select 1 as id) select q.any_text from q
+with q as (select 1 as any_text) select any_text from q
+select m from feels
+select m::int from feels
+select id from feels
+select f from feels f
+select 'ok'::mood::int
+select 1 = 'a'
+select 1 = 'a'::text
+select case 1 when 'a'::text then 1 end
+select 1 between 1 and 2
+select id from orders join (values ('1'::text)) v(id) using (id)
+select 1 in (select 'a'::text)
+select 1 from orders where id in (1,2)
+select ssn from people
+select * from people
+select p from people p
+select ssn from staff
+select * from gone
+select ssn from gone where id = 1
+select * from "Upper ""Case"""
+select "Upper ""Case"""."Ssn" from "Upper ""Case"""
+select * from empty
+select count(*) from empty
+select * from closed.orders
+select current_setting('archive_command')
+select current_setting('data_' || 'directory', true), current_setting('work_mem')
+select name, setting from pg_settings where name in ('work_mem', 'archive_command', 'ssl_key_file')
+select pg_size_pretty(pg_total_relation_size('orders')), pg_relation_size('orders'), pg_relation_size('orders', 'main'), pg_table_size('orders'::regclass), pg_indexes_size('orders')
+select relname, pg_table_size(oid) from pg_class where relname like 'customers%'
+select * from json_to_recordset('[{"a":1}]') as x(a int, b noted)
+select * from json_to_recordset('[{"a":1}]') as x(a int, b text)
+with order_totals as (select 1 as x) select x from order_totals
+with v_cust as (select 1 as x) select x from v_cust
+with a as (select 1) select * from (with v_cust as (select 1 as id) select * from v_cust) b, v_cust
+with v_cust as (select * from v_cust) select * from v_cust
+with recursive v_cust as (select 1 as x union all select x + 1 from v_cust where x < 3) select * from v_cust
+select c.id, c.name, count(*) from customers c join orders o on o.id = c.id group by c.id
+select public.customers.id, public.orders.note from public.customers join public.orders on public.customers.id = public.orders.id where public.customers.id = 1
+select setconfig from pg_db_role_setting
+select * from pg_user_mappings
+select count(*) from customers
+select exists(select 1 from customers where id = 1)
+select count(*) from customers c, lateral (select 1) x
+select 1 from customers c where (c is not null) limit 1
+select ('x'::text).pg_typeof
+select merge_action()
+select tgargs, tgname from pg_trigger
+explain select * from typed
+select ctid, id from customers where id=1
+select ctid, * from customers where id=1
+select name from customers tablesample system(100) where id = 1
+select sum(case when id = 1 then 1 else 0 end) from customers
+insert into customers (id, name, ssn) values (9001, 'x', 'y') on conflict do nothing
+insert into customers (id, name, ssn) values (9001, 'x', 'y') on conflict (id) do nothing
+insert into customers (id, name, ssn) values (1, 'x', 'y') on conflict (id) do update set name = excluded.name
+insert into customers (id, name, ssn) values (1, 'x', 'y') on conflict (id) do update set name = excluded.ssn
+insert into customers (id, name, ssn) select id + 10000, note, note as ssn from orders o
+insert into customers (id, name, ssn) select id + 10000, name, ssn from customers where id < 2
+insert into customers select id + 10000, name, 'a' || id, email, dob, salary from customers where id < 3
+insert into orders select id + 1000, id, ssn from customers where id < 3 returning note
+update customers set name = 'x' where id = 1 returning id, name
+update customers set name = 'x' where id = 1 returning old.ssn
+update customers set name = 'x' where id = 1 returning old
+update customers set name = 'x' where id = 1 returning new.*
+update customers set name = ssn where id = 1 returning name
+update customers set name = (select ssn from customers c where c.id = customers.id) where id = 1 returning name
+update customers set name = (select c.ssn from customers c where c.id = 1) where id = 1 returning name
+update customers set name = q.x from (select ssn as x from customers where id = 1) q where customers.id = 1 returning name
+update customers set ssn = 'zz' where id = 1 returning id
+update customers set (name, email) = (select note, note from orders where id = 1) where id = 1 returning name
+update customers set name = 'x' from orders o where o.id = customers.id and o.id = 1 returning o.note
+update customers set name = to_json(customers)::text where id = 1 returning name
+update customers set name = customers::text where id = 1 returning name
+update customers set name = (customers).ssn where id = 1
+update customers set name = 'x' where (customers.*) is not null
+update customers set name = 'x' where public.customers.ssn like '7%'
+delete from customers where id = 3 returning id
+delete from customers using customers c where c.ssn = customers.name returning customers.id
+delete from customers using customers c(a,b,z) where customers.id = c.a and c.z like '7%'
+delete from customers c using (select 1) x where c is not distinct from c
+merge into customers c using orders o on c.id = o.id when matched and o.id = 1 then update set name = o.note returning merge_action(), c.id
+merge into customers c using customers d on c.id = d.id when matched and d.ssn like '7%' then delete
+merge into orders o using customers c on c.id = o.id when matched and c.ssn like '7%' then update set note = c.ssn
+merge into orders o using customers c on c.id = o.id when matched and c.id = 1 then update set note = c.ssn returning o.note
+with x as (update customers set name = 'y' where id = 1 returning *) select * from x
+with x as (update customers set name = 'y' where id = 1 returning id) select * from x
+with x as (delete from customers where id = 4 returning ssn) insert into orders select 5000, 1, ssn from x
+with x as (insert into orders values (7000, 1, (select ssn from customers where id = 1)) returning note) select * from x
+update people set id = id where ssn like '7%'
+update people set id = id where id = 1 returning *
+delete from people where ssn = '731-55-0001'
+insert into typed (id, note) values (1, 'x')
+update orders set note = ssn from customers where customers.id = orders.id and orders.id = 1 returning note
+copy customers (id, name) from stdin where ssn is null
+update customers c set name = '' where exists (select 1 from (values ('7')) v(ssn) where v.ssn < c.name)
+update customers set name = '' where ssn(customers) = 'x'
+update customers set name = '' where (select ssn) = 'x'
+update customers set name = '' where id in (select id from customers where ssn like '7%')
+explain analyze update customers set name = '' where id = 1
+explain update customers set name = '' where salary > 80000
+insert into customers as c (id) values (1) on conflict (id) do update set name = c.ssn
+insert into customers as c (id) values (1) on conflict (id) do update set name = 'x' where c.salary > 1
+insert into customers (id) values (1) on conflict (id) where ssn is not null do nothing
+insert into customers (id) values (1) on conflict (lower(ssn)) do nothing
+insert into customers default values returning ssn

@@ -1,0 +1,28 @@
+-- Objects beside those of postgres_fixture.sql: types, casts, names and children that lines of masking.sql try.
+create function public.noisy(text) returns boolean language plpgsql immutable as $$ begin insert into public.audit_log values ('noisy'); return true; exception when others then raise exception 'noisy ran'; end $$;
+create domain public.noted as text check (public.noisy(value));
+create domain public.short as varchar(5) check (value <> 'zzz');
+create domain public.shorter as public.short;
+create type public.pair as (a int, n public.noted);
+create table public.typed(id int, note public.noted, short public.shorter, p public.pair, arr public.noted[], leak int, bump int);
+create type public.mood as enum ('sad', 'ok');
+create function public.mood_int(public.mood) returns int language plpgsql as $$ begin raise exception 'cast ran'; end $$;
+create cast (public.mood as int) with function public.mood_int(public.mood) as implicit;
+create table public.feels(id int, m public.mood);
+insert into feels values (1, 'ok');
+create table public."Upper ""Case"""(id int, "Ssn" text, "t" text, "select" text);
+create table public.people(id int, ssn text);
+create table public.staff(badge int) inherits (public.people);
+insert into staff select id, ssn, id from customers where id < 4;
+create table public.gone(id int, dropped text, ssn text);
+insert into gone select id, 'x', ssn from customers where id < 4;
+alter table public.gone drop column dropped;
+create table public.empty();
+create function public.any_text(anyelement) returns text language plpgsql as $$ begin raise exception 'any ran'; end $$;
+create schema closed;
+create table closed.orders(id int, note text);
+create function public.row_text(public.orders) returns text language plpgsql as $$ begin raise exception 'row cast ran'; end $$;
+grant select on all tables in schema public to lvl_read, lvl_write;
+grant insert, update, delete on all tables in schema public to lvl_write;
+grant insert on public.audit_log to lvl_read;
+analyze;

@@ -1,0 +1,132 @@
+"""What tries to get around inspection: other names for masked fields, code of users' behind values, and sheer size."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from broker.sql.inspect import inspect, tripwire
+from broker.sql.model import Refusal
+from tests.unit.broker.sql.test_inspect import CATALOGUE, FIELDS, refused
+
+
+def rewritten(sql: str) -> str:
+    return inspect(sql, CATALOGUE, FIELDS).rewritten
+
+
+@pytest.mark.parametrize(
+    ("sql", "rule"),
+    [
+        ("select ('archive_command'::text).current_setting", "function"),
+        ("select (x).total_of from json_populate_record(null::orders, '{}') x, typed", "function"),
+        ("select o.total_of from orders o, typed t", "function"),
+        ("select ('x'::text).checked", "function"),
+        ("select checked('x'::text)", "type"),
+        ("select '{x}'::_checked", "type"),
+        ("select gen_random_uuid()::uuid", "type"),
+        ("select pair from typed", "type"),
+        ("select * from typed", "type"),
+        ("select json_populate_record(o, '{}') from orders o", "function"),
+        ("select * from json_to_record('{}') x(a checked)", "type"),
+        ("select current_setting('airlock.secret').x", "syntax"),
+        ("show primary_conninfo", "settings"),
+        ("show archive_command", "settings"),
+        ("insert into customers (id) values (1) on conflict do nothing", "write-reads-masked"),
+        ("delete from people where ssn = ''", "write-reads-masked"),
+        ("insert into customers select 1 returning (customers).ssn", "write-reads-masked"),
+        ("select a.id from customers a, (select public.customers.id from archive.customers) b", "relation-unknown"),
+        ("select fmgr_sql_validator(1)", "function"),
+        (
+            "update orders set (" + ", ".join(["note"] * 900) + ") = (select " + ", ".join(["id"] * 900) + ")",
+            "limit-tree",
+        ),
+        ("select 1 from " + ", ".join(f"customers a{at}" for at in range(4000)), "limit-masks"),
+        ("with " + ", ".join(f"a{at} as (select)" for at in range(900)) + " select", "limit-queries"),
+        ("select " + "case when a then " * 200 + "1" + " end" * 200, "limit-nesting"),
+        ("select 1" + "::int" * 6000, "limit-nesting"),
+    ],
+)
+def test_ways_around_are_refused(sql: str, rule: str) -> None:
+    assert refused(sql).rule == rule
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "insert into customers (id, ssn) select id, note as ssn from orders",
+        "insert into customers (id) values (1) on conflict (id) do nothing",
+        "select s.total_of from (select id as total_of from orders) s",
+        "select t.total_of from typed t",
+        "with order_totals as (select 1 as x) select x from order_totals",
+        "select * from json_to_record('{}') x(a int)",
+        "select " + ", ".join(["case when true then 1 end"] * 300),
+        "merge into orders o using orders p on o.id = p.id when matched then delete returning merge_action()",
+    ],
+)
+def test_honest_statements_pass(sql: str) -> None:
+    inspect(sql, CATALOGUE, FIELDS)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select case 1 when 2 then 3 end",
+        "select 1 between 2 and 3",
+        "select 1 not between 2 and 3",
+        "select 1 in (select 2)",
+        "select 1 from orders join archive.orders o using (id)",
+        "select 1 from orders natural join archive.orders o",
+    ],
+)
+def test_operators_that_the_grammar_leaves_out_are_checked(sql: str) -> None:
+    inspect(sql, CATALOGUE, FIELDS)
+    overloaded = replace(CATALOGUE, operators=frozenset({("public", "="), ("public", "<=")}))
+    with pytest.raises(Refusal, match="operator"):
+        inspect(sql, overloaded, FIELDS)
+
+
+def test_rows_and_column_names_of_a_join_count_as_every_column() -> None:
+    for sql in (
+        "select j from (pg_attrdef d cross join orders) j",
+        "select b from (pg_attrdef d cross join orders) j(a, b)",
+    ):
+        assert "NULL::pg_catalog.pg_node_tree" in rewritten(sql), sql
+
+
+def test_only_columns_that_are_mentioned_are_selected() -> None:
+    assert rewritten("select count(*) from customers where id = 1") == (
+        'select count(*) from (SELECT t."id" FROM "public"."customers" AS t) AS "customers" where id = 1'
+    )
+
+
+def test_fields_masked_in_a_child_are_masked_in_its_parent() -> None:
+    assert 't."ssn"' not in rewritten("select ssn from people")
+    assert (16406, 2) in tripwire(CATALOGUE, FIELDS)
+
+
+def test_domains_whose_checks_are_code_are_read_as_their_base() -> None:
+    assert 't."checked"::pg_catalog.text AS "checked"' in rewritten("select checked from typed")
+
+
+def test_a_with_query_hides_a_relation_only_where_it_is_seen() -> None:
+    inside = "select * from (with archive_orders as (select 1) select 1) a, {}"
+    assert refused(inside.format("order_totals").replace("archive_orders", "order_totals")).rule == "relation-kind"
+    (statement,) = inspect("with orders as (select * from orders) select * from orders", CATALOGUE, FIELDS).statements
+    assert statement.facts.reads == {"public.orders"}
+    (statement,) = inspect("with orders as (select 1) select * from orders", CATALOGUE, FIELDS).statements
+    assert statement.facts.reads == frozenset()
+
+
+def test_settings_and_sizes_are_shown_where_they_hold_nothing_private() -> None:
+    assert rewritten("select current_setting('work_mem')") == "select current_setting('work_mem')"
+    assert "CASE WHEN pg_catalog.lower(a1)" in rewritten("select current_setting('archive_command')")
+    assert "relkind" in rewritten("select pg_relation_size('orders')")
+    assert "pg_database_size" not in rewritten("select pg_database_size('x')")
+
+
+def test_many_statements_are_inspected_in_linear_time() -> None:
+    began = time.perf_counter()
+    assert len(inspect(";".join(["select 1"] * 6000), CATALOGUE, FIELDS).statements) == 6000
+    assert time.perf_counter() - began < 5
