@@ -52,7 +52,8 @@ async def ask(desk: Desk, intent: Ask, member: Member, cause: str) -> None:
         await tell(desk, intent.source, cause, denied_card(decision))
         return
     pending = await desk.work.requests_of(member.person)
-    if same := [r for r in pending if (r.resource, r.role) == (wish.resource, wish.role)]:
+    asked = (wish.resource, wish.role, int(wish.duration.total_seconds()), wish.reason)
+    if same := [r for r in pending if (r.resource, r.role, r.seconds, r.reason) == asked]:
         await tell(desk, intent.source, cause, _duplicate_card(same[0]))
         return
     if len(pending) >= desk.pending_cap:
@@ -120,7 +121,7 @@ def understood(policy: Policy, person: str, intent: Ask, command: str) -> Wish |
         duration = parse_duration(intent.duration)
     except DurationUnreadable as error:
         right = _line(policy, person, command, intent)
-        return wrong_card(policy, person, f"{reveal(str(error))}.", command, right)
+        return wrong_card(policy, person, _ended(reveal(str(error))), command, right)
     if intent.extra:
         problem = "a reason comes after the word `because`."
         return wrong_card(policy, person, problem, command, _line(policy, person, command, intent, reason=intent.extra))
@@ -128,6 +129,10 @@ def understood(policy: Policy, person: str, intent: Ask, command: str) -> Wish |
         problem = f"a reason has at most {MAX_REASON:,} characters, this one has {len(intent.reason):,}."
         return wrong_card(policy, person, problem, command, None)
     return Wish(intent.resource, intent.role, duration, intent.reason)
+
+
+def _ended(sentence: str) -> str:
+    return sentence if sentence.endswith("?") else f"{sentence}."
 
 
 def _wrong_resource(policy: Policy, person: str, intent: Ask, resources: list[str], command: str) -> Card:

@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     ready_file: Path | None = None
     slack_pace: float | None = Field(default=None, ge=0)
     """Seconds between two messages to one channel; by default 1, and 0 on loopback."""
-    pending_cap: int = Field(default=5, ge=1)
+    pending_cap: int = Field(default=10, ge=1)
     """How many requests one person may have waiting."""
     log_level: str = "info"
 

@@ -179,7 +179,7 @@ async def _summary(desk: Desk, grant: Grant, request: Request) -> str:
         person=name_of(desk.policy, grant.person),
         role=grant.role,
         resource=grant.resource,
-        seconds=max((ended_at - grant.opened_at).total_seconds(), 1),
+        seconds=max(round((ended_at - grant.opened_at).total_seconds()), 1),
         approvers=names_of(desk.policy, people, "and"),
         ending=ending_words(desk.policy, grant),
         sessions=grant.sessions,

@@ -54,7 +54,7 @@ class Problem(_Wire):
     message: str
     hint: str | None = None
     needs: list[dict[str, Any]] | None = None
-    """With code `more_reviews` (409): the requirement under the broker's policy, as [{count, groups}]."""
+    """With code `more_reviews` (409): what the broker's policy still wants, as [{count, groups}]."""
 
 
 class EventView(_Wire):
