@@ -62,7 +62,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="how often each work is done at each peer")
     parser.add_argument("--seconds", type=int, default=1, help="of each run of pgbench's point select")
-    parser.add_argument("--budget", type=float, default=170.0, help="seconds after which no further round begins")
+    parser.add_argument("--budget", type=float, default=170.0, help="seconds that no further round may pass")
     parser.add_argument("--server", default="wheel", help="`wheel`, `debian`, a major version or a folder")
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
     options = parser.parse_args()
@@ -102,13 +102,13 @@ def _bench(
         tasks = works(decisions.rewritten(NARROW), options.seconds)
         if len(ways) == 1:
             skipped.append(f"the {install.label} server has no TLS, so no direct way is by TLS: --server debian has it")
-        results = report.Results(peers, tasks, _facts(install, clients), skipped)
+        results = report.Results(peers, tasks, _facts(install, clients, options), skipped)
         _say(install, clients, peers)
         _rounds(results, clients, decisions, options, started)
         return results
 
 
-def _facts(install: Install, clients: Clients) -> dict[str, Any]:
+def _facts(install: Install, clients: Clients, options: argparse.Namespace) -> dict[str, Any]:
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpus": os.cpu_count(),
@@ -117,6 +117,7 @@ def _facts(install: Install, clients: Clients) -> dict[str, Any]:
         "server": f"{install.label} {install.version}",
         "clients": str(clients.bin),
         "upstream_tls": False,
+        "rounds_asked": options.rounds,
     }
 
 
@@ -133,7 +134,9 @@ def _rounds(
     for number in range(options.rounds):
         begun = time.monotonic()
         if begun - started + longest > options.budget and number:
-            print(f"stopped after {number} of {options.rounds} rounds: {options.budget:.0f} s are over (--budget)")
+            print(
+                f"stopped after {number} of {options.rounds} rounds: one more would pass --budget {options.budget:.0f}"
+            )
             break
         for work in results.works:
             # Each round begins with another peer, so that none is always the one behind a busy neighbour.
