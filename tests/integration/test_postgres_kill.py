@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import uvloop
 
 from broker.adapters.leases import LeaseFile
 from broker.protocols.postgres import codec
@@ -25,6 +26,15 @@ from tests.support.postgres import Server
 SLOW = "select count(*) from notes a, notes b, notes c, notes d where a.body || b.body <> c.body || d.body"
 STREAM = "select a.body || b.body || c.body from notes a, notes b, notes c"
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(
+    scope="module", params=[uvloop.EventLoopPolicy, asyncio.DefaultEventLoopPolicy], ids=["uvloop", "asyncio"]
+)
+def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
+    """The broker runs on uvloop; whoever has none gets the standard library's."""
+    policy: asyncio.AbstractEventLoopPolicy = request.param()
+    return policy
 
 
 @pytest.fixture
@@ -155,7 +165,7 @@ async def test_an_upstream_process_that_is_ended_by_others_ends_the_session(
         ((pid, *_),) = backends(wheel_postgres)
         wheel_postgres.execute(f"select pg_terminate_backend({pid})")
         assert problem((await asyncio.to_thread(client.until, "E"))[-1])["C"] == "57P01"
-    await served.until(lambda: bool(served.recorder.of("session.closed")))
+        await served.until(lambda: bool(served.recorder.of("session.closed")))
     assert served.recorder.of("upstream.failed")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import asyncpg
 import psycopg
 import pytest
+import uvloop
 
 from broker.protocols.postgres import codec
 from tests.integration.postgres_world import backends, endpoint, enter, kinds, make_world, problem, psql, raw
@@ -15,10 +16,17 @@ from tests.support.postgres import Server
 from tests.support.require import require_program
 
 
+@pytest.fixture(scope="module")
+def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
+    """The broker runs on uvloop."""
+    policy: asyncio.AbstractEventLoopPolicy = uvloop.EventLoopPolicy()
+    return policy
+
+
 @pytest.fixture
-async def served(wheel_postgres: Server, tmp_path: Path) -> AsyncIterator[TestBroker]:
-    read = make_world(wheel_postgres)
-    write = endpoint(wheel_postgres, "app_write")
+async def served(postgres: Server, tmp_path: Path) -> AsyncIterator[TestBroker]:
+    read = make_world(postgres)
+    write = endpoint(postgres, "app_write")
     async with serving(tmp_path, read, write=write, ask=write) as broker:
         yield broker
 
@@ -35,7 +43,7 @@ async def test_psql_reads_masked_rows_and_is_refused_in_its_own_words(served: Te
 
 
 async def test_what_psql_sends_to_describe_a_table_passes(served: TestBroker) -> None:
-    status, output, errors = await psql(served.ticket(), r"\d people", r"\dt", r"\l", r"\du", r"\df")
+    status, output, errors = await psql(served.ticket(), r"\d people", r"\dt", r"\du", r"\df", r"\dn")
     assert {"ssn|text|||", "public|people|table|postgres"} <= set(output.splitlines())
     assert (status, errors) == (0, "")
 
@@ -88,17 +96,18 @@ async def test_copy_out_is_masked_and_copy_in_needs_a_rule(served: TestBroker) -
 async def test_copy_in_under_a_rule_reaches_the_table(served: TestBroker) -> None:
     ticket = served.ticket(role="write")
     async with await psycopg.AsyncConnection.connect(ticket.dsn(), autocommit=True) as connection:
-        async with connection.cursor() as cursor:
-            async with cursor.copy("copy notes (id, body) from stdin") as copy:
+
+        async def copy_in(word: str) -> None:
+            async with connection.cursor() as cursor, cursor.copy("copy notes (id, body) from stdin") as copy:
                 for number in range(2000, 2100):
-                    await copy.write_row((number, "copied"))
-            await cursor.execute("select count(*) from notes where body = 'copied'")
-            assert await cursor.fetchone() == (100,)
-            with pytest.raises(psycopg.errors.UniqueViolation):
-                async with cursor.copy("copy notes (id, body) from stdin") as copy:
-                    for number in range(2000, 2100):
-                        await copy.write_row((number, "again"))
-            await cursor.execute("select 1")
+                    await copy.write_row((number, word))
+
+        await copy_in("copied")
+        found = await connection.execute("select count(*) from notes where body = 'copied'")
+        assert await found.fetchone() == (100,)
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            await copy_in("again")
+        await connection.execute("select 1")
 
 
 async def test_errors_of_statements_that_read_masked_fields_show_no_values(served: TestBroker) -> None:
@@ -138,11 +147,15 @@ async def test_psycopg_prepares_binds_and_pipelines(served: TestBroker) -> None:
 async def test_a_denial_in_a_pipeline_is_one_error_and_nothing_behind_it_runs(served: TestBroker) -> None:
     ticket = served.ticket(role="write")
     async with await psycopg.AsyncConnection.connect(ticket.dsn(), autocommit=True) as connection:
-        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="airlock"):
+
+        async def piped() -> None:
             async with connection.pipeline():
                 for number in range(50):
                     word = "drop database shop" if number == 25 else "insert into log (what) values ('piped')"
                     await connection.execute(word)
+
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="airlock"):
+            await piped()
         cursor = await connection.execute("select count(*) from log")
         assert await cursor.fetchone() == (0,)
 
@@ -193,7 +206,7 @@ async def test_sql_prepare_and_protocol_statements_are_one_registry(served: Test
 
 
 async def test_what_a_statement_means_now_counts_not_what_it_meant_at_parse(
-    served: TestBroker, wheel_postgres: Server
+    served: TestBroker, postgres: Server
 ) -> None:
     ticket = served.ticket()
     with raw(served.port) as client:
@@ -218,7 +231,7 @@ async def test_empty_queries_are_answered_as_the_server_would(served: TestBroker
             assert kinds(await asyncio.to_thread(client.until, "Z")) == expected, text
 
 
-async def test_cancel_reaches_its_own_session_only(served: TestBroker, wheel_postgres: Server) -> None:
+async def test_cancel_reaches_its_own_session_only(served: TestBroker, postgres: Server) -> None:
     with raw(served.port) as client, raw(served.port) as other:
         greeting = await asyncio.to_thread(enter, client, served.ticket())
         await asyncio.to_thread(enter, other, served.ticket())
@@ -233,7 +246,7 @@ async def test_cancel_reaches_its_own_session_only(served: TestBroker, wheel_pos
                 assert await asyncio.to_thread(request.receive) == b""
         answers = await asyncio.to_thread(client.until, "Z")
         assert problem(next(frame for frame in answers if frame.type == ord("E")))["C"] == "57014"
-        assert [row[1] for row in backends(wheel_postgres) if row[2] == SLOW].count("active") == 1
+        assert [row[1] for row in backends(postgres) if row[2] == SLOW].count("active") == 1
 
 
 async def test_cancel_guesses_are_bounded(served: TestBroker) -> None:

@@ -185,7 +185,7 @@ class TestBroker:
     async def until(self, condition: Callable[[], bool], seconds: float = 3.0) -> None:
         """Wait for something to become true."""
         async with asyncio.timeout(seconds):
-            while not condition():
+            while not condition():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
 

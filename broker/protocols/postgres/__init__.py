@@ -22,7 +22,8 @@ Reference: https://www.postgresql.org/docs/current/protocol.html (message flow, 
 
 Pure: codec (frames and messages), startup (how a connection begins), scram, login (ours to the upstream), ruling,
 plan, registry, responses, frontpath and backpath (the two directions), machine (joins them), replies, records, pins.
-Doing: frontdoor, proxy (one session), scribe, upstream (dialling), admin, kill, catalogues, inspector, workers, offer.
+Doing: frontdoor, house, proxy (one session), scribe, upstream (dialling), admin, kill, catalogues, inspector,
+workers, offer.
 """
 
 from broker.protocols.postgres.offer import PostgresOffer

@@ -14,7 +14,8 @@ import structlog
 
 from broker.errors import Misconfigured, RecordingFailed
 from broker.protocols.postgres import codec, records, scram
-from broker.protocols.postgres.proxy import House, Session, SessionRefused
+from broker.protocols.postgres.house import House, SessionRefused
+from broker.protocols.postgres.proxy import Session
 from broker.protocols.postgres.replies import Problem
 from broker.protocols.postgres.ruling import access_line
 from broker.protocols.postgres.startup import (

@@ -15,8 +15,8 @@ from broker.protocols.postgres.admin import Admin, Admins
 from broker.protocols.postgres.cancel import CancelKeys
 from broker.protocols.postgres.catalogues import Catalogues, read_rows
 from broker.protocols.postgres.frontdoor import FrontDoor
+from broker.protocols.postgres.house import House
 from broker.protocols.postgres.inspector import Inspector
-from broker.protocols.postgres.proxy import House
 from broker.protocols.postgres.ruling import Denied, Subject, refused, rule
 from broker.protocols.postgres.workers import WorkerFailed, Workers
 from broker.sessions.model import Lease

@@ -8,14 +8,12 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Awaitable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import structlog
 
 from broker.errors import AirlockError, RecordingFailed, UpstreamUnavailable
 from broker.protocols.postgres import codec, pins, records
-from broker.protocols.postgres.admin import Admins
-from broker.protocols.postgres.cancel import CancelKeys
 from broker.protocols.postgres.events import (
     ClientGone,
     Close,
@@ -37,52 +35,23 @@ from broker.protocols.postgres.events import (
     ToUpstream,
     UpstreamGone,
 )
-from broker.protocols.postgres.inspector import Inspector, Matter
+from broker.protocols.postgres.house import House, SessionRefused, ended_early, greeting, no_reaper, words
+from broker.protocols.postgres.inspector import Matter
 from broker.protocols.postgres.login import LoggedIn
 from broker.protocols.postgres.machine import Machine
-from broker.protocols.postgres.replies import Problem, passes_status
+from broker.protocols.postgres.replies import Problem
 from broker.protocols.postgres.ruling import Denied, Ruling, Subject, access_line
 from broker.protocols.postgres.scribe import Scribe
 from broker.protocols.postgres.startup import CancelKey, Startup
 from broker.protocols.postgres.upstream import Upstream
 from broker.sessions.model import CloseReason, Lease, SessionFacts
-from broker.sessions.ports import Broker, Endpoint
+from broker.sessions.ports import Endpoint
 from broker.transport.stream import Stream
 
 GRACE_SECONDS = 0.05
 """What an upstream that was told Terminate gets before it is terminated."""
 _log = structlog.get_logger("postgres")
 _UNRULED = Denied("58000", "this statement could not be decided", ("failure",), text="(undecided)")
-
-
-class SessionRefused(Exception):
-    """no session opens; `problem` is what the client is told"""
-
-    def __init__(self, problem: Problem, reason: str) -> None:
-        super().__init__(reason)
-        self.problem = problem
-        self.reason = reason
-
-
-@dataclass(slots=True)
-class House:
-    """What every session of this protocol shares; admin connections stay until the last session is verified gone."""
-
-    broker: Broker
-    admins: Admins
-    inspector: Inspector
-    keys: CancelKeys[Session]
-    sessions: set[Session] = field(default_factory=set)
-    empty: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def enter(self, session: Session) -> None:
-        self.sessions.add(session)
-        self.empty.clear()
-
-    def leave(self, session: Session) -> None:
-        self.sessions.discard(session)
-        if not self.sessions:
-            self.empty.set()
 
 
 class Session:
@@ -128,7 +97,7 @@ class Session:
         """Open the upstream, and return what greets the client; raises SessionRefused, after which nothing is left."""
         broker = self._house.broker
         if not broker.leases.reaper_alive():
-            raise SessionRefused(_no_reaper(), "no reaper watches the sessions")
+            raise SessionRefused(no_reaper(), "no reaper watches the sessions")
         if not broker.live.add(self):
             problem = Problem("53300", "this access is over, or the broker is full", hint=self._again, fatal=True)
             raise SessionRefused(problem, "over or full")
@@ -137,7 +106,7 @@ class Session:
             logged_in = await self._open_upstream(startup)
             await broker.recorder.write(records.opened(self._facts))
             if self._cut:
-                raise SessionRefused(self._ended_early(), "ended while it was opening")
+                raise SessionRefused(ended_early(self._again), "ended while it was opening")
         except SessionRefused as refusal:
             await self._forget()
             raise refusal from None
@@ -150,7 +119,7 @@ class Session:
             raise
         self._opened = True
         self._key = self._house.keys.issue(self)
-        return self._greeting(logged_in, startup)
+        return greeting(self._key, logged_in, startup)
 
     def start(self) -> None:
         """Let both sides flow."""
@@ -166,7 +135,7 @@ class Session:
             self._cut = True
             self._upstream.abort()
             return await asyncio.shield(self._settled)
-        self.feed(Ended(reason, self._words(reason), time.monotonic()))
+        self.feed(Ended(reason, words(reason, self._again), time.monotonic()))
         self._finish_soon(reason)
         assert self._ending is not None
         return await asyncio.shield(self._ending)
@@ -280,7 +249,7 @@ class Session:
 
     def _expire(self) -> None:
         reason = CloseReason.EXPIRED
-        self.feed(Ended(reason, self._words(reason), time.monotonic()))
+        self.feed(Ended(reason, words(reason, self._again), time.monotonic()))
 
     def _finish_soon(self, reason: CloseReason) -> None:
         if self._ending is None:
@@ -344,7 +313,7 @@ class Session:
             await broker.leases.write(self._lease)
         except UpstreamUnavailable as error:
             if self._cut:
-                raise SessionRefused(self._ended_early(), "ended while it was opening") from None
+                raise SessionRefused(ended_early(self._again), "ended while it was opening") from None
             _log.warning("upstream failed", resource=grant.resource, error=str(error))
             try:
                 broker.recorder.write(records.upstream_failed(self._facts, str(error)))
@@ -388,38 +357,6 @@ class Session:
                 self._settled.set_result(gone)
         return gone
 
-    def _greeting(self, logged_in: LoggedIn, startup: Startup) -> bytes:
-        assert self._key is not None
-        statuses = {name: value for name, value in logged_in.statuses.items() if passes_status(name, value)}
-        statuses |= {
-            "application_name": startup.application,
-            "is_superuser": "off",
-            "session_authorization": startup.user,
-        }
-        parts = [codec.parameter_status(name, value) for name, value in statuses.items()]
-        parts.append(codec.backend_key_data(self._key.pid, self._key.secret))
-        parts.append(codec.ready_for_query("I"))
-        return b"".join(parts)
-
-    def _ended_early(self) -> Problem:
-        return Problem("57P01", "this access was ended", hint=f"ask again: {self._again}", fatal=True)
-
-    def _words(self, reason: CloseReason) -> Problem | None:
-        again = f"ask again: {self._again}"
-        match reason:
-            case CloseReason.EXPIRED:
-                return Problem("57P01", "the time of this access is over", hint=again, fatal=True)
-            case CloseReason.REVOKED:
-                return Problem("57P01", "this access was revoked", hint=again, fatal=True)
-            case CloseReason.ENDED:
-                return Problem("57P01", "this access was ended", hint=again, fatal=True)
-            case CloseReason.SHUTDOWN:
-                return Problem("57P01", "the broker is stopping", hint="connect again in a moment", fatal=True)
-            case CloseReason.CLIENT:
-                return None
-            case _:
-                return Problem("57P01", f"this session was ended ({reason.value})", fatal=True)
-
 
 @dataclass(frozen=True, slots=True)
 class _ClientSink:
@@ -457,8 +394,3 @@ class _UpstreamSink:
 
 def _statement_id() -> str:
     return f"q{secrets.token_hex(8)}"
-
-
-def _no_reaper() -> Problem:
-    hint = "ask an operator of the broker to start its reaper"
-    return Problem("57P03", "no session opens, for nothing would end it if the broker died", hint=hint, fatal=True)

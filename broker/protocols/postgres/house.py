@@ -1,0 +1,91 @@
+"""What the sessions of this protocol share, and the words with which they open and end."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from broker.protocols.postgres import codec
+from broker.protocols.postgres.admin import Admins
+from broker.protocols.postgres.cancel import CancelKeys
+from broker.protocols.postgres.inspector import Inspector
+from broker.protocols.postgres.login import LoggedIn
+from broker.protocols.postgres.replies import Problem, passes_status
+from broker.protocols.postgres.startup import CancelKey, Startup
+from broker.sessions.model import CloseReason
+from broker.sessions.ports import Broker
+
+if TYPE_CHECKING:
+    from broker.protocols.postgres.proxy import Session
+
+
+class SessionRefused(Exception):
+    """no session opens; `problem` is what the client is told"""
+
+    def __init__(self, problem: Problem, reason: str) -> None:
+        super().__init__(reason)
+        self.problem = problem
+        self.reason = reason
+
+
+@dataclass(slots=True)
+class House:
+    """What every session of this protocol shares; admin connections stay until the last session is verified gone."""
+
+    broker: Broker
+    admins: Admins
+    inspector: Inspector
+    keys: CancelKeys[Session]
+    sessions: set[Session] = field(default_factory=set)
+    empty: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def enter(self, session: Session) -> None:
+        self.sessions.add(session)
+        self.empty.clear()
+
+    def leave(self, session: Session) -> None:
+        self.sessions.discard(session)
+        if not self.sessions:
+            self.empty.set()
+
+
+def greeting(key: CancelKey, logged_in: LoggedIn, startup: Startup) -> bytes:
+    """Write what a client hears when it is in: the settings it needs, a cancel key of the broker's, readiness."""
+    statuses = {name: value for name, value in logged_in.statuses.items() if passes_status(name, value)}
+    statuses |= {
+        "application_name": startup.application,
+        "is_superuser": "off",
+        "session_authorization": startup.user,
+    }
+    parts = [codec.parameter_status(name, value) for name, value in statuses.items()]
+    parts.append(codec.backend_key_data(key.pid, key.secret))
+    parts.append(codec.ready_for_query("I"))
+    return b"".join(parts)
+
+
+def words(reason: CloseReason, again: str) -> Problem | None:
+    """Word the end of a session; `again` is the line that asks for another."""
+    hint = f"ask again: {again}"
+    match reason:
+        case CloseReason.EXPIRED:
+            return Problem("57P01", "the time of this access is over", hint=hint, fatal=True)
+        case CloseReason.REVOKED:
+            return Problem("57P01", "this access was revoked", hint=hint, fatal=True)
+        case CloseReason.ENDED:
+            return Problem("57P01", "this access was ended", hint=hint, fatal=True)
+        case CloseReason.SHUTDOWN:
+            return Problem("57P01", "the broker is stopping", hint="connect again in a moment", fatal=True)
+        case CloseReason.CLIENT:
+            return None
+        case _:
+            return Problem("57P01", f"this session was ended ({reason.value})", fatal=True)
+
+
+def ended_early(again: str) -> Problem:
+    return Problem("57P01", "this access was ended", hint=f"ask again: {again}", fatal=True)
+
+
+def no_reaper() -> Problem:
+    hint = "ask an operator of the broker to start its reaper"
+    return Problem("57P03", "no session opens, for nothing would end it if the broker died", hint=hint, fatal=True)

@@ -1,0 +1,146 @@
+"""What the protocol offers beside sessions: ticket lines that a shell runs, previews, and workers that may die."""
+
+import asyncio
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from broker.errors import UpstreamUnavailable
+from broker.protocols import offers
+from broker.protocols.postgres import OFFER
+from broker.protocols.postgres.workers import WorkerFailed, Workers
+from broker.sql.catalogue import Catalogue
+from broker.sql.model import Inspection
+from policies.engine.decide import field_view
+from policies.engine.load import read_texts
+from tests.integration.postgres_world import endpoint, make_world, psql
+from tests.support.broker import POLICY, TestBroker, serving
+from tests.support.postgres import Server
+
+
+@pytest.fixture
+async def served(wheel_postgres: Server, tmp_path: Path) -> AsyncIterator[TestBroker]:
+    async with serving(tmp_path, make_world(wheel_postgres)) as broker:
+        yield broker
+
+
+def test_the_protocol_is_discovered() -> None:
+    assert offers()["postgres"] is OFFER
+
+
+async def test_the_ticket_line_runs_when_pasted_into_a_shell(served: TestBroker) -> None:
+    ticket = served.ticket()
+    shown = OFFER.ticket_line("prod-db", ticket.user, ticket.password, "127.0.0.1", served.port)
+    assert shown.line == (
+        f'PGPASSWORD={shlex.quote(ticket.password)} psql "host=127.0.0.1 port={served.port} dbname=prod-db '
+        f'user={ticket.user} sslmode=require"'
+    )
+    assert set(shown.fields) == {"host", "port", "database", "user", "password"}
+    done = await asyncio.to_thread(
+        subprocess.run, ["sh", "-c", f"{shown.line} -XAtc 'select 1'"], capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+def test_a_password_cannot_leave_its_quotes() -> None:
+    line = OFFER.ticket_line("r", "u", "a'; rm -rf $HOME `x`", "h", 1).line
+    assert shlex.split(line)[0] == "PGPASSWORD=a'; rm -rf $HOME `x`"
+
+
+async def test_a_preview_says_what_would_happen_and_runs_nothing(wheel_postgres: Server) -> None:
+    end, policy = make_world(wheel_postgres), read_texts({"test.yaml": POLICY})
+    told = await OFFER.preview(policy, "alice", "prod-db", "read", "select * from people", end)
+    assert told["decision"] == "allow"
+    assert told["rules"] == ["reads"]
+    assert told["effects"] == ["read"]
+    assert told["relations"] == ["public.people"]
+    assert told["masked"] == ["public.people.ssn"]
+    assert "***" in told["rewritten"]
+    told = await OFFER.preview(policy, "alice", "prod-db", "read", "drop table people", end)
+    assert (told["decision"], told["hint"]) == ("deny", "/access prod-db write 30m")
+    told = await OFFER.preview(policy, "alice", "prod-db", "ask", "insert into log (what) values ('x')", end)
+    assert (told["decision"], told["rules"]) == ("ask", ["asked"])
+    told = await OFFER.preview(policy, "alice", "prod-db", "read", "selec", end)
+    assert told["decision"] == "deny"
+    assert wheel_postgres.execute("select count(*) from log", "shop") == [(0,)]
+
+
+async def test_a_preview_of_an_upstream_that_is_down_says_so(wheel_postgres: Server) -> None:
+    policy = read_texts({"test.yaml": POLICY})
+    with pytest.raises(UpstreamUnavailable):
+        await OFFER.preview(policy, "alice", "prod-db", "read", "select 1", endpoint(wheel_postgres, "app", port=1))
+
+
+async def test_long_statements_are_decided_as_short_ones_are(served: TestBroker) -> None:
+    async with await psycopg.AsyncConnection.connect(served.ticket().dsn(), autocommit=True) as connection:
+        padding = " or ".join(f"id = {n}" for n in range(2, 900))
+        found = await connection.execute(f"select ssn from people where id = 1 or {padding} order by id".encode())
+        assert await found.fetchall() == [("***",), ("***",)]
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="airlock"):
+            await connection.execute(f"drop table people; select 1 where {padding.replace('id', '1')}".encode())
+
+
+HOSTILE = {
+    "a long sum": "select " + "1+" * 30_000 + "1",
+    "nested comments": "/*" * 20_000 + "*/" * 20_000 + "select 1",
+    "nested parentheses": "select " + "(" * 20_000 + "1" + ")" * 20_000,
+    "too long": "select '" + "x" * 200_000 + "'",
+    "a long union": " union all ".join(["select 1"] * 8_000),
+    "nested cases": "select " + "case when true then " * 3_000 + "1" + " end" * 3_000,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_hostile_statements_cost_their_sender_an_error_and_nobody_anything(served: TestBroker, name: str) -> None:
+    async with (
+        await psycopg.AsyncConnection.connect(served.ticket().dsn(), autocommit=True) as hostile,
+        await psycopg.AsyncConnection.connect(served.ticket().dsn(), autocommit=True) as other,
+    ):
+
+        async def attack() -> None:
+            with pytest.raises(psycopg.Error, match="airlock"):
+                await hostile.execute(HOSTILE[name].encode())
+
+        running, slowest = asyncio.create_task(attack()), 0.0
+        while not running.done():
+            begun = time.monotonic()
+            await other.execute("select 1")
+            slowest = max(slowest, time.monotonic() - begun)
+            await asyncio.sleep(0.01)
+        await running
+        assert slowest < 0.25
+        found = await hostile.execute("select 1")
+        assert await found.fetchone() == (1,)
+
+
+async def test_a_worker_that_dies_is_replaced() -> None:
+    workers = Workers(count=1)
+    policy = read_texts({"test.yaml": POLICY})
+    catalogue = Catalogue("v", ("pg_catalog", "public"), {}, frozenset(), frozenset(), frozenset(), {})
+    view = field_view(policy, "alice", "prod-db")
+    try:
+        found, _ = await workers.inspect("select 1", catalogue, view)
+        assert isinstance(found, Inspection)
+        (worker,) = workers._all
+        os.kill(worker.process.pid, signal.SIGSTOP)
+        begun = time.monotonic()
+        with pytest.raises(WorkerFailed):
+            await workers.inspect("select 1", catalogue, view)
+        assert time.monotonic() - begun < 2
+        found, _ = await workers.inspect("select 2", catalogue, view)
+        assert isinstance(found, Inspection)
+    finally:
+        await workers.close()
+    assert not workers._all
+
+
+async def test_psql_prints_the_denial_of_a_long_statement(served: TestBroker) -> None:
+    _, _, errors = await psql(served.ticket(), "select " + "1+" * 30_000 + "1")
+    assert "airlock:" in errors

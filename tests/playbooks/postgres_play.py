@@ -1,0 +1,169 @@
+"""A playbook of the session machine: what is heard, and exactly what is then said, line by line."""
+
+from collections.abc import Callable, Iterable
+from itertools import count
+from typing import Any
+
+from broker.protocols.postgres import codec
+from broker.protocols.postgres.events import (
+    Command,
+    Event,
+    FromClient,
+    FromUpstream,
+    Inspect,
+    Note,
+    Record,
+    Recorded,
+    Ruled,
+    ToClient,
+    ToUpstream,
+)
+from broker.protocols.postgres.machine import Machine
+from broker.protocols.postgres.ruling import Denied, Permitted, Ruling, durability_of
+from broker.sessions.model import GrantFacts, SessionFacts
+from broker.sql.model import Control, Inspection, Statement
+from policies.engine.decisions import Effect, StatementFacts
+
+NONCE = "airlock-nonce"
+POISON = codec.execute(NONCE)
+
+
+def facts() -> SessionFacts:
+    from datetime import UTC, datetime
+
+    return SessionFacts(
+        "s1", "t1", GrantFacts("g1", "r1", "alice", "prod-db", "read", datetime(2030, 1, 1, tzinfo=UTC))
+    )
+
+
+def permitted(
+    sql: str,
+    *,
+    rewritten: str | None = None,
+    effect: Effect = Effect.READ,
+    masked: bool = False,
+    tripwire: Iterable[tuple[int, int]] = (),
+    controls: Iterable[tuple[Control, str, str]] | None = None,
+) -> Permitted:
+    """A ruling that lets a text pass; one statement for each part between semicolons."""
+    parts = [part.strip() for part in sql.split(";") if part.strip()]
+    given = list(controls or [(Control.NONE, "", "")] * len(parts))
+    statements = tuple(
+        Statement(
+            StatementFacts(
+                part.split()[0].upper(),
+                frozenset({effect}),
+                masked=frozenset({"public.people.ssn"}) if masked else frozenset(),
+            ),
+            part,
+            *control,
+        )
+        for part, control in zip(parts, given, strict=True)
+    )
+    inspection = Inspection(statements, sql if rewritten is None else rewritten, (), masked, "v1", frozenset(tripwire))
+    return Permitted(sql, inspection, (("reads",),) * len(parts), durability_of(inspection))
+
+
+def denied(message: str = "no") -> Denied:
+    return Denied("42501", message, ("rule-1",), "ask", verb="DROP", text="drop ?")
+
+
+class Play:
+    """`rule` answers every Inspect at once unless it gives None; records are answered at once unless `slow`."""
+
+    def __init__(self, rule: Callable[[str], Ruling | None] = permitted, *, slow: bool = False) -> None:
+        numbers = count(1)
+        self.machine = Machine(facts(), lambda: f"q{next(numbers)}", NONCE)
+        self._rule = rule
+        self._slow = slow
+        self.said: list[Command] = []
+        self.notes: list[dict[str, Any]] = []
+        self.records: list[Record] = []
+        self.inspected: list[Inspect] = []
+        self._now = 0.0
+
+    def hear(self, event: Event) -> "Play":
+        waiting = [event]
+        while waiting:
+            for command in self.machine.handle(waiting.pop(0)):
+                match command:
+                    case Inspect(sql=sql, token=token):
+                        self.inspected.append(command)
+                        if (ruling := self._rule(sql)) is not None:
+                            waiting.append(Ruled(token, ruling, self.at))
+                    case Record(token=token):
+                        self.records.append(command)
+                        if not self._slow:
+                            waiting.append(Recorded(token, self.at))
+                    case Note(entry=entry):
+                        self.notes.append(entry.data)
+                    case _:
+                        self.said.append(command)
+        return self
+
+    @property
+    def at(self) -> float:
+        self._now += 0.001
+        return self._now
+
+    def client(self, *messages: bytes) -> "Play":
+        return self.hear(FromClient(b"".join(messages), self.at))
+
+    def upstream(self, *messages: bytes) -> "Play":
+        return self.hear(FromUpstream(b"".join(messages), self.at))
+
+    def to_upstream(self) -> bytes:
+        """What was sent upstream since the last look."""
+        return self._taken(ToUpstream)
+
+    def to_client(self) -> bytes:
+        return self._taken(ToClient)
+
+    def kinds(self) -> str:
+        """The types of what the client got since the last look."""
+        data, found = self.to_client(), ""
+        while data:
+            found += chr(data[0])
+            data = data[1 + int.from_bytes(data[1:5], "big") :]
+        return found
+
+    def outcomes(self) -> list[tuple[str, str]]:
+        return [(note["statement"], note["outcome"]) for note in self.notes if "outcome" in note]
+
+    def _taken(self, kind: type[ToUpstream] | type[ToClient]) -> bytes:
+        found = b"".join(bytes(command.data) for command in self.said if isinstance(command, kind))
+        self.said = [command for command in self.said if not isinstance(command, kind)]
+        return found
+
+
+def bind(statement: str, portal: str = "") -> bytes:
+    return codec.message(b"B", codec.string(portal) + codec.string(statement) + bytes(6))
+
+
+def describe(kind: str, name: str) -> bytes:
+    return codec.message(b"D", kind.encode() + codec.string(name))
+
+
+def complete(tag: str) -> bytes:
+    return codec.message(b"C", codec.string(tag))
+
+
+def error(state: str = "42601", message: str = "bad", **more: str) -> bytes:
+    return codec.fields(b"E", {"S": "ERROR", "V": "ERROR", "C": state, "M": message, **more})
+
+
+def columns(*found: tuple[str, int, int]) -> bytes:
+    body = len(found).to_bytes(2, "big")
+    for name, relation, attribute in found:
+        body += codec.string(name) + relation.to_bytes(4, "big") + attribute.to_bytes(2, "big", signed=True)
+        body += bytes(12)
+    return codec.message(b"T", body)
+
+
+ROW = codec.message(b"D", b"\0\1\0\0\0\1x")
+PARSED, BOUND, CLOSED, NO_DATA = (codec.message(kind) for kind in (b"1", b"2", b"3", b"n"))
+SUSPENDED = codec.message(b"s")
+
+
+def ready(status: str = "I") -> bytes:
+    return codec.ready_for_query(status)

@@ -1,0 +1,140 @@
+"""Frames are found whatever the chunking, and what is found is what was written."""
+
+import contextlib
+import tracemalloc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.protocols.postgres import codec
+from broker.protocols.postgres.codec import BackendScanner, Frame, FrontendScanner, Malformed, ProtocolViolation, Run
+
+FRONTEND = st.builds(
+    Frame,
+    st.sampled_from([ord(kind) for kind in "QPBDECdcfpF"]),
+    st.binary(max_size=200),
+) | st.builds(Frame, st.sampled_from([ord(kind) for kind in "SHX"]), st.just(b""))
+BACKEND = st.builds(Frame, st.sampled_from([ord(kind) for kind in "TDCZENSdDDd1"]), st.binary(max_size=200))
+
+
+def cut(data: bytes, sizes: list[int]) -> list[bytes]:
+    pieces, at = [], 0
+    for size in sizes:
+        pieces.append(data[at : at + size])
+        at += size
+    return [*pieces, data[at:]]
+
+
+SIZES = st.lists(st.integers(1, 50), max_size=80)
+
+
+@given(st.lists(FRONTEND, max_size=20), SIZES)
+def test_client_messages_come_out_as_they_went_in(frames: list[Frame], sizes: list[int]) -> None:
+    scanner, found = FrontendScanner(), []
+    for piece in cut(b"".join(frame.whole() for frame in frames), sizes):
+        scanner.feed(piece)
+        while (frame := scanner.next()) is not None:
+            found.append(frame)
+    assert found == frames
+    assert scanner.buffered == 0
+
+
+@given(st.lists(BACKEND, max_size=20), SIZES)
+def test_upstream_messages_come_out_in_order_and_rows_byte_by_byte(frames: list[Frame], sizes: list[int]) -> None:
+    scanner, out, rows = BackendScanner(), b"", 0
+    for piece in cut(b"".join(frame.whole() for frame in frames), sizes):
+        for found in scanner.feed(piece):
+            if isinstance(found, Run):
+                out += bytes(found.data)
+                rows += found.rows
+            else:
+                out += found.whole()
+    assert out == b"".join(frame.whole() for frame in frames)
+    assert rows == sum(frame.type in b"Dd" for frame in frames)
+    assert not scanner.amid
+
+
+@given(st.binary(max_size=300), SIZES)
+def test_any_bytes_are_messages_or_a_violation(data: bytes, sizes: list[int]) -> None:
+    front, back = FrontendScanner(), BackendScanner()
+    try:
+        for piece in cut(data, sizes):
+            front.feed(piece)
+            while front.next() is not None:
+                pass
+    except ProtocolViolation:
+        pass
+    try:
+        for piece in cut(data, sizes):
+            back.feed(piece)
+    except ProtocolViolation:
+        pass
+
+
+READERS = (codec.read_query, codec.read_parse, codec.read_bind, codec.read_named, codec.read_execute)
+
+
+@given(st.sampled_from(READERS), st.binary(max_size=200))
+def test_any_body_reads_or_is_refused(read, body: bytes) -> None:  # type: ignore[no-untyped-def]
+    with contextlib.suppress(ProtocolViolation, Malformed):
+        read(body)
+
+
+@given(st.binary(max_size=200))
+def test_any_answer_reads_or_is_refused(body: bytes) -> None:
+    for read in (codec.read_row_description, codec.read_fields, codec.read_parameter_status, codec.read_tag):
+        with contextlib.suppress(ProtocolViolation):
+            read(body)
+
+
+@pytest.mark.parametrize("length", [0, 3, 16 * 1024 * 1024 + 1, 0x7FFF_FFFF, 0xFFFF_FFFF])
+def test_a_lying_length_is_refused_without_allocating(length: int) -> None:
+    tracemalloc.start()
+    scanner = FrontendScanner()
+    scanner.feed(b"Q" + length.to_bytes(4, "big"))
+    with pytest.raises(ProtocolViolation):
+        scanner.next()
+    assert tracemalloc.get_traced_memory()[1] < 64 * 1024
+    tracemalloc.stop()
+
+
+def test_a_huge_row_streams_in_bounded_memory() -> None:
+    scanner, total = BackendScanner(), 0
+    head = b"D" + (256 * 1024 * 1024 + 4).to_bytes(4, "big")
+    chunk = bytes(1024 * 1024)
+    tracemalloc.start()
+    for piece in (head, *[chunk] * 256):
+        total += sum(len(found.data) for found in scanner.feed(piece) if isinstance(found, Run))
+    assert total == 256 * 1024 * 1024 + 5
+    assert tracemalloc.get_traced_memory()[1] < 8 * 1024 * 1024
+    tracemalloc.stop()
+    assert not scanner.amid
+
+
+def test_rows_that_fill_a_chunk_are_not_copied() -> None:
+    data = codec.message(b"D", b"abc") * 100
+    (run,) = BackendScanner().feed(data)
+    assert isinstance(run, Run)
+    assert run.data is data
+    assert run.rows == 100
+
+
+@given(
+    st.text(alphabet=st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40),
+    st.lists(st.integers(0, 2**32 - 1), max_size=5),
+)
+def test_parse_reads_what_parse_writes(sql: str, types: list[int]) -> None:
+    frame = FrontendScanner()
+    frame.feed(codec.parse("name", sql, types))
+    found = frame.next()
+    assert found is not None
+    assert codec.read_parse(found.body) == codec.Parse("name", sql, tuple(types))
+
+
+@pytest.mark.parametrize(
+    ("tag", "rows"),
+    [("SELECT 5", 5), ("INSERT 0 3", 3), ("COPY 10", 10), ("BEGIN", None), ("CREATE TABLE", None), ("", None)],
+)
+def test_rows_are_read_from_the_tag(tag: str, rows: int | None) -> None:
+    assert codec.rows_of(tag) == rows

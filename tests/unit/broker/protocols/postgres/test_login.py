@@ -1,0 +1,103 @@
+"""The broker's own login: SCRAM and nothing else, and every pin must read back."""
+
+import pytest
+
+from broker.protocols.postgres import codec, pins
+from broker.protocols.postgres.codec import Frame
+from broker.protocols.postgres.login import Derive, LoggedIn, Login, LoginFailed, LoginState, Send
+from broker.protocols.postgres.scram import PLAIN, ScramServer, make_verifier, salted_password
+from policies.engine.load import read_texts
+from tests.support.broker import POLICY
+
+PINS = {"client_encoding": "UTF8", "row_security": "on"}
+SALT = b"sixteen bytes !!"
+
+
+def login() -> Login:
+    return Login("app", "shop", PINS, PINS, "clientnonce", None)
+
+
+def frame(data: bytes) -> Frame:
+    return Frame(data[0], data[5:])
+
+
+def auth(code: int, body: bytes = b"") -> Frame:
+    return frame(codec.authentication(code, body))
+
+
+def row(*values: str) -> Frame:
+    parts = [len(value).to_bytes(4, "big") + value.encode() for value in values]
+    return Frame(ord("D"), len(values).to_bytes(2, "big") + b"".join(parts))
+
+
+def logged_in(found: dict[str, str], password: str = "secret") -> LoggedIn:
+    one, server = login(), ScramServer(make_verifier("secret", SALT, 4096), "servernonce", None)
+    (first,) = one.handle(auth(10, codec.string(PLAIN) + b"\0"))
+    assert isinstance(first, Send)
+    reader = codec.Reader(first.data[5:])
+    challenge = server.first(reader.text(), reader.take(reader.int32()))
+    (derive,) = one.handle(auth(11, challenge))
+    assert isinstance(derive, Derive)
+    proof = one.derived(salted_password(password, derive.salt, derive.iterations))
+    assert list(one.handle(auth(12, server.final(proof[5:])))) == []
+    assert list(one.handle(auth(0))) == []
+    list(one.handle(frame(codec.parameter_status("server_version", "18.0"))))
+    list(one.handle(frame(codec.backend_key_data(7, b"abcd"))))
+    (ask,) = one.handle(frame(codec.ready_for_query("I")))
+    assert ask == Send(codec.query(pins.verification(list(PINS))))
+    for name, value in found.items():
+        list(one.handle(row(name, value)))
+    (done,) = one.handle(frame(codec.ready_for_query("I")))
+    assert isinstance(done, LoggedIn)
+    assert one.state is LoginState.READY
+    return done
+
+
+WHO = {".pid": "77", ".start": "1700000000000000"}
+
+
+def test_a_login_reads_back_who_serves_it_and_its_pins() -> None:
+    done = logged_in({**WHO, **PINS})
+    assert (done.pid, done.backend_start) == (77, 1700000000000000)
+    assert done.statuses == {"server_version": "18.0"}
+
+
+@pytest.mark.parametrize("changed", [{"row_security": "off"}, {".pid": ""}, {".start": "x"}])
+def test_a_pin_that_was_not_kept_fails_the_login(changed: dict[str, str]) -> None:
+    with pytest.raises(LoginFailed):
+        logged_in({**WHO, **PINS, **changed})
+
+
+@pytest.mark.parametrize("code", [0, 2, 3, 5, 7, 9, 13])
+def test_any_other_method_is_refused(code: int) -> None:
+    with pytest.raises(LoginFailed, match="only SCRAM-SHA-256 is accepted"):
+        list(login().handle(auth(code, b"salt")))
+
+
+@pytest.mark.parametrize("kind", ["Z", "D", "S", "K", "T", "?"])
+def test_messages_out_of_order_are_refused(kind: str) -> None:
+    with pytest.raises(LoginFailed):
+        list(login().handle(Frame(ord(kind), b"I")))
+
+
+def test_an_upstream_that_skips_its_own_proof_is_refused() -> None:
+    one = login()
+    list(one.handle(auth(10, codec.string(PLAIN) + b"\0")))
+    with pytest.raises(LoginFailed):
+        list(one.handle(auth(0)))
+
+
+def test_pins_depend_on_the_servers_version() -> None:
+    old = pins.pinned(["public"], version=130000, remaining_ms=5000, read_only=True, session="s1")
+    new = pins.pinned(["public"], version=180000, remaining_ms=5000, read_only=False, session="s1")
+    assert "idle_session_timeout" not in old
+    assert new["idle_session_timeout"] == "5000"
+    assert (old["default_transaction_read_only"], new["default_transaction_read_only"]) == ("on", "off")
+    assert new["search_path"] == '"public", pg_temp'
+
+
+def test_a_session_that_no_rule_lets_write_is_pinned_read_only() -> None:
+    policy = read_texts({"test.yaml": POLICY})
+    assert pins.never_changes(policy, "alice", "prod-db", "read")
+    assert not pins.never_changes(policy, "alice", "prod-db", "write")
+    assert not pins.never_changes(policy, "alice", "prod-db", "ask")

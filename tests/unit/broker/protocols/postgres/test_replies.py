@@ -1,0 +1,94 @@
+"""What the upstream says is passed, rebuilt or kept, by what could be in it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.protocols.postgres import codec
+from broker.protocols.postgres.replies import denial, map_position, passed_problem, passes_status
+
+SECRET = "123-45-6789"
+
+
+def body(**values: str) -> bytes:
+    return codec.fields(b"E", values)[5:]
+
+
+def fields(data: bytes) -> dict[str, str]:
+    return codec.read_fields(data[5:])
+
+
+@given(
+    st.text(alphabet="0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=5, max_size=5),
+    st.lists(st.sampled_from("DWqstcdnRFL"), unique=True),
+)
+def test_scrubbed_problems_keep_no_field_that_could_carry_a_value(state: str, names: list[str]) -> None:
+    given_ = {"S": "ERROR", "V": "ERROR", "C": state, "M": "text", **dict.fromkeys(names, SECRET)}
+    told = fields(passed_problem(b"E", body(**given_), None, scrub=True))
+    assert set(told) <= {"S", "V", "C", "M"}
+    assert told["C"] == state
+
+
+@pytest.mark.parametrize("state", ["22P02", "23505", "23514", "P0001", "XX000", "22012", "0A000", "42602", "01000"])
+def test_texts_that_quote_values_are_replaced(state: str) -> None:
+    told = fields(passed_problem(b"E", body(S="ERROR", V="ERROR", C=state, M=f"bad {SECRET}"), None, scrub=True))
+    assert SECRET not in told["M"]
+    assert "withheld" in told["M"]
+
+
+@pytest.mark.parametrize("state", ["42703", "42P01", "57014", "25P02", "26000", "34000"])
+def test_texts_about_names_and_states_stay(state: str) -> None:
+    told = fields(passed_problem(b"E", body(S="ERROR", V="ERROR", C=state, M="its text"), None, scrub=True))
+    assert told["M"] == "its text"
+
+
+def test_what_is_not_scrubbed_passes_byte_by_byte() -> None:
+    whole = body(S="ERROR", V="ERROR", C="23505", M="dup", D="Key (id)=(1)", n="pk")
+    assert passed_problem(b"E", whole, (), scrub=False) == codec.message(b"E", whole)
+
+
+def test_positions_are_mapped_or_dropped() -> None:
+    edits = ((0, 0, 10), (40, 20, 5))
+    assert map_position(edits, 1) == 1
+    assert map_position(edits, 10) == 10
+    assert map_position(edits, 11) is None
+    assert map_position(edits, 41) == 21
+    assert map_position(edits, 46) is None
+    error = body(S="ERROR", V="ERROR", C="42703", M="x", P="41")
+    assert fields(passed_problem(b"E", error, edits, scrub=False))["P"] == "21"
+    assert "P" not in fields(passed_problem(b"E", error, None, scrub=False))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "passes"),
+    [
+        ("TimeZone", "Europe/Berlin", True),
+        ("server_version", "18.6 (Debian 18.6-1)", True),
+        ("application_name", "x", False),
+        ("is_superuser", "on", False),
+        ("session_authorization", "app", False),
+        ("TimeZone", "<b>", False),
+        ("DateStyle", "x" * 65, False),
+        ("TimeZone", "é", False),
+    ],
+)
+def test_statuses_are_allow_listed_by_name_and_value(name: str, value: str, passes: bool) -> None:
+    assert passes_status(name, value) is passes
+
+
+def test_a_denial_names_its_rules_and_the_next_step() -> None:
+    told = fields(denial("42501", "no", ("r1", "r2"), "ask", 7).encoded())
+    assert told == {
+        "S": "ERROR",
+        "V": "ERROR",
+        "C": "42501",
+        "M": "airlock: no",
+        "D": "rules: r1, r2",
+        "H": "ask",
+        "P": "7",
+    }
+
+
+def test_a_problem_cannot_forge_fields() -> None:
+    told = fields(denial("42501", "a\0Hforged", (), None).encoded())
+    assert "H" not in told

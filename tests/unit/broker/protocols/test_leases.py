@@ -1,0 +1,106 @@
+"""Leases survive crashes, tell orphans from the living, and stay small."""
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from broker.adapters import leases as module
+from broker.adapters.leases import LeaseBook, LeaseFile, Lock
+from broker.errors import Misconfigured
+from broker.reaper import Tail
+from broker.sessions.model import Lease
+
+LEASE = Lease("s1", "g1", "postgres", "prod-db", "read", datetime(2030, 1, 1, tzinfo=UTC), 1, 4000)
+
+
+def path(home: Path) -> Path:
+    return home / "leases" / "leases.ndjson"
+
+
+async def test_what_is_written_is_read_and_the_last_line_counts(tmp_path: Path) -> None:
+    leases = LeaseFile(tmp_path)
+    await leases.write(LEASE)
+    await leases.write(replace(LEASE, pid=7, backend_start=8))
+    assert LeaseBook.read(path(tmp_path)).leases == {"s1": replace(LEASE, pid=7, backend_start=8)}
+    assert await leases.close("s1")
+    assert LeaseBook.read(path(tmp_path)).leases == {}
+    leases.release()
+
+
+async def test_leases_of_an_earlier_broker_are_orphans(tmp_path: Path) -> None:
+    first = LeaseFile(tmp_path)
+    await first.write(LEASE)
+    first.release()
+    second = LeaseFile(tmp_path)
+    await second.write(replace(LEASE, session="s2"))
+    book = LeaseBook.read(path(tmp_path))
+    assert set(book.leases) == {"s1", "s2"}
+    assert book.orphans == {"s1"}
+    second.release()
+
+
+async def test_there_is_one_broker_to_a_folder(tmp_path: Path) -> None:
+    leases = LeaseFile(tmp_path)
+    with pytest.raises(Misconfigured):
+        LeaseFile(tmp_path)
+    assert Lock(tmp_path / "leases" / "broker.lock").held()
+    leases.release()
+    assert not Lock(tmp_path / "leases" / "broker.lock").held()
+
+
+async def test_a_torn_line_is_passed_over(tmp_path: Path) -> None:
+    leases = LeaseFile(tmp_path)
+    await leases.write(LEASE)
+    leases.release()
+    with path(tmp_path).open("ab") as file:
+        file.write(b'{"op":"close","sess\n{"op":"lease"}\n[1]\n')
+    assert set(LeaseBook.read(path(tmp_path)).leases) == {"s1"}
+
+
+async def test_the_file_is_begun_anew_when_nothing_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "COMPACT_BYTES", 4000)
+    leases, tail = LeaseFile(tmp_path), Tail(path(tmp_path))
+    for number in range(50):
+        await leases.write(replace(LEASE, session=f"s{number}"))
+        tail.look()
+        assert set(tail.book.leases) == {f"s{number}"}
+        await leases.close(f"s{number}")
+        tail.look()
+        assert tail.book.leases == {}
+        assert tail.book.orphans == set()
+    assert path(tmp_path).stat().st_size < 5000
+    leases.release()
+
+
+async def test_what_the_reaper_ended_is_not_ended_twice(tmp_path: Path) -> None:
+    leases = LeaseFile(tmp_path)
+    await leases.write(LEASE)
+    (tmp_path / "leases" / "reaped.ndjson").write_text('{"session":"s1"}\n')
+    assert not await leases.close("s1")
+    assert await leases.close("s2")
+    leases.release()
+
+
+async def test_leases_written_at_once_are_all_there(tmp_path: Path) -> None:
+    leases = LeaseFile(tmp_path)
+    await asyncio.gather(*(leases.write(replace(LEASE, session=f"s{number}")) for number in range(100)))
+    assert len(LeaseBook.read(path(tmp_path)).leases) == 100
+    leases.release()
+
+
+def test_without_a_reaper_nobody_watches(tmp_path: Path) -> None:
+    leases = LeaseFile(tmp_path)
+    assert not leases.reaper_alive()
+    (tmp_path / "leases" / "reaper.beat").write_text(repr(module.boot_time()))
+    assert not leases.reaper_alive()
+    lock = Lock(tmp_path / "leases" / "reaper.lock")
+    assert lock.acquire()
+    assert leases.reaper_alive()
+    for beat in ("", "nan", repr(module.boot_time() - 3), repr(module.boot_time() + 60)):
+        (tmp_path / "leases" / "reaper.beat").write_text(beat)
+        assert not leases.reaper_alive(), beat
+    lock.release()
+    leases.release()
