@@ -39,7 +39,8 @@ _DATE = "{date_short_pretty} {time}"
 def render(card: Card, links: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return a card as `text` and `blocks`; `links` are the addresses of the messages that it points at."""
     found = links or {}
-    text = escaped(card.text, limits.FALLBACK) or "Airlock"
+    text = escaped(card.text, limits.FALLBACK)
+    text = text if text.strip() else "Airlock"
     actions = [part for part in card.parts if isinstance(part, Buttons)][:BUTTON_ROWS]
     kept = {id(part): _actions(part) for part in actions}
     # Buttons are never left out for text, so their place is taken first.
@@ -55,7 +56,7 @@ def render(card: Card, links: Mapping[str, str] | None = None) -> dict[str, Any]
             room -= cost
             rows -= 1
             blocks.append(block)
-    return {"text": text, "blocks": blocks or [{"type": "section", "text": _plain(card.text, limits.SECTION)}]}
+    return {"text": text, "blocks": blocks or [{"type": "section", "text": plain_text(card.text, limits.SECTION)}]}
 
 
 def _actions(part: Buttons) -> Block:
@@ -68,7 +69,7 @@ def _block(
     most = max(min(limits.SECTION, room), 100)
     match part:
         case Heading(text=text):
-            return {"type": "header", "text": _plain(text, limits.HEADER)}
+            return {"type": "header", "text": plain_text(text, limits.HEADER)}
         case Facts(facts=facts):
             return {
                 "type": "section",
@@ -160,7 +161,7 @@ def _button(button: Button) -> Block:
     made: Block = {
         "type": "button",
         "action_id": button.action,
-        "text": _plain(button.text, limits.BUTTON_TEXT),
+        "text": plain_text(button.text, limits.BUTTON_TEXT),
         "value": button.value,
     }
     if button.style:
@@ -174,16 +175,18 @@ def _button(button: Button) -> Block:
 
 def _confirm(confirm: Confirm, style: str) -> Block:
     made: Block = {
-        "title": _plain(confirm.title, limits.CONFIRM_TITLE),
-        "text": _plain(confirm.text, limits.CONFIRM_TEXT),
-        "confirm": _plain(confirm.yes, limits.CONFIRM_BUTTON),
-        "deny": _plain(confirm.no, limits.CONFIRM_BUTTON),
+        "title": plain_text(confirm.title, limits.CONFIRM_TITLE),
+        "text": plain_text(confirm.text, limits.CONFIRM_TEXT),
+        "confirm": plain_text(confirm.yes, limits.CONFIRM_BUTTON),
+        "deny": plain_text(confirm.no, limits.CONFIRM_BUTTON),
     }
     return {**made, "style": style} if style else made
 
 
-def _plain(text: str, limit: int) -> Block:
-    return {"type": "plain_text", "text": clip(reveal(text), limit) or " ", "emoji": False}
+def plain_text(text: str, limit: int) -> Block:
+    """Return a text object that Slack takes whatever the text: it refuses one without a visible character."""
+    shown = clip(reveal(text), limit)
+    return {"type": "plain_text", "text": shown if shown.strip() else "…", "emoji": False}
 
 
 def _mrkdwn(text: str) -> Block:

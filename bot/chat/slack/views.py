@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from bot.chat.slack import limits
-from bot.text import clip, is_blank, reveal, whole
+from bot.chat.slack.blocks import plain_text
+from bot.text import is_blank, whole
 
 DENY_VIEW = "request.deny"
 _BLOCK, _ACTION = "reason", "text"
@@ -17,16 +18,16 @@ def deny_view(token: str, title: str) -> dict[str, Any]:
         "type": "modal",
         "callback_id": DENY_VIEW,
         "private_metadata": token,
-        "title": _plain("Deny the request", limits.VIEW_TITLE),
-        "submit": _plain("Deny", limits.VIEW_TITLE),
-        "close": _plain("Back", limits.VIEW_TITLE),
+        "title": plain_text("Deny the request", limits.VIEW_TITLE),
+        "submit": plain_text("Deny", limits.VIEW_TITLE),
+        "close": plain_text("Back", limits.VIEW_TITLE),
         "blocks": [
-            {"type": "section", "text": _plain(title, limits.SECTION)},
+            {"type": "section", "text": plain_text(title, limits.SECTION)},
             {
                 "type": "input",
                 "block_id": _BLOCK,
-                "label": _plain("Reason", limits.INPUT_LABEL),
-                "hint": _plain("The requester and the thread will read it.", limits.INPUT_LABEL),
+                "label": plain_text("Reason", limits.INPUT_LABEL),
+                "hint": plain_text("The requester and the thread will read it.", limits.INPUT_LABEL),
                 "element": {
                     "type": "plain_text_input",
                     "action_id": _ACTION,
@@ -48,7 +49,3 @@ def deny_reason(view: dict[str, Any]) -> str:
 def deny_errors(view: dict[str, Any]) -> dict[str, str]:
     """Return what is wrong with a sent form, by block; empty where nothing is."""
     return {_BLOCK: "A reason is needed: the requester will read it."} if is_blank(deny_reason(view)) else {}
-
-
-def _plain(text: str, limit: int) -> dict[str, Any]:
-    return {"type": "plain_text", "text": clip(reveal(text), limit) or " ", "emoji": False}
