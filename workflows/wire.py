@@ -84,7 +84,7 @@ EVENT_TYPES = {
     "statement.allowed": "statement (id), text (redacted), verb, rules, masked",
     "statement.denied": "statement, text (redacted), verb, rules, message, hint",
     "statement.finished": "statement, outcome (ok, failed, cut, unknown), rows, milliseconds, sqlstate",
-    "session.settled": "reason, verified, seconds, outcome: what a restarted broker knows of a session the reaper ended",
+    "session.settled": "reason, verified, seconds, outcome: what a restarted broker knows of one the reaper ended",
     "order.deferred": "request, order, needs, policy",
     "recording.read": "recording (grant), by: somebody read a recording with its literals",
     "recording.torn": "bytes: a half-written last line was cut off at a start",
