@@ -56,7 +56,10 @@ QUERIES: dict[str, str] = {
                c.relhasrules as rules, c.relrowsecurity as row_security,
                c.relispartition or exists (select from pg_inherits i where i.inhrelid = c.oid) as child,
                array(select i.inhparent::int8 from pg_inherits i where i.inhrelid = c.oid order by 1) as parents,
-               exists (select from pg_cast k where c.reltype in (k.castsource, k.casttarget)) as row_casts
+               exists (select from pg_cast k where c.reltype in (k.castsource, k.casttarget)) as row_casts,
+               array(select a.attname::text from pg_index x join pg_attribute a on a.attrelid = x.indrelid
+                     where x.indrelid = c.oid and x.indisprimary and x.indimmediate and a.attnum = any (x.indkey)
+                     order by 1) as key
         from pg_class c join pg_namespace n on n.oid = c.relnamespace
         where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and n.nspname !~ '^pg_(toast|temp)'
               -- A name without its schema is never looked up in a schema that the role may not use.
@@ -161,6 +164,8 @@ class Relation:
     columns: tuple[Column, ...]
     row_casts: bool = False
     """Its row type has casts."""
+    key: tuple[str, ...] = ()
+    """Columns of its primary key."""
 
     @property
     def qualified(self) -> str:
@@ -229,6 +234,7 @@ def build(
             row["child"],
             tuple(columns.get(row["oid"], ())),
             row.get("row_casts", False),
+            tuple(row.get("key") or ()),
         )
         for row in rows["relations"]
     }

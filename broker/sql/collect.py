@@ -25,6 +25,8 @@ class Collected:
     targets: list[tuple[str, Node, Node]] = field(default_factory=list)
     """(kind of statement, RangeVar, the statement) of each relation that is written."""
     columns: list[Node] = field(default_factory=list)
+    groups: list[Node] = field(default_factory=list)
+    """Each SELECT with a GROUP BY."""
     calls: list[tuple[Node, Node, str]] = field(default_factory=list)
     """(wrapper, FuncCall, name) of each function that must be rewritten."""
     names: set[str] = field(default_factory=set)
@@ -116,6 +118,8 @@ def _seen(found: Collected, catalogue: Catalogue, kind: str, content: Node, wrap
             return False
         case "SelectStmt" if "intoClause" in content:
             raise Refusal("statement-kind", "SELECT INTO would copy data into a table that no rule knows")
+        case "SelectStmt" if "groupClause" in content:
+            found.groups.append(content)
         case "InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt":
             found.targets.append((kind, content["relation"], content))
         case "LockingClause":

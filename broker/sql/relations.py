@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from broker.sql.catalogue import Catalogue, Relation
 from broker.sql.collect import Collected
+from broker.sql.grouping import Table, group_by_keys
 from broker.sql.masks import field_masks, quote_name
 from broker.sql.model import Refusal
 from broker.sql.nodes import KINDS
@@ -168,8 +170,30 @@ def mask_relations(scope: Scope, rewriter: Rewriter) -> None:
             _replace(scope, rewriter, wrapper, content, sample, relation)
     for column in scope.found.columns:
         _unqualify(scope, rewriter, column)
+    keyed = {id(content): table for content, table in _keyed(scope)}
+    for select in scope.found.groups if keyed else []:
+        group_by_keys(select, keyed, rewriter)
     for wrapper, content, name in scope.found.calls:
         _replace_call(rewriter, wrapper, content, LITERAL_FUNCTIONS[name])
+
+
+def _keyed(scope: Scope) -> Iterator[tuple[Node, Table]]:
+    """Yield what has a primary key and becomes a sub-select."""
+    for _, content, _, relation in scope.resolved:
+        masked = set(scope.masked.get(relation.qualified, {}))
+        # A masked key decides nothing, and other names for columns are not looked through.
+        if (
+            relation.qualified not in scope.replaced
+            or masked & set(relation.key)
+            or content.get("alias", {}).get("colnames")
+        ):
+            continue
+        columns = [
+            column.name
+            for column in relation.columns
+            if scope.mentions(content, column.name) and column.category != "G" and column.typname not in ("json", "xml")
+        ]
+        yield content, Table(scope.called(content), columns, frozenset(relation.key))
 
 
 def subselect(scope: Scope, content: Node, relation: Relation, *, only: bool, sample: str = "") -> str:

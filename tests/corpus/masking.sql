@@ -505,3 +505,219 @@ insert into customers as c (id) values (1) on conflict (id) do update set name =
 insert into customers (id) values (1) on conflict (id) where ssn is not null do nothing
 insert into customers (id) values (1) on conflict (lower(ssn)) do nothing
 insert into customers default values returning ssn
+select (information_schema._pg_expandarray(i.indkey)).n, (information_schema._pg_expandarray(i.indkey)).x from pg_index i where indrelid = 'orders'::regclass
+select information_schema._pg_truetypid(a, t) from pg_attribute a, pg_type t limit 1
+select id, name from customers group by id order by id limit 2
+select c.id, c.name, count(*) from customers c join orders o on o.id = c.id group by c.id order by 1 limit 2
+select c.*, count(o.id) from customers c left join orders o on o.id = c.id where c.id < 3 group by c.id order by 1
+select public.customers.id, public.customers.name, ssn from public.customers group by public.customers.id order by 1 limit 1
+select c.name, c.ssn, max(salary) from customers c group by c.id, c.name having c.ssn = '***' order by c.name limit 2
+select c.name from customers c group by c.ssn
+select x.name, (select count(*) from customers y where y.id = x.id group by y.id) from customers x group by x.id order by x.id limit 1
+select c, count(*) from customers c where id = 1 group by c.id
+select name from customers where id = 1 group by customers . id -- x
+select attname from pg_attribute where attrelid = 'customers'::regclass and attnum > 0
+select t.customers from (select customers from customers) t limit 1
+select (t.customers).ssn from (select customers from customers) t limit 1
+select (x).f3 from (select row(c.*) from customers c) q(x) limit 1
+select x.* from customers c, lateral (values (c.ssn), (c.email)) x where c.id = 1
+select x from customers c, unnest(array[c.ssn, c.email]) x where c.id = 1
+select * from customers c, jsonb_each_text(to_jsonb(c)) where c.id = 1
+select * from customers c, json_table(to_jsonb(c), '$' columns (s text path '$.ssn', nested path '$.*' columns (v text path '$'))) j where c.id = 1
+select json_object('a': ssn, 'b': c returning jsonb) from customers c where id = 1
+select json_arrayagg(ssn order by id) from customers where id < 3
+select json_objectagg(id: ssn) from customers where id < 3
+select json_scalar(ssn), json_serialize(to_json(ssn)), json(ssn) from customers where id = 1
+select json_value(to_jsonb(c), '$.ssn'), json_query(to_jsonb(c), '$.email'), json_exists(to_jsonb(c), '$.dob') from customers c where id = 1
+select json_value(to_jsonb(c), '$.nope' default (select ssn from customers where id = 1) on empty) from customers c where id = 1
+select c.ssn is json from customers c where id = 1
+select xmlagg(xmlelement(name s, xmlattributes(ssn as a), email)) from customers where id < 3
+select xmlparse(content ssn), xmlpi(name foo, ssn), xmlroot(xmlelement(name a, ssn), version ssn) from customers where id = 1
+select xmlconcat(xmlelement(name a, ssn)) is document from customers where id = 1
+select xpath('/a/text()', xmlelement(name a, ssn)) from customers where id = 1
+select * from xmltable(xmlnamespaces('x' as y), '/a' passing (select xmlelement(name a, xmlagg(xmlelement(name b, ssn))) from customers where id < 3) columns b text path 'b[1]' default 'z', o for ordinality)
+select * from rows from (generate_series(1, 2), jsonb_to_recordset((select jsonb_agg(c) from customers c where id < 3)) as (id int, ssn text)) with ordinality as r(a, b, c, d)
+select sum(salary) over (order by salary range between 100 preceding and 100 following) from customers limit 5
+select count(*) over (order by salary groups between current row and 1 following exclude ties) from customers limit 5
+select first_value(ssn) filter (where true) over () from customers
+select percentile_disc(0.5) within group (order by ssn), rank('8') within group (order by ssn) from customers
+select rank('8', 1) within group (order by ssn, id) from customers
+select array_agg(distinct ssn order by ssn desc) from customers where id < 9
+select any_value(ssn) from customers
+select string_agg(ssn, email order by dob, salary) from customers where id < 4
+select grouping(ssn, email) from customers group by cube (ssn, email) limit 4
+select ssn from customers group by distinct rollup (ssn), rollup (email) limit 3
+select * from customers order by ssn using < limit 2
+select * from customers order by salary nulls first, id limit 2
+select id from customers order by case when ssn < '8' then id else -id end limit 3
+select distinct on (left(ssn, 1)) id, ssn from customers order by left(ssn, 1), id
+with t as not materialized (select * from customers) select id from t where ssn like '7%' limit 3
+with t(a, b, c) as materialized (select id, ssn, salary from customers) select max(c) from t where b > '8'
+with recursive t(id, s) as (select 1, (select ssn from customers where id = 1) union select t.id + 1, c.ssn from t, customers c where c.id = t.id and t.id < 4) search breadth first by s set q select * from t
+select id from customers where (ssn, salary) in (select ssn, salary from customers where salary > 71400)
+select id from customers where ssn = some (select '731-55-0001')
+select id from customers where ssn <> all (array['731-55-0001']) limit 2
+select id from customers where row(ssn, salary) is distinct from row('731-55-0001', 71001) limit 2
+select id from customers where salary is not distinct from 71001
+select id from customers where (dob, dob) overlaps (date '1971-01-01', date '1972-01-01') limit 2
+select id from customers where ssn is normalized limit 2
+select extract(epoch from dob), dob at time zone 'utc', dob + time '10:00' from customers where id = 1
+select ssn::bytea, ssn::bit(4) from customers where id = 1
+select salary::bit(8), salary & 255, ~salary, salary << 1, |/ salary from customers where id = 1
+select to_char(salary, '999999'), to_hex(salary), to_ascii(ssn) from customers where id = 1
+select encode(sha256(ssn::bytea), 'base64'), crc32(ssn::bytea) from customers where id = 1
+select convert_to(ssn, 'UTF8'), convert_from(ssn::bytea, 'LATIN1'), quote_nullable(ssn) from customers where id = 1
+select similar_to_escape(ssn), regexp_count(ssn, '7'), regexp_instr(ssn, '7'), regexp_substr(ssn, '7.') from customers where id = 1
+select split_part(ssn, '-', 1), starts_with(ssn, '7'), strpos(ssn, '7'), substring(ssn from 1 for 3), substring(ssn similar '7#"%#"' escape '#') from customers where id = 1
+select string_to_array(ssn, '-'), unnest(string_to_array(ssn, '-')), cardinality(string_to_array(ssn, '7')) from customers where id = 1
+select ts_rank(to_tsvector('simple', ssn), plainto_tsquery('simple', '731')), strip(to_tsvector('simple', email)) from customers where id = 1
+select numrange(salary, null) @> 71001::numeric, int4range(salary, salary + 1) from customers where id = 1
+select daterange(dob, null) && daterange('1971-01-01', '1972-01-01') from customers where id = 1
+select width_bucket(salary, array[70000, 80000, 90000]) from customers where id = 1
+select hashtextextended(ssn, 1), hash_record_extended(c, 1) from customers c where id = 1
+select record_eq(c, d), record_lt(c, d) from customers c, customers d where c.id = 1 and d.id = 2
+select c < d, c = d, c *= d, c *< d from customers c, customers d where c.id = 1 and d.id = 2
+select pg_get_viewdef(salary::oid) from customers where id = 1
+select salary::oid::regclass, to_regclass(ssn), ssn::regtype from customers where id = 1
+select format_type(salary::oid, null) from customers where id = 1
+select current_setting(ssn) from customers where id = 1
+select current_setting(ssn, true) from customers where id = 1
+select has_table_privilege(ssn, 'select') from customers where id = 1
+select pg_relation_size(salary::oid::regclass) from customers where id = 1
+select * from generate_series((select dob from customers where id = 1)::timestamp, '1972-01-01', '1 year') limit 1
+select * from customers c full join orders o using (id) where c.ssn = '***' limit 2
+select c.id from customers c right join lateral (select c.ssn) x on true
+select * from (customers cross join orders) as j(a, b, s) where j.a = 1 limit 1
+select j.* from (customers c join orders o using (id)) as j(k) where k = 1
+select merged.ssn from customers c join part p using (ssn) as merged limit 1
+select merged from customers c join part p using (ssn, id) as merged limit 1
+select * from (select * from customers) limit 1
+select ((select c from customers c where id = 1)::text)
+select (array(select c from customers c where id < 3))[1]::text
+select row_to_json(q) from (select * from customers where id = 1) q
+select customers from only customers where id = 1
+select a from customers a(a) limit 1
+select a.a from customers a(id, a) limit 1
+select s.ssn from public.customers as s(ssn) limit 1
+select "Ssn", upper_.t from "Upper ""Case""" as upper_
+select e'\x73sn', "customers"."s\x73n" from customers limit 1
+select u&"\+000073sn" from customers limit 1
+select customers . /* a */ ssn from /* b */ public . /* c */ customers -- d
+select ssn from customers where id = $1
+select $1::text from customers
+explain (verbose, costs off) select row_to_json(c) from customers c
+explain (analyze, costs off, timing off, summary off) select * from customers c join part p on p.ssn = c.ssn
+explain (analyze, costs off, timing off, summary off, buffers off) select ssn from customers order by salary desc limit 3
+explain (analyze, costs off, timing off, summary off, format yaml) select distinct ssn, email from customers
+explain execute p
+explain declare c cursor for select 1
+explain create table x as select 1
+begin; declare c cursor for select id from customers where ssn like '7%'; move forward all from c; commit
+begin; declare c binary insensitive no scroll cursor without hold for select ssn, salary from customers order by id; fetch 1 from c; fetch backward 1 from c; commit
+prepare z(text, int) as select id from customers where ssn = $1 or salary = $2; execute z((select ssn from customers where id = 1), 71001)
+prepare z as insert into orders select 9, 9, ssn from customers; execute z
+prepare z as table customers; execute z
+execute nope((select ssn from customers where id = 1))
+copy (select * from customers c where id < 3) to stdout (format csv, header match)
+copy (select * from customers where id < 3) to stdout with (format text, delimiter '|', null 'N')
+copy public.customers (ssn, id) to stdout (delimiter ',')
+copy customers (ssn, nope) to stdout
+copy (values ((select ssn from customers where id = 1))) to stdout
+copy (with x as (select * from customers) select ssn from x where id = 1) to stdout (format binary)
+copy customers to stdout where ssn = '1'
+copy typed to stdout
+copy typed (note) to stdout
+copy people to stdout
+copy "Upper ""Case""" to stdout
+select;
+select from customers
+select from customers where ssn like '7%' limit 1
+select 1 where exists (select from customers where salary = 71001)
+table only customers
+select all ssn from customers limit 1
+select ssn into temp x from customers
+select ssn from customers limit all offset 0 for read only
+(((select ssn from customers))) limit 1
+select 1 union all (select salary from customers order by salary limit 1) order by 1
+values (1), ((select salary from customers where id = 1)) order by 1
+select ctid, c from customers c limit 1
+select tableoid::regclass, count(*) from customers group by 1
+select pg_typeof(c), pg_typeof(c.dob) from customers c where id = 1
+select pg_column_size(ssn), pg_column_compression(ssn) from customers where id = 1
+select conname, conkey, confkey, conbin from pg_constraint where conrelid = 'customers'::regclass
+select evtname, evttags from pg_event_trigger
+select extcondition, extname from pg_extension
+select stxname, stxexprs from pg_statistic_ext
+select polname, polqual from pg_policy
+select pubname from pg_publication
+select subname, subconninfo from pg_subscription
+select srvname, srvoptions from pg_foreign_server
+select umid, umoptions from pg_user_mappings
+select usename, passwd from pg_user
+select rolname, rolpassword, rolconfig from pg_roles
+select setrole, setconfig from pg_db_role_setting
+select name, setting, reset_val, boot_val from pg_settings where name like '%command%'
+select s from pg_settings s where name = 'archive_command'
+select relname, relallvisible, relpages from pg_class where relname like 'customers%'
+select * from pg_stat_all_tables
+select * from pg_statio_user_tables
+select * from pg_stat_statements
+select * from pg_replication_slots
+select * from pg_shmem_allocations
+select * from pg_backend_memory_contexts
+select * from pg_stat_ssl
+select * from pg_seclabels
+select * from pg_stats_ext_exprs
+select * from pg_statistic_ext_data
+select * from pg_config
+select * from pg_ident_file_mappings
+select * from pg_wait_events
+select * from pg_aios
+select * from pg_toast.pg_toast_1262
+select pg_stat_get_live_tuples('customers'::regclass)
+select pg_stat_get_numscans('customers'::regclass)
+select pg_ls_waldir()
+select pg_current_logfile()
+select pg_stat_file('base')
+select pg_read_binary_file('PG_VERSION')
+select pg_walfile_name('0/0')
+select pg_last_committed_xact()
+select pg_xact_commit_timestamp(xmin) from customers limit 1
+select pg_sequence_last_value('s1')
+select currval('s1'), lastval()
+select pg_get_sequence_data('s1')
+select lo_get(1), loread(1, 1), lo_open(1, 1)
+select pg_blocking_pids(1), pg_safe_snapshot_blocking_pids(1)
+select pg_lock_status()
+select pg_prepared_statement()
+select pg_cursor()
+select pg_listening_channels()
+select pg_notification_queue_usage()
+select inet_server_addr()
+select pg_hba_file_rules()
+select pg_show_all_settings()
+select pg_show_all_file_settings()
+select pg_get_multixact_members('1')
+select pg_mcv_list_items(null)
+select pg_restore_relation_stats()
+select pg_clear_attribute_stats('public', 'customers', 'ssn', false)
+select pg_set_attribute_stats()
+select gin_clean_pending_list('ix_lit')
+select brin_summarize_new_values('ix_lit')
+select pg_collation_actual_version(100), pg_import_system_collations('public')
+select pg_nextoid('pg_class', 'oid', 'pg_class_oid_index')
+select pg_filenode_relation(0, 1), pg_relation_filepath('customers')
+select setseed(0.5)
+select suppress_redundant_updates_trigger()
+select pg_event_trigger_dropped_objects()
+select has_sequence_privilege('s1', 'usage'), row_security_active('customers')
+select table_to_xmlschema('customers', true, false, '')
+select pg_get_partition_constraintdef('part2_a'::regclass)
+select pg_get_expr('{CONST}'::pg_node_tree, 0)
+select pg_options_to_table(srvoptions) from pg_foreign_server
+select enum_first(null::mood), enum_range('sad'::mood, null)
+select 'sad'::mood < 'ok'::mood
+select oid::regtype, oid::regnamespace from pg_type where typname = 'mood'
+select pg_describe_object(2604, oid, 0) from pg_attrdef
+select pg_identify_object(2604, oid, 0) from pg_attrdef
+select pg_get_object_address('table', '{customers}', '{}')

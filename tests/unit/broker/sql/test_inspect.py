@@ -36,7 +36,7 @@ def _relation(oid: int, name: str, kind: str = "r", schema: str = "public", **fl
 def catalogue() -> Catalogue:
     rows: dict[str, list[dict[str, object]]] = {name: [] for name in QUERIES}
     rows["relations"] = [
-        _relation(16400, "customers"),
+        {**_relation(16400, "customers"), "key": ["id"]},
         _relation(16401, "orders"),
         _relation(16402, "order_totals", "v"),
         _relation(16403, "orders_2024", child=True),
