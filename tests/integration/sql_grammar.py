@@ -20,7 +20,7 @@ LITERALS = {
     "bool": ["true", "false"],
 }
 OF_TYPE = {
-    "int": ["abs({int})", "length({text})", "({int} + {int})", "coalesce({int}, {int})", "ascii({text})", "-{int}",
+    "int": ["abs({int})", "length({text})", "({int} + {int})", "coalesce({int}, {int})", "ascii({text})", "(- {int})",
             "extract(year from {date})::int", "({date} - {date})", "greatest({int}, {int})", "hashtext({text})",
             "case when {bool} then {int} else {int} end", "nullif({int}, {int})", "position({text} in {text})"],
     "text": ["upper({text})", "left({text}, 4)", "md5({text})", "({text} || {text})", "coalesce({text}, {text})",
