@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -74,7 +74,7 @@ class _Watched:
     boot_end: float
     endpoint: Endpoint | None = None
     killing: asyncio.Task[None] | None = None
-    seen_at: float = field(default_factory=time.monotonic)
+    asked_at: float = float("-inf")
 
 
 class Tail:
@@ -171,9 +171,10 @@ class Reaper:
 
     def _judge(self, lease: Lease, *, orphan: bool) -> None:
         watched = self._watched.get(lease.session)
-        if watched is None or watched.lease != lease:
+        if watched is None or (watched.lease != lease and watched.killing is None):
             watched = self._watch(lease, watched)
-        if watched.endpoint is None:
+        if watched.endpoint is None and time.monotonic() - watched.asked_at >= RETRY_SECONDS:
+            watched.asked_at = time.monotonic()
             watched.endpoint = self._endpoint(lease)
         late = (
             time.time() >= lease.expires_at.timestamp() + BROKER_GRACE or boot_time() >= watched.boot_end + BROKER_GRACE
@@ -186,7 +187,7 @@ class Reaper:
         left = lease.expires_at.timestamp() - time.time()
         watched = _Watched(lease, boot_time() + left)
         if before is not None:
-            watched.endpoint, watched.killing = before.endpoint, before.killing
+            watched.endpoint = before.endpoint
             if before.lease.expires_at == lease.expires_at:
                 watched.boot_end = before.boot_end
         self._watched[lease.session] = watched
@@ -215,7 +216,7 @@ class Reaper:
             _log.error("a session could not be reaped yet", session=lease.session, error=str(error))
             await asyncio.sleep(RETRY_SECONDS)
         finally:
-            self._watched.pop(lease.session, None)
+            watched.killing = None
 
     def _say(self, lease: Lease, reason: CloseReason) -> None:
         """Record the end, unless the broker has done so in the meantime."""

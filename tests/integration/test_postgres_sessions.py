@@ -264,3 +264,36 @@ async def test_cancel_guesses_are_bounded(served: TestBroker) -> None:
 
 
 SLOW = "select count(*) from notes a, notes b, notes c, notes d where a.body || b.body <> c.body || d.body"
+
+
+async def test_a_table_that_is_made_while_a_session_lives_is_known_at_once(
+    served: TestBroker, postgres: Server
+) -> None:
+    async with await psycopg.AsyncConnection.connect(served.ticket().dsn(), autocommit=True) as connection:
+        with pytest.raises(psycopg.Error, match="airlock"):
+            await connection.execute("select * from made")
+        postgres.execute("create table made as select 1 as id; grant select on made to app", "shop")
+        await asyncio.sleep(1.05)
+        found = await connection.execute("select * from made")
+        assert await found.fetchone() == (1,)
+
+
+async def test_a_column_that_is_added_while_a_session_lives_is_masked(served: TestBroker, postgres: Server) -> None:
+    async with await psycopg.AsyncConnection.connect(served.ticket().dsn(), autocommit=True) as connection:
+        first = await connection.execute("select * from people where id = 1")
+        assert await first.fetchone() == (1, "Ann", "***")
+        postgres.execute("alter table people add column salary text default '55000'", "shop")
+        later = await connection.execute("select * from people where id = 1")
+        assert "55000" not in str(await later.fetchall())
+
+
+async def test_two_sessions_of_one_ticket_do_not_see_each_other(served: TestBroker) -> None:
+    ticket = served.ticket()
+    async with (
+        await psycopg.AsyncConnection.connect(ticket.dsn(), autocommit=True) as one,
+        await psycopg.AsyncConnection.connect(ticket.dsn(), autocommit=True) as two,
+    ):
+        await one.execute("prepare p as select 1")
+        with pytest.raises(psycopg.errors.InvalidSqlStatementName):
+            await two.execute("execute p")
+        assert one.info.backend_pid != two.info.backend_pid

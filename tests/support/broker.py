@@ -50,14 +50,23 @@ class Clock:
         return datetime.now(UTC) + self.offset
 
 
-@dataclass
 class FixedPolicies:
-    current: Policy
-    generation: int = 0
+    """A policy that a test may replace."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.current = policy
+
+    @property
+    def current(self) -> Policy:
+        return self._policy
+
+    @current.setter
+    def current(self, policy: Policy) -> None:
+        self._policy, self._hash = policy, policy.hash
 
     @property
     def hash(self) -> str:
-        return f"{self.current.hash}"
+        return self._hash
 
 
 @dataclass

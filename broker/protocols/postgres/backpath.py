@@ -175,6 +175,7 @@ class BackPath:
             for change in running.changes:
                 session.prepared.confirm(change)
             if running.ddl:
+                session.changed = True
                 yield Reload()
         if head.kind is Kind.EXECUTE:
             session.responses.pop()
@@ -187,7 +188,7 @@ class BackPath:
             if expected.kind is Kind.CLOSE and expected.portal is not None:
                 yield from self._session.finish_portal(expected.portal)
 
-    def _ready(self, expected: Expected, status: str) -> Iterator[Note]:
+    def _ready(self, expected: Expected, status: str) -> Iterator[Command]:
         session = self._session
         if status not in ("I", "T", "E"):
             raise ProtocolViolation("upstream is in no known transaction state")
@@ -199,6 +200,9 @@ class BackPath:
             for portal in session.portals.known.values():
                 yield from session.finish_portal(portal)
             session.portals.known.clear()
+            if session.changed:
+                session.changed = False
+                yield Reload()
             if not session.responses.queue:
                 session.scrub = False
 

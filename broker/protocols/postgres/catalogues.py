@@ -28,6 +28,8 @@ class _Held:
 class _Shelf:
     held: _Held | None = None
     reading: asyncio.Task[Catalogue] | None = None
+    changed_at: float = 0.0
+    """What was read before this moment is of another schema."""
 
 
 class Catalogues:
@@ -38,7 +40,7 @@ class Catalogues:
     def held(self, key: Key) -> Catalogue | None:
         """Return the catalogue that may be used without waiting; one that is getting old is read again behind it."""
         shelf = self._shelves.get(key)
-        if shelf is None or shelf.held is None:
+        if shelf is None or shelf.held is None or shelf.held.at < shelf.changed_at:
             return None
         age = time.monotonic() - shelf.held.at
         if age > STALE_SECONDS:
@@ -49,9 +51,8 @@ class Catalogues:
 
     def drop(self, key: Key) -> None:
         """Let nobody use what is held without reading again."""
-        shelf = self._shelves.get(key)
-        if shelf is not None and shelf.held is not None:
-            shelf.held.at = -STALE_SECONDS
+        if (shelf := self._shelves.get(key)) is not None:
+            shelf.changed_at = time.monotonic()
 
     async def fresh(self, key: Key, *, since: float | None = None) -> Catalogue:
         """Return a catalogue read since a moment (monotonic seconds), or one of the last few seconds.
@@ -60,7 +61,7 @@ class Catalogues:
         """
         shelf = self._shelves.setdefault(key, _Shelf())
         oldest = time.monotonic() - FRESH_SECONDS if since is None else since
-        while shelf.held is None or shelf.held.at < oldest:
+        while shelf.held is None or shelf.held.at < max(oldest, shelf.changed_at):
             # A read that began too early does not count; the next one does.
             await asyncio.shield(shelf.reading or self._read(key, shelf))
         return shelf.held.catalogue

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from broker.errors import Misconfigured, RecordingFailed
+from broker.errors import AirlockError, Misconfigured, RecordingFailed
 from broker.protocols.postgres import codec, records, scram
 from broker.protocols.postgres.house import House, SessionRefused
 from broker.protocols.postgres.proxy import Session
@@ -42,6 +42,9 @@ DEADLINE = 10.0
 ITERATIONS = 4096
 """What tickets are made with; an unknown user is asked for the same."""
 _TLS_HANDSHAKE = 0x16
+_NOT_NOW = Problem(
+    "57P03", "tickets cannot be checked at the moment", hint="try again; if it stays so, tell an operator", fatal=True
+)
 _log = structlog.get_logger("postgres")
 
 
@@ -91,6 +94,10 @@ class FrontDoor:
         except Refused as refusal:
             if stream is not None:
                 stream.write([refusal.problem.encoded()])
+        except AirlockError as error:
+            _log.error("a client could not be let in", address=address, error=f"{type(error).__name__}: {error}")
+            if stream is not None:
+                stream.write([_NOT_NOW.encoded()])
         except (PeerGone, Left, OSError, TimeoutError, codec.ProtocolViolation, codec.Malformed) as error:
             _log.debug("a client did not get in", address=address, reason=type(error).__name__)
         finally:

@@ -12,6 +12,8 @@ from policies.engine.decisions import Effect
 from policies.engine.model import Policy
 
 OLDEST, NEWEST = 13, 18
+SLACK_MS = 1000
+"""How much later than the broker the upstream's own timeouts end things, should nobody else."""
 STARTED = "(extract(epoch from backend_start) operator(pg_catalog.*) 1000000)::pg_catalog.int8"
 """A backend's start in microseconds since the epoch; one spelling, so that two readings are equal."""
 _VERIFICATION = """
@@ -31,7 +33,7 @@ def pinned(
 
     pg_temp stands last in the path, so that a temporary table cannot shadow a real one.
     """
-    remaining = str(max(1, min(remaining_ms, 2_147_483_647)))
+    remaining = str(min(max(remaining_ms, 0) + SLACK_MS, 2_147_483_647))
     pins = {
         "client_encoding": "UTF8",
         "application_name": f"airlock:{session}",

@@ -37,6 +37,8 @@ class Session:
     scrub: bool = False
     """A masked relation was in scope since the transaction began."""
     fatal_passed: bool = False
+    changed: bool = False
+    """The schema was changed since the transaction began: others see it when it ends."""
 
     @property
     def drained(self) -> bool:

@@ -91,7 +91,7 @@ def test_pins_depend_on_the_servers_version() -> None:
     old = pins.pinned(["public"], version=130000, remaining_ms=5000, read_only=True, session="s1")
     new = pins.pinned(["public"], version=180000, remaining_ms=5000, read_only=False, session="s1")
     assert "idle_session_timeout" not in old
-    assert new["idle_session_timeout"] == "5000"
+    assert new["idle_session_timeout"] == str(5000 + pins.SLACK_MS)
     assert (old["default_transaction_read_only"], new["default_transaction_read_only"]) == ("on", "off")
     assert new["search_path"] == '"public", pg_temp'
 

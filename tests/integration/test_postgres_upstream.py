@@ -1,0 +1,186 @@
+"""The broker's own side: TLS and channel binding to the upstream, and upstreams that do not behave."""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from broker.demo.owner import server_home, server_owner
+from broker.errors import UpstreamUnavailable
+from broker.protocols.postgres import codec, login
+from broker.protocols.postgres.upstream import Upstream
+from broker.sessions.ports import Endpoint
+from broker.transport.tls import certificate
+from tests.integration.postgres_world import endpoint, make_world, psql
+from tests.support.broker import serving
+from tests.support.postgres import Server, running_server
+
+
+@pytest.fixture(scope="module")
+def tls_postgres() -> Iterator[tuple[Server, Path]]:
+    """A server that speaks TLS, and the certificate that it shows."""
+    owner = server_owner()
+    home = server_home(Path(tempfile.mkdtemp(prefix="airlock-test-tls-")), owner)
+    crt, key = certificate(home, "127.0.0.1")
+    if owner is not None:
+        for path in (crt, key):
+            os.chown(path, owner.uid, owner.gid)
+    settings = {"ssl": "on", "ssl_cert_file": str(crt), "ssl_key_file": str(key)}
+    # The wheel is built without TLS.
+    with running_server("debian", settings) as server:
+        make_world(server)
+        yield server, crt
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.mark.parametrize("mode", ["require", "verify-full"])
+async def test_sessions_reach_an_upstream_by_tls_bound_to_its_channel(
+    tls_postgres: tuple[Server, Path], tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, crt = tls_postgres
+    mechanisms = []
+
+    class Watched(login.ScramClient):
+        def first(self) -> bytes:
+            mechanisms.append(self.mechanism)
+            return super().first()
+
+    monkeypatch.setattr(login, "ScramClient", Watched)
+    async with serving(tmp_path, endpoint(server, "app", tls=mode, ca=crt if mode != "require" else None)) as broker:
+        async with await psycopg.AsyncConnection.connect(broker.ticket().dsn()) as connection:
+            found = await connection.execute("select ssn from people limit 1")
+            assert await found.fetchone() == ("***",)
+        (app,) = server.execute(
+            "select count(*) from pg_stat_ssl join pg_stat_activity using (pid) where usename = 'app' and not ssl"
+        )
+        assert app == (0,)
+    assert mechanisms == ["SCRAM-SHA-256-PLUS"]
+
+
+async def test_an_upstream_that_cannot_be_verified_gets_no_credential(
+    tls_postgres: tuple[Server, Path], wheel_postgres: Server, tmp_path: Path
+) -> None:
+    server, _ = tls_postgres
+    other, _ = certificate(tmp_path / "other", "127.0.0.1")
+    for bad in (
+        endpoint(server, "app", tls="verify-full", ca=other),
+        endpoint(server, "app", tls="verify-full", ca=None),
+        endpoint(wheel_postgres, "app", tls="require"),
+    ):
+        async with serving(tmp_path / "broker", bad) as broker:
+            assert "prod-db does not answer" in (await psql(broker.ticket(), "select 1"))[2]
+        with pytest.raises(UpstreamUnavailable):
+            await Upstream(bad).open({}, {}, _nothing)
+
+
+async def _nothing(port: int) -> None:
+    assert port > 0
+
+
+Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def pretending(script: Script) -> AsyncIterator[Endpoint]:
+    """An upstream that says what a test wants."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await script(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        yield Endpoint("127.0.0.1", port, "shop", "app", "the-credential", "disable", None)
+
+
+async def _startup(reader: asyncio.StreamReader) -> bytes:
+    return await reader.readexactly(int.from_bytes(await reader.readexactly(4), "big") - 4)
+
+
+METHODS = {
+    "trust": codec.authentication(0),
+    "clear text": codec.authentication(3),
+    "md5": codec.authentication(5, b"salt"),
+    "another mechanism": codec.authentication(10, codec.string("SCRAM-SHA-1") + b"\0"),
+    "an endless message": b"R\x7f\xff\xff\xff",
+    "nonsense": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "an error": codec.fields(b"E", {"S": "FATAL", "C": "28P01", "M": "password authentication failed"}),
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+async def test_upstreams_that_ask_for_anything_but_scram_get_nothing(name: str) -> None:
+    seen = bytearray()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _startup(reader)
+        writer.write(METHODS[name])
+        if METHODS[name]:
+            seen.extend(await reader.read())
+
+    async with pretending(script) as end:
+        upstream = Upstream(end)
+        with pytest.raises(UpstreamUnavailable):
+            await upstream.open({}, {}, _nothing)
+        upstream.abort()
+        await asyncio.sleep(0.05)
+    assert b"the-credential" not in seen
+
+
+async def test_an_upstream_that_asks_for_a_billion_iterations_is_refused_at_once() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _startup(reader)
+        writer.write(codec.authentication(10, codec.string("SCRAM-SHA-256") + b"\0"))
+        first = await reader.read(1000)
+        nonce = first.split(b"r=")[1].decode()
+        writer.write(codec.authentication(11, f"r={nonce}x,s=c2FsdA==,i=1000000000".encode()))
+        await reader.read()
+
+    async with pretending(script) as end, asyncio.timeout(2):
+        upstream = Upstream(end)
+        with pytest.raises(UpstreamUnavailable, match="iterations"):
+            await upstream.open({}, {}, _nothing)
+        upstream.abort()
+
+
+async def test_bytes_behind_the_answer_to_the_tls_request_end_the_connection() -> None:
+    from dataclasses import replace
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _startup(reader)
+        writer.write(b"S" + codec.fields(b"E", {"S": "FATAL", "M": "injected"}))
+        await reader.read()
+
+    async with pretending(script) as end:
+        with pytest.raises(UpstreamUnavailable) as caught:
+            await Upstream(replace(end, tls="require")).open({}, {}, _nothing)
+        assert "injected" not in str(caught.value)
+
+
+async def test_the_lease_is_written_before_the_first_byte_is_sent() -> None:
+    order: list[str] = []
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _startup(reader)
+        order.append("startup")
+
+    async def lease(port: int) -> None:
+        await asyncio.sleep(0.05)
+        order.append("lease")
+
+    async with pretending(script) as end:
+        with pytest.raises(UpstreamUnavailable):
+            await Upstream(end).open({}, {}, lease)
+    assert order == ["lease", "startup"]
