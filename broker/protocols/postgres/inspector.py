@@ -114,7 +114,8 @@ class Inspector:
             ruling: Ruling = refused(found, redacted)
         else:
             ruling = rule(self._policies.current, matter.subject, sql, found)
-        if len(sql) <= _CACHED_TEXT:
+        # A name that was unknown may be known the next time, so that answer is not kept.
+        if len(sql) <= _CACHED_TEXT and not (isinstance(ruling, Denied) and ruling.retry):
             self._rulings[self._cache_key(matter, sql, catalogue)] = ruling
             if len(self._rulings) > _CACHED:
                 self._rulings.popitem(last=False)
