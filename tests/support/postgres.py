@@ -77,7 +77,7 @@ class Server:
 
     def create_role(self, name: str, password: str) -> None:
         """Makes a login role, or gives an existing one this password."""
-        known = self.execute(f"select from pg_roles where rolname = {sql.quote(name)}")
+        known = self.execute(f"select 1 from pg_roles where rolname = {sql.quote(name)}")
         statement = sql.SQL("{} role {} login password {}").format(
             sql.SQL("alter" if known else "create"), sql.Identifier(name), sql.Literal(password)
         )
