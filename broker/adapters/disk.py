@@ -6,11 +6,15 @@ import asyncio
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from broker.errors import RecordingFailed
+
+LAZY_SECONDS = 0.05
+"""How long a record that nobody waits for may stay unsynced."""
 
 _fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
@@ -97,6 +101,8 @@ class GroupCommit:
         self._futures: list[asyncio.Future[None]] = []
         self._events: list[threading.Event] = []
         self._closing = False
+        self._since: float | None = None
+        self._urgent = False
         self._thread = threading.Thread(target=self._run, name=f"sync-{name}", daemon=True)
         self._thread.start()
 
@@ -111,26 +117,35 @@ class GroupCommit:
         """Have a file synced with the next group; the lock is held."""
         self._dirty[file] = None
 
-    def future(self) -> asyncio.Future[None]:
-        """Return what completes with the next group; the lock is held."""
+    def future(self, *, lazy: bool = False) -> asyncio.Future[None]:
+        """Return what completes with the next group, which a lazy one lets others join; the lock is held."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         future.add_done_callback(_retrieved)
         self._futures.append(future)
-        self._wake.notify()
+        if not lazy:
+            self._hurry()
+        elif self._since is None:
+            self._since = time.monotonic()
+            self._wake.notify()
         return future
+
+    def _hurry(self) -> None:
+        if not self._urgent:
+            self._urgent = True
+            self._wake.notify()
 
     def ticket(self) -> threading.Event:
         """Return what is set after the next group, for callers without a loop; the lock is held."""
         event = threading.Event()
         self._events.append(event)
-        self._wake.notify()
+        self._hurry()
         return event
 
     def retire(self, file: AppendFile) -> None:
         """Sync a file once more with the next group, then close it; the lock is held."""
         self._dirty[file] = None
         self._retired.append(file)
-        self._wake.notify()
+        self._hurry()
 
     def close(self) -> None:
         """Sync what is left and end the thread."""
@@ -142,9 +157,9 @@ class GroupCommit:
     def _run(self) -> None:
         while True:
             with self.lock:
-                if not self._dirty and not self._futures and not self._events and not self._closing:
-                    self._wake.wait(self._interval)
+                self._wait()
                 closing = self._closing
+                self._urgent, self._since = False, None
                 dirty, self._dirty = self._dirty, {}
                 retired, self._retired = self._retired, []
                 futures, self._futures = self._futures, []
@@ -163,6 +178,15 @@ class GroupCommit:
                     self.failure = f"a checkpoint cannot be written: {error.strerror}"
             if closing:
                 return
+
+    def _wait(self) -> None:
+        """Wait for something urgent, for lazy records to be old enough, or for the next idle moment."""
+        idle = time.monotonic() + self._interval
+        while not self._urgent and not self._closing:
+            until = idle if self._since is None else min(idle, self._since + LAZY_SECONDS)
+            if (left := until - time.monotonic()) <= 0:
+                return
+            self._wake.wait(left)
 
     def _sync(self, dirty: dict[AppendFile, None], safe: Callable[[], None]) -> None:
         try:

@@ -119,14 +119,21 @@ class EventLog:
         return self._commit.failure
 
     def write(
-        self, kind: str, grant: str | None, session: str | None, data: dict[str, Any], also: AppendFile | None = None
+        self,
+        kind: str,
+        grant: str | None,
+        session: str | None,
+        data: dict[str, Any],
+        also: AppendFile | None = None,
+        *,
+        lazy: bool = False,
     ) -> asyncio.Future[None]:
         """Append an event now; `also` is a file to be synced in the same group."""
         with self._commit.lock:
             self._append(kind, grant, session, data)
             if also is not None:
                 self._commit.mark(also)
-            return self._commit.future()
+            return self._commit.future(lazy=lazy)
 
     def append(self, kind: str, grant: str | None, session: str | None, data: dict[str, Any]) -> int:
         """Append an event and return its number when it is on disk; for callers without an event loop."""

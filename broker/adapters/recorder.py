@@ -130,10 +130,10 @@ class FileRecorder:
         self._files: OrderedDict[str, AppendFile] = OrderedDict()
         (home / "recordings").mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def write(self, entry: Entry) -> asyncio.Future[None]:
+    def write(self, entry: Entry, *, lazy: bool = False) -> asyncio.Future[None]:
         """Write a record now; what it returns completes when it is synced. Both may raise RecordingFailed."""
         try:
-            future = self._write(entry)
+            future = self._write(entry, lazy)
         except RecordingFailed:
             self._metrics.failures.inc()
             raise
@@ -175,13 +175,13 @@ class FileRecorder:
         if (file := self._files.pop(grant, None)) is not None:
             self._log.retire(file)
 
-    def _write(self, entry: Entry) -> asyncio.Future[None]:
+    def _write(self, entry: Entry, lazy: bool) -> asyncio.Future[None]:
         story = self._stories.get(entry.grant) if entry.grant is not None else None
         if entry.grant is None or story is None:
             if entry.detail:
                 raise RecordingFailed(f"`{entry.type}` belongs in a recording, and its grant has none open")
             # A refused connection under a grant that is over is a fact for the feed; its recording stays closed.
-            return self._log.write(entry.type, entry.grant, entry.session, entry.data)
+            return self._log.write(entry.type, entry.grant, entry.session, entry.data, lazy=lazy)
         file = self._file(entry.grant)
         at = self._clock.now()
         try:
@@ -192,7 +192,7 @@ class FileRecorder:
         file.append(line)
         try:
             data = {**entry.data, "recorded": commitment(head)}
-            future = self._log.write(entry.type, entry.grant, entry.session, data, also=file)
+            future = self._log.write(entry.type, entry.grant, entry.session, data, also=file, lazy=lazy)
         except RecordingFailed:
             file.cut(before)
             raise

@@ -41,8 +41,11 @@ class Tickets(Protocol):
 
 
 class Recorder(Protocol):
-    def write(self, entry: Entry) -> Awaitable[None]:
-        """Write a record now; what it returns completes when it is synced. Both may raise RecordingFailed."""
+    def write(self, entry: Entry, *, lazy: bool = False) -> Awaitable[None]:
+        """Write a record now; what it returns completes when it is synced. Both may raise RecordingFailed.
+
+        A lazy record is synced within 50 ms, so that many share one sync; others at once.
+        """
         ...
 
 

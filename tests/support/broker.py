@@ -79,7 +79,7 @@ class Recorder:
     unsyncable: bool = False
     pending: int = 0
 
-    def write(self, entry: Entry) -> Awaitable[None]:
+    def write(self, entry: Entry, *, lazy: bool = False) -> Awaitable[None]:
         if self.broken:
             raise RecordingFailed("the disk is full")
         self.entries.append(entry)

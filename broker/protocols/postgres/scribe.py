@@ -30,16 +30,16 @@ class Scribe:
                 if self._write(command.entries, lambda: self._feed(Synced(token, time.monotonic()))):
                     self._feed(Recorded(token, time.monotonic()))
             case Durability.WRITTEN:
-                if self._write(command.entries, lambda: None):
+                if self._write(command.entries, lambda: None, lazy=True):
                     self._feed(Recorded(token, time.monotonic()))
 
     def note(self, entry: Entry) -> None:
         """Write what nothing waits for."""
-        self._write((entry,), lambda: None)
+        self._write((entry,), lambda: None, lazy=True)
 
-    def _write(self, entries: Sequence[Entry], synced: Callable[[], None]) -> bool:
+    def _write(self, entries: Sequence[Entry], synced: Callable[[], None], *, lazy: bool = False) -> bool:
         try:
-            pending = [self._recorder.write(entry) for entry in entries]
+            pending = [self._recorder.write(entry, lazy=lazy) for entry in entries]
         except RecordingFailed:
             self._feed(RecordingLost(time.monotonic()))
             return False
