@@ -1,8 +1,8 @@
 # `make demo` and `make test` work on a fresh clone with Python 3.11 or newer; .venv is made when it is missing or outdated.
 PYTHON ?= python3
 RUN := .venv/bin/python
-# How many processes `make test` uses: 0 runs the tests in one, so that what is timed is not disturbed.
-JOBS ?= 0
+# How many processes `make test` uses, a whole file of tests each.
+JOBS ?= 2
 ARGS ?=
 
 .PHONY: demo test check bench fix lock venv
@@ -11,7 +11,7 @@ demo: venv
 	@exec $(RUN) airlock.py demo $(ARGS)
 
 test: venv
-	$(RUN) -m pytest -n $(JOBS) $(ARGS)
+	$(RUN) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: venv
 	$(RUN) -m ruff format --check --quiet .
