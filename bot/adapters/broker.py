@@ -54,7 +54,7 @@ class HttpBroker:
                 headers=self._headers("GET", path),
                 timeout=aiohttp.ClientTimeout(total=60),
             ) as response:
-                content = await response.content.read(MAX_RECORDING)
+                content = await _whole_lines(response)
                 if response.status != 200:
                     raise _refusal(response.status, content)
                 return content
@@ -73,7 +73,7 @@ class HttpBroker:
                 timeout=timeout,
             ) as response:
                 if response.status != 200:
-                    raise _refusal(response.status, await response.content.read(64 * 1024))
+                    raise _refusal(response.status, await response.read())
                 rest = b""
                 async for chunk in response.content.iter_any():
                     *lines, rest = (rest + chunk).split(b"\n")
@@ -110,6 +110,16 @@ class HttpBroker:
 
     def _headers(self, method: str, path: str, actor: str = "") -> dict[str, str]:
         return {"Authorization": f"Bearer {sign_call(method, path, self._key, self._clock.now(), actor)}"}
+
+
+async def _whole_lines(response: aiohttp.ClientResponse) -> bytes:
+    """Read an answer to its end; what is larger than MAX_RECORDING ends with the last line that fits."""
+    content = bytearray()
+    async for chunk in response.content.iter_any():
+        content += chunk
+        if len(content) > MAX_RECORDING:
+            return bytes(content[: content.rfind(b"\n", 0, MAX_RECORDING) + 1])
+    return bytes(content)
 
 
 def _refusal(status: int, content: bytes) -> Refusal | BrokerAway:
