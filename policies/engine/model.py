@@ -60,8 +60,8 @@ class Role(Strict):
     description: str = ""
     hold: Literal["wait", "refuse"] = Field(
         default="wait",
-        description="what happens to a statement that policy would have reviewed: it waits, or it is refused at once and "
-        "may run, once, within ten minutes of its approval",
+        description="a statement that policy would have reviewed waits; or it is refused at once, and may run, once, "
+        "within ten minutes of its approval",
     )
     hold_for: Duration = timedelta(minutes=10)
 
