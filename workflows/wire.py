@@ -128,7 +128,7 @@ EVENT_TYPES = {
     "hold.consumed": "hold, statement: the approval was used, once",
     "hold.refused": "hold, by, reason",
     "hold.timed_out": "hold",
-    "hold.abandoned": "hold, reason (client, cancelled, expired, revoked, ended, policy, shutdown)",
+    "hold.abandoned": "hold, reason (client, cancelled, expired, revoked, ended, policy, shutdown, upstream, error)",
     "policy.loaded": "hash",
     "policy.rejected": "findings",
     "upstream.failed": "resource, reason",
