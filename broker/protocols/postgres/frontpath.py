@@ -155,7 +155,7 @@ class FrontPath:
             yield from self._refuse(missing(message.name))
             return
         session.tripwire |= prepared.ruling.inspection.tripwire
-        expected = Expected(_DESCRIBED[message.kind], session.segment, prepared.ruling)
+        expected = Expected(_DESCRIBED[message.kind], session.segment, prepared.ruling, prepared=prepared)
         yield from self._forward(expected, frame.whole(), later=prepared.ruling.asking is not None)
 
     def _execute(self, frame: Frame) -> Gate:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from broker.protocols.postgres.ruling import MAX_SHOWN, Denied, Permitted
+from broker.protocols.postgres.values import as_shown
 from broker.sessions.holds import Asked
 from broker.sessions.model import CloseReason, Entry, SessionFacts
 
@@ -123,10 +124,6 @@ def shown(asked: Asked) -> tuple[str | None, ...] | None:
     found: list[str | None] = []
     for index, value in enumerate(asked.values):
         binary = bool(asked.formats) and asked.formats[index if len(asked.formats) > 1 else 0] == 1
-        if value is None:
-            found.append(None)
-        elif binary:
-            found.append(f"\\x{value.hex()}")
-        else:
-            found.append(value.decode("utf-8", "backslashreplace"))
+        oid = asked.types[index] if index < len(asked.types) else 0
+        found.append(None if value is None else as_shown(value, binary=binary, oid=oid))
     return tuple(found)

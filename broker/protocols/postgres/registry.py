@@ -17,13 +17,13 @@ from broker.sessions.holds import Asked
 MAX_ENTRIES = 5000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prepared:
     """A prepared statement: the user's text, and the text that the upstream parsed in its place."""
 
     ruling: Permitted
     types: tuple[int, ...] = ()
-    """Of its parameters, as its Parse named them."""
+    """Of its parameters, as its Parse named them, or as the upstream described them."""
 
     @property
     def sql(self) -> str:
