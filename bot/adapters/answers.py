@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from datetime import timedelta
 
 import structlog
@@ -12,6 +14,7 @@ from bot.adapters.broker import HttpBroker
 from bot.adapters.desks import Desks
 from bot.adapters.orders import UNAUTHORISED_TRIES, ordered
 from bot.adapters.sender import Done, Later, Outcome
+from bot.model import Given, Hold
 from bot.outgoing import AnswerHold
 from bot.ports import BrokerAway, Refusal
 from workflows.holds import HoldState
@@ -32,7 +35,7 @@ class AnswerDesk:
         self._desks = desks
 
     async def answer(self, row: Queued, item: AnswerHold) -> Outcome:
-        """Send all reviews of a hold so far, under an id of their own each time: which reviews count, counts."""
+        """Send all reviews of a hold so far; the same reviews have the same id, so that sending them twice is once."""
         async with self._desks.open() as (desk, work):
             hold = await work.hold(item.hold)
             given = await work.hold_reviews(hold) if hold else ()
@@ -40,15 +43,9 @@ class AnswerDesk:
             return Done({"nothing": True})
         if hold.state is not HoldState.WAITING or hold.answered or hold.expires_at + GRACE < desk.now:
             return await self._late(row, item, None, "the broker did not answer in time")
-        answer = HoldAnswer(
-            id=desk.ids.token(),
-            hold=hold.id,
-            digest=hold.digest,
-            reviews=[ordered(one) for one in given],
-            policy_hash=desk.policy_hash,
-        )
+        token = self._broker.signed_answer(answer_of(hold, given, desk.policy_hash))
         try:
-            view = await self._broker.answer_hold(hold.id, self._broker.signed_answer(answer))
+            view = await self._broker.answer_hold(hold.id, token)
         except BrokerAway as error:
             await self._desks.settle(lambda desk, _: holds.broker_away(desk, item.hold))
             return Later(str(error), min(FIRST_WAIT * 2 ** min(row.attempts, 10), LONGEST_WAIT))
@@ -81,3 +78,11 @@ class AnswerDesk:
             return HoldState((await self._broker.hold(hold)).state)
         except (BrokerAway, Refusal, ValueError):
             return None
+
+
+def answer_of(hold: Hold, given: Sequence[Given], policy_hash: str) -> HoldAnswer:
+    """Write the answer to a hold, with everybody's evidence."""
+    reviews = [ordered(one) for one in given]
+    written = "\n".join([hold.id, hold.digest, *(review.model_dump_json() for review in reviews)])
+    id = hashlib.sha256(written.encode("utf-8", "backslashreplace")).hexdigest()[:32]
+    return HoldAnswer(id=id, hold=hold.id, digest=hold.digest, reviews=reviews, policy_hash=policy_hash)
