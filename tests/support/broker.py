@@ -208,20 +208,20 @@ class TestBroker:
         return await self.holds.get(self.recorder.of("hold.opened")[count - 1]["hold"])
 
     async def answer(
-        self, hold: HoldView, answer: Answer = Answer.APPROVE, person: str = "bob", reason: str = "", **change: Any
+        self, held: HoldView, answer: Answer = Answer.APPROVE, person: str = "bob", reason: str = "", **change: Any
     ) -> HoldView:
         """Answer a hold as the bot would."""
         evidence = Evidence(platform="slack", team="T1", user="U1")
         review = OrderedReview(person=person, answer=answer, at=datetime.now(UTC), reason=reason, evidence=evidence)
         values = {
             "id": "a" + secrets.token_hex(6),
-            "hold": hold.id,
-            "digest": hold.digest,
+            "hold": held.id,
+            "digest": held.digest,
             "reviews": [review],
             "policy_hash": self.policies.hash,
         }
         signed = sign_hold_answer(HoldAnswer(**{**values, **change}), self.key.private, datetime.now(UTC))
-        return await self.holds.answer(hold.id, signed)
+        return await self.holds.answer(held.id, signed)
 
     @property
     def port(self) -> int:
