@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from bot.asking import tell, tell_at
-from bot.cards import plain
+from bot.cards import clock, plain
 from bot.hold_card import hold_words
 from bot.intents import ApproveHold, OpenDenyHold, RefuseHold, Source
 from bot.model import Exhibit, Given, Grant, Hold
@@ -138,12 +138,13 @@ def _answered_words(policy: Policy, count: Tally) -> str | None:
             return None
 
 
-async def broker_away(desk: Desk, id: str) -> None:
-    """Say on the card that the broker does not answer."""
-    hold = await desk.work.hold(id)
+async def broker_away(desk: Desk, item: AnswerHold, cause: str) -> None:
+    """Tell whoever answered, once, that the broker is asked again; the card cannot say it, its text is the broker's."""
+    hold = await desk.work.hold(item.hold)
     if hold is not None and hold.state is HoldState.WAITING and hold.note is None:
         await desk.work.change_hold(hold, note=AWAY)
-        await desk.work.want(hold_of(id), f"hold:{id}")
+        text = f"The broker does not answer. Your answer is kept, and sent again until {clock(hold.expires_at)}."
+        await tell_at(desk, item.place, f"{cause}:away", plain(text))
 
 
 async def decided(desk: Desk, id: str, state: HoldState) -> None:

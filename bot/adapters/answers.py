@@ -23,7 +23,7 @@ from workflows.orders import HoldAnswer
 log = structlog.get_logger()
 
 FIRST_WAIT, LONGEST_WAIT = 0.1, 3.0
-GRACE = timedelta(seconds=5)
+GRACE = timedelta(seconds=2)
 """How long after its time a hold is still tried: the broker's clock is the one that counts."""
 
 
@@ -47,7 +47,7 @@ class AnswerDesk:
         try:
             view = await self._broker.answer_hold(hold.id, token)
         except BrokerAway as error:
-            await self._desks.settle(lambda desk, _: holds.broker_away(desk, item.hold))
+            await self._desks.settle(lambda desk, _: holds.broker_away(desk, item, row.key))
             return Later(str(error), min(FIRST_WAIT * 2 ** min(row.attempts, 10), LONGEST_WAIT))
         except Refusal as error:
             return await self._refused(row, item, error)

@@ -43,6 +43,9 @@ class FakeBroker:
         self.holds: dict[str, HoldView] = {}
         self.answers: list[HoldAnswer] = []
         self.answered_at: list[float] = []
+        self.drop_after_answer = 0
+        self.won: dict[str, str] = {}
+        """The id of the answer that decided a hold."""
         self.runs = True
         """Whether a released statement runs at once."""
         self._policy: Policy | None = None
@@ -221,11 +224,18 @@ class FakeBroker:
             status, problem = self.refusals.pop(0)
             return web.json_response(problem, status=status)
         view = self.holds[request.match_info["id"]]
+        if self.won.get(view.id) == answer.id:
+            return web.json_response(view.model_dump(mode="json"))
         if view.state != "waiting":
             return web.json_response({"code": "over", "message": f"the hold is {view.state}"}, status=409)
         if (answer.hold, answer.digest) != (view.id, view.digest):
             return web.json_response({"code": "digest", "message": "the answer is for another statement"}, status=422)
-        return self._tallied(view, answer)
+        response = self._tallied(view, answer)
+        if self.drop_after_answer:
+            self.drop_after_answer -= 1
+            assert request.transport is not None
+            request.transport.close()
+        return response
 
     def _tallied(self, view: HoldView, answer: HoldAnswer) -> web.Response:
         self._policy = self._policy or load(POLICIES)
@@ -235,6 +245,7 @@ class FakeBroker:
             needs = [{"count": need.count, "groups": list(need.groups)} for need in count.needs]
             problem = {"code": "more_reviews", "message": "more reviews are needed", "needs": needs}
             return web.json_response(problem, status=409)
+        self.won[view.id] = answer.id
         if isinstance(count, Refused):
             reason = next(one.reason for one in answer.reviews if one.person == count.by)
             self._move(view.id, HoldEvent.REFUSE)

@@ -236,10 +236,11 @@ async def test_answer_that_is_not_taken_can_be_given_again() -> None:
 async def test_broker_that_is_away_is_said_once_and_forgotten() -> None:
     work = MemoryWork()
     hold = await held(work)
-    await holds.broker_away(desk(work), hold.id)
-    await holds.broker_away(desk(work), hold.id)
+    for cause in ("first", "second"):
+        await holds.broker_away(desk(work), AnswerHold(hold.id, Answer.APPROVE, PLACE), cause)
+    assert "sent again until 12:10 UTC" in work.told("first:away")
+    assert "second:away:tell" not in work.sent
     assert work.holds[hold.id].note == holds.AWAY
-    assert work.places["hold:h0001"].wanted == 2
     await holds.decided(desk(work), hold.id, HoldState.RELEASED)
     assert (work.holds[hold.id].answered, work.holds[hold.id].note) == (HoldState.RELEASED, None)
     await does_(work, ApproveHold(source("dana"), hold.token), "dana")
