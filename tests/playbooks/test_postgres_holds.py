@@ -198,7 +198,14 @@ def test_a_driver_that_waits_for_parse_and_describe_gets_their_answers() -> None
     values = b"\0\1\0\1" + b"\0\1" + b"\0\0\0\4" + (7).to_bytes(4, "big") + b"\0\0"
     play.client(codec.message(b"B", b"\0s\0" + values), codec.execute(""), codec.SYNC)
     assert play.holds[0].facts.shown == ("7",)
+    assert not play.holds[0].facts.in_transaction
     assert play.holds[0].facts.asked.types == (23,)
+
+
+def test_what_a_flush_has_sent_keeps_the_wait_short() -> None:
+    play = Play(ask).client(codec.parse("", "insert"), codec.message(b"H")).upstream(PARSED)
+    play.client(bind(""), codec.execute(""), codec.SYNC)
+    assert (play.holds[0].facts.seconds, play.holds[0].facts.in_transaction) == (60.0, True)
 
 
 def test_an_approval_is_for_one_execution_of_one_binding() -> None:

@@ -60,6 +60,7 @@ class FrontPath:
             case "S":
                 return self._sync(frame)
             case "H":
+                session.touched = session.touched or bool(session.deferred)
                 return _just(ToUpstream(frame.whole()))
             case "F":
                 raise ProtocolViolation("function calls do not pass through this broker")

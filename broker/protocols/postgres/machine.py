@@ -224,7 +224,7 @@ class Machine:
         """Send behind what was put off."""
         session = self._session
         if session.deferred:
-            put_off, session.deferred, session.touched = b"".join(session.deferred), [], True
+            put_off, session.deferred = b"".join(session.deferred), []
             yield ToUpstream(put_off)
         yield command
 
