@@ -138,7 +138,7 @@ async def start(settings: Settings, stack: AsyncExitStack) -> set[asyncio.Task[N
     )
     inbox, outbox = Inbox(engine, clock), Outbox(engine, clock)
     broker = HttpBroker(session, settings.broker_url, key, clock)
-    gateway = Gateway(client, session, Pacer(settings.pace))
+    gateway = Gateway(client, session, Pacer(settings.pace), str(identity.bot_user_id))
     shows = Shows(gateway, desks, outbox, broker)
     exhibits = Exhibits(shows, desks, broker)
     delivery = Delivery(gateway, desks, OrderDesk(broker, desks), AnswerDesk(broker, desks), shows, exhibits)
