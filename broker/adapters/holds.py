@@ -313,9 +313,8 @@ class HoldDesk:
         return next((held for held in self._live.values() if not held.facts.waits and held.likeness == same), None)
 
     def _at_once(self, held: _Held, opened: asyncio.Future[None]) -> Hold:
-        left = self._left(held)
-        approved = held.state is HoldState.RELEASED
-        return Hold(held.id, left, opened, _done(Released(held.id) if approved else Pending(held.id, left)))
+        answer = Released(held.id) if held.state is HoldState.RELEASED else Pending(held.id)
+        return Hold(held.id, self._left(held), opened, _done(answer))
 
     def _make_room(self, grant: str) -> None:
         nobody_waits = [held for held in self._of(grant) if not held.facts.waits]

@@ -115,10 +115,9 @@ class Abandoned:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """Nobody has answered, and the client does not wait; `seconds` are left for it."""
+    """Nobody has answered, and the client does not wait."""
 
     hold: str
-    seconds: float
 
 
 Answer = Released | Refused | TimedOut | Abandoned | Pending

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, assert_never
 
 from broker.protocols.postgres import records
@@ -14,7 +13,6 @@ from broker.protocols.postgres.replies import Problem, denial
 from broker.protocols.postgres.ruling import Asking, Denied, must_be_asked, shown_text
 from broker.protocols.postgres.shared import Session
 from broker.sessions.holds import Abandoned, Answer, Asked, HoldFacts, Pending, Refused, Released, TimedOut
-from policies.engine.durations import format_duration
 
 IN_TRANSACTION = 60.0
 """Seconds that a hold may keep a transaction open, with the locks it has."""
@@ -51,8 +49,8 @@ def review(
     match answer:
         case Released(hold):
             return (yield from _released(session, hold, ids, again))
-        case Pending(_, seconds):
-            return must_be_asked(plan.ruling, asking, _how(asking, seconds))
+        case Pending():
+            return must_be_asked(plan.ruling, asking, _how(asking))
         case Refused(hold, by, reason):
             return denial(
                 "42501", f"{by} refused this statement{f': {reason}' if reason else ''}", _rules(asking, hold), None
@@ -113,10 +111,10 @@ def _facts(
     )
 
 
-def _how(asking: Asking, seconds: float) -> str:
-    left = format_duration(timedelta(seconds=round(seconds)))
+def _how(asking: Asking) -> str:
+    # Without the time that is left, so that the same statement is always refused in the same words.
     return (
-        f"{asking.people} could approve it within {left}; "
+        f"{asking.people} could approve it; "
         "then this very statement runs once, within 10m of the approval, when it is sent again"
     )
 
