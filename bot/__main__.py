@@ -19,6 +19,7 @@ from slack_bolt.authorization import AuthorizeResult
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.adapters import migrate as migrations
+from bot.adapters.answers import AnswerDesk
 from bot.adapters.boxes import Inbox, Outbox
 from bot.adapters.broker import HttpBroker
 from bot.adapters.clock import RandomIds, SystemClock
@@ -34,6 +35,7 @@ from bot.adapters.worker import InboxWorker
 from bot.chat.slack.app import Rim
 from bot.chat.slack.delivery import Delivery
 from bot.chat.slack.directory import SlackDirectory
+from bot.chat.slack.exhibits import Exhibits
 from bot.chat.slack.gateway import Gateway, Pacer
 from bot.chat.slack.payloads import intent_of
 from bot.chat.slack.service import SlackUnusable, find_channel, make_app, make_client, own_identity
@@ -136,8 +138,10 @@ async def start(settings: Settings, stack: AsyncExitStack) -> set[asyncio.Task[N
     )
     inbox, outbox = Inbox(engine, clock), Outbox(engine, clock)
     broker = HttpBroker(session, settings.broker_url, key, clock)
-    gateway = Gateway(client, session, Pacer(settings.pace))
-    delivery = Delivery(gateway, desks, OrderDesk(broker, desks), Shows(gateway, desks, outbox, broker))
+    gateway = Gateway(client, session, Pacer(settings.pace), str(identity.bot_user_id))
+    shows = Shows(gateway, desks, outbox, broker)
+    exhibits = Exhibits(shows, desks, broker)
+    delivery = Delivery(gateway, desks, OrderDesk(broker, desks), AnswerDesk(broker, desks), shows, exhibits)
     sender = Sender(outbox, delivery, clock)
     directory = SlackDirectory(client, policies, clock, str(identity.team_id))
     worker = InboxWorker(inbox, desks, directory, intent_of, sender.wake)

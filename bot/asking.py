@@ -10,8 +10,8 @@ from datetime import timedelta
 from bot.cards import Card, Code, MessageLink, Note, Paragraph, Spans, prose, say
 from bot.grant_cards import counted, holding_card
 from bot.intents import Ask, Source
-from bot.model import Request
-from bot.outgoing import InThread, PostOrder, Privately, Say, card_of
+from bot.model import Grant, Request
+from bot.outgoing import InThread, PostOrder, Privately, Say, card_of, counter_of
 from bot.ports import Desk, Member
 from bot.request_card import duration_of, requirement_words
 from bot.text import one_line, reveal
@@ -23,6 +23,7 @@ from policies.engine.model import Policy
 from workflows.requests import RequestEvent, RequestState
 
 MAX_REASON = 10_000
+COUNTER_PACE = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,12 @@ class Wish:
 
 async def tell(desk: Desk, source: Source, cause: str, card: Card) -> None:
     """Answer somebody privately, where they are."""
-    place = Privately(source.account, source.channel, source.thread, source.reply_url)
-    await desk.work.send(f"{cause}:tell", f"tell:{source.account}", Say(place, card))
+    await tell_at(desk, Privately(source.account, source.channel, source.thread, source.reply_url), cause, card)
+
+
+async def tell_at(desk: Desk, place: Privately, cause: str, card: Card) -> None:
+    """Answer somebody privately, where they were."""
+    await desk.work.send(f"{cause}:tell", f"tell:{place.account}", Say(place, card))
 
 
 async def ask(desk: Desk, intent: Ask, member: Member, cause: str) -> None:
@@ -265,3 +270,8 @@ async def to_thread(
     """Say something under a request's card; `spans` say the same better, where there are any."""
     card = Card(text, (Paragraph(spans or say(text)), *parts))
     await desk.work.send(key, f"thread:{request.id}", Say(InThread(request.id), card))
+
+
+async def count_soon(desk: Desk, grant: Grant) -> None:
+    """Bring a grant's counter up to date soon: edits that come close together become one."""
+    await desk.work.want(counter_of(grant.id), f"counter:{grant.id}", desk.now + COUNTER_PACE)

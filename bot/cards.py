@@ -137,6 +137,8 @@ class Card:
 APPROVE = "request.approve"
 DENY = "request.deny"
 CANCEL = "request.cancel"
+APPROVE_HOLD = "hold.approve"
+DENY_HOLD = "hold.deny"
 NEW_LINE = "ticket.new"
 END = "grant.end"
 

@@ -49,14 +49,16 @@ def masked_list(names: tuple[str, ...]) -> str:
     return ", ".join(short[:MASKED_SHOWN]) + rest
 
 
-def counter_card(policy: Policy, grant: Grant) -> Card:
-    """Make the one message that counts what happens under a grant."""
+def counter_card(policy: Policy, grant: Grant, held: str = "") -> Card:
+    """Make the one message that counts what happens under a grant; `held` sums up its holds."""
     who = name_of(policy, grant.person)
     numbers = [
         counted(grant.open_sessions, "open session") if grant.live else counted(grant.sessions, "session"),
         counted(grant.statements, "statement"),
         f"{grant.denied:,} blocked",
     ]
+    if held:
+        numbers.append(held)
     if grant.refused:
         numbers.append(counted(grant.refused, "refused connection"))
     numbers.append(

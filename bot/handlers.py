@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from bot import asking, holding, reviewing
+from bot import asking, holding, holds, reviewing
 from bot.asking import tell
 from bot.cards import plain
 from bot.intents import (
     AccountChanged,
     Approve,
+    ApproveHold,
     Ask,
     Cancel,
     EndNow,
@@ -19,7 +20,9 @@ from bot.intents import (
     List,
     NewLine,
     OpenDeny,
+    OpenDenyHold,
     Refuse,
+    RefuseHold,
     Revoke,
     Status,
     Unknown,
@@ -57,6 +60,12 @@ async def handle(desk: Desk, intent: Intent, standing: Standing, cause: str) -> 
             await reviewing.refuse(desk, intent, standing, cause)
         case Cancel():
             await reviewing.cancel(desk, intent, standing, cause)
+        case ApproveHold():
+            await holds.approve(desk, intent, standing, cause)
+        case OpenDenyHold():
+            await holds.open_deny(desk, intent, standing, cause)
+        case RefuseHold():
+            await holds.refuse(desk, intent, standing, cause)
         case NewLine():
             await holding.new_line(desk, intent, standing, cause)
         case EndNow():

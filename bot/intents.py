@@ -96,6 +96,31 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class ApproveHold:
+    """A click on Approve on the card of a held statement."""
+
+    source: Source
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDenyHold:
+    """A click on Deny… there; the form is opened on the spot, this only tells those who may not."""
+
+    source: Source
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseHold:
+    """The form behind it, sent."""
+
+    source: Source
+    token: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class NewLine:
     source: Source
     token: str
@@ -140,11 +165,26 @@ Intent = (
     | OpenDeny
     | Refuse
     | Cancel
+    | ApproveHold
+    | OpenDenyHold
+    | RefuseHold
     | NewLine
     | EndNow
     | AccountChanged
     | Unknown
     | Ignored
 )
-DECISIONS = (Ask, Approve, OpenDeny, Refuse, Cancel, NewLine, EndNow, Revoke)
+DECISIONS = (
+    Ask,
+    Approve,
+    OpenDeny,
+    Refuse,
+    Cancel,
+    ApproveHold,
+    OpenDenyHold,
+    RefuseHold,
+    NewLine,
+    EndNow,
+    Revoke,
+)
 """Intents before which an account is looked up afresh."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from policies.engine.decisions import Requirement
 from workflows.grants import LIVE, GrantState
+from workflows.holds import HoldState
 from workflows.orders import Evidence
 from workflows.requests import RequestState
 from workflows.reviews import Answer, Review
@@ -86,6 +88,47 @@ class Grant:
     @property
     def live(self) -> bool:
         return self.state in LIVE
+
+
+class Exhibit(StrEnum):
+    """Where all of a held statement can be read; what is nowhere shown whole cannot be approved."""
+
+    NOWHERE = "nowhere"
+    """Not yet."""
+    CARD = "card"
+    FILE = "file"
+    IMPOSSIBLE = "impossible"
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A projection of the broker's hold, moved by its events only; the statement itself is not kept here."""
+
+    id: str
+    token: str
+    grant: str
+    session: str
+    digest: str
+    state: HoldState
+    requirement: Requirement
+    rules: tuple[str, ...]
+    effects: tuple[str, ...]
+    relations: tuple[str, ...]
+    opened_at: datetime
+    expires_at: datetime
+    exhibit: Exhibit = Exhibit.NOWHERE
+    people: tuple[str, ...] = ()
+    """Who approved or denied it, as the broker says."""
+    reason: str | None = None
+    """Of a denial; or why nobody waits any more."""
+    answered: HoldState | None = None
+    """What the broker made of the reviews, before its event says so."""
+    note: str | None = None
+    """What the broker said, where it took no answer."""
+
+    @property
+    def readable(self) -> bool:
+        return self.exhibit in (Exhibit.CARD, Exhibit.FILE)
 
 
 @dataclass(frozen=True, slots=True)

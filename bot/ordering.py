@@ -93,7 +93,7 @@ async def refused(desk: Desk, request_id: str, order: str, refusal: Refusal) -> 
     if await desk.work.grant_of(request.id) is not None:
         return
     problem = refusal.problem
-    needs = _needs(problem.needs or ())
+    needs = needs_from(problem.needs or ())
     if problem.code == "more_reviews" and needs:
         await _more_reviews(desk, request, needs)
         return
@@ -114,10 +114,7 @@ async def refused(desk: Desk, request_id: str, order: str, refusal: Refusal) -> 
 
 async def _more_reviews(desk: Desk, request: Request, wanted: tuple[Need, ...]) -> None:
     given = [one.review() for one in await desk.work.reviews(request.id)]
-    requirement = request.requirement.merged(Requirement(wanted))
-    if not isinstance(tally(desk.policy, requirement, request.requester, given), Missing):
-        # What the broker names may be what is missing, not all that is needed: then it comes on top of what is here.
-        requirement = Requirement(tuple(_on_top(desk.policy, need, given) for need in wanted))
+    requirement = raised(desk.policy, request.requirement, request.requester, given, wanted)
     count = tally(desk.policy, requirement, request.requester, given)
     needs = count.needs if isinstance(count, Missing) else requirement.needs
     words = requirement_words(desk.policy, needs, request.requester)
@@ -125,6 +122,17 @@ async def _more_reviews(desk: Desk, request: Request, wanted: tuple[Need, ...]) 
     await _reopen(desk, request, requirement, note)
     text = line("reopened", message=f"{note} Still needed: {words}.", hint=None)
     await to_thread(desk, request, f"refused:{request.order}", text)
+
+
+def raised(
+    policy: Policy, requirement: Requirement, requester: str, given: Sequence[Review], wanted: tuple[Need, ...]
+) -> Requirement:
+    """Return a requirement that also demands what the broker's policy wants beyond the reviews given."""
+    merged = requirement.merged(Requirement(wanted))
+    if isinstance(tally(policy, merged, requester, given), Missing):
+        return merged
+    # What the broker names may be what is missing, not all that is needed: then it comes on top of what is here.
+    return Requirement(tuple(_on_top(policy, need, given) for need in wanted))
 
 
 def _on_top(policy: Policy, need: Need, given: Sequence[Review]) -> Need:
@@ -147,9 +155,12 @@ async def _reopen(desk: Desk, request: Request, requirement: Requirement, note: 
     )
 
 
-def _needs(needs: tuple[dict[str, Any], ...] | list[dict[str, Any]]) -> tuple[Need, ...]:
+def needs_from(needs: Sequence[Any]) -> tuple[Need, ...]:
+    """Read needs as the broker writes them; what does not read is left out."""
     found = []
     for need in needs:
+        if not isinstance(need, dict):
+            continue
         count, groups = need.get("count"), need.get("groups")
         if isinstance(count, int) and count > 0 and isinstance(groups, list) and groups:
             found.append(Need(count, tuple(str(group) for group in groups)))

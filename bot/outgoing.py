@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from bot.cards import Card
+from workflows.reviews import Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +95,26 @@ class PostTranscript:
     kind: Literal["transcript"] = "transcript"
 
 
+@dataclass(frozen=True, slots=True)
+class AnswerHold:
+    """Send every review of a hold to the broker; `answer` and `place` are of the person whose click caused it."""
+
+    hold: str
+    answer: Answer
+    place: Privately
+    kind: Literal["answer"] = "answer"
+
+
+@dataclass(frozen=True, slots=True)
+class PostStatement:
+    """Put all of a held statement into the thread as a file; its text is fetched when this leaves."""
+
+    hold: str
+    kind: Literal["statement"] = "statement"
+
+
 Outgoing = Annotated[
-    Say | Show | PostOrder | DeliverTicket | EndGrant | PostTranscript,
+    Say | Show | PostOrder | DeliverTicket | EndGrant | PostTranscript | AnswerHold | PostStatement,
     Field(discriminator="kind"),
 ]
 _adapter: TypeAdapter[Outgoing] = TypeAdapter(Outgoing)
@@ -125,3 +144,8 @@ def counter_of(grant: str) -> str:
 def ticket_of(grant: str) -> str:
     """Name the message that carried a grant's newest ticket."""
     return f"ticket:{grant}"
+
+
+def hold_of(hold: str) -> str:
+    """Name the message that is a hold's card."""
+    return f"hold:{hold}"

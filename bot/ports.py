@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from bot.model import Given, Grant, Request, Shown
+from bot.model import Given, Grant, Hold, Request, Shown
 from bot.outgoing import Outgoing
 from policies.engine.model import Policy
 from workflows.grants import GrantEvent
+from workflows.holds import HoldEvent
 from workflows.requests import RequestEvent
-from workflows.wire import GrantView, Problem, TicketView
+from workflows.wire import GrantView, HoldView, Problem, TicketView
 
 
 class Clock(Protocol):
@@ -117,6 +118,30 @@ class Work(Protocol):
 
     async def change_grant(self, grant: Grant, **changes: Any) -> Grant: ...
 
+    async def hold(self, id: str) -> Hold | None: ...
+
+    async def hold_by_token(self, token: str) -> Hold | None: ...
+
+    async def holds_of(self, grant: str) -> Sequence[Hold]:
+        """Return the holds under a grant, oldest first."""
+        ...
+
+    async def add_hold(self, hold: Hold) -> None: ...
+
+    async def move_hold(self, hold: Hold, event: HoldEvent, **changes: Any) -> Hold:
+        """Move a projection by the hold's state table and return it; raises RowMoved."""
+        ...
+
+    async def change_hold(self, hold: Hold, **changes: Any) -> Hold: ...
+
+    async def hold_reviews(self, hold: Hold) -> Sequence[Given]:
+        """Return the reviews of exactly this hold's digest, oldest first."""
+        ...
+
+    async def add_hold_review(self, hold: Hold, review: Given) -> None:
+        """Keep a review, bound to the hold's digest; a person's second one replaces the first."""
+        ...
+
     async def shown(self, message: str) -> Shown | None: ...
 
     async def want(self, message: str, lane: str, not_before: datetime | None = None) -> None:
@@ -175,4 +200,12 @@ class Broker(Protocol):
 
     async def recording(self, grant: str, format: str) -> bytes:
         """Return a grant's transcript as `text` or `json` lines; raises Refusal or BrokerAway."""
+        ...
+
+    async def hold(self, id: str) -> HoldView:
+        """Return all of what a reviewer must see of a hold; raises Refusal or BrokerAway."""
+        ...
+
+    async def answer_hold(self, id: str, token: str) -> HoldView:
+        """Send a signed answer to a hold; raises Refusal (409 `more_reviews`, `over`) or BrokerAway."""
         ...

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from bot.asking import to_thread
+from bot.asking import count_soon, to_thread
 from bot.cards import Code, Note, Paragraph, plain, say
+from bot.hold_card import held_words
+from bot.hold_events import apply_to_holds
 from bot.lines import line
 from bot.model import Grant, Request
 from bot.ordering import Opened, opened, refused
@@ -19,7 +21,6 @@ from workflows.grants import GrantEvent
 from workflows.reviews import Answer
 from workflows.wire import EventView, Problem
 
-COUNTER_PACE = timedelta(seconds=2)
 DENIALS_SHOWN = 25
 REFUSALS_SHOWN = 5
 MASKED_KEPT = 200
@@ -59,6 +60,8 @@ async def _apply_to_grant(desk: Desk, grant: Grant, event: EventView) -> None:
     request = await desk.work.request(grant.request)
     if request is None:
         return
+    if await apply_to_holds(desk, grant, request, event):
+        return
     if event.type in _MOVES:
         await _over(desk, grant, request, event)
     elif event.type in _STEPS:
@@ -84,7 +87,7 @@ async def _session_opened(desk: Desk, grant: Grant, request: Request, event: Eve
         who = name_of(desk.policy, grant.person)
         text = line("session_opened", person=who, resource=grant.resource, role=grant.role, application=application)
         await to_thread(desk, request, f"event:{event.cursor}", text)
-    await _count(desk, grant, request)
+    await count_soon(desk, grant)
 
 
 async def _session_refused(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:
@@ -93,7 +96,7 @@ async def _session_refused(desk: Desk, grant: Grant, request: Request, event: Ev
         reason = str(event.data.get("reason") or "no reason was given")
         text = line("session_refused", person=name_of(desk.policy, grant.person), reason=reason)
         await to_thread(desk, request, f"event:{event.cursor}", text)
-    await _count(desk, grant, request)
+    await count_soon(desk, grant)
 
 
 async def _session_closed(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:
@@ -101,13 +104,13 @@ async def _session_closed(desk: Desk, grant: Grant, request: Request, event: Eve
     if event.data.get("verified") is False:
         text = line("session_unverified", reason=str(event.data.get("reason") or "unknown"))
         await to_thread(desk, request, f"event:{event.cursor}", text)
-    await _count(desk, grant, request)
+    await count_soon(desk, grant)
 
 
 async def _statement_allowed(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:
     masked = dict.fromkeys((*grant.masked, *_names(event.data.get("masked"))))
     await desk.work.change_grant(grant, statements=grant.statements + 1, masked=tuple(masked)[:MASKED_KEPT])
-    await _count(desk, grant, request)
+    await count_soon(desk, grant)
 
 
 async def _statement_denied(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:
@@ -117,7 +120,7 @@ async def _statement_denied(desk: Desk, grant: Grant, request: Request, event: E
         await to_thread(desk, request, f"event:{event.cursor}", text, *parts)
     elif grant.denied == DENIALS_SHOWN:
         await to_thread(desk, request, f"event:{event.cursor}", line("denials_many"))
-    await _count(desk, grant, request)
+    await count_soon(desk, grant)
 
 
 def blocked(data: dict[str, Any]) -> tuple[str, list[Paragraph | Code | Note]]:
@@ -130,11 +133,6 @@ def blocked(data: dict[str, Any]) -> tuple[str, list[Paragraph | Code | Note]]:
     if remark:
         parts.append(Note(say(f"The statement is {remark}; the transcript has all of it.")))
     return text, parts
-
-
-async def _count(desk: Desk, grant: Grant, request: Request) -> None:
-    """Bring the counter up to date soon: edits that come close together become one."""
-    await desk.work.want(counter_of(grant.id), f"counter:{grant.id}", desk.now + COUNTER_PACE)
 
 
 async def _closed(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:
@@ -173,6 +171,7 @@ async def _closed(desk: Desk, grant: Grant, request: Request, event: EventView) 
 
 async def _summary(desk: Desk, grant: Grant, request: Request) -> str:
     people = [one.person for one in await desk.work.reviews(request.id) if one.answer is Answer.APPROVE]
+    holds = await desk.work.holds_of(grant.id)
     ended_at = min(grant.closed_at or desk.now, grant.expires_at)
     return line(
         "summary",
@@ -186,6 +185,7 @@ async def _summary(desk: Desk, grant: Grant, request: Request) -> str:
         statements=grant.statements,
         denied=grant.denied,
         masked=grant.masked,
+        held=held_words(desk.policy, holds),
     )
 
 

@@ -19,8 +19,10 @@ from policies.engine.model import Policy
 from workflows.requests import RequestEvent, RequestState
 from workflows.reviews import Answer, Met, Missing, Refused, may_review, tally
 
-NOT_KNOWN = "This button belongs to no request that is known here, so nothing was done."
-OUT_OF_DATE = "This is not the newest card of that request, so nothing was done."
+
+def not_known(what: str = "request") -> str:
+    """Answer a button that carries nothing known."""
+    return f"This button belongs to no {what} that is known here, so nothing was done."
 
 
 async def approve(desk: Desk, intent: Approve, member: Member, cause: str) -> None:
@@ -92,8 +94,9 @@ async def refuse(desk: Desk, intent: Refuse, member: Member, cause: str) -> None
 async def cancel(desk: Desk, intent: Cancel, member: Member, cause: str) -> None:
     """Take a request back; only its requester can."""
     request = await desk.work.request_by_token(intent.token)
-    if (problem := await _misplaced(desk, intent.source, request)) or request is None:
-        await tell(desk, intent.source, cause, plain(problem or NOT_KNOWN))
+    problem = not_known() if request is None else await misplaced(desk, intent.source, card_of(request.id))
+    if problem or request is None:
+        await tell(desk, intent.source, cause, plain(problem or not_known()))
     elif request.requester != member.person:
         who = name_of(desk.policy, request.requester)
         await tell(desk, intent.source, cause, plain(f"Only {who} can cancel this request."))
@@ -127,7 +130,7 @@ async def _open(
 ) -> Request | None:
     """Return the pending request behind a button; everybody else is told why not."""
     request = await desk.work.request_by_token(token)
-    problem = await _misplaced(desk, source, request) if on_card or request is None else None
+    problem = await misplaced(desk, source, card_of(request.id)) if on_card and request is not None else None
     if request is not None and problem is None:
         if request.state is RequestState.PENDING and request.expires_at <= desk.now:
             await expire(desk, request)
@@ -135,19 +138,19 @@ async def _open(
         else:
             problem = why_not(desk.policy, request, member.person)
     if problem or request is None:
-        await tell(desk, source, cause, plain(problem or NOT_KNOWN))
+        await tell(desk, source, cause, plain(problem or not_known()))
         return None
     return request
 
 
-async def _misplaced(desk: Desk, source: Source, request: Request | None) -> str | None:
-    """Say why a click does not come from the request's own card."""
-    if request is None:
-        return NOT_KNOWN
-    shown = await desk.work.shown(card_of(request.id))
+async def misplaced(desk: Desk, source: Source, message: str, what: str = "request") -> str | None:
+    """Say why a click does not come from the message that its button belongs to."""
+    shown = await desk.work.shown(message)
     if shown is None or (shown.channel or desk.channel) != source.channel:
-        return NOT_KNOWN
-    return OUT_OF_DATE if shown.ts and shown.ts != source.message else None
+        return not_known(what)
+    if shown.ts and shown.ts != source.message:
+        return f"This is not the newest card of that {what}, so nothing was done."
+    return None
 
 
 def why_not(policy: Policy, request: Request, person: str) -> str | None:

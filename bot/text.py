@@ -11,6 +11,8 @@ _ZWJ = "\u200d"
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _BLANK_LETTERS = frozenset("\u115f\u1160\u3164\uffa0\u2800")
 """Letters by name that show as nothing."""
+_VARY = frozenset("\u034f\u17b4\u17b5") | {chr(number) for number in range(0xFE00, 0xFE10)}
+"""Marks that show as nothing, or change only how what is before them is drawn."""
 
 
 def whole(text: str) -> str:
@@ -30,8 +32,39 @@ def reveal(text: str, keep: str = "\n\t") -> str:
         if character in keep or not _hides(character) or _joins_emoji(text, index):
             shown.append(character)
         else:
-            shown.append(f"\\u{{{ord(character):x}}}" if ord(character) > 0xFFFF else f"\\u{ord(character):04x}")
+            shown.append(escape(character))
     return "".join(shown)
+
+
+def escape(character: str) -> str:
+    """Write a character by its number."""
+    return f"\\u{{{ord(character):x}}}" if ord(character) > 0xFFFF else f"\\u{ord(character):04x}"
+
+
+def expose(text: str, keep: str = "\n\t") -> tuple[str, int]:
+    """Show a statement's characters as they are, and return how many had to be written as escapes.
+
+    Stricter than `reveal`: spaces that are no space, what joins or varies its neighbours, and marks that are put over
+    signs (an `=` that looks like `≠`) are written by their numbers as well. Nothing is left out or joined.
+    """
+    shown, hidden, before = [], 0, " "
+    for character in text:
+        if character in keep or not (_hides(character) or _misleads(character, before)):
+            shown.append(character)
+        else:
+            shown.append(escape(character))
+            hidden += 1
+        before = character
+    return "".join(shown), hidden
+
+
+def _misleads(character: str, before: str) -> bool:
+    if character.isascii():
+        return False
+    kind = unicodedata.category(character)
+    if kind == "Zs" or kind == "Me" or character in _VARY or 0xE0100 <= ord(character) <= 0xE01EF:
+        return True
+    return kind[0] == "M" and not before.isalpha()
 
 
 def _hides(character: str) -> bool:
@@ -65,6 +98,13 @@ def clip(text: str, limit: int, ending: str = "…") -> str:
         if kept > room:
             return text[:index] + ending
     return text
+
+
+def clip_head(text: str, limit: int, beginning: str = "…") -> str:
+    """Keep the end of a text, as `clip` keeps its beginning."""
+    if length(text) <= limit:
+        return text
+    return beginning + clip(text[::-1], limit - length(beginning), "")[::-1]
 
 
 def excerpt(text: str, limit: int = REASON_SHOWN, lines: int = LINES_SHOWN) -> tuple[str, str]:

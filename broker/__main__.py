@@ -104,6 +104,7 @@ def _services(process: Process) -> Services:
         feed=process.feed,
         recordings=process.recordings,
         monitor=process.monitor,
+        holds=process.holds,
     )
 
 
@@ -117,6 +118,7 @@ async def _listen(settings: Settings, process: Process, ports: dict[str, int]) -
         live=process.live,
         leases=process.outside.leases,
         endpoints=process.outside.endpoints,
+        holds=process.holds,
         home=settings.home,
     )
     listeners: list[Listener] = []

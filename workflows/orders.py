@@ -74,6 +74,34 @@ class Order(_Wire):
     policy_hash: str
 
 
+class HoldAnswer(_Wire):
+    """Answer a hold: every review of exactly this digest; the broker tallies them again."""
+
+    id: Id
+    kind: Literal["hold"] = "hold"
+    hold: Id
+    digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    reviews: list[OrderedReview] = Field(min_length=1, max_length=50)
+    policy_hash: str
+
+
+def sign_hold_answer(answer: HoldAnswer, key: Ed25519PrivateKey, now: datetime) -> str:
+    """Sign an answer to a hold; it is good for ten minutes."""
+    return _sign({"hold_answer": answer.model_dump(mode="json"), "jti": answer.id}, key, now, ORDER_LIFE)
+
+
+def verify_hold_answer(token: str, key: Ed25519PublicKey, now: datetime) -> HoldAnswer:
+    """Return the answer inside a token; raises OrderInvalid like verify_order."""
+    claims = _verify(token, key, now)
+    try:
+        answer = HoldAnswer.model_validate(claims.get("hold_answer"))
+    except ValidationError as error:
+        raise OrderInvalid(f"the answer does not read: {error.errors()[0]['msg']}") from None
+    if claims.get("jti") != answer.id:
+        raise OrderInvalid("the answer's id is not the token's")
+    return answer
+
+
 def sign_order(order: Order, key: Ed25519PrivateKey, now: datetime) -> str:
     """Sign an order; it is good for ten minutes."""
     return _sign({"order": order.model_dump(mode="json"), "jti": order.id}, key, now, ORDER_LIFE)

@@ -47,6 +47,38 @@ class TicketView(_Wire):
     expires_at: AwareDatetime
 
 
+class HoldView(_Wire):
+    """What `GET /v1/holds/{id}` answers, to the bot alone: all of what a reviewer must see before they answer.
+
+    `parameters` are as text, None for NULL. `digest` binds bytes, parameters, role, resource and policy.
+    """
+
+    id: str
+    grant: str
+    session: str
+    statement: str
+    person: str
+    resource: str
+    role: str
+    state: str
+    digest: str
+    text: str
+    parameters: list[str | None] = []
+    effects: list[str] = []
+    relations: list[str] = []
+    rules: list[str] = []
+    needs: list[dict[str, Any]] = []
+    in_transaction: bool = False
+    opened_at: AwareDatetime
+    expires_at: AwareDatetime
+
+
+class HoldAnswerBody(_Wire):
+    """`POST /v1/holds/{id}/answers`: the signed answer; 200 with the HoldView, 409 `more_reviews` or `over`."""
+
+    answer: str
+
+
 class Problem(_Wire):
     """Every answer that is not a success; `code` is for programs, `message` and `hint` for people."""
 
@@ -91,6 +123,12 @@ EVENT_TYPES = {
     "recording.resumed": "recorded",
     "log.torn": "stream, bytes, position: a half-written last line was cut off at a start",
     "clock.stepped": "seconds: the wall clock went back; no grant became longer",
+    "hold.opened": "hold, statement, digest, text (redacted), verb, rules, needs, relations, effects, expires_at",
+    "hold.released": "hold, by (people)",
+    "hold.consumed": "hold, statement: the approval was used, once",
+    "hold.refused": "hold, by, reason",
+    "hold.timed_out": "hold",
+    "hold.abandoned": "hold, reason (client, cancelled, expired, revoked, ended, policy, shutdown, upstream, error)",
     "policy.loaded": "hash",
     "policy.rejected": "findings",
     "upstream.failed": "resource, reason",

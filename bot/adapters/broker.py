@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 
 from bot.ports import BrokerAway, Clock, Refusal
-from workflows.orders import Order, sign_call, sign_order
-from workflows.wire import EventView, GrantView, OrderBody, Problem, TicketView
+from workflows.orders import HoldAnswer, Order, sign_call, sign_hold_answer, sign_order
+from workflows.wire import EventView, GrantView, HoldAnswerBody, HoldView, OrderBody, Problem, TicketView
 
 CALL_SECONDS = 10
 WAIT_SECONDS = 25
@@ -33,6 +33,17 @@ class HttpBroker:
     def signed(self, order: Order) -> str:
         """Sign an order."""
         return sign_order(order, self._key, self._clock.now())
+
+    def signed_answer(self, answer: HoldAnswer) -> str:
+        """Sign an answer to a hold."""
+        return sign_hold_answer(answer, self._key, self._clock.now())
+
+    async def hold(self, id: str) -> HoldView:
+        return HoldView.model_validate(await self._call("GET", f"/v1/holds/{id}"))
+
+    async def answer_hold(self, id: str, token: str) -> HoldView:
+        body = HoldAnswerBody(answer=token).model_dump()
+        return HoldView.model_validate(await self._call("POST", f"/v1/holds/{id}/answers", body=body))
 
     async def post_order(self, token: str) -> GrantView:
         body = OrderBody(order=token).model_dump()

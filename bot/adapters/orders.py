@@ -97,11 +97,13 @@ def order_of(request: Request, order: str, given: Sequence[Given]) -> Order:
         seconds=request.seconds,
         reason=request.reason,
         asked_at=request.asked_at,
-        reviews=[
-            OrderedReview(
-                person=one.person, answer=Answer(one.answer), at=one.at, reason=one.reason, evidence=one.evidence
-            )
-            for one in given
-        ],
+        reviews=[ordered(one) for one in given],
         policy_hash=request.policy_hash,
+    )
+
+
+def ordered(given: Given) -> OrderedReview:
+    """Write a review as orders carry it."""
+    return OrderedReview(
+        person=given.person, answer=Answer(given.answer), at=given.at, reason=given.reason, evidence=given.evidence
     )

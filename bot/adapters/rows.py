@@ -7,9 +7,10 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from bot.model import Given, Grant, Request, Shown
+from bot.model import Exhibit, Given, Grant, Hold, Request, Shown
 from policies.engine.decisions import Need, Requirement
 from workflows.grants import GrantState
+from workflows.holds import HoldState
 from workflows.orders import Evidence
 from workflows.requests import RequestState
 from workflows.reviews import Answer
@@ -18,12 +19,11 @@ from workflows.reviews import Answer
 def request_from(row: Row[Any]) -> Request:
     """Read a request."""
     values = _known(row, Request)
-    needs = tuple(Need(need["count"], tuple(need["groups"])) for need in values["requirement"])
     return Request(
         **{
             **values,
             "state": RequestState(values["state"]),
-            "requirement": Requirement(needs),
+            "requirement": _requirement(values["requirement"]),
             "rules": tuple(values["rules"]),
             "evidence": Evidence.model_validate(values["evidence"]),
         }
@@ -43,6 +43,26 @@ def grant_from(row: Row[Any]) -> Grant:
     return Grant(**{**values, "state": GrantState(values["state"]), "masked": tuple(values["masked"])})
 
 
+def hold_from(row: Row[Any]) -> Hold:
+    """Read a hold."""
+    values = _known(row, Hold)
+    lists = {key: tuple(values[key]) for key in ("rules", "effects", "relations", "people")}
+    return Hold(
+        **{
+            **values,
+            **lists,
+            "state": HoldState(values["state"]),
+            "requirement": _requirement(values["requirement"]),
+            "exhibit": Exhibit(values["exhibit"]),
+            "answered": HoldState(values["answered"]) if values["answered"] else None,
+        }
+    )
+
+
+def _requirement(stored: list[dict[str, Any]]) -> Requirement:
+    return Requirement(tuple(Need(need["count"], tuple(need["groups"])) for need in stored))
+
+
 def shown_from(row: Row[Any]) -> Shown:
     """Read a message."""
     return Shown(**_known(row, Shown))
@@ -53,7 +73,7 @@ def stored(values: dict[str, Any]) -> dict[str, Any]:
     return {key: _stored(value) for key, value in values.items()}
 
 
-def columns_of(value: Request | Given | Grant) -> dict[str, Any]:
+def columns_of(value: Request | Given | Grant | Hold) -> dict[str, Any]:
     """Return a value's fields as columns hold them."""
     return stored({field.name: getattr(value, field.name) for field in fields(value)})
 
@@ -64,7 +84,7 @@ def _stored(value: Any) -> Any:
             return [{"count": need.count, "groups": list(need.groups)} for need in value.needs]
         case Evidence():
             return value.model_dump(mode="json")
-        case RequestState() | GrantState() | Answer():
+        case RequestState() | GrantState() | HoldState() | Exhibit() | Answer():
             return value.value
         case tuple():
             return list(value)

@@ -15,6 +15,8 @@ from bot.ports import Clock
 log = structlog.get_logger()
 
 LANES_AT_ONCE = 16
+URGENT = ("answer:", "end:", "order:")
+"""Lanes to the broker: somebody waits in a terminal, so they wait for no message to be posted."""
 IDLE_SECONDS = 1.0
 LONGEST_WAIT = 60.0
 
@@ -88,14 +90,17 @@ class Sender:
         """Start the first row of every idle lane that is due; return how long nothing more is due."""
         pause = IDLE_SECONDS
         now = self._clock.now()
-        for row in await self._outbox.heads():
-            if row.lane in self._busy or len(self._busy) >= LANES_AT_ONCE:
+        for row in sorted(await self._outbox.heads(), key=lambda row: not row.lane.startswith(URGENT)):
+            if row.lane in self._busy or (not row.lane.startswith(URGENT) and self._slow() >= LANES_AT_ONCE):
                 continue
             if row.not_before is not None and row.not_before > now:
                 pause = min(pause, (row.not_before - now).total_seconds())
                 continue
             self._busy[row.lane] = asyncio.create_task(self._send(row))
         return max(pause, 0.01)
+
+    def _slow(self) -> int:
+        return sum(not lane.startswith(URGENT) for lane in self._busy)
 
     async def _send(self, row: Queued) -> None:
         try:

@@ -12,14 +12,16 @@ from sqlalchemy import Select, Table, Update, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from bot.adapters.rows import columns_of, grant_from, request_from, review_from, shown_from, stored
-from bot.adapters.tables import cursors, grants, inbox, messages, outbox, requests, reviews
-from bot.model import Given, Grant, Request, Shown
+from bot.adapters.rows import columns_of, grant_from, hold_from, request_from, review_from, shown_from, stored
+from bot.adapters.tables import cursors, grants, hold_reviews, holds, inbox, messages, outbox, requests, reviews
+from bot.model import Given, Grant, Hold, Request, Shown
 from bot.outgoing import Outgoing, Show, to_row
 from bot.ports import Clock
 from workflows import grants as grant_table
+from workflows import holds as hold_table
 from workflows import requests as request_table
 from workflows.grants import LIVE, GrantEvent
+from workflows.holds import HoldEvent
 from workflows.requests import RequestEvent, RequestState
 from workflows.storage.boxes import RowMoved, guarded
 
@@ -120,6 +122,42 @@ class SqlWork:
     async def change_grant(self, grant: Grant, **changes: Any) -> Grant:
         await self._change(grants, grant.id, grant.state.value, changes)
         return replace(grant, **changes)
+
+    async def hold(self, id: str) -> Hold | None:
+        return next(iter(await self._holds(select(holds).where(holds.c.id == id))), None)
+
+    async def hold_by_token(self, token: str) -> Hold | None:
+        return next(iter(await self._holds(select(holds).where(holds.c.token == token))), None)
+
+    async def holds_of(self, grant: str) -> Sequence[Hold]:
+        return await self._holds(select(holds).where(holds.c.grant == grant).order_by(holds.c.opened_at, holds.c.id))
+
+    async def _holds(self, query: Select[Any]) -> list[Hold]:
+        rows = (await self.connection.execute(query)).all()
+        self._versions |= {("holds", row.id): row.version for row in rows}
+        return [hold_from(row) for row in rows]
+
+    async def add_hold(self, hold: Hold) -> None:
+        self._versions["holds", hold.id] = 0
+        await self.connection.execute(insert(holds).values(columns_of(hold)))
+
+    async def move_hold(self, hold: Hold, event: HoldEvent, **changes: Any) -> Hold:
+        return await self.change_hold(hold, **changes, state=hold_table.moved(hold.state, event))
+
+    async def change_hold(self, hold: Hold, **changes: Any) -> Hold:
+        await self._change(holds, hold.id, hold.state.value, changes)
+        return replace(hold, **changes)
+
+    async def hold_reviews(self, hold: Hold) -> Sequence[Given]:
+        bound = (hold_reviews.c.hold == hold.id) & (hold_reviews.c.digest == hold.digest)
+        query = select(hold_reviews).where(bound).order_by(hold_reviews.c.id)
+        return [review_from(row) for row in (await self.connection.execute(query)).all()]
+
+    async def add_hold_review(self, hold: Hold, review: Given) -> None:
+        values = {"hold": hold.id, "digest": hold.digest, **columns_of(review)}
+        kept = {key: value for key, value in values.items() if key not in ("hold", "person")}
+        statement = self._insert(hold_reviews).values(values)
+        await self.connection.execute(statement.on_conflict_do_update(index_elements=["hold", "person"], set_=kept))
 
     async def _change(self, table: Table, id: str, state: str, changes: dict[str, Any]) -> None:
         """Change the row that was read, and no other version of it."""

@@ -93,6 +93,44 @@ grants = Table(
     Column("recording", String(200)),
 )
 
+holds = Table(
+    "holds",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("token", String(64), nullable=False, unique=True),
+    Column("version", Integer, nullable=False, server_default="0"),
+    Column("grant", String(64), ForeignKey("grants.id"), nullable=False, index=True),
+    Column("session", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("requirement", JSON, nullable=False),
+    Column("rules", JSON, nullable=False),
+    Column("effects", JSON, nullable=False),
+    Column("relations", JSON, nullable=False),
+    Column("opened_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("exhibit", String(16), nullable=False),
+    Column("people", JSON, nullable=False),
+    Column("reason", Text),
+    Column("answered", String(16)),
+    Column("note", Text),
+)
+
+hold_reviews = Table(
+    "hold_reviews",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("hold", String(64), ForeignKey("holds.id"), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("person", String(32), nullable=False),
+    Column("account", String(40), nullable=False),
+    Column("answer", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("evidence", JSON, nullable=False),
+    UniqueConstraint("hold", "person", name="hold_reviews_person_once"),
+)
+
 messages = Table(
     "messages",
     metadata,

@@ -10,7 +10,7 @@ from broker.adapters.auditkey import read_public
 from broker.adapters.clock import SystemClock
 from broker.errors import Misconfigured
 from broker.sessions.services import Refusal
-from workflows.orders import Order, OrderInvalid, verify_call, verify_order
+from workflows.orders import HoldAnswer, Order, OrderInvalid, verify_call, verify_hold_answer, verify_order
 
 
 class OrderKey:
@@ -32,6 +32,13 @@ class OrderKey:
         """Return the order inside a token; raises Refusal `order_invalid` or `no_order_key`."""
         try:
             return verify_order(token, self._key(), self._clock.now())
+        except OrderInvalid as error:
+            raise Refusal("order_invalid", str(error)) from None
+
+    def hold_answer(self, token: str) -> HoldAnswer:
+        """Return the answer inside a token; raises Refusal `order_invalid` or `no_order_key`."""
+        try:
+            return verify_hold_answer(token, self._key(), self._clock.now())
         except OrderInvalid as error:
             raise Refusal("order_invalid", str(error)) from None
 

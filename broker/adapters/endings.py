@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -57,16 +58,26 @@ class _Closing:
 
 
 class GrantBook:
-    """Implements Grants, and watches the clock and the policy for what must end."""
+    """Implements Grants, and watches the clock and the policy for what must end.
+
+    `left` hears of a grant that is over, and why, before its sessions are cut.
+    """
 
     def __init__(
-        self, store: Store, recorder: FileRecorder, clock: SystemClock, live: Live, policies: PolicyFiles
+        self,
+        store: Store,
+        recorder: FileRecorder,
+        clock: SystemClock,
+        live: Live,
+        policies: PolicyFiles,
+        left: Callable[[str, str], None] = lambda _grant, _reason: None,
     ) -> None:
         self._store = store
         self._recorder = recorder
         self._clock = clock
         self._live = live
         self._policies = policies
+        self._left = left
         self._closings: dict[str, _Closing] = {}
         self._stopping = False
 
@@ -156,6 +167,7 @@ class GrantBook:
                 actual = await move
                 state = actual if actual in _REASONS else state
             self._announce(row, state, ending)
+            self._left(row.id, _REASONS[state].value)
             kill = kill or asyncio.create_task(self._live.end(row.id, _REASONS[state]))
             verified = await kill
             if not killed.done():

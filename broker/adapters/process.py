@@ -15,6 +15,7 @@ from broker.adapters.disk import Disk
 from broker.adapters.endings import GrantBook
 from broker.adapters.eventlog import SEGMENT_BYTES, EventLog
 from broker.adapters.feed import Feed
+from broker.adapters.holds import HoldDesk
 from broker.adapters.live import Live
 from broker.adapters.metrics import Metrics
 from broker.adapters.migrate import upgrade
@@ -81,7 +82,8 @@ class Process:
             self.outside.offers,
             self.metrics,
         )
-        self.book = GrantBook(self.store, self.recorder, self.clock, self.live, self.policies)
+        self.holds = HoldDesk(self.key, self.recorder, self.clock, self.policies)
+        self.book = GrantBook(self.store, self.recorder, self.clock, self.live, self.policies, self.holds.end)
         self.tickets = Tickets(
             self.store,
             self.recorder,
@@ -119,6 +121,7 @@ class Process:
         for task in self._tasks:
             task.cancel()
         await self.book.stop(patience=5.0)
+        await self.holds.stop()
         await asyncio.to_thread(self.log.close)
         await self.engine.dispose()
 

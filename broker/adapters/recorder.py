@@ -48,6 +48,8 @@ class Story:
     open_sessions: dict[str, str] = field(default_factory=dict)
     """Session -> when it opened."""
     open_statements: dict[tuple[str | None, str], None] = field(default_factory=dict)
+    open_holds: dict[str, str | None] = field(default_factory=dict)
+    """Hold -> its session, while it can still be used."""
     closed: bool = False
 
     def take(self, kind: str, session: str | None, at: str, data: dict[str, Any]) -> None:
@@ -68,6 +70,14 @@ class Story:
                 self.denied += 1
             case "statement.finished":
                 self.open_statements.pop((session, str(data.get("statement"))), None)
+            case "hold.opened":
+                self.open_holds[str(data.get("hold"))] = session
+            case "hold.refused":
+                self.statements += 1
+                self.denied += 1
+                self.open_holds.pop(str(data.get("hold")), None)
+            case "hold.consumed" | "hold.timed_out" | "hold.abandoned":
+                self.open_holds.pop(str(data.get("hold")), None)
             case "grant.closed":
                 self.closed = True
             case _:

@@ -88,6 +88,9 @@ async def _close_orphans(
     for session, statement in list(story.open_statements):
         data = {"statement": statement, "outcome": "unknown"}
         await recorder.write(Entry("statement.finished", row.id, session, data))
+    for hold, session_of in list(story.open_holds.items()):
+        data = {"hold": hold, "reason": CloseReason.SHUTDOWN.value}
+        await recorder.write(Entry("hold.abandoned", row.id, session_of, data))
     for session, opened in list(story.open_sessions.items()):
         seconds = round((clock.now() - datetime.fromisoformat(opened)).total_seconds(), 3)
         verified = session not in left.open

@@ -16,13 +16,14 @@ from broker.sessions.services import (
     Callers,
     EventFeed,
     Grants,
+    HoldDesk,
     Monitor,
     Orders,
     Recordings,
     Refusal,
     TicketDesk,
 )
-from workflows.wire import OrderBody
+from workflows.wire import HoldAnswerBody, OrderBody
 
 MAX_BODY_BYTES = 128 * 1024
 MAX_WAIT_SECONDS = 30.0
@@ -56,6 +57,7 @@ class Services:
     feed: EventFeed
     recordings: Recordings
     monitor: Monitor
+    holds: HoldDesk
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,15 @@ async def mint_ticket(call: Call) -> web.StreamResponse:
     return _json(await call.services.tickets.mint(_id(call), body.by or call.actor), 201)
 
 
+async def get_hold(call: Call) -> web.StreamResponse:
+    return _json(await call.services.holds.get(_id(call, "hold")))
+
+
+async def answer_hold(call: Call) -> web.StreamResponse:
+    body = await _body(call, HoldAnswerBody)
+    return _json(await call.services.holds.answer(_id(call, "hold"), body.answer))
+
+
 async def get_events(call: Call) -> web.StreamResponse:
     query = _query(call, EventsQuery)
     events = await call.services.feed.read(query.after, query.limit, query.wait)
@@ -180,6 +191,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/grants/{id}", Auth.CALL, get_grant),
     Route("DELETE", "/v1/grants/{id}", Auth.CALL, end_grant),
     Route("POST", "/v1/grants/{id}/tickets", Auth.CALL, mint_ticket),
+    Route("GET", "/v1/holds/{id}", Auth.CALL, get_hold),
+    Route("POST", "/v1/holds/{id}/answers", Auth.ORDER, answer_hold),
     Route("GET", "/v1/events", Auth.CALL, get_events),
     Route("GET", "/v1/recordings/{id}", Auth.CALL, get_recording),
     Route("GET", "/v1/health", Auth.OPEN, get_health),
@@ -229,10 +242,10 @@ def _json(model: BaseModel, status: int = 200) -> web.Response:
     return web.Response(text=text, status=status, content_type="application/json", headers=HEADERS)
 
 
-def _id(call: Call) -> str:
+def _id(call: Call, noun: str = "grant") -> str:
     found = call.request.match_info["id"]
     if not (4 <= len(found) <= 64 and found.isascii() and found.replace("-", "").replace("_", "").isalnum()):
-        raise Refusal("not_found", "there is no such grant")
+        raise Refusal("not_found", f"there is no such {noun}")
     return found
 
 

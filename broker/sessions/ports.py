@@ -8,7 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from broker.sessions.holds import Hold, HoldFacts
 from broker.sessions.model import CloseReason, Entry, GrantFacts, Lease, SessionFacts, TicketFacts
+from policies.engine.decisions import Requirement
 from policies.engine.model import Policy
 
 
@@ -106,6 +108,24 @@ class Endpoints(Protocol):
         ...
 
 
+class Holds(Protocol):
+    def open(self, facts: HoldFacts) -> Hold:
+        """Have a statement reviewed; raises RecordingFailed, as may what the hold's futures complete with."""
+        ...
+
+    def use(self, hold: str, requirement: Requirement | None) -> bool:
+        """Use up an approval, once; False where it is over, or does not meet what policy demands by now."""
+        ...
+
+    def drop(self, hold: str, reason: str) -> None:
+        """Abandon a hold; one that is over already stays what it is."""
+        ...
+
+    def leave(self, session: str, reason: str) -> None:
+        """Abandon every hold that a session which is over waits for."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Broker:
     """Everything a protocol's listener is given."""
@@ -117,6 +137,7 @@ class Broker:
     live: LiveSessions
     leases: Leases
     endpoints: Endpoints
+    holds: Holds
     home: Path
     """A folder of the broker's own, for certificates and the like."""
 

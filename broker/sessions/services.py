@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from policies.engine.decisions import Need
-from workflows.wire import EventView, GrantView, TicketView
+from workflows.wire import EventView, GrantView, HoldView, TicketView
 
 EndKind = Literal["end", "revoke"]
 
@@ -63,6 +63,16 @@ class Grants(Protocol):
 class TicketDesk(Protocol):
     async def mint(self, grant: str, by: str) -> TicketView:
         """Make a ticket and void the ones nobody used; raises Refusal."""
+        ...
+
+
+class HoldDesk(Protocol):
+    async def get(self, hold: str) -> HoldView:
+        """Return a hold with all of its statement; raises Refusal `not_found`."""
+        ...
+
+    async def answer(self, hold: str, token: str) -> HoldView:
+        """Answer a hold by a signed answer; raises Refusal, of which `over` and `more_reviews` are usual."""
         ...
 
 

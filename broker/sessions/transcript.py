@@ -52,6 +52,8 @@ def transcript(records: Iterable[Record], finished: Outcomes, full: bool) -> Ite
                 yield _note(f"because {plain(record['data'].get('message', ''))}")
                 if hint := record["data"].get("hint"):
                     yield _note(f"hint: {plain(hint)}")
+            case "hold.opened":
+                yield from _statement(record, "HELD", full)
             case "statement.finished":
                 continue
             case kind:

@@ -58,6 +58,12 @@ class Role(Strict):
     credential: Reference
     relations: list[RelationName] = Field(min_length=1)
     description: str = ""
+    hold: Literal["wait", "refuse"] = Field(
+        default="wait",
+        description="a statement that policy would have reviewed waits; or it is refused at once, and may run, once, "
+        "within ten minutes of its approval",
+    )
+    hold_for: Duration = timedelta(minutes=10)
 
     def covers(self, relation: str) -> bool:
         """Say whether the role's list has a relation; `schema.*` covers a schema."""

@@ -184,7 +184,14 @@ class World:
     async def serve(self, process: Process) -> AsyncIterator[Bot]:
         """Serve a broker's API while the block runs."""
         services = Services(
-            process.key, process.desk, process.book, process.tickets, process.feed, process.recordings, process.monitor
+            process.key,
+            process.desk,
+            process.book,
+            process.tickets,
+            process.feed,
+            process.recordings,
+            process.monitor,
+            process.holds,
         )
         runner = web.AppRunner(make_app(services), access_log=None)
         await runner.setup()

@@ -12,10 +12,14 @@ from bot.adapters import migrate
 from tests.support.postgres import Server
 from tests.unit.bot.test_store import (
     desks,
+    test_a_hundred_clicks_of_two_people_on_one_statement_are_one_answer,
     test_change_of_a_row_that_moved_meanwhile_is_refused,
     test_cursor_moves_only_from_where_it_was,
     test_database_moves_grants_as_the_table_says,
+    test_database_moves_holds_as_the_table_says,
     test_forty_people_at_once_make_one_decision,
+    test_hold_and_its_reviews_are_read_back_as_they_were,
+    test_hold_is_born_waiting,
     test_later_wish_for_a_message_has_a_later_version,
     test_migrations_make_what_the_program_expects,
     test_nothing_of_a_transaction_that_fails_is_kept,
@@ -30,10 +34,14 @@ from workflows.storage.engine import make_engine
 
 __all__ = [
     "desks",
+    "test_a_hundred_clicks_of_two_people_on_one_statement_are_one_answer",
     "test_change_of_a_row_that_moved_meanwhile_is_refused",
     "test_cursor_moves_only_from_where_it_was",
     "test_database_moves_grants_as_the_table_says",
+    "test_database_moves_holds_as_the_table_says",
     "test_forty_people_at_once_make_one_decision",
+    "test_hold_and_its_reviews_are_read_back_as_they_were",
+    "test_hold_is_born_waiting",
     "test_later_wish_for_a_message_has_a_later_version",
     "test_migrations_make_what_the_program_expects",
     "test_nothing_of_a_transaction_that_fails_is_kept",

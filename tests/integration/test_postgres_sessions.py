@@ -27,7 +27,7 @@ def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
 async def served(postgres: Server, tmp_path: Path) -> AsyncIterator[TestBroker]:
     read = make_world(postgres)
     write = endpoint(postgres, "app_write")
-    async with serving(tmp_path, read, write=write, ask=write) as broker:
+    async with serving(tmp_path, read, write=write, ask_first=write) as broker:
         yield broker
 
 
@@ -82,9 +82,9 @@ async def test_writes_are_recorded_before_and_finished_after(served: TestBroker)
 
 
 async def test_what_needs_a_review_is_refused_with_who_could_give_it(served: TestBroker) -> None:
-    _, _, errors = await psql(served.ticket(role="ask"), "insert into log (what) values ('x')")
+    _, _, errors = await psql(served.ticket(role="ask_first"), "insert into log (what) values ('x')")
     assert "this needs a review by 1 of dbas" in errors
-    assert "HINT:  Bob could approve it" in errors
+    assert "HINT:  Bob or Dana could approve it; then this very statement runs once" in errors
 
 
 async def test_copy_out_is_masked_and_copy_in_needs_a_rule(served: TestBroker) -> None:

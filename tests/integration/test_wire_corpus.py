@@ -22,7 +22,7 @@ resources:
     upstream: {host: 127.0.0.1, port: 1, database: world, tls: disable}
     roles:
       lvl_read: {credential: "env:X", relations: ["public.*"]}
-      lvl_write: {credential: "env:X", relations: ["public.*"]}
+      lvl_write: {credential: "env:X", relations: ["public.*"], hold: refuse}
 groups: {devs: "", dbas: ""}
 people:
   alice: {name: Alice, groups: [devs]}

@@ -7,9 +7,12 @@ from typing import Any
 from broker.protocols.postgres import codec
 from broker.protocols.postgres.events import (
     Command,
+    Drop,
     Event,
     FromClient,
     FromUpstream,
+    Hold,
+    HoldUsed,
     Inspect,
     Note,
     Record,
@@ -17,14 +20,16 @@ from broker.protocols.postgres.events import (
     Ruled,
     ToClient,
     ToUpstream,
+    Use,
 )
 from broker.protocols.postgres.machine import Machine
-from broker.protocols.postgres.ruling import Denied, Permitted, Ruling, durability_of
+from broker.protocols.postgres.ruling import Asking, Denied, Permitted, Ruling, durability_of
 from broker.sessions.model import GrantFacts, SessionFacts
 from broker.sql.model import Control, Inspection, Statement
-from policies.engine.decisions import Effect, StatementFacts
+from policies.engine.decisions import Effect, Need, Requirement, StatementFacts
 
 NONCE = "airlock-nonce"
+ASKING = Asking(Requirement((Need(1, ("dbas",)),)), ("asked",), ("Bob",))
 POISON = codec.execute(NONCE)
 
 
@@ -44,6 +49,7 @@ def permitted(
     masked: bool = False,
     tripwire: Iterable[tuple[int, int]] = (),
     controls: Iterable[tuple[Control, str, str]] | None = None,
+    asking: Asking | None = None,
 ) -> Permitted:
     """A ruling that lets a text pass; one statement for each part between semicolons."""
     parts = [part.strip() for part in sql.split(";") if part.strip()]
@@ -61,7 +67,7 @@ def permitted(
         for part, control in zip(parts, given, strict=True)
     )
     inspection = Inspection(statements, sql if rewritten is None else rewritten, (), masked, "v1", frozenset(tripwire))
-    return Permitted(sql, inspection, (("reads",),) * len(parts), durability_of(inspection))
+    return Permitted(sql, inspection, (("reads",),) * len(parts), durability_of(inspection), asking)
 
 
 def denied(message: str = "no") -> Denied:
@@ -80,6 +86,10 @@ class Play:
         self.notes: list[dict[str, Any]] = []
         self.records: list[Record] = []
         self.inspected: list[Inspect] = []
+        self.holds: list[Hold] = []
+        self.uses: list[Use] = []
+        self.drops: list[str] = []
+        self.good = True
         self._now = 0.0
 
     def hear(self, event: Event) -> "Play":
@@ -95,6 +105,13 @@ class Play:
                         self.records.append(command)
                         if not self._slow:
                             waiting.append(Recorded(token, self.at))
+                    case Hold():
+                        self.holds.append(command)
+                    case Use(token=token):
+                        self.uses.append(command)
+                        waiting.append(HoldUsed(token, self.good, self.at))
+                    case Drop(reason=reason):
+                        self.drops.append(reason)
                     case Note(entry=entry):
                         self.notes.append(entry.data)
                     case _:

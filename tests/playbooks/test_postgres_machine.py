@@ -29,6 +29,7 @@ from broker.sessions.model import CloseReason, Durability
 from broker.sql.model import Control
 from policies.engine.decisions import Effect
 from tests.playbooks.postgres_play import (
+    ASKING,
     BOUND,
     CLOSED,
     NO_DATA,
@@ -411,6 +412,8 @@ def test_a_session_ends_from_every_state_and_then_does_nothing(name: str, state:
     play = Play()
     if state is State.GATED:
         play = Play(lambda sql: None).client(Q)
+    if state is State.HELD:
+        play = Play(lambda sql: permitted(sql, asking=ASKING)).client(Q)
     if state is State.DRAINING:
         play.client(codec.parse("s", "select 1"), codec.SYNC, bind("s"))
     if state is State.CLOSED:

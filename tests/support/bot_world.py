@@ -78,6 +78,17 @@ class Story:
         """Return what is under a card now."""
         return (await self.world.seen("bob", CARDS, thread_ts=card["ts"]))[1:]
 
+    async def granted(self, role: str = "write") -> tuple[dict[str, Any], str]:
+        """Bring Alice to access on prod-db; gives the request's card and the grant's id."""
+        await self.command("alice", f"/access prod-db {role} 30m because INC-42")
+        card = await self.card()
+        await self.click("bob", "request.approve", card)
+        if role == "write":
+            await self.card("1 of 2 approved")
+            await self.click("erin", "request.approve", card)
+        card = await self.card("open until")
+        return card, list(self.broker.grants)[-1]
+
     async def direct(self, user: str, has: str) -> dict[str, Any]:
         """Return the direct message to somebody that says something."""
 
@@ -92,6 +103,16 @@ class Story:
 
         async def find() -> dict[str, Any] | None:
             messages = await self.world.seen(user, channel)
+            return next((one for one in messages if one["ephemeral"] and has in shown(one)), None)
+
+        return await self.eventually(find)
+
+    async def whispers_in_thread(self, user: str, has: str) -> dict[str, Any]:
+        """Return the private answer to somebody under the newest card that says something."""
+        card = await self.card()
+
+        async def find() -> dict[str, Any] | None:
+            messages = await self.world.seen(user, CARDS, thread_ts=card["ts"])
             return next((one for one in messages if one["ephemeral"] and has in shown(one)), None)
 
         return await self.eventually(find)

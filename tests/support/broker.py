@@ -9,20 +9,28 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from broker.adapters.holds import HoldDesk
 from broker.errors import Misconfigured, RecordingFailed
 from broker.protocols.postgres import OFFER
 from broker.protocols.postgres.offer import PostgresListener
 from broker.protocols.postgres.scram import make_verifier
 from broker.sessions.model import CloseReason, Entry, GrantFacts, Lease, ScramVerifier, TicketFacts
 from broker.sessions.ports import Broker, Endpoint, LiveSession
+from broker.sessions.services import Refusal
 from policies.engine.load import read_texts
 from policies.engine.model import Policy
+from workflows.orders import Evidence, HoldAnswer, OrderedReview, OrderInvalid, sign_hold_answer, verify_hold_answer
+from workflows.reviews import Answer
+from workflows.wire import HoldView
 
 POLICY = """
 groups: {engineers: "", dbas: ""}
 people:
   alice: {name: Alice, groups: [engineers]}
   bob: {name: Bob, groups: [dbas]}
+  dana: {name: Dana, groups: [dbas]}
 resources:
   prod-db:
     protocol: postgres
@@ -31,12 +39,13 @@ resources:
       read: {credential: "file:x", relations: ["public.*"]}
       write: {credential: "file:x", relations: ["public.*"]}
       ask: {credential: "file:x", relations: ["public.*"]}
+      ask_first: {credential: "file:x", relations: ["public.*"], hold: refuse}
 access:
   - {id: give, decision: allow, groups: [engineers], max_duration: 4h}
 statements:
   - {id: reads, decision: allow, effects: [read, session]}
   - {id: writes, decision: allow, roles: [write], effects: [write, ddl]}
-  - {id: asked, decision: ask, roles: [ask], effects: [write], reviewers: {count: 1, groups: [dbas]}}
+  - {id: asked, decision: ask, roles: [ask, ask_first], effects: [write], reviewers: {count: 1, groups: [dbas]}}
 fields:
   - {id: people-fields, resource: prod-db, relation: public.people, clear: [id, name], masks: {ssn: hide}}
 """
@@ -67,6 +76,9 @@ class FixedPolicies:
     @property
     def hash(self) -> str:
         return self._hash
+
+    async def reload(self) -> None:
+        """There is nothing else to read."""
 
 
 @dataclass
@@ -101,6 +113,19 @@ class Recorder:
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         return [entry.data for entry in self.entries if entry.type == kind]
+
+
+class AnswerKey:
+    """Checks answers with a key of the test's own."""
+
+    def __init__(self) -> None:
+        self.private = Ed25519PrivateKey.generate()
+
+    def hold_answer(self, token: str) -> HoldAnswer:
+        try:
+            return verify_hold_answer(token, self.private.public_key(), datetime.now(UTC))
+        except OrderInvalid as error:
+            raise Refusal("order_invalid", str(error)) from None
 
 
 @dataclass
@@ -174,6 +199,29 @@ class TestBroker:
     leases: Any
     endpoints: FixedEndpoints
     listener: PostgresListener
+    holds: HoldDesk
+    key: AnswerKey
+
+    async def held(self, count: int = 1) -> HoldView:
+        """Wait until so many holds were opened, and return the last."""
+        await self.until(lambda: len(self.recorder.of("hold.opened")) >= count)
+        return await self.holds.get(self.recorder.of("hold.opened")[count - 1]["hold"])
+
+    async def answer(
+        self, held: HoldView, answer: Answer = Answer.APPROVE, person: str = "bob", reason: str = "", **change: Any
+    ) -> HoldView:
+        """Answer a hold as the bot would."""
+        evidence = Evidence(platform="slack", team="T1", user="U1")
+        review = OrderedReview(person=person, answer=answer, at=datetime.now(UTC), reason=reason, evidence=evidence)
+        values = {
+            "id": "a" + secrets.token_hex(6),
+            "hold": held.id,
+            "digest": held.digest,
+            "reviews": [review],
+            "policy_hash": self.policies.hash,
+        }
+        signed = sign_hold_answer(HoldAnswer(**{**values, **change}), self.key.private, datetime.now(UTC))
+        return await self.holds.answer(held.id, signed)
 
     @property
     def port(self) -> int:
@@ -238,9 +286,11 @@ async def serving(
     policies = FixedPolicies(read_texts({"test.yaml": policy}))
     leases = leases if leases is not None else MemoryLeases()
     endpoints = FixedEndpoints(endpoint, by_role)
-    broker = Broker(clock, policies, tickets, recorder, live, leases, endpoints, home)
+    key = AnswerKey()
+    holds = HoldDesk(key, recorder, clock, policies)
+    broker = Broker(clock, policies, tickets, recorder, live, leases, endpoints, holds, home)
     listener = await OFFER.listen(broker, "127.0.0.1", 0)
-    made = TestBroker(broker, clock, policies, tickets, recorder, live, leases, endpoints, listener)
+    made = TestBroker(broker, clock, policies, tickets, recorder, live, leases, endpoints, listener, holds, key)
     try:
         yield made
     finally:

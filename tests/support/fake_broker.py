@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,8 +15,16 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from workflows.orders import Order, OrderInvalid, verify_call, verify_order
-from workflows.wire import GrantView, TicketView
+from policies.engine.decisions import Need, Requirement
+from policies.engine.load import load
+from policies.engine.model import Policy
+from workflows.holds import HoldEvent, HoldState, moved
+from workflows.orders import HoldAnswer, Order, OrderInvalid, verify_call, verify_hold_answer, verify_order
+from workflows.reviews import Missing, Refused, tally
+from workflows.wire import GrantView, HoldView, TicketView
+
+POLICIES = Path(__file__).resolve().parents[2] / "policies"
+_OVER = {HoldEvent.TIME_OUT: "timed_out", HoldEvent.ABANDON: "abandoned", HoldEvent.CONSUME: "consumed"}
 
 
 class FakeBroker:
@@ -31,6 +40,15 @@ class FakeBroker:
         self.drop_after_order = 0
         self.minted: list[str] = []
         self.ended: list[tuple[str, str, str]] = []
+        self.holds: dict[str, HoldView] = {}
+        self.answers: list[HoldAnswer] = []
+        self.answered_at: list[float] = []
+        self.drop_after_answer = 0
+        self.won: dict[str, str] = {}
+        """The id of the answer that decided a hold."""
+        self.runs = True
+        """Whether a released statement runs at once."""
+        self._policy: Policy | None = None
         self._news = asyncio.Event()
 
     def app(self) -> web.Application:
@@ -41,14 +59,63 @@ class FakeBroker:
         app.router.add_delete("/v1/grants/{id}", self._end)
         app.router.add_get("/v1/events", self._feed)
         app.router.add_get("/v1/recordings/{id}", self._recording)
+        app.router.add_get("/v1/holds/{id}", self._hold)
+        app.router.add_post("/v1/holds/{id}/answers", self._answer)
         return app
 
-    def happens(self, type: str, grant: str | None, **data: Any) -> None:
+    def hold(self, grant: str, text: str = "UPDATE orders SET total = 0 WHERE id = 7", **more: Any) -> str:
+        """Hold a statement under a grant; gives the hold's id."""
+        id = f"h{len(self.holds) + 1:08d}"
+        now = datetime.now(UTC)
+        view = HoldView(
+            **{
+                "id": id,
+                "grant": grant,
+                "session": "s00000001",
+                "statement": "st000001",
+                **{key: self.grants[grant][key] for key in ("person", "resource", "role")},
+                "state": "waiting",
+                "digest": hashlib.sha256(f"{id}{text}".encode("utf-8", "surrogatepass")).hexdigest(),
+                "text": text,
+                "effects": ["write"],
+                "relations": ["public.orders"],
+                "rules": ["prod-writes"],
+                "needs": [{"count": 1, "groups": ["dbas"]}],
+                "opened_at": now,
+                "expires_at": now + timedelta(minutes=10),
+                **more,
+            }
+        )
+        self.holds[id] = view
+        told = view.model_dump(mode="json", include={"digest", "rules", "needs", "relations", "effects", "expires_at"})
+        self.happens(
+            "hold.opened",
+            grant,
+            session=view.session,
+            hold=id,
+            statement=view.statement,
+            text="UPDATE ...",
+            verb="UPDATE",
+            **told,
+        )
+        return id
+
+    def over(self, hold: str, event: HoldEvent, **data: Any) -> None:
+        """End a hold as the broker would."""
+        self._move(hold, event)
+        self.happens(f"hold.{_OVER[event]}", self.holds[hold].grant, hold=hold, **data)
+
+    def _move(self, hold: str, event: HoldEvent) -> None:
+        view = self.holds[hold]
+        state = moved(HoldState(view.state), event)
+        self.holds[hold] = view.model_copy(update={"state": state.value})
+
+    def happens(self, type: str, grant: str | None, session: str | None = None, **data: Any) -> None:
         """Append an event to the feed."""
         number = len(self.events) + 1
         at = datetime.now(UTC).isoformat()
         event = {"cursor": f"c{number}", "stream": "fake", "seq": number, "at": at, "type": type, "grant": grant}
-        self.events.append({**event, "session": None, "data": data})
+        self.events.append({**event, "session": session, "data": data})
         self._news.set()
 
     def close(self, grant: str, state: str = "ended", by: str = "alice", **totals: Any) -> None:
@@ -139,6 +206,56 @@ class FakeBroker:
         if self.grants[grant]["state"] == "active":
             self.close(grant, "ended" if kind == "end" else "revoked", actor)
         return web.json_response({**self.grants[grant], "verified": True})
+
+    async def _hold(self, request: web.Request) -> web.Response:
+        self._actor(request)
+        view = self.holds.get(request.match_info["id"])
+        if view is None:
+            return web.json_response({"code": "unknown", "message": "there is no such hold"}, status=404)
+        return web.json_response(view.model_dump(mode="json"))
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        self.answered_at.append(asyncio.get_running_loop().time())
+        if self.away:
+            raise web.HTTPServiceUnavailable
+        answer = verify_hold_answer((await request.json())["answer"], self._key(), datetime.now(UTC))
+        self.answers.append(answer)
+        if self.refusals:
+            status, problem = self.refusals.pop(0)
+            return web.json_response(problem, status=status)
+        view = self.holds[request.match_info["id"]]
+        if self.won.get(view.id) == answer.id:
+            return web.json_response(view.model_dump(mode="json"))
+        if view.state != "waiting":
+            return web.json_response({"code": "over", "message": f"the hold is {view.state}"}, status=409)
+        if (answer.hold, answer.digest) != (view.id, view.digest):
+            return web.json_response({"code": "digest", "message": "the answer is for another statement"}, status=422)
+        response = self._tallied(view, answer)
+        if self.drop_after_answer:
+            self.drop_after_answer -= 1
+            assert request.transport is not None
+            request.transport.close()
+        return response
+
+    def _tallied(self, view: HoldView, answer: HoldAnswer) -> web.Response:
+        self._policy = self._policy or load(POLICIES)
+        requirement = Requirement(tuple(Need(need["count"], tuple(need["groups"])) for need in view.needs))
+        count = tally(self._policy, requirement, view.person, [one.review() for one in answer.reviews])
+        if isinstance(count, Missing):
+            needs = [{"count": need.count, "groups": list(need.groups)} for need in count.needs]
+            problem = {"code": "more_reviews", "message": "more reviews are needed", "needs": needs}
+            return web.json_response(problem, status=409)
+        self.won[view.id] = answer.id
+        if isinstance(count, Refused):
+            reason = next(one.reason for one in answer.reviews if one.person == count.by)
+            self._move(view.id, HoldEvent.REFUSE)
+            self.happens("hold.refused", view.grant, hold=view.id, by=count.by, reason=reason)
+        else:
+            self._move(view.id, HoldEvent.RELEASE)
+            self.happens("hold.released", view.grant, hold=view.id, by=list(count.by))
+            if self.runs:
+                self.over(view.id, HoldEvent.CONSUME, statement=view.statement)
+        return web.json_response(self.holds[view.id].model_dump(mode="json"))
 
     async def _feed(self, request: web.Request) -> web.Response:
         self._actor(request)

@@ -14,16 +14,16 @@ from slack_bolt.response import BoltResponse
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot import cards
+from bot import cards, holds, reviewing
 from bot.adapters.boxes import Inbox
 from bot.adapters.desks import Desks
 from bot.chat.slack.check import check_payload
-from bot.chat.slack.payloads import intent_of, key_of, kind_of
-from bot.chat.slack.views import DENY_VIEW, deny_errors, deny_view
-from bot.intents import OpenDeny
-from bot.ports import Directory, Member
+from bot.chat.slack.payloads import intent_of, kept_of, key_of, kind_of
+from bot.chat.slack.views import DENY_HOLD_VIEW, DENY_VIEW, deny_errors, deny_view
+from bot.hold_card import does
+from bot.intents import OpenDeny, OpenDenyHold
+from bot.ports import Desk, Directory, Member
 from bot.request_card import duration_of, name_of
-from bot.reviewing import why_not
 
 log = structlog.get_logger()
 
@@ -48,8 +48,10 @@ class Rim:
     def attach(self, app: AsyncApp) -> None:
         """Register with Bolt; the listeners only acknowledge."""
         app.use(self.keep)
-        app.action(cards.DENY)(ack=acknowledge, lazy=[self.open_deny])
-        app.view(DENY_VIEW)(self.answer_deny)
+        for button in (cards.DENY, cards.DENY_HOLD):
+            app.action(button)(ack=acknowledge, lazy=[self.open_deny])
+        for form in (DENY_VIEW, DENY_HOLD_VIEW):
+            app.view(form)(self.answer_deny)
         app.command(ANYTHING)(acknowledge)
         app.action(ANYTHING)(acknowledge)
         app.view(ANYTHING)(acknowledge)
@@ -64,7 +66,7 @@ class Rim:
             await next()
             return None
         # Shielded: a socket that closes cuts its handlers off, and a row half written keeps the database locked.
-        keeping = asyncio.create_task(self._inbox.keep(key_of(body, ENVELOPE.get()), kind_of(body), body))
+        keeping = asyncio.create_task(self._inbox.keep(key_of(body, ENVELOPE.get()), kind_of(body), kept_of(body)))
         self._keeping.add(keeping)
         keeping.add_done_callback(self._keeping.discard)
         new = await asyncio.shield(keeping)
@@ -88,30 +90,43 @@ class Rim:
     async def open_deny(self, body: dict[str, Any], client: AsyncWebClient, context: Any) -> None:
         """Open the form behind Deny… while its trigger lives; who may not deny is told by the worker."""
         intent = intent_of(body, self._desks.command)
-        if context.get(DUPLICATE) or not isinstance(intent, OpenDeny):
+        if context.get(DUPLICATE) or not isinstance(intent, OpenDeny | OpenDenyHold):
             return
         try:
             standing = await self._directory.standing(intent.source.team, intent.source.account, False)
-            async with self._desks.open() as (desk, work):
-                request = await work.request_by_token(intent.token)
-            if request is None or not isinstance(standing, Member):
+            if not isinstance(standing, Member):
                 return
-            if why_not(desk.policy, request, standing.person) is not None:
-                return
-            scope = f"{request.role} on {request.resource} for {duration_of(request)}"
-            view = deny_view(intent.token, f"{name_of(desk.policy, request.requester)} asks for {scope}.")
-            check_payload(view)
-            await client.views_open(trigger_id=str(body["trigger_id"]), view=view)
+            async with self._desks.open() as (desk, _):
+                view = await _deny_form(desk, intent, standing.person)
+            if view is not None:
+                check_payload(view)
+                await client.views_open(trigger_id=str(body["trigger_id"]), view=view)
         except SlackApiError as error:
             log.warning("form.failed", error=str(error.response.get("error")))
         except Exception:
             log.exception("form.failed")
 
 
+async def _deny_form(desk: Desk, intent: OpenDeny | OpenDenyHold, person: str) -> dict[str, Any] | None:
+    """Return the form for what a button belongs to; None where this person may not deny that now."""
+    if isinstance(intent, OpenDeny):
+        request = await desk.work.request_by_token(intent.token)
+        if request is None or reviewing.why_not(desk.policy, request, person) is not None:
+            return None
+        scope = f"{request.role} on {request.resource} for {duration_of(request)}"
+        return deny_view(intent.token, f"{name_of(desk.policy, request.requester)} asks for {scope}.")
+    hold = await desk.work.hold_by_token(intent.token)
+    grant = await desk.work.grant(hold.grant) if hold else None
+    if hold is None or grant is None or holds.why_not(desk.policy, hold, grant, person, desk.now) is not None:
+        return None
+    what = f"{name_of(desk.policy, grant.person)} asks to run a statement that {does(hold)}"
+    return deny_view(intent.token, f"{what}, under {grant.role} on {grant.resource}.", DENY_HOLD_VIEW)
+
+
 def invalid_form(body: dict[str, Any]) -> dict[str, str]:
     """Return what is wrong with a sent form, by block; empty where nothing is."""
     view = body.get("view") or {}
-    return deny_errors(view) if view.get("callback_id") == DENY_VIEW else {}
+    return deny_errors(view) if view.get("callback_id") in (DENY_VIEW, DENY_HOLD_VIEW) else {}
 
 
 async def acknowledge(ack: Callable[..., Awaitable[Any]]) -> None:

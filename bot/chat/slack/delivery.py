@@ -9,6 +9,7 @@ from typing import assert_never
 import structlog
 from pydantic import ValidationError
 
+from bot.adapters.answers import AnswerDesk
 from bot.adapters.boxes import Queued
 from bot.adapters.desks import Desks
 from bot.adapters.orders import OrderDesk
@@ -16,13 +17,16 @@ from bot.adapters.sender import Done, Later, Never, Outcome
 from bot.cards import Card, MessageLink, Note, Paragraph
 from bot.chat.slack.blocks import render
 from bot.chat.slack.check import PayloadInvalid
+from bot.chat.slack.exhibits import Exhibits
 from bot.chat.slack.gateway import Gateway, SlackBusy, SlackRefused, SlackUncertain
 from bot.chat.slack.shows import Shows
 from bot.outgoing import (
+    AnswerHold,
     DeliverTicket,
     EndGrant,
     InThread,
     PostOrder,
+    PostStatement,
     PostTranscript,
     Privately,
     Say,
@@ -58,11 +62,21 @@ HEALABLE = frozenset(
 class Delivery:
     """Does what outbox rows say."""
 
-    def __init__(self, gateway: Gateway, desks: Desks, orders: OrderDesk, shows: Shows) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        desks: Desks,
+        orders: OrderDesk,
+        answers: AnswerDesk,
+        shows: Shows,
+        exhibits: Exhibits,
+    ) -> None:
         self._gateway = gateway
         self._desks = desks
         self._orders = orders
+        self._answers = answers
         self._shows = shows
+        self._exhibits = exhibits
 
     async def deliver(self, row: Queued) -> Outcome:
         """Do what a row says, and say how it went."""
@@ -87,6 +101,8 @@ class Delivery:
         match item:
             case Say():
                 return await self._say(row, item)
+            case Show() if item.message.startswith("hold:"):
+                return await self._exhibits.show(row, item)
             case Show():
                 return await self._shows.show(row, item)
             case DeliverTicket():
@@ -95,6 +111,10 @@ class Delivery:
                 return await self._shows.transcript(row, item)
             case PostOrder():
                 return await self._orders.post(row, item)
+            case AnswerHold():
+                return await self._answers.answer(row, item)
+            case PostStatement():
+                return await self._exhibits.statement(row, item)
             case EndGrant():
                 return await self._orders.end(row, item)
             case _:

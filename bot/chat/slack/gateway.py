@@ -57,10 +57,12 @@ class Pacer:
 class Gateway:
     """Calls one workspace's API, without retries of its own: whoever calls knows what may be repeated."""
 
-    def __init__(self, client: AsyncWebClient, session: aiohttp.ClientSession, pacer: Pacer) -> None:
+    def __init__(self, client: AsyncWebClient, session: aiohttp.ClientSession, pacer: Pacer, own: str) -> None:
         self._client = client
         self._session = session
         self._pacer = pacer
+        self._own = own
+        """The bot's own account."""
         self._direct: dict[str, str] = {}
 
     async def post(self, channel: str, payload: dict[str, Any], key: str, thread: str = "") -> str:
@@ -142,12 +144,13 @@ class Gateway:
         return None
 
     async def find_file(self, channel: str, thread: str, name: str) -> bool:
-        """Say whether a thread has a file of a name."""
+        """Say whether a thread has a file of ours of a name; anybody may post one that is called so."""
         query: dict[str, Any] = {"channel": channel, "ts": thread, "limit": 200}
         for _ in range(10):
             answer = await self._call("conversations.replies", query)
             for message in answer.get("messages", []):
-                if any(file.get("name") == name for file in message.get("files", [])):
+                files = message.get("files", [])
+                if any((file.get("name"), file.get("user")) == (name, self._own) for file in files):
                     return True
             query["cursor"] = (answer.get("response_metadata") or {}).get("next_cursor")
             if not query["cursor"]:

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from bot import cards
-from bot.chat.slack.views import DENY_VIEW, deny_reason
+from bot.chat.slack.views import DENY_HOLD_VIEW, DENY_VIEW, deny_reason
 from bot.commanding import read_command
 from bot.intents import (
     AccountChanged,
     Approve,
+    ApproveHold,
     Cancel,
     EndNow,
     Help,
@@ -20,20 +21,27 @@ from bot.intents import (
     Intent,
     NewLine,
     OpenDeny,
+    OpenDenyHold,
     Refuse,
+    RefuseHold,
     Source,
     Unknown,
 )
 from bot.text import one_line
 
 MAX_TOKEN = 100
+_KEPT = ("ts", "thread_ts", "type", "user", "bot_id", "app_id", "team")
+"""Of the message that a clicked button is in; its words are made from the database, never read back."""
 _CLICKS: dict[str, Callable[[Source, str], Intent]] = {
     cards.APPROVE: Approve,
     cards.DENY: OpenDeny,
     cards.CANCEL: Cancel,
+    cards.APPROVE_HOLD: ApproveHold,
+    cards.DENY_HOLD: OpenDenyHold,
     cards.NEW_LINE: NewLine,
     cards.END: EndNow,
 }
+_FORMS: dict[str, Callable[[Source, str, str], Intent]] = {DENY_VIEW: Refuse, DENY_HOLD_VIEW: RefuseHold}
 
 
 def kind_of(body: dict[str, Any]) -> str:
@@ -58,6 +66,14 @@ def key_of(body: dict[str, Any], envelope: str = "") -> str:
     if not named:
         named = [hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()]
     return f"{kind_of(body)}:{':'.join(named)}"[:180]
+
+
+def kept_of(body: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a payload is kept: Slack repeats a clicked message whole, and held statements must not stay."""
+    if kind_of(body) != "block_actions" or not isinstance(body.get("message"), dict):
+        return body
+    message = {key: value for key, value in body["message"].items() if key in _KEPT}
+    return {**body, "message": message}
 
 
 def source_of(body: dict[str, Any]) -> Source:
@@ -138,9 +154,10 @@ def _click(body: dict[str, Any], source: Source) -> Intent:
 def _submission(body: dict[str, Any], source: Source) -> Intent:
     view = _dict(body.get("view"))
     token = view.get("private_metadata")
-    if view.get("callback_id") != DENY_VIEW or not isinstance(token, str):
+    made = _FORMS.get(str(view.get("callback_id")))
+    if made is None or not isinstance(token, str):
         return Unknown(source, "this form")
-    return Refuse(source, token[:MAX_TOKEN], deny_reason(view))
+    return made(source, token[:MAX_TOKEN], deny_reason(view))
 
 
 def _event(body: dict[str, Any], source: Source) -> Intent:

@@ -15,6 +15,7 @@ from bot.cards import Card, plain
 from bot.chat.slack.blocks import render
 from bot.chat.slack.gateway import Gateway, SlackBusy, SlackRefused, SlackUncertain
 from bot.grant_cards import counter_card, spent_ticket_card, ticket_card
+from bot.hold_card import held_words
 from bot.model import Grant, Shown
 from bot.outgoing import DeliverTicket, PostTranscript, Show, card_of, ticket_of
 from bot.ports import Broker, BrokerAway, Desk, Refusal
@@ -33,7 +34,7 @@ class Shows:
     """Posts messages made from the database, or edits them in place."""
 
     def __init__(self, gateway: Gateway, desks: Desks, outbox: Outbox, broker: Broker) -> None:
-        self._gateway = gateway
+        self.gateway = gateway
         self._desks = desks
         self._outbox = outbox
         self._broker = broker
@@ -58,10 +59,14 @@ class Shows:
         if found is None:
             return Done({"nothing": True})
         parent, card = found
+        return await self.put(row, item, shown, card, parent)
+
+    async def put(self, row: Queued, item: Show, shown: Shown, card: Card, parent: str | None) -> Outcome:
+        """Edit a message in place, or post it where it is not there."""
         payload = render(card)
         if shown.channel and shown.ts:
             try:
-                await self._gateway.update(shown.channel, shown.ts, payload)
+                await self.gateway.update(shown.channel, shown.ts, payload)
             except SlackRefused as error:
                 if error.error not in GONE:
                     raise
@@ -86,9 +91,9 @@ class Shows:
         elif await self._is_shared():
             return Never(SHARED)
         since = row.made_at.timestamp() - 60
-        if row.uncertain and (ts := await self._gateway.find(channel, row.key, since, thread)):
+        if row.uncertain and (ts := await self.gateway.find(channel, row.key, since, thread)):
             return await self._is_at(item.message, channel, ts, item.version)
-        ts = await self.certain(row, self._gateway.post(channel, payload, row.key, thread))
+        ts = await self.certain(row, self.gateway.post(channel, payload, row.key, thread))
         return await self._is_at(item.message, channel, ts, shown.wanted)
 
     async def _is_at(self, message: str, channel: str, ts: str, version: int) -> Outcome:
@@ -99,7 +104,7 @@ class Shows:
     async def _is_shared(self) -> bool:
         now = self._desks.clock.now()
         if self._shared is None or now - self._shared[0] > SHARED_CHECKED_FOR:
-            self._shared = (now, await self._gateway.is_shared_outside(self._desks.channel))
+            self._shared = (now, await self.gateway.is_shared_outside(self._desks.channel))
         return self._shared[1]
 
     async def ticket(self, row: Queued, item: DeliverTicket) -> Outcome:
@@ -109,9 +114,9 @@ class Shows:
             earlier = await work.shown(ticket_of(item.grant))
         if grant is None or not grant.live:
             return Done({"over": True})
-        channel = await self._gateway.direct(item.account)
+        channel = await self.gateway.direct(item.account)
         since = row.made_at.timestamp() - 60
-        if row.uncertain and (ts := await self._gateway.find(channel, row.key, since)):
+        if row.uncertain and (ts := await self.gateway.find(channel, row.key, since)):
             return await self._handed_over(grant, channel, ts, earlier)
         try:
             ticket = await self._broker.mint(grant.id, grant.person)
@@ -119,9 +124,9 @@ class Shows:
             return Later(str(error), uncertain=row.uncertain)
         except Refusal as error:
             text = f"The broker gives no line for {grant.role} on {grant.resource}: {error.problem.message}."
-            await self._gateway.post(channel, render(plain(text)), row.key)
+            await self.gateway.post(channel, render(plain(text)), row.key)
             return Never(f"{error.status} {error.problem.code}")
-        ts = await self.certain(row, self._gateway.post(channel, render(ticket_card(grant, ticket)), row.key))
+        ts = await self.certain(row, self.gateway.post(channel, render(ticket_card(grant, ticket)), row.key))
         return await self._handed_over(grant, channel, ts, earlier)
 
     async def _handed_over(self, grant: Grant, channel: str, ts: str, earlier: Shown | None) -> Outcome:
@@ -134,7 +139,7 @@ class Shows:
             spent = render(spent_ticket_card(desk.policy, grant))
         if earlier is not None and earlier.channel and earlier.ts and earlier.ts != ts:
             try:
-                await self._gateway.update(earlier.channel, earlier.ts, spent)
+                await self.gateway.update(earlier.channel, earlier.ts, spent)
             except (SlackBusy, SlackRefused, SlackUncertain) as error:
                 log.info("ticket.kept", grant=grant.id, error=str(error))
         return Done({"channel": channel, "ts": ts})
@@ -147,7 +152,7 @@ class Shows:
         if grant is None or not grant.recording or card is None or not card.channel or not card.ts:
             return Never("there is no thread or no recording")
         name = f"{grant.resource}-{grant.id}.{'txt' if item.format == 'text' else 'ndjson'}"
-        if row.uncertain and await self._gateway.find_file(card.channel, card.ts, name):
+        if row.uncertain and await self.gateway.find_file(card.channel, card.ts, name):
             return Done({"file": name, "found": True})
         try:
             content = await self._broker.recording(grant.id, item.format)
@@ -156,7 +161,7 @@ class Shows:
         except Refusal as error:
             return Never(f"{error.status} {error.problem.code}")
         title = f"Transcript of {grant.role} on {grant.resource}{'' if item.format == 'text' else ', as JSON lines'}"
-        upload = self._gateway.upload(card.channel, card.ts, name, content or b"\n", title)
+        upload = self.gateway.upload(card.channel, card.ts, name, content or b"\n", title)
         return Done({"file": await self.certain(row, upload)})
 
 
@@ -173,7 +178,8 @@ async def _card(desk: Desk, message: str) -> tuple[str | None, Card] | None:
     if grant is None:
         return None
     if kind == "counter":
-        return card_of(grant.request), counter_card(desk.policy, grant)
+        held = held_words(desk.policy, await desk.work.holds_of(grant.id))
+        return card_of(grant.request), counter_card(desk.policy, grant, held)
     if kind == "ticket" and not grant.live:
         return None, spent_ticket_card(desk.policy, grant)
     return None

@@ -1,4 +1,4 @@
-"""The modal behind Deny…, and what is read from it; its only metadata is the request's button token."""
+"""The modals behind Deny…, and what is read from them; their only metadata is the button's token."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from bot.chat.slack.blocks import plain_text
 from bot.text import is_blank, whole
 
 DENY_VIEW = "request.deny"
+DENY_HOLD_VIEW = "hold.deny"
+_TITLES = {DENY_VIEW: "Deny the request", DENY_HOLD_VIEW: "Deny the statement"}
 _BLOCK, _ACTION = "reason", "text"
 
 
-def deny_view(token: str, title: str) -> dict[str, Any]:
-    """Return the form that asks why a request is denied."""
+def deny_view(token: str, title: str, kind: str = DENY_VIEW) -> dict[str, Any]:
+    """Return the form that asks why a request, or a held statement, is denied."""
     return {
         "type": "modal",
-        "callback_id": DENY_VIEW,
+        "callback_id": kind,
         "private_metadata": token,
-        "title": plain_text("Deny the request", limits.VIEW_TITLE),
+        "title": plain_text(_TITLES[kind], limits.VIEW_TITLE),
         "submit": plain_text("Deny", limits.VIEW_TITLE),
         "close": plain_text("Back", limits.VIEW_TITLE),
         "blocks": [

@@ -139,7 +139,8 @@ class BackPath:
             case Act.READY:
                 yield from self._ready(session.responses.pop(), frame.body[:1].decode("ascii", "replace"))
             case Act.PASS:
-                pass
+                if kind == "t" and head.prepared is not None:
+                    head.prepared.types = codec.read_parameter_description(frame.body)
         yield from self.to_client(frame.whole())
 
     def _trips(self, frame: Frame) -> bool:

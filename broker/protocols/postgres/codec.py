@@ -370,6 +370,15 @@ def read_row_description(body: bytes) -> list[Column]:
     return columns
 
 
+def read_parameter_description(body: bytes) -> tuple[int, ...]:
+    """Read the types of a prepared statement's parameters."""
+    reader = Reader(body)
+    types = tuple(reader.uint32() for _ in range(reader.uint16()))
+    if reader.left:
+        raise ProtocolViolation("upstream sent a parameter description that is too long")
+    return types
+
+
 def read_fields(body: bytes) -> dict[str, str]:
     """Read the fields of an error or a notice; bytes that are not UTF-8 are replaced."""
     fields: dict[str, str] = {}

@@ -8,7 +8,9 @@ from typing import Any
 
 from broker.protocols.postgres.replies import Problem
 from broker.protocols.postgres.ruling import Ruling
+from broker.sessions.holds import Answer, HoldFacts
 from broker.sessions.model import CloseReason, Durability, Entry
+from policies.engine.decisions import Requirement
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,65 @@ class UpstreamGone:
     at: float
 
 
-Event = FromClient | FromUpstream | Ruled | Recorded | Synced | RecordingLost | Ended | ClientGone | UpstreamGone
+@dataclass(frozen=True, slots=True)
+class HoldOpened:
+    """A hold is recorded, and may wait for so many seconds."""
+
+    token: int
+    seconds: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class HoldWaited:
+    """A while has passed without an answer."""
+
+    token: int
+    seconds: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class HoldAnswered:
+    """The answer to Hold."""
+
+    token: int
+    answer: Answer
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class HoldUsed:
+    """The answer to Use: whether the approval was good."""
+
+    token: int
+    good: bool
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAsked:
+    """The client gives up what it waits for; of no meaning where nothing is held."""
+
+    at: float
+
+
+Event = (
+    FromClient
+    | FromUpstream
+    | Ruled
+    | Recorded
+    | Synced
+    | RecordingLost
+    | Ended
+    | ClientGone
+    | UpstreamGone
+    | HoldOpened
+    | HoldWaited
+    | HoldAnswered
+    | HoldUsed
+    | CancelAsked
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +156,40 @@ class Record:
 
     def with_token(self, token: int) -> Record:
         return replace(self, token=token)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Have a statement reviewed; answered by HoldAnswered, before that perhaps by HoldOpened and HoldWaited.
+
+    `notice` is what the client hears while it waits, followed by how long that may be.
+    """
+
+    facts: HoldFacts
+    notice: str
+    token: int = 0
+
+    def with_token(self, token: int) -> Hold:
+        return replace(self, token=token)
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Use up an approval for what policy demands now, which may be nothing; answered by HoldUsed."""
+
+    hold: str
+    requirement: Requirement | None
+    token: int = 0
+
+    def with_token(self, token: int) -> Use:
+        return replace(self, token=token)
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Abandon the hold that was opened last."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +250,9 @@ class Close:
 Command = (
     Inspect
     | Record
+    | Hold
+    | Use
+    | Drop
     | Note
     | ToUpstream
     | ToClient
@@ -169,4 +266,7 @@ Command = (
 )
 
 Gate = Generator[Command, Any, None]
-"""One message on its way through the gate; Inspect is answered by a ruling, Record and Drain by None."""
+"""One message on its way through the gate; Inspect is answered by a ruling, Record and Drain by None.
+
+Hold is answered by an answer, or by None where the client gave up; Use by whether the approval was good.
+"""

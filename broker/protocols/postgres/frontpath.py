@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from typing import Any
 
 from broker.protocols.postgres import codec, records
 from broker.protocols.postgres.codec import Frame, Malformed, ProtocolViolation
 from broker.protocols.postgres.events import Command, Drain, Gate, Record, ToClient, ToUpstream
-from broker.protocols.postgres.plan import Plan, Planner, stale
+from broker.protocols.postgres.holding import Cleared, review
+from broker.protocols.postgres.plan import Plan, Planner, Planning, stale
 from broker.protocols.postgres.registry import Change, Portal, Prepared, Registry, Uncertain
 from broker.protocols.postgres.replies import Problem, denial
 from broker.protocols.postgres.responses import Expected, Kind
 from broker.protocols.postgres.ruling import Denied
 from broker.protocols.postgres.shared import Session
+from broker.sessions.holds import Asked
 from broker.sessions.model import Durability
 from broker.sql.model import Control
 
@@ -57,6 +60,7 @@ class FrontPath:
             case "S":
                 return self._sync(frame)
             case "H":
+                session.touched = session.touched or bool(session.deferred)
                 return _just(ToUpstream(frame.whole()))
             case "F":
                 raise ProtocolViolation("function calls do not pass through this broker")
@@ -74,7 +78,10 @@ class FrontPath:
         if isinstance(plan, Denied):
             yield from self._deny(plan, sql)
             return
-        ids = yield from self._record(plan)
+        cleared = yield from self._cleared(plan, Asked(sql), lambda: self._planner().text(sql))
+        if cleared is None:
+            return
+        plan, ids = cleared.plan, cleared.ids
         expected = Expected(Kind.QUERY, session.segment, plan.ruling, since=session.now)
         expected.statements.extend(plan.running(ids))
         if session.skipping:
@@ -98,11 +105,11 @@ class FrontPath:
         if isinstance(plan, Denied):
             yield from self._deny(plan, message.sql)
             return
-        change = Change(session.segment, message.name, Prepared(plan.parsed))
+        change = Change(session.segment, message.name, Prepared(plan.parsed, message.types))
         expected = Expected(Kind.PARSE, session.segment, plan.ruling, change=session.prepared.expect(change))
         same = plan.rewritten == message.sql
         data = frame.whole() if same else codec.parse(message.name, plan.rewritten, message.types)
-        yield from self._forward(expected, data)
+        yield from self._forward(expected, data, later=plan.ruling.asking is not None)
 
     def _bind(self, frame: Frame) -> Gate:
         session = self._session
@@ -118,13 +125,18 @@ class FrontPath:
         if isinstance(plan, Denied):
             yield from self._deny(plan, prepared.sql)
             return
-        portal = Portal(prepared, records.parameters(message.formats, message.values), since=session.now)
-        if message.portal:
-            if any(statement.control is Control.EXECUTE for statement in plan.statements):
+        asked = Asked(prepared.sql, (), message.values, message.formats, prepared.types, message.results)
+        portal = Portal(prepared, asked, records.parameters(message.formats, message.values))
+        if message.portal or plan.ruling.asking is not None:
+            if message.portal and any(statement.control is Control.EXECUTE for statement in plan.statements):
                 yield from self._refuse(Problem("0A000", "EXECUTE cannot be bound to a named portal here"))
                 return
-            # SQL can FETCH from a named portal, so it counts as executed from here on.
-            portal.statements = yield from self._record(plan, portal)
+            # SQL can FETCH from a named portal, so it counts as executed from here on; a review sees the parameters.
+            cleared = yield from self._cleared(plan, asked, lambda: self._planner().again(prepared), portal)
+            if cleared is None:
+                return
+            plan = cleared.plan
+        portal.since = session.now
         if session.skipping:
             yield from session.finish_portal(portal)
         change = session.portals.expect(Change(session.segment, message.portal, portal))
@@ -144,8 +156,8 @@ class FrontPath:
             yield from self._refuse(missing(message.name))
             return
         session.tripwire |= prepared.ruling.inspection.tripwire
-        expected = Expected(_DESCRIBED[message.kind], session.segment, prepared.ruling)
-        yield from self._forward(expected, frame.whole())
+        expected = Expected(_DESCRIBED[message.kind], session.segment, prepared.ruling, prepared=prepared)
+        yield from self._forward(expected, frame.whole(), later=prepared.ruling.asking is not None)
 
     def _execute(self, frame: Frame) -> Gate:
         session = self._session
@@ -158,8 +170,13 @@ class FrontPath:
         if isinstance(plan, Denied):
             yield from self._deny(plan, portal.prepared.sql)
             return
-        if not portal.statements:
-            portal.statements = yield from self._record(plan, portal)
+        if not portal.statements or (plan.ruling.asking is not None and not portal.hold):
+            yield from session.finish_portal(portal)
+            prepared = portal.prepared
+            cleared = yield from self._cleared(plan, portal.asked, lambda: self._planner().again(prepared), portal)
+            if cleared is None:
+                return
+            plan = cleared.plan
             portal.since = session.now
         expected = Expected(Kind.EXECUTE, session.segment, plan.ruling, portal=portal, since=portal.since)
         expected.statements.extend(plan.running(portal.statements))
@@ -195,13 +212,17 @@ class FrontPath:
         elif frame.type not in b"HS":
             raise ProtocolViolation(f"message `{chr(frame.type)}` in the middle of a COPY")
 
-    def _forward(self, expected: Expected, data: bytes) -> Iterator[Command]:
+    def _forward(self, expected: Expected, data: bytes, *, later: bool = False) -> Iterator[Command]:
+        """Send what an answer is expected to; what only prepares a segment may be put off until more of it comes."""
         session = self._session
         if session.skipping:
             # An error came while this one waited: the server would skip it.
             yield from session.abandon(expected)
             return
         session.responses.push(expected)
+        if later and not session.touched:
+            session.deferred.append(data)
+            return
         session.touched = True
         yield ToUpstream(data)
 
@@ -224,15 +245,42 @@ class FrontPath:
             except Uncertain:
                 yield Drain()
 
-    def _record(self, plan: Plan, portal: Portal | None = None) -> Generator[Command, Any, tuple[str, ...]]:
-        """Record every statement of a plan before it is sent, and return their ids."""
+    def _cleared(
+        self, plan: Plan, asked: Asked, again: Callable[[], Planning], portal: Portal | None = None
+    ) -> Generator[Command, Any, Cleared | None]:
+        """Have a plan reviewed where policy asks, and recorded; None where it may not run, which the client knows."""
         session = self._session
-        session.tripwire |= plan.ruling.inspection.tripwire
-        ids = tuple(session.ids() for _ in plan.statements)
-        if ids:
-            parameters = portal.parameters if portal is not None else ()
-            yield Record(records.allowed(session.facts, ids, plan.ruling, parameters), plan.ruling.durability)
-        return ids
+        if plan.ruling.asking is None:
+            cleared = Cleared(plan, tuple(session.ids() for _ in plan.statements), "")
+        else:
+            asked = replace(asked, bodies=tuple(body.sql for body in plan.bodies))
+            reviewed = yield from review(session, plan, plan.ruling.asking, asked, again)
+            match reviewed:
+                case Denied():
+                    yield from self._deny(reviewed, asked.sql)
+                    return None
+                case Problem():
+                    yield from self._refuse(reviewed)
+                    return None
+                case cleared:
+                    pass
+        yield from self._record(cleared, portal)
+        return cleared
+
+    def _record(self, cleared: Cleared, portal: Portal | None) -> Steps:
+        """Record every statement of a plan before it is sent, and with them the approval they use up."""
+        session, ruling, ids, hold = self._session, cleared.plan.ruling, cleared.ids, cleared.hold
+        session.tripwire |= ruling.inspection.tripwire
+        if portal is not None:
+            portal.statements, portal.hold = ids, hold
+        if not ids:
+            return
+        parameters = portal.parameters if portal is not None else ()
+        entries = records.allowed(session.facts, ids, ruling, parameters, hold)
+        if hold:
+            yield Record((records.consumed(session.facts, hold, ids[0]), *entries), Durability.SYNCED)
+        else:
+            yield Record(entries, ruling.durability)
 
     def _deny(self, ruling: Denied, sql: str) -> Steps:
         session = self._session

@@ -8,11 +8,13 @@ it with the answer. One message is in the gate at a time, so order is kept; the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from enum import Enum
 
 from broker.protocols.postgres.backpath import BackPath
 from broker.protocols.postgres.codec import FrontendScanner, Malformed, ProtocolViolation
 from broker.protocols.postgres.events import (
+    CancelAsked,
     ClientGone,
     Close,
     Command,
@@ -22,6 +24,11 @@ from broker.protocols.postgres.events import (
     FromClient,
     FromUpstream,
     Gate,
+    Hold,
+    HoldAnswered,
+    HoldOpened,
+    HoldUsed,
+    HoldWaited,
     Inspect,
     PauseClient,
     Record,
@@ -31,12 +38,15 @@ from broker.protocols.postgres.events import (
     Ruled,
     Synced,
     ToClient,
+    ToUpstream,
     UpstreamGone,
+    Use,
 )
 from broker.protocols.postgres.frontpath import FrontPath
-from broker.protocols.postgres.replies import Problem
+from broker.protocols.postgres.replies import Problem, notice
 from broker.protocols.postgres.shared import Session
 from broker.sessions.model import CloseReason, SessionFacts
+from policies.engine.durations import format_duration
 
 MAX_QUEUED = 1024 * 1024
 """Bytes of later messages that wait behind a gate before the client is no longer read."""
@@ -46,20 +56,35 @@ class State(Enum):
     OPEN = "open"
     GATED = "gated"
     """A message waits for its ruling or its record."""
+    HELD = "held"
+    """A message waits for reviewers."""
     DRAINING = "draining"
     """A message waits for what the upstream owes from earlier segments."""
     CLOSED = "closed"
 
 
+_ALWAYS = frozenset(
+    {
+        FromClient,
+        FromUpstream,
+        Synced,
+        RecordingLost,
+        Ended,
+        ClientGone,
+        UpstreamGone,
+        # A client that gives up and an answer may cross each other; what comes second is void.
+        HoldOpened,
+        HoldWaited,
+        HoldAnswered,
+        CancelAsked,
+    }
+)
 LEGAL: dict[State, frozenset[type]] = {
-    State.OPEN: frozenset({FromClient, FromUpstream, Synced, RecordingLost, Ended, ClientGone, UpstreamGone}),
-    State.GATED: frozenset(
-        {FromClient, FromUpstream, Ruled, Recorded, Synced, RecordingLost, Ended, ClientGone, UpstreamGone}
-    ),
-    State.DRAINING: frozenset({FromClient, FromUpstream, Synced, RecordingLost, Ended, ClientGone, UpstreamGone}),
-    State.CLOSED: frozenset(
-        {FromClient, FromUpstream, Ruled, Recorded, Synced, RecordingLost, Ended, ClientGone, UpstreamGone}
-    ),
+    State.OPEN: _ALWAYS,
+    State.GATED: _ALWAYS | {Ruled, Recorded, HoldUsed},
+    State.HELD: _ALWAYS,
+    State.DRAINING: _ALWAYS,
+    State.CLOSED: _ALWAYS | {Ruled, Recorded, HoldUsed},
 }
 """Which events may come in which state; a closed session hears everything and does nothing."""
 
@@ -86,6 +111,8 @@ class Machine:
         self._token = 0
         self._tokens = 0
         self._client_paused = False
+        self._hold: Hold | None = None
+        self._untold = b""
 
     def handle(self, event: Event) -> Iterator[Command]:
         """Take an event and yield what is to be done, to its end before the next event; an illegal one raises."""
@@ -115,6 +142,12 @@ class Machine:
             case Recorded(token=token):
                 if token == self._token:
                     yield from self._resume(None)
+            case HoldUsed(token=token, good=good):
+                if token == self._token:
+                    yield from self._resume(good)
+            case HoldOpened() | HoldWaited() | HoldAnswered() | CancelAsked():
+                if self.state is State.HELD:
+                    yield from self._held(event)
             case Synced(token=token):
                 yield from self._back.synced(token)
             case RecordingLost():
@@ -170,6 +203,15 @@ class Machine:
                         self._back.recording(self._tokens, command.durability)
                     yield command.with_token(self._tokens)
                     return
+                case Hold() | Use():
+                    self._tokens += 1
+                    self.state, self._gate, self._token = State.GATED, gate, self._tokens
+                    if isinstance(command, Hold):
+                        self.state, self._hold = State.HELD, command
+                    yield command.with_token(self._tokens)
+                    return
+                case ToUpstream():
+                    yield from self._send(command)
                 case ToClient(data=data):
                     yield from self._back.to_client(data)
                 case Close(reason=reason):
@@ -178,10 +220,38 @@ class Machine:
                 case _:
                     yield command
 
+    def _send(self, command: ToUpstream) -> Iterator[Command]:
+        """Send behind what was put off."""
+        session = self._session
+        if session.deferred:
+            put_off, session.deferred = b"".join(session.deferred), []
+            yield ToUpstream(put_off)
+        yield command
+
+    def _held(self, event: HoldOpened | HoldWaited | HoldAnswered | CancelAsked) -> Iterator[Command]:
+        match event:
+            case CancelAsked():
+                yield from self._resume(None)
+            case HoldAnswered(token=token, answer=answer):
+                if token == self._token:
+                    yield from self._resume(answer)
+            case HoldOpened(token=token, seconds=seconds) | HoldWaited(token=token, seconds=seconds):
+                if token == self._token and self._hold is not None:
+                    left = format_duration(timedelta(seconds=max(1, round(seconds))))
+                    self._untold = notice(f"{self._hold.notice}, up to {left}; Ctrl-C gives up")
+                    yield from self._tell()
+
+    def _tell(self) -> Iterator[Command]:
+        """Say whom the client waits for, unless it is in the middle of another message."""
+        if self._untold and not self._back.amid:
+            told, self._untold = self._untold, b""
+            yield from self._back.to_client(told)
+
     def _resume(self, answer: object) -> Iterator[Command]:
         gate = self._gate
         if gate is None:
             return
+        self._untold = b""
         yield from self._run(gate, answer)
         yield from self._advance()
 
@@ -191,6 +261,7 @@ class Machine:
                 yield from self._end(command.reason, command.problem)
                 return
             yield command
+        yield from self._tell()
         if self.state is State.DRAINING and self._session.drained:
             yield from self._resume(None)
 

@@ -17,7 +17,7 @@ from broker.protocols.postgres.catalogues import Catalogues, read_rows
 from broker.protocols.postgres.frontdoor import FrontDoor
 from broker.protocols.postgres.house import House
 from broker.protocols.postgres.inspector import Inspector
-from broker.protocols.postgres.ruling import Denied, Subject, refused, rule
+from broker.protocols.postgres.ruling import Asking, Denied, Subject, refused, rule
 from broker.protocols.postgres.workers import WorkerFailed, Workers
 from broker.sessions.model import Lease
 from broker.sessions.ports import Broker, Endpoint, TicketLine
@@ -115,16 +115,24 @@ class PostgresOffer:
         ruling = rule(policy, Subject(person, resource, role), text, found)
         if isinstance(ruling, Denied):
             return _told(ruling, found)
-        return _told(None, found, ruling.rules)
+        return _told(None, found, ruling.rules, ruling.asking)
 
 
-def _told(denied: Denied | None, found: Inspection | None, rules: tuple[tuple[str, ...], ...] = ()) -> dict[str, Any]:
+def _told(
+    denied: Denied | None,
+    found: Inspection | None,
+    rules: tuple[tuple[str, ...], ...] = (),
+    asking: Asking | None = None,
+) -> dict[str, Any]:
     facts = [statement.facts for statement in found.statements] if found is not None else []
+    message, hint = (denied.message, denied.hint) if denied is not None else (None, None)
+    if asking is not None:
+        message, hint = f"this needs a review by {asking.requirement}", f"{asking.people} could approve it"
     return {
-        "decision": "ask" if denied is not None and denied.ask else "deny" if denied is not None else "allow",
+        "decision": "deny" if denied is not None else "ask" if asking is not None else "allow",
         "rules": list(denied.rules) if denied is not None else list(dict.fromkeys(one for of in rules for one in of)),
-        "message": denied.message if denied is not None else None,
-        "hint": denied.hint if denied is not None else None,
+        "message": message,
+        "hint": hint,
         "effects": sorted({effect.value for fact in facts for effect in fact.effects}),
         "relations": sorted({relation for fact in facts for relation in fact.relations}),
         "masked": sorted({field for fact in facts for field in fact.masked}),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 from broker.protocols.postgres.events import Command, Drain, Inspect
 from broker.protocols.postgres.registry import Change, Prepared, Uncertain
 from broker.protocols.postgres.responses import Running
-from broker.protocols.postgres.ruling import Denied, Permitted, Ruling
+from broker.protocols.postgres.ruling import Asking, Denied, Permitted, Ruling
 from broker.protocols.postgres.shared import Session
 from broker.sessions.model import Durability
 from broker.sql.model import Control, Statement
@@ -23,11 +24,12 @@ _GRADES = (Durability.WRITTEN, Durability.RESULTS_WAIT, Durability.SYNCED)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`parsed` is the ruling on the text alone, `ruling` the same joined with the bodies that it runs."""
+    """`parsed` is the ruling on the text alone, `ruling` the same joined with the `bodies` that it runs."""
 
     parsed: Permitted
     ruling: Permitted
     changes: tuple[tuple[Change[Prepared], ...], ...]
+    bodies: tuple[Permitted, ...] = ()
 
     @property
     def statements(self) -> tuple[Statement, ...]:
@@ -80,7 +82,7 @@ class Planner:
                     pass
             self._own += made
             changes.append(made)
-        return Plan(ruling, _joined(ruling, bodies), tuple(changes))
+        return Plan(ruling, _joined(ruling, bodies), tuple(changes), tuple(bodies))
 
     def again(self, prepared: Prepared) -> Planning:
         """Plan a prepared statement as if it came now; `stale` where it would be sent in other words."""
@@ -134,4 +136,7 @@ def _joined(ruling: Permitted, bodies: Sequence[Permitted]) -> Permitted:
         scrub=any(one.inspection.scrub for one in every),
         tripwire=frozenset().union(*(one.inspection.tripwire for one in every)),
     )
-    return replace(ruling, inspection=inspection, durability=max((one.durability for one in every), key=_GRADES.index))
+    durability = max((one.durability for one in every), key=_GRADES.index)
+    asked = [one.asking for one in every if one.asking is not None]
+    asking = reduce(Asking.merged, asked) if asked else None
+    return replace(ruling, inspection=inspection, durability=durability, asking=asking)

@@ -8,20 +8,23 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Awaitable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import structlog
 
 from broker.errors import AirlockError, RecordingFailed, UpstreamUnavailable
 from broker.protocols.postgres import codec, pins, records
 from broker.protocols.postgres.events import (
+    CancelAsked,
     ClientGone,
     Close,
     Command,
+    Drop,
     Ended,
     Event,
     FromClient,
     FromUpstream,
+    Hold,
     Inspect,
     Note,
     PauseClient,
@@ -34,14 +37,17 @@ from broker.protocols.postgres.events import (
     ToClient,
     ToUpstream,
     UpstreamGone,
+    Use,
 )
+from broker.protocols.postgres.holder import Holder
 from broker.protocols.postgres.house import House, SessionRefused, ended_early, greeting, no_reaper, words
 from broker.protocols.postgres.inspector import Matter
 from broker.protocols.postgres.login import LoggedIn
-from broker.protocols.postgres.machine import Machine
+from broker.protocols.postgres.machine import Machine, State
 from broker.protocols.postgres.replies import Problem
 from broker.protocols.postgres.ruling import Denied, Ruling, Subject, access_line
 from broker.protocols.postgres.scribe import Scribe
+from broker.protocols.postgres.sinks import ClientSink, UpstreamSink
 from broker.protocols.postgres.startup import CancelKey, Startup
 from broker.protocols.postgres.upstream import Upstream
 from broker.sessions.model import CloseReason, Lease, SessionFacts
@@ -71,6 +77,7 @@ class Session:
         self._again = access_line(policy, grant.person, grant.resource, grant.role)
         self._machine = Machine(facts, _statement_id, f"airlock-{secrets.token_hex(12)}")
         self._scribe = Scribe(house.broker.recorder, self.feed)
+        self._holder = Holder(house.broker.holds, self.feed)
         self._lease: Lease | None = None
         self._begun = time.monotonic()
         self._opened = False
@@ -125,8 +132,8 @@ class Session:
         """Let both sides flow."""
         assert self._upstream.stream is not None
         self._arm()
-        self._upstream.stream.attach(_UpstreamSink(self))
-        self._client.attach(_ClientSink(self))
+        self._upstream.stream.attach(UpstreamSink(self))
+        self._client.attach(ClientSink(self))
 
     async def end(self, reason: CloseReason) -> bool:
         """Cut the session and return whether its upstream work is verified gone; ending twice awaits the first."""
@@ -141,7 +148,10 @@ class Session:
         return await asyncio.shield(self._ending)
 
     async def cancel(self) -> None:
-        """Cancel what the session runs, as its client asked."""
+        """Cancel what the session runs, or waits for, as its client asked."""
+        if self._machine.state is State.HELD:
+            self.feed(CancelAsked(time.monotonic()))
+            return
         await self._upstream.cancel()
 
     def feed(self, event: Event) -> None:
@@ -196,6 +206,12 @@ class Session:
                 self._inspect(sql, token)
             case Record():
                 self._scribe.record(command)
+            case Hold():
+                self._holder.hold(command)
+            case Use():
+                self._holder.use(command)
+            case Drop(reason=reason):
+                self._holder.drop(reason)
             case Note(entry=entry):
                 self._scribe.note(entry)
             case Reload():
@@ -259,6 +275,7 @@ class Session:
         """Kill and verify first; then say so."""
         self._flush()
         broker, lease = self._house.broker, self._lease
+        self._holder.drop(reason.value)
         if self._timer is not None:
             self._timer.cancel()
         polite = reason is CloseReason.CLIENT and self._upstream.stream is not None
@@ -356,40 +373,6 @@ class Session:
             if not self._settled.done():
                 self._settled.set_result(gone)
         return gone
-
-
-@dataclass(frozen=True, slots=True)
-class _ClientSink:
-    session: Session
-
-    def arrived(self, data: bytes) -> None:
-        self.session.arrived(data, client=True)
-
-    def lost(self) -> None:
-        self.session.lost(client=True)
-
-    def full(self) -> None:
-        self.session.throttle(client=True, full=True)
-
-    def free(self) -> None:
-        self.session.throttle(client=True, full=False)
-
-
-@dataclass(frozen=True, slots=True)
-class _UpstreamSink:
-    session: Session
-
-    def arrived(self, data: bytes) -> None:
-        self.session.arrived(data, client=False)
-
-    def lost(self) -> None:
-        self.session.lost(client=False)
-
-    def full(self) -> None:
-        self.session.throttle(client=False, full=True)
-
-    def free(self) -> None:
-        self.session.throttle(client=False, full=False)
 
 
 def _statement_id() -> str:

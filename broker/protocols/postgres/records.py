@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from broker.protocols.postgres.ruling import MAX_SHOWN, Denied, Permitted
+from broker.protocols.postgres.values import as_shown
+from broker.sessions.holds import Asked
 from broker.sessions.model import CloseReason, Entry, SessionFacts
 
 MAX_PARAMETERS = 64 * 1024
@@ -41,9 +43,13 @@ def upstream_failed(session: SessionFacts, reason: str) -> Entry:
 
 
 def allowed(
-    session: SessionFacts, ids: Sequence[str], ruling: Permitted, parameters: Sequence[dict[str, Any]] = ()
+    session: SessionFacts,
+    ids: Sequence[str],
+    ruling: Permitted,
+    parameters: Sequence[dict[str, Any]] = (),
+    hold: str = "",
 ) -> tuple[Entry, ...]:
-    """One entry for each statement of a text; the text itself stands with the first."""
+    """One entry for each statement of a text; the text itself stands with the first. `hold` is what approved it."""
     entries = []
     for index, (id_, statement) in enumerate(zip(ids, ruling.inspection.statements, strict=True)):
         detail: dict[str, Any] = {}
@@ -57,11 +63,15 @@ def allowed(
             "statement": id_,
             "text": statement.redacted[:MAX_SHOWN],
             "verb": statement.facts.verb,
-            "rules": list(ruling.rules[index]),
+            "rules": [*ruling.rules[index], *([f"hold:{hold}"] if hold else [])],
             "masked": sorted(statement.facts.masked),
         }
         entries.append(Entry("statement.allowed", session.grant.id, session.id, data, detail))
     return tuple(entries)
+
+
+def consumed(session: SessionFacts, hold: str, id_: str) -> Entry:
+    return Entry("hold.consumed", session.grant.id, session.id, {"hold": hold, "statement": id_})
 
 
 def denied(session: SessionFacts, id_: str, ruling: Denied, sql: str) -> Entry:
@@ -104,4 +114,16 @@ def parameters(formats: Sequence[int], values: Sequence[bytes | None]) -> tuple[
         else:
             found.append({"text": value.decode("utf-8", "backslashreplace")})
         room -= min(room, len(value or b""))
+    return tuple(found)
+
+
+def shown(asked: Asked) -> tuple[str | None, ...] | None:
+    """Return parameters as a reviewer sees them, None for NULL; or None where they are too long to be seen whole."""
+    if sum(len(value or b"") for value in asked.values) > MAX_PARAMETERS:
+        return None
+    found: list[str | None] = []
+    for index, value in enumerate(asked.values):
+        binary = bool(asked.formats) and asked.formats[index if len(asked.formats) > 1 else 0] == 1
+        oid = asked.types[index] if index < len(asked.types) else 0
+        found.append(None if value is None else as_shown(value, binary=binary, oid=oid))
     return tuple(found)

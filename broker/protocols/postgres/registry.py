@@ -12,15 +12,18 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from broker.protocols.postgres.ruling import Permitted
+from broker.sessions.holds import Asked
 
 MAX_ENTRIES = 5000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prepared:
     """A prepared statement: the user's text, and the text that the upstream parsed in its place."""
 
     ruling: Permitted
+    types: tuple[int, ...] = ()
+    """Of its parameters, as its Parse named them, or as the upstream described them."""
 
     @property
     def sql(self) -> str:
@@ -33,11 +36,16 @@ class Prepared:
 
 @dataclass(slots=True)
 class Portal:
-    """A bound statement. `statements` are the ids it was recorded under, once it is; `rows` came of it so far."""
+    """A bound statement. `statements` are the ids it was recorded under, once it is; `rows` came of it so far.
+
+    `hold` is what approved that, where policy asked.
+    """
 
     prepared: Prepared
+    asked: Asked
     parameters: tuple[dict[str, object], ...] = ()
     statements: tuple[str, ...] = ()
+    hold: str = ""
     rows: int = 0
     since: float = 0.0
 

@@ -76,6 +76,8 @@ class Expected:
     change: Change[Prepared] | None = None
     portal_change: Change[Portal] | None = None
     portal: Portal | None = None
+    prepared: Prepared | None = None
+    """Whose parameters are to be described."""
     problem: Problem | None = None
     since: float = 0.0
     rows: int = 0

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import assert_never
 
 from broker.sessions.model import Durability
-from broker.sql.model import Inspection, Refusal, Statement
+from broker.sql.model import Control, Inspection, Refusal, Statement
 from policies.engine.decide import decide_statement, terms_of
-from policies.engine.decisions import Allow, Ask, Deny, Effect
+from policies.engine.decisions import Allow, Ask, Deny, Effect, Requirement
 from policies.engine.durations import format_duration
 from policies.engine.model import Policy
-from workflows.reviews import reviewers
+from workflows.reviews import Answer, Met, Review, reviewers, tally
 
 _CHANGING = frozenset({Effect.WRITE, Effect.DDL, Effect.ADMIN})
 MAX_SHOWN = 4096
@@ -29,13 +29,39 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
+class Asking:
+    """What must be answered before a text may run: by whom, under which rules, and whether its client waits for it."""
+
+    requirement: Requirement
+    rules: tuple[str, ...]
+    names: tuple[str, ...]
+    waits: bool = True
+    seconds: float = 600.0
+
+    @property
+    def people(self) -> str:
+        return " or ".join(self.names)
+
+    def merged(self, other: Asking) -> Asking:
+        """Demand what either demands, of one text under one role."""
+        return Asking(
+            self.requirement.merged(other.requirement),
+            tuple(dict.fromkeys((*self.rules, *other.rules))),
+            tuple(dict.fromkeys((*self.names, *other.names))),
+            self.waits and other.waits,
+            min(self.seconds, other.seconds),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Permitted:
-    """Every statement of a text may run; `rules` are those of each statement."""
+    """Every statement of a text may run, once `asking` is answered; `rules` are those of each statement."""
 
     sql: str
     inspection: Inspection
     rules: tuple[tuple[str, ...], ...]
     durability: Durability
+    asking: Asking | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +77,6 @@ class Denied:
     text: str = ""
     retry: bool = False
     """A name was unknown: worth asking again under a fresh catalogue."""
-    ask: bool = False
-    """Reviewers could allow it."""
 
 
 Ruling = Permitted | Denied
@@ -61,6 +85,7 @@ Ruling = Permitted | Denied
 def rule(policy: Policy, subject: Subject, sql: str, inspection: Inspection) -> Ruling:
     """Rule on an inspected text as a whole: one statement that may not run denies all of it."""
     rules: list[tuple[str, ...]] = []
+    asking: Asking | None = None
     for statement in inspection.statements:
         decision = decide_statement(policy, subject.person, subject.resource, subject.role, statement.facts)
         match decision:
@@ -68,15 +93,19 @@ def rule(policy: Policy, subject: Subject, sql: str, inspection: Inspection) -> 
                 hint = decision.hint or _other_role(policy, subject, statement)
                 return _denied(inspection, statement, decision.message, decision.rules, hint)
             case _ if statement.refusal is not None:
-                return refused(statement.refusal, _shown(inspection), statement.facts.verb)
+                return refused(statement.refusal, shown_text(inspection), statement.facts.verb)
             case Ask():
-                # The one place where a hold will start instead.
-                return _must_be_asked(policy, subject, inspection, statement, decision)
+                asked = _asking(policy, subject, decision)
+                asking = asked if asking is None else asking.merged(asked)
+                if (why := _unanswerable(policy, subject, statement, asking)) is not None:
+                    message = f"this needs a review by {asking.requirement}"
+                    return _denied(inspection, statement, message, asking.rules, why)
+                rules.append(decision.rules)
             case Allow():
                 rules.append(decision.rules)
             case _:
                 assert_never(decision)
-    return Permitted(sql, inspection, tuple(rules), durability_of(inspection))
+    return Permitted(sql, inspection, tuple(rules), durability_of(inspection), asking)
 
 
 def refused(refusal: Refusal, text: str, verb: str = "") -> Denied:
@@ -103,25 +132,38 @@ def durability_of(inspection: Inspection) -> Durability:
     return Durability.WRITTEN
 
 
-def _must_be_asked(policy: Policy, subject: Subject, inspection: Inspection, statement: Statement, ask: Ask) -> Denied:
+def must_be_asked(ruling: Permitted, asking: Asking, hint: str) -> Denied:
+    """Word the refusal of a text whose client does not wait for its review."""
+    verb = ruling.inspection.statements[0].facts.verb
+    message = f"this needs a review by {asking.requirement}"
+    return Denied("42501", message, asking.rules, hint, None, verb, shown_text(ruling.inspection))
+
+
+def _asking(policy: Policy, subject: Subject, ask: Ask) -> Asking:
+    role = policy.resources[subject.resource].roles[subject.role]
     names = [policy.people[handle].name for handle in reviewers(policy, ask.requirement, subject.person)]
-    denied = _denied(
-        inspection,
-        statement,
-        f"this needs a review by {ask.requirement}, and this broker does not hold statements",
-        ask.rules,
-        f"{' or '.join(names)} could approve it" if names else "nobody in the policy could approve it",
-    )
-    return replace(denied, ask=True)
+    seconds = role.hold_for.total_seconds()
+    return Asking(ask.requirement, ask.rules, tuple(names), role.hold == "wait", seconds)
+
+
+def _unanswerable(policy: Policy, subject: Subject, statement: Statement, asking: Asking) -> str | None:
+    """Say why no answer could let a statement run: too few may answer, or they cannot see all of it."""
+    if statement.control is Control.COPY_IN:
+        return "what is copied in cannot be shown to them: insert the rows instead"
+    everybody = [Review(one, Answer.APPROVE) for one in reviewers(policy, asking.requirement, subject.person)]
+    if isinstance(tally(policy, asking.requirement, subject.person, everybody), Met):
+        return None
+    return "too few in the policy could approve it" if everybody else "nobody in the policy could approve it"
 
 
 def _denied(
     inspection: Inspection, statement: Statement, message: str, rules: tuple[str, ...], hint: str | None
 ) -> Denied:
-    return Denied("42501", message, rules, hint, None, statement.facts.verb, _shown(inspection))
+    return Denied("42501", message, rules, hint, None, statement.facts.verb, shown_text(inspection))
 
 
-def _shown(inspection: Inspection) -> str:
+def shown_text(inspection: Inspection) -> str:
+    """Return a text as the feed has it, without literals."""
     return "; ".join(statement.redacted for statement in inspection.statements)[:MAX_SHOWN]
 
 

@@ -27,6 +27,10 @@ class Session:
     segment: int = 0
     touched: bool = False
     """Something of this segment has been sent, so the upstream may have an implicit transaction open."""
+    deferred: list[bytes] = field(default_factory=list)
+    """What begins this segment and is sent with what follows, so that a hold keeps no lock on what it only names."""
+    reviews: int = 0
+    """How many statements have been held."""
     skipping: bool = False
     """An error was answered in this segment: what comes before its Sync is dropped, as the server does."""
     copying: bool = False
@@ -66,7 +70,10 @@ class Session:
         if expected.change is not None:
             self.prepared.drop(expected.change)
         if expected.portal_change is not None:
+            bound = expected.portal_change.value
             self.portals.drop(expected.portal_change)
+            if bound is not None and not any(later.portal is bound for later in self.responses.queue):
+                yield from self.finish_portal(bound)
 
     def finish_portal(self, portal: Portal) -> Iterator[Note]:
         """Note the end of a portal that was recorded and is closed before its last row."""

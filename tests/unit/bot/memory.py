@@ -8,14 +8,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bot.intents import Source
-from bot.model import Given, Grant, Request, Shown
+from bot.model import Given, Grant, Hold, Request, Shown
 from bot.outgoing import Outgoing, Say, Show
 from bot.ports import Desk, Member
 from policies.engine.load import read_texts
 from policies.engine.model import Policy
 from workflows import grants as grant_table
+from workflows import holds as hold_table
 from workflows import requests as request_table
 from workflows.grants import GrantEvent
+from workflows.holds import HoldEvent
 from workflows.requests import RequestEvent, RequestState
 from workflows.storage.boxes import RowMoved
 
@@ -63,6 +65,8 @@ class MemoryWork:
     requests: dict[str, Request] = field(default_factory=dict)
     given: dict[str, dict[str, Given]] = field(default_factory=dict)
     grants: dict[str, Grant] = field(default_factory=dict)
+    holds: dict[str, Hold] = field(default_factory=dict)
+    held_given: dict[tuple[str, str], dict[str, Given]] = field(default_factory=dict)
     places: dict[str, Shown] = field(default_factory=dict)
     sent: dict[str, tuple[str, Outgoing]] = field(default_factory=dict)
 
@@ -121,6 +125,33 @@ class MemoryWork:
             raise RowMoved
         self.grants[grant.id] = replace(grant, **changes)
         return self.grants[grant.id]
+
+    async def hold(self, id: str) -> Hold | None:
+        return self.holds.get(id)
+
+    async def hold_by_token(self, token: str) -> Hold | None:
+        return next((one for one in self.holds.values() if one.token == token), None)
+
+    async def holds_of(self, grant: str) -> Sequence[Hold]:
+        return [one for one in self.holds.values() if one.grant == grant]
+
+    async def add_hold(self, hold: Hold) -> None:
+        self.holds[hold.id] = hold
+
+    async def move_hold(self, hold: Hold, event: HoldEvent, **changes: Any) -> Hold:
+        return await self.change_hold(hold, **changes, state=hold_table.moved(hold.state, event))
+
+    async def change_hold(self, hold: Hold, **changes: Any) -> Hold:
+        if self.holds[hold.id] != hold:
+            raise RowMoved
+        self.holds[hold.id] = replace(hold, **changes)
+        return self.holds[hold.id]
+
+    async def hold_reviews(self, hold: Hold) -> Sequence[Given]:
+        return list(self.held_given.get((hold.id, hold.digest), {}).values())
+
+    async def add_hold_review(self, hold: Hold, review: Given) -> None:
+        self.held_given.setdefault((hold.id, hold.digest), {})[review.person] = review
 
     async def shown(self, message: str) -> Shown | None:
         return self.places.get(message)

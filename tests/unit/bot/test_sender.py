@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from bot.adapters.boxes import Outbox, Queued
 from bot.adapters.clock import SystemClock
 from bot.adapters.desks import Desks
-from bot.adapters.sender import Done, Later, Never, Outcome, Sender
+from bot.adapters.sender import Deliverer, Done, Later, Never, Outcome, Sender
 from bot.chat.slack.gateway import Pacer
 from bot.outgoing import PostOrder
 from tests.unit.bot.test_store import desks, engine
@@ -36,7 +36,7 @@ class Scripted:
 
 
 @asynccontextmanager
-async def sending(engine: AsyncEngine, script: Scripted) -> AsyncIterator[Outbox]:
+async def sending(engine: AsyncEngine, script: Deliverer) -> AsyncIterator[Outbox]:
     outbox = Outbox(engine, SystemClock())
     sender = Sender(outbox, script, SystemClock())
     task = asyncio.create_task(sender.run())
@@ -96,3 +96,28 @@ async def test_messages_to_one_channel_keep_their_distance() -> None:
     start = asyncio.get_running_loop().time()
     await asyncio.gather(*(Pacer(0).turn("C1") for _ in range(100)))
     assert asyncio.get_running_loop().time() - start < 0.1
+
+
+class Stuck:
+    """Delivers answers, and posts nothing until it is let."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.answered = asyncio.Event()
+
+    async def deliver(self, row: Queued) -> Outcome:
+        if row.lane.startswith("answer:"):
+            self.answered.set()
+        else:
+            await self.open.wait()
+        return Done({})
+
+
+async def test_answer_to_the_broker_waits_for_no_message(engine: AsyncEngine, desks: Desks) -> None:
+    stuck = Stuck()
+    async with sending(engine, stuck):
+        await queue(desks, *((f"m{number}", f"thread:{number}") for number in range(40)))
+        await asyncio.sleep(0.1)
+        await queue(desks, ("a", "answer:h1"))
+        await asyncio.wait_for(stuck.answered.wait(), 3)
+        stuck.open.set()

@@ -33,6 +33,7 @@ from bot.config import Settings
 from bot.intents import (
     AccountChanged,
     Approve,
+    ApproveHold,
     Ask,
     Cancel,
     EndNow,
@@ -40,7 +41,9 @@ from bot.intents import (
     Ignored,
     NewLine,
     OpenDeny,
+    OpenDenyHold,
     Refuse,
+    RefuseHold,
     Unknown,
 )
 from bot.ports import Member, Outsider
@@ -121,6 +124,9 @@ def event(inner: dict[str, Any]) -> dict[str, Any]:
         (click(cards.CANCEL), Cancel),
         (click(cards.NEW_LINE), NewLine),
         (click(cards.END), EndNow),
+        (click(cards.APPROVE_HOLD), ApproveHold),
+        (click(cards.DENY_HOLD), OpenDenyHold),
+        (submission("no", "hold.deny"), RefuseHold),
         (click("another"), Unknown),
         (click(cards.APPROVE, ""), Unknown),
         (click(cards.APPROVE, None), Unknown),
@@ -279,6 +285,9 @@ async def rim(tmp_path: Path) -> AsyncIterator[tuple[Any, Inbox]]:
         click(cards.DENY),
         click("unheard.of"),
         submission("because"),
+        click(cards.APPROVE_HOLD),
+        click(cards.DENY_HOLD),
+        submission("because", "hold.deny"),
         submission(None, "unheard.of"),
         {"type": "shortcut", "callback_id": "x", "trigger_id": "1", "user": {"id": "U0"}, "team": {"id": "T0"}},
         event({"type": "app_mention", "user": "U0", "channel": "C0", "text": "hi"}),
@@ -296,6 +305,16 @@ async def test_every_payload_is_kept_before_it_is_acknowledged(rim: tuple[Any, I
     assert len(await inbox.waiting()) == 1
 
 
+async def test_words_of_a_clicked_message_are_not_kept(rim: tuple[Any, Inbox]) -> None:
+    app, inbox = rim
+    message = {"ts": "9.2", "thread_ts": "9.1", "text": "UPDATE secret", "blocks": [{"type": "rich_text"}]}
+    body = click(cards.APPROVE_HOLD, message=message)
+    await app.async_dispatch(AsyncBoltRequest(body=body, mode="socket_mode"))
+    [row] = await inbox.waiting()
+    assert row.payload["message"] == {"ts": "9.2", "thread_ts": "9.1"}
+    assert intent_of(row.payload, "/access") == intent_of(body, "/access")
+
+
 async def test_payload_that_cannot_be_kept_is_not_acknowledged(
     rim: tuple[Any, Inbox], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,9 +328,10 @@ async def test_payload_that_cannot_be_kept_is_not_acknowledged(
     assert response.status == 500
 
 
-async def test_form_without_a_reason_is_answered_in_the_acknowledgement(rim: tuple[Any, Inbox]) -> None:
+@pytest.mark.parametrize("form", ["request.deny", "hold.deny"])
+async def test_form_without_a_reason_is_answered_in_the_acknowledgement(rim: tuple[Any, Inbox], form: str) -> None:
     app, inbox = rim
-    response = await app.async_dispatch(AsyncBoltRequest(body=submission(None), mode="socket_mode"))
+    response = await app.async_dispatch(AsyncBoltRequest(body=submission(None, form), mode="socket_mode"))
     assert json.loads(response.body)["response_action"] == "errors"
     assert await inbox.waiting() == []
 

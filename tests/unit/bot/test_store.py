@@ -21,17 +21,20 @@ from bot.adapters import migrate
 from bot.adapters.boxes import Inbox, Outbox
 from bot.adapters.desks import Desks
 from bot.adapters.store import SqlWork, Store
-from bot.adapters.tables import grants, metadata, requests
+from bot.adapters.tables import grants, holds, metadata, requests
 from bot.handlers import handle
-from bot.intents import Approve, Ask, Cancel
-from bot.model import Request
+from bot.intents import Approve, ApproveHold, Ask, Cancel
+from bot.model import Exhibit, Given, Hold, Request
 from bot.ordering import Opened, opened
 from bot.outgoing import PostOrder
 from bot.ports import Desk
+from policies.engine.decisions import Need, Requirement
 from tests.unit.bot.memory import LATER, NOW, CountingIds, desk, member, policy, source
 from workflows import grants as grant_table
+from workflows import holds as hold_table
 from workflows import requests as request_table
 from workflows.grants import GrantState
+from workflows.holds import HoldState
 from workflows.requests import RequestEvent, RequestState
 from workflows.reviews import Answer
 from workflows.storage.boxes import RowMoved
@@ -145,6 +148,84 @@ async def test_database_moves_grants_as_the_table_says(
         with pytest.raises(DBAPIError, match="cannot move so"):
             async with engine.begin() as connection:
                 await connection.execute(update(grants).values(state=new.value))
+
+
+async def held(desks: Desks) -> Hold:
+    request = await filed(desks)
+    async with desks.open() as (at, work):
+        await opened(at, Opened("g1", request.id, "o", NOW, LATER))
+        digest, needs = "d" * 64, Requirement((Need(1, ("dbas",)), Need(1, ("security",))))
+        what = (("prod-writes",), ("write",), ("public.orders",))
+        hold = Hold("h0001", "t0", "g1", "s1", digest, HoldState.WAITING, needs, *what, NOW, LATER, Exhibit.CARD)
+        await work.add_hold(hold)
+    return hold
+
+
+async def test_hold_and_its_reviews_are_read_back_as_they_were(desks: Desks) -> None:
+    hold = await held(desks)
+    given = Given("bob", "U0BOB00001", Answer.APPROVE, "", NOW, source("bob").evidence())
+    async with desks.open() as (_, work):
+        assert await work.hold(hold.id) == hold == await work.hold_by_token(hold.token)
+        assert await work.holds_of("g1") == [hold]
+        assert await work.hold("another") is None
+        await work.add_hold_review(hold, given)
+        await work.add_hold_review(hold, replace(given, person="erin"))
+        await work.add_hold_review(hold, replace(given, answer=Answer.DENY))
+        found = await work.hold_reviews(hold)
+        assert [(one.person, one.answer) for one in found] == [("bob", Answer.DENY), ("erin", Answer.APPROVE)]
+        assert await work.hold_reviews(replace(hold, digest="e" * 64)) == []
+        changed = await work.change_hold(hold, answered=HoldState.REFUSED, note="x", people=("bob",))
+        assert await work.hold(hold.id) == changed
+        with pytest.raises(RowMoved):
+            await work.change_hold(replace(hold, state=HoldState.RELEASED), note="y")
+
+
+@pytest.mark.parametrize(("old", "new"), list(itertools.product(HoldState, HoldState)))
+async def test_database_moves_holds_as_the_table_says(
+    engine: AsyncEngine, desks: Desks, old: HoldState, new: HoldState
+) -> None:
+    await held(desks)
+    ways = {HoldState.WAITING: (), HoldState.CONSUMED: (HoldState.RELEASED, HoldState.CONSUMED)}
+    async with engine.begin() as connection:
+        for state in ways.get(old, (old,)):
+            await connection.execute(update(holds).values(state=state.value))
+    allowed = {(state, to) for (state, _), to in hold_table.TABLE.items()}
+    if old is new or (old, new) in allowed:
+        async with engine.begin() as connection:
+            await connection.execute(update(holds).values(state=new.value))
+    else:
+        with pytest.raises(DBAPIError, match="cannot move so"):
+            async with engine.begin() as connection:
+                await connection.execute(update(holds).values(state=new.value))
+
+
+async def test_hold_is_born_waiting(desks: Desks) -> None:
+    hold = await held(desks)
+    with pytest.raises(DBAPIError, match="cannot begin so"):
+        async with desks.open() as (_, work):
+            await work.add_hold(replace(hold, id="h0002", token="t2", state=HoldState.RELEASED))
+
+
+async def test_a_hundred_clicks_of_two_people_on_one_statement_are_one_answer(desks: Desks) -> None:
+    await held(desks)
+    async with desks.open() as (_, work):
+        await work.want("hold:h0001", "hold:h0001")
+        hold = await work.hold("h0001")
+        assert hold is not None
+        hold = await work.change_hold(hold, requirement=Requirement((Need(1, ("dbas",)),)))
+
+    async def one(number: int) -> None:
+        person = ("bob", "dana")[number % 2]
+
+        async def do(at: Desk, _: SqlWork) -> None:
+            await handle(at, ApproveHold(source(person), hold.token), member(person), f"click-{number}")
+
+        await desks.settle(do)
+
+    await asyncio.gather(*(one(number) for number in range(100)))
+    async with desks.open() as (_, work):
+        assert len(await work.hold_reviews(hold)) == 1
+        assert await work.count_sent("click-") == 100
 
 
 async def test_request_is_born_pending(engine: AsyncEngine, desks: Desks) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from bot.adapters.migrations.guards import guard, unguard
 from workflows.storage.engine import UtcDateTime
 
 revision = "0001"
@@ -32,19 +33,15 @@ def upgrade() -> None:
     _make_grants()
     _make_places()
     for table in _LEGAL:
-        if op.get_bind().dialect.name == "postgresql":
-            _guard_postgresql(table)
-        else:
-            _guard_sqlite(table)
+        guard(table, _LEGAL[table], _BIRTHS[table])
 
 
 def downgrade() -> None:
     """Drop the tables."""
     for table in ("cursors", "messages", "grants", "reviews", "requests", "outbox", "inbox"):
         op.drop_table(table)
-    if op.get_bind().dialect.name == "postgresql":
-        for table in _LEGAL:
-            op.execute(f"drop function if exists airlock_{table}_guard()")
+    for table in _LEGAL:
+        unguard(table)
 
 
 def _make_boxes() -> None:
@@ -164,41 +161,4 @@ def _make_places() -> None:
         "cursors",
         sa.Column("name", sa.String(40), primary_key=True),
         sa.Column("value", sa.String(1000), nullable=False),
-    )
-
-
-def _moves(table: str) -> str:
-    moves = [
-        f"(old.state = '{old}' and new.state in ({', '.join(repr(state) for state in new)}))"
-        for old, new in _LEGAL[table].items()
-    ]
-    return " or ".join(["old.state = new.state", *moves])
-
-
-def _births(table: str) -> str:
-    return f"new.state in ({', '.join(repr(state) for state in _BIRTHS[table])})"
-
-
-def _guard_sqlite(table: str) -> None:
-    op.execute(
-        f"create trigger {table}_move before update on {table} when not ({_moves(table)}) "
-        f"begin select raise(abort, 'a row of {table} cannot move so'); end"
-    )
-    op.execute(
-        f"create trigger {table}_birth before insert on {table} when not ({_births(table)}) "
-        f"begin select raise(abort, 'a row of {table} cannot begin so'); end"
-    )
-
-
-def _guard_postgresql(table: str) -> None:
-    op.execute(
-        f"create function airlock_{table}_guard() returns trigger language plpgsql as $$ begin "
-        f"if tg_op = 'INSERT' then "
-        f"if not ({_births(table)}) then raise exception 'a row of {table} cannot begin so'; end if; "
-        f"elsif not ({_moves(table)}) then raise exception 'a row of {table} cannot move so'; end if; "
-        "return new; end $$"
-    )
-    op.execute(
-        f"create trigger {table}_guard before insert or update on {table} "
-        f"for each row execute function airlock_{table}_guard()"
     )

@@ -73,7 +73,7 @@ class Served:
 @pytest.fixture
 async def served() -> AsyncIterator[Served]:
     nothing: Any = Nothing()
-    app = make_app(Services(Callers(), nothing, nothing, nothing, nothing, nothing, nothing))
+    app = make_app(Services(Callers(), *[nothing] * 7))
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -85,12 +85,13 @@ async def served() -> AsyncIterator[Served]:
 
 def test_every_route_of_the_router_is_declared() -> None:
     nothing: Any = Nothing()
-    app = make_app(Services(Callers(), nothing, nothing, nothing, nothing, nothing, nothing))
+    app = make_app(Services(Callers(), *[nothing] * 7))
     served = {(route.method, route.resource.canonical) for route in app.router.routes() if route.resource}
     assert served == {(route.method, route.path) for route in ROUTES}
     assert "auth" in Route.__dataclass_fields__
     assert {route.path for route in ROUTES if route.auth is not Auth.CALL} == {
         "/v1/grants",
+        "/v1/holds/{id}/answers",
         "/v1/health",
         "/v1/ready",
         "/metrics",
@@ -193,7 +194,7 @@ async def test_what_nobody_foresaw_says_nothing_of_its_inside(
 
 async def test_metrics_are_for_this_machine_only() -> None:
     nothing: Any = Nothing()
-    services = Services(Callers(), nothing, nothing, nothing, nothing, nothing, nothing)
+    services = Services(Callers(), *[nothing] * 7)
     for remote, allowed in (("127.0.0.1", True), ("::1", True), ("10.0.0.7", False), (None, False)):
         request: Any = SimpleNamespace(remote=remote)
         if allowed:

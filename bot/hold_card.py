@@ -1,0 +1,304 @@
+"""The card of a held statement: all of what would run, what it does, who may let it, what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from bot import cards
+from bot.cards import (
+    Button,
+    Buttons,
+    Card,
+    Code,
+    Confirm,
+    Fact,
+    Facts,
+    Heading,
+    Mention,
+    Moment,
+    Note,
+    Paragraph,
+    Part,
+    Span,
+    Words,
+    say,
+)
+from bot.model import Exhibit, Given, Grant, Hold
+from bot.request_card import name_of, names_of, requirement_words
+from bot.statement_text import FOREIGN_SHOWN, Reading, file_of, fingerprint, read
+from bot.text import clip, escape, excerpt, one_line
+from policies.engine.durations import format_duration
+from policies.engine.model import Policy
+from workflows.holds import HoldState
+from workflows.reviews import Met, Missing, Refused, reviewers, tally
+from workflows.wire import HoldView
+
+MENTIONED = 20
+RELATIONS_SHOWN = 8
+_DOES = {
+    "read": "reads",
+    "write": "changes",
+    "ddl": "changes the schema of",
+    "session": "changes settings of its session",
+    "admin": "administers the server",
+}
+_WITH_RELATIONS = ("read", "write", "ddl")
+_GIVEN_UP = {
+    "client": "{who} left",
+    "cancelled": "{who} cancelled it",
+    "expired": "the access ran out",
+    "revoked": "the access was revoked",
+    "ended": "the access was ended",
+    "policy": "the policy changed meanwhile",
+    "shutdown": "the broker stopped",
+    "upstream": "the resource went away",
+    "error": "its session failed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HoldFacts:
+    """Everything a card is made from; `view` is what the broker says now, None where it does not answer any more."""
+
+    hold: Hold
+    reviews: Sequence[Given]
+    grant: Grant
+    view: HoldView | None
+    policy: Policy
+
+    @property
+    def waiting(self) -> bool:
+        return self.hold.state is HoldState.WAITING and self.hold.answered is None and self.grant.live
+
+
+def hold_card(facts: HoldFacts) -> Card:
+    """Make the card for the state a hold is in."""
+    hold, grant = facts.hold, facts.grant
+    who = name_of(facts.policy, grant.person)
+    status = hold_words(facts.policy, hold, grant.person, facts.reviews)
+    asked = f"{who} asks to run a statement that {does(hold)}, under {grant.role} on {grant.resource}"
+    parts: list[Part] = [
+        Heading(f"Review a statement: {grant.resource} ({grant.role})"),
+        Facts(tuple(_facts(facts))),
+        *_statement(facts),
+        Paragraph(_status(facts, status)),
+        _small_print(facts),
+    ]
+    if facts.waiting:
+        parts.append(_buttons(facts))
+    return Card(f"{asked}. {status}", tuple(parts))
+
+
+def does(hold: Hold) -> str:
+    """Say what a statement does, and to what: `changes public.orders`."""
+    effects = [effect for effect in _DOES if effect in hold.effects]
+    named = [one_line(name, 80) for name in hold.relations]
+    if len(named) > RELATIONS_SHOWN:
+        named = [*named[:RELATIONS_SHOWN], f"{len(named) - RELATIONS_SHOWN} more"]
+    on = " and ".join(_DOES[effect] for effect in effects if effect in _WITH_RELATIONS)
+    words = [f"{on} {', '.join(named) or 'no relation'}"] if on else []
+    words += [_DOES[effect] for effect in effects if effect not in _WITH_RELATIONS]
+    return " and ".join(words) or "does what the broker did not name"
+
+
+def hold_words(policy: Policy, hold: Hold, requester: str, reviews: Sequence[Given]) -> str:
+    """Say in a sentence how a hold stands, or what became of it."""
+    by = names_of(policy, hold.people, "and")
+    match hold.state:
+        case HoldState.WAITING:
+            return _waiting(policy, hold, requester, reviews)
+        case HoldState.RELEASED:
+            return f"Approved by {by or 'its reviewers'}; it has not run yet."
+        case HoldState.CONSUMED:
+            return f"Approved by {by or 'its reviewers'}, ran once."
+        case HoldState.REFUSED:
+            shown, _ = excerpt(hold.reason or "no reason was given", 300, 4)
+            return f"Denied by {by or 'a reviewer'}: {shown}"
+        case HoldState.TIMED_OUT if by:
+            return f"Approved by {by}, but not used in time, so it did not run."
+        case HoldState.TIMED_OUT:
+            return "Nobody answered in time, so it did not run."
+        case HoldState.ABANDONED:
+            why = _GIVEN_UP.get(hold.reason or "", "nobody waits for it any more")
+            approved = f" It had been approved by {by}." if by else ""
+            return (
+                f"Given up: {why.format(who=name_of(policy, requester))}. It did not run; nobody denied it.{approved}"
+            )
+        case _:
+            assert_never(hold.state)
+
+
+def _waiting(policy: Policy, hold: Hold, requester: str, reviews: Sequence[Given]) -> str:
+    count = tally(policy, hold.requirement, requester, [given.review() for given in reviews])
+    note = f" {hold.note}" if hold.note else ""
+    match count:
+        case Met(by=people):
+            return f"Approved by {names_of(policy, people, 'and')}.{note or ' The broker is told.'}"
+        case Refused(by=person):
+            return f"Denied by {name_of(policy, person)}.{note or ' The broker is told.'}"
+        case Missing():
+            text = f"Waiting for {requirement_words(policy, count.needs, requester)}.{note}"
+            if not count.by:
+                return text
+            places = sum(need.count for need in hold.requirement.needs)
+            filled = places - sum(need.count for need in count.needs)
+            return f"{filled} of {places} approved ({names_of(policy, count.by, 'and')}). {text}"
+        case _:
+            assert_never(count)
+
+
+def held_words(policy: Policy, holds: Sequence[Hold]) -> str:
+    """Sum holds up for a counter: `3 held: 1 approved by Bob, 1 denied by Dana, 1 given up`."""
+    counts: dict[str, int] = {}
+    for hold in holds:
+        by = names_of(policy, hold.people, "and")
+        match hold.state:
+            case HoldState.WAITING:
+                what = "waiting"
+            case HoldState.RELEASED | HoldState.CONSUMED:
+                what = f"approved by {by}" if by else "approved"
+            case HoldState.REFUSED:
+                what = f"denied by {by}" if by else "denied"
+            case HoldState.TIMED_OUT:
+                what = "not used in time" if by else "unanswered"
+            case HoldState.ABANDONED:
+                what = "given up"
+            case _:
+                assert_never(hold.state)
+        counts[what] = counts.get(what, 0) + 1
+    listed = clip(", ".join(f"{number} {what}" for what, number in counts.items()), 600)
+    return f"{len(holds)} held: {listed}" if holds else ""
+
+
+def _facts(facts: HoldFacts) -> list[Fact]:
+    hold, grant, policy = facts.hold, facts.grant, facts.policy
+    who = clip(requirement_words(policy, hold.requirement.needs, grant.person), 500)
+    listed = [
+        Fact("Who", say(Mention(grant.account))),
+        Fact("Role", say(f"{grant.role} on {grant.resource}")),
+        Fact("The statement", say(clip(does(hold), 600))),
+        Fact("Policy needs", say(who or "nobody is named who may")),
+    ]
+    if facts.waiting:
+        listed.append(Fact("Waits until", say(Moment(hold.expires_at))))
+        listed.append(Fact("Meanwhile", say(_meanwhile(facts))))
+    return listed
+
+
+def _meanwhile(facts: HoldFacts) -> str:
+    resource = facts.policy.resources.get(facts.grant.resource)
+    role = resource.roles.get(facts.grant.role) if resource else None
+    if role is not None and role.hold == "refuse":
+        return "It was refused at once; once approved, the same statement may run, once, within ten minutes."
+    if facts.view is not None and facts.view.in_transaction:
+        return "It waits in an open transaction: locks are held."
+    limit = f", for at most {format_duration(role.hold_for)}" if role else ""
+    return f"The session waits{limit}; no transaction is open."
+
+
+def _statement(facts: HoldFacts) -> list[Part]:
+    view = facts.view
+    if view is None or view.digest != facts.hold.digest:
+        if facts.waiting:
+            return [Note(say("The broker does not show this statement, so it cannot be approved here."))]
+        return [Note(say("The record of this access has the statement."))]
+    reading = read(view)
+    head, *tail = reading.pieces()
+    parts: list[Part] = [Code(head if head.strip() else "(an empty statement)")]
+    if tail:
+        left = len(reading.text) - len(head) - len(tail[0])
+        parts += [Paragraph(say(Words(f"… {left:,} characters are left out here …", bold=True))), Code(tail[0])]
+    if reading.parameters:
+        parts += [Paragraph(say(Words("Parameters", bold=True))), Code(reading.listed())]
+    parts += [Paragraph(say(Words(text, bold=True))) for text in _warnings(facts, reading)]
+    size = f"{reading.characters:,} character{'' if reading.characters == 1 else 's'}"
+    lines = f"{reading.lines:,} line{'' if reading.lines == 1 else 's'}"
+    parts.append(Note(say(f"{size}, {lines}. Digest ", Words(view.digest[:12], code=True), ".")))
+    if not reading.fits:
+        parts.append(_exhibit_note(facts, view, reading))
+    return parts
+
+
+def _warnings(facts: HoldFacts, reading: Reading) -> list[str]:
+    found = []
+    if facts.waiting and facts.view is not None and facts.view.in_transaction:
+        found.append("In an open transaction: locks are held while this waits.")
+    if reading.escapes:
+        found.append(f"Look closely: {reading.escapes:,} of its characters do not show, or change how others look.")
+        found.append("They are written by their numbers here, like \\u202e.")
+    if reading.foreign:
+        letters = ", ".join(f"{letter} ({escape(letter)})" for letter in reading.foreign[:FOREIGN_SHOWN])
+        more = " and more" if len(reading.foreign) > FOREIGN_SHOWN else ""
+        found.append(f"It holds letters that are not Latin and may look like it: {letters}{more}.")
+    return found
+
+
+def _exhibit_note(facts: HoldFacts, view: HoldView, reading: Reading) -> Part:
+    digest = fingerprint(file_of(facts.hold.id, view, reading))
+    match facts.hold.exhibit:
+        case Exhibit.FILE:
+            text = f"Shown in part. All of it is in the file {file_name(facts.hold)} in this thread, SHA-256 {digest}."
+        case Exhibit.IMPOSSIBLE:
+            text = "Shown in part, and Slack takes no file: what cannot be shown whole cannot be approved."
+        case Exhibit.NOWHERE | Exhibit.CARD:
+            text = "Shown in part. All of it comes as a file in this thread; it can be approved once that is there."
+        case _:
+            assert_never(facts.hold.exhibit)
+    return Paragraph(say(Words(text, bold=True)))
+
+
+def file_name(hold: Hold) -> str:
+    """Name the file that holds all of a statement."""
+    return f"statement-{hold.id}.txt"
+
+
+def _status(facts: HoldFacts, status: str) -> tuple[Span, ...]:
+    """Return how things stand; who may answer is mentioned, because a reply alone notifies nobody."""
+    spans: list[Span] = [Words(status, bold=True)]
+    if facts.waiting:
+        answered = {given.person for given in facts.reviews}
+        people = reviewers(facts.policy, facts.hold.requirement, facts.grant.person)
+        accounts = [facts.policy.people[one].slack for one in people if one not in answered]
+        for account in [account for account in accounts if account][:MENTIONED]:
+            spans += [Words(" "), Mention(account)]
+    return tuple(spans)
+
+
+def _small_print(facts: HoldFacts) -> Part:
+    hold = facts.hold
+    rules = ", ".join(one_line(rule, 60) for rule in hold.rules[:10]) or "unknown"
+    return Note(say(f"Hold {hold.id}, session {hold.session}, since ", Moment(hold.opened_at), f", rule {rules}."))
+
+
+def approvable(facts: HoldFacts) -> bool:
+    """Say whether all of the statement can be read now, which approving it demands."""
+    view, hold = facts.view, facts.hold
+    if not facts.waiting or view is None or view.digest != hold.digest:
+        return False
+    return hold.exhibit is Exhibit.FILE or read(view).fits
+
+
+def _buttons(facts: HoldFacts) -> Buttons:
+    hold, grant = facts.hold, facts.grant
+    who = name_of(facts.policy, grant.person)
+    deny = Button(
+        cards.DENY_HOLD, "Deny…", hold.token, style="danger", label=clip(f"Deny {who}'s statement, with a reason", 75)
+    )
+    if not approvable(facts):
+        return Buttons((deny,))
+    approve = Button(
+        cards.APPROVE_HOLD,
+        "Approve",
+        hold.token,
+        style="primary",
+        confirm=Confirm(
+            clip(f"Let it run on {grant.resource}?", 100),
+            clip(f"{who} runs exactly this statement once, as {grant.role} on {grant.resource}. It {does(hold)}.", 300),
+            "Approve",
+            "Not now",
+        ),
+        label=clip(f"Approve {who}'s statement on {grant.resource}, once", 75),
+    )
+    return Buttons((approve, deny))

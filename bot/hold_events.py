@@ -1,0 +1,126 @@
+"""Decides what the broker's events about holds mean for people: a card to answer, then what became of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from bot.asking import count_soon, to_thread
+from bot.cards import plain
+from bot.hold_card import does, hold_words
+from bot.lines import line
+from bot.model import Grant, Hold, Request
+from bot.ordering import needs_from
+from bot.outgoing import Say, ToPerson, hold_of
+from bot.ports import Desk
+from bot.request_card import name_of, names_of, requirement_words
+from policies.engine.decisions import Requirement
+from workflows.holds import TABLE, HoldEvent, HoldState
+from workflows.wire import EventView
+
+_ID = re.compile(r"[A-Za-z0-9_-]{4,64}")
+LISTED = 100
+_MOVES = {
+    "hold.released": HoldEvent.RELEASE,
+    "hold.consumed": HoldEvent.CONSUME,
+    "hold.refused": HoldEvent.REFUSE,
+    "hold.timed_out": HoldEvent.TIME_OUT,
+    "hold.abandoned": HoldEvent.ABANDON,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """What an event of a hold is about."""
+
+    hold: Hold
+    grant: Grant
+    request: Request
+
+
+async def apply_to_holds(desk: Desk, grant: Grant, request: Request, event: EventView) -> bool:
+    """Apply an event if it is one about a hold; say whether it was."""
+    if event.type == "hold.opened":
+        await _opened(desk, grant, request, event)
+    elif event.type in _MOVES:
+        await _moved(desk, grant, request, event)
+    else:
+        return False
+    return True
+
+
+async def _opened(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:
+    data = event.data
+    id = str(data.get("hold") or "")
+    if not _ID.fullmatch(id) or await desk.work.hold(id) is not None:
+        return
+    hold = Hold(
+        id=id,
+        token=desk.ids.token(),
+        grant=grant.id,
+        session=str(event.session or "")[:64],
+        digest=str(data.get("digest") or "")[:64],
+        state=HoldState.WAITING,
+        requirement=Requirement(needs_from(data.get("needs") or ())),
+        rules=_names(data.get("rules")),
+        effects=_names(data.get("effects")),
+        relations=_names(data.get("relations")),
+        opened_at=event.at,
+        expires_at=datetime.fromisoformat(str(data["expires_at"])),
+    )
+    await desk.work.add_hold(hold)
+    await desk.work.want(hold_of(id), f"hold:{id}")
+    await count_soon(desk, grant)
+    waits = requirement_words(desk.policy, hold.requirement.needs, grant.person)
+    await _mirror(desk, _Scene(hold, grant, request), f"Your statement that {does(hold)} waits for {waits}.")
+
+
+async def _moved(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:
+    hold = await desk.work.hold(str(event.data.get("hold") or ""))
+    move = _MOVES[event.type]
+    if hold is None or (hold.state, move) not in TABLE or hold.grant != grant.id:
+        return
+    changes: dict[str, Any] = {"note": None}
+    if move in (HoldEvent.RELEASE, HoldEvent.REFUSE):
+        changes["people"] = _names(event.data.get("by"))
+    if move in (HoldEvent.REFUSE, HoldEvent.ABANDON):
+        changes["reason"] = str(event.data.get("reason") or "") or None
+    hold = await desk.work.move_hold(hold, move, **changes)
+    await desk.work.want(hold_of(hold.id), f"hold:{hold.id}")
+    await count_soon(desk, grant)
+    await _say_so(desk, _Scene(hold, grant, request), move)
+
+
+async def _say_so(desk: Desk, scene: _Scene, move: HoldEvent) -> None:
+    """Put a line into the thread where people waited for this: an edited card notifies nobody."""
+    hold, grant = scene.hold, scene.grant
+    requester = name_of(desk.policy, grant.person)
+    by = names_of(desk.policy, hold.people, "and") or "A reviewer"
+    match move:
+        case HoldEvent.RELEASE:
+            text = line("hold_released", person=by, requester=requester)
+        case HoldEvent.REFUSE:
+            text = line("hold_refused", person=by, requester=requester, reason=hold.reason or "no reason was given")
+        case HoldEvent.TIME_OUT:
+            text = line("hold_timed_out", people=hold.people, requester=requester)
+        case HoldEvent.CONSUME | HoldEvent.ABANDON:
+            return
+    await to_thread(desk, scene.request, f"hold:{hold.id}:{hold.state.value}", text)
+    await _mirror(desk, scene, f"Your statement that {does(hold)}: {hold_words(desk.policy, hold, grant.person, ())}")
+
+
+async def _mirror(desk: Desk, scene: _Scene, text: str) -> None:
+    """Tell the requester as well, where they did not ask in the channel of the cards."""
+    if scene.request.asked_in == desk.channel:
+        return
+    account = scene.grant.account
+    key = f"hold:{scene.hold.id}:{scene.hold.state.value}:told"
+    await desk.work.send(key, f"person:{account}", Say(ToPerson(account), plain(text.replace("`", "'"))))
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (value,)
+    return tuple(str(item) for item in value)[:LISTED] if isinstance(value, list | tuple) else ()

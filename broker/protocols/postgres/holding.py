@@ -1,0 +1,123 @@
+"""Holding: a plan that policy asks about waits for its reviewers, and is decided again when they have answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from broker.protocols.postgres import records
+from broker.protocols.postgres.events import Command, Drain, Drop, Hold, Use
+from broker.protocols.postgres.plan import Plan, Planning
+from broker.protocols.postgres.replies import Problem, denial
+from broker.protocols.postgres.ruling import Asking, Denied, must_be_asked, shown_text
+from broker.protocols.postgres.shared import Session
+from broker.sessions.holds import Abandoned, Answer, Asked, HoldFacts, Pending, Refused, Released, TimedOut
+
+IN_TRANSACTION = 60.0
+"""Seconds that a hold may keep a transaction open, with the locks it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """What may be recorded and sent: the plan as it is now, its statements' ids, the approval that was used up."""
+
+    plan: Plan
+    ids: tuple[str, ...]
+    hold: str
+
+
+Reviewed = Cleared | Denied | Problem
+
+
+def review(
+    session: Session, plan: Plan, asking: Asking, asked: Asked, again: Callable[[], Planning]
+) -> Generator[Command, Any, Reviewed]:
+    """Have a plan reviewed; `again` decides anew what was asked."""
+    while not session.drained:
+        yield Drain()
+    if session.status == "E":
+        return Problem("25P02", "current transaction is aborted, commands ignored until end of transaction block")
+    shown = records.shown(asked)
+    if shown is None:
+        return must_be_asked(plan.ruling, asking, "its parameters are too long to be shown to them")
+    ids = tuple(session.ids() for _ in plan.statements)
+    facts = _facts(session, plan, asking, asked, shown, ids[0])
+    answer: Answer | None = yield Hold(
+        facts, f"waiting for {asking.requirement} ({asking.people}) to review this statement"
+    )
+    match answer:
+        case Released(hold):
+            return (yield from _released(session, hold, ids, again))
+        case Pending():
+            return must_be_asked(plan.ruling, asking, _how(asking))
+        case Refused(hold, by, reason):
+            return denial(
+                "42501", f"{by} refused this statement{f': {reason}' if reason else ''}", _rules(asking, hold), None
+            )
+        case TimedOut(hold):
+            hint = f"run it again when {asking.people} can answer"
+            return denial("57014", "nobody answered in time, so this statement was not run", _rules(asking, hold), hint)
+        case Abandoned(hold, reason):
+            return denial("57014", f"canceled: the review is over ({reason})", _rules(asking, hold), None)
+        case None:
+            yield Drop("cancelled")
+            return Problem("57014", "canceled: the review was given up")
+        case _:
+            assert_never(answer)
+
+
+def _released(
+    session: Session, hold: str, ids: tuple[str, ...], again: Callable[[], Planning]
+) -> Generator[Command, Any, Reviewed]:
+    """Use the approval, if what was approved may still run."""
+    plan = yield from again()
+    if isinstance(plan, Denied):
+        yield Drop("policy")
+        return plan
+    if session.skipping:
+        # An error came meanwhile: the server would skip this one, so the approval is not used.
+        yield Drop("upstream")
+        return Problem("57014", "canceled: an earlier statement failed")
+    now = plan.ruling.asking
+    if len(plan.statements) != len(ids) or not (yield Use(hold, now.requirement if now is not None else None)):
+        yield Drop("policy")
+        return Problem("42501", "the approval is not good any more: the policy has changed", hint="run it again")
+    return Cleared(plan, ids, hold)
+
+
+def _facts(
+    session: Session, plan: Plan, asking: Asking, asked: Asked, shown: tuple[str | None, ...], statement: str
+) -> HoldFacts:
+    facts = [one.facts for ruling in (plan.ruling, *plan.bodies) for one in ruling.inspection.statements]
+    session.reviews += 1
+    # What this segment has sent keeps its locks until Sync, as an open transaction does.
+    inside = session.status != "I" or session.touched
+    return HoldFacts(
+        session=session.facts,
+        statement=statement,
+        asked=asked,
+        requirement=asking.requirement,
+        rules=asking.rules,
+        seconds=min(asking.seconds, IN_TRANSACTION) if inside and asking.waits else asking.seconds,
+        sequence=session.reviews,
+        verb=facts[0].verb,
+        redacted=shown_text(plan.ruling.inspection),
+        shown=shown,
+        effects=tuple(sorted({effect.value for fact in facts for effect in fact.effects})),
+        relations=tuple(sorted({relation for fact in facts for relation in fact.relations})),
+        in_transaction=inside,
+        waits=asking.waits,
+    )
+
+
+def _how(asking: Asking) -> str:
+    # Without the time that is left, so that the same statement is always refused in the same words.
+    return (
+        f"{asking.people} could approve it; "
+        "then this very statement runs once, within 10m of the approval, when it is sent again"
+    )
+
+
+def _rules(asking: Asking, hold: str) -> tuple[str, ...]:
+    return (*asking.rules, f"hold:{hold}")

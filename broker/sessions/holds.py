@@ -1,0 +1,133 @@
+"""What is known of a held statement: what an approval is bound to, what a reviewer sees, and how a hold is answered."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import Any
+
+from broker.sessions.eventchain import canonical
+from broker.sessions.model import SessionFacts
+from policies.engine.decisions import Requirement
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A statement exactly as the client sent it: raw values with their formats and types, None for NULL.
+
+    `bodies` are the texts of prepared statements that it runs.
+    """
+
+    sql: str
+    bodies: tuple[str, ...] = ()
+    values: tuple[bytes | None, ...] = ()
+    formats: tuple[int, ...] = ()
+    types: tuple[int, ...] = ()
+    results: tuple[int, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """All of it, for a reviewer."""
+        return "\n\n-- which runs:\n".join((self.sql, *self.bodies))
+
+    def canonical(self) -> dict[str, Any]:
+        return {
+            "sql": self.sql.encode().hex(),
+            "bodies": [body.encode().hex() for body in self.bodies],
+            "values": [None if value is None else value.hex() for value in self.values],
+            "formats": list(self.formats),
+            "types": list(self.types),
+            "results": list(self.results),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class HoldFacts:
+    """A statement to be reviewed. `seconds` is how long it may wait; `shown` are its parameters as text.
+
+    `waits` says that its client waits for the answer; else it was refused, and an approval is for the same statement
+    when it comes again under the same grant.
+    """
+
+    session: SessionFacts
+    statement: str
+    asked: Asked
+    requirement: Requirement
+    rules: tuple[str, ...]
+    seconds: float
+    sequence: int
+    verb: str = ""
+    redacted: str = ""
+    shown: tuple[str | None, ...] = ()
+    effects: tuple[str, ...] = ()
+    relations: tuple[str, ...] = ()
+    in_transaction: bool = False
+    waits: bool = True
+
+
+def digest(facts: HoldFacts, policy: str) -> str:
+    """Return what an approval is bound to: SHA-256 over the statement, where and as whom it runs, and the policy."""
+    grant = facts.session.grant
+    bound = {
+        **facts.asked.canonical(),
+        "resource": grant.resource,
+        "role": grant.role,
+        "grant": grant.id,
+        "session": facts.session.id,
+        "policy": policy,
+        "sequence": facts.sequence,
+    }
+    return hashlib.sha256(canonical(bound)).hexdigest()
+
+
+def likeness(facts: HoldFacts) -> str:
+    """Return what is equal of the same statement asked twice under one grant."""
+    grant = facts.session.grant
+    same = {**facts.asked.canonical(), "resource": grant.resource, "role": grant.role, "grant": grant.id}
+    return hashlib.sha256(canonical(same)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    hold: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """`by` are names for people."""
+
+    hold: str
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    hold: str
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    hold: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Nobody has answered, and the client does not wait."""
+
+    hold: str
+
+
+Answer = Released | Refused | TimedOut | Abandoned | Pending
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A hold as a session has it: `opened` completes when it is recorded, `answered` when it is over."""
+
+    id: str
+    seconds: float
+    opened: Awaitable[None] = field(compare=False)
+    answered: Awaitable[Answer] = field(compare=False)

@@ -1,0 +1,289 @@
+"""What the session machine says while a statement waits for its reviewers, and when they have answered."""
+
+import pytest
+
+from broker.protocols.postgres import codec
+from broker.protocols.postgres.events import (
+    CancelAsked,
+    ClientGone,
+    Close,
+    Ended,
+    HoldAnswered,
+    HoldOpened,
+    HoldWaited,
+    PauseClient,
+)
+from broker.protocols.postgres.machine import State
+from broker.protocols.postgres.replies import Problem
+from broker.protocols.postgres.ruling import Ruling
+from broker.sessions.holds import Abandoned, Answer, Pending, Refused, Released, TimedOut
+from broker.sessions.model import CloseReason, Durability
+from broker.sql.model import Control
+from policies.engine.decisions import Effect
+from tests.playbooks.postgres_play import (
+    ASKING,
+    BOUND,
+    NO_DATA,
+    PARSED,
+    POISON,
+    Play,
+    bind,
+    complete,
+    denied,
+    describe,
+    error,
+    permitted,
+    ready,
+)
+
+Q = codec.query("insert")
+RUN = bind("") + codec.execute("") + codec.SYNC
+
+
+def ask(sql: str) -> Ruling:
+    """Inserts are asked about."""
+    changes = sql.startswith("insert")
+    return permitted(sql, effect=Effect.WRITE if changes else Effect.READ, asking=ASKING if changes else None)
+
+
+def held(*messages: bytes) -> Play:
+    play = Play(ask).client(*(messages or (Q,)))
+    assert play.machine.state is State.HELD
+    play.hear(HoldOpened(play.holds[-1].token, 600, play.at))
+    return play
+
+
+def answer(play: Play, found: Answer) -> Play:
+    return play.hear(HoldAnswered(play.holds[-1].token, found, play.at))
+
+
+def test_the_client_is_told_at_once_and_again_whom_it_waits_for() -> None:
+    play = held()
+    told = play.to_client()
+    assert b"airlock: waiting for 1 of dbas (Bob) to review this statement, up to 10m; Ctrl-C gives up" in told
+    play.hear(HoldWaited(play.holds[0].token, 585, play.at))
+    assert b"up to 9m; Ctrl-C" in play.to_client()
+    assert play.to_upstream() == b""
+    assert play.records == []
+
+
+def test_a_release_is_decided_again_used_recorded_and_then_forwarded() -> None:
+    play = held()
+    play.to_client()
+    answer(play, Released("h1"))
+    assert [command.sql for command in play.inspected] == ["insert"] * 2
+    assert [(use.hold, use.requirement) for use in play.uses] == [("h1", ASKING.requirement)]
+    (record,) = play.records
+    assert record.durability is Durability.SYNCED
+    assert [entry.type for entry in record.entries] == ["hold.consumed", "statement.allowed"]
+    assert record.entries[1].data["rules"] == ["reads", "hold:h1"]
+    assert record.entries[0].data == {"hold": "h1", "statement": play.holds[0].facts.statement}
+    assert play.to_upstream() == Q
+    assert play.upstream(complete("INSERT 0 1"), ready()).kinds() == "CZ"
+
+
+def test_nothing_is_forwarded_before_the_use_is_recorded() -> None:
+    play = Play(ask, slow=True).client(Q)
+    answer(play, Released("h1"))
+    assert play.to_upstream() == b""
+
+
+@pytest.mark.parametrize(
+    ("found", "state", "words"),
+    [
+        (Refused("h1", "Bob", "use staging"), b"42501", b"airlock: Bob refused this statement: use staging"),
+        (TimedOut("h1"), b"57014", b"airlock: nobody answered in time"),
+        (Abandoned("h1", "revoked"), b"57014", b"airlock: canceled: the review is over (revoked)"),
+    ],
+)
+def test_without_an_approval_nothing_is_forwarded(found: Answer, state: bytes, words: bytes) -> None:
+    play = held()
+    play.to_client()
+    told = answer(play, found).to_client()
+    assert state in told
+    assert words in told
+    assert told.endswith(ready())
+    assert play.to_upstream() == b""
+    assert play.machine.state is State.OPEN
+
+
+def test_a_client_that_gives_up_is_told_so_and_a_late_answer_is_void() -> None:
+    play = held()
+    play.to_client()
+    play.hear(CancelAsked(play.at))
+    assert b"57014" in (told := play.to_client())
+    assert b"airlock: canceled: the review was given up" in told
+    assert play.drops == ["cancelled"]
+    answer(play, Released("h1"))
+    assert play.to_upstream() == b""
+    assert play.uses == []
+
+
+def test_an_approval_that_is_not_good_any_more_runs_nothing() -> None:
+    play = held()
+    play.good = False
+    assert b"the policy has changed" in answer(play, Released("h1")).to_client()
+    assert play.to_upstream() == b""
+
+
+def test_what_policy_denies_by_the_time_it_is_approved_is_denied() -> None:
+    rulings = iter([ask("insert"), denied("not any more")])
+    play = Play(lambda sql: next(rulings)).client(Q)
+    assert b"not any more" in answer(play, Released("h1")).to_client()
+    assert play.drops == ["policy"]
+    assert play.to_upstream() == b""
+
+
+def test_what_policy_allows_by_then_needs_no_requirement() -> None:
+    rulings = iter([ask("insert"), permitted("insert")])
+    play = Play(lambda sql: next(rulings)).client(Q)
+    answer(play, Released("h1"))
+    assert play.uses[0].requirement is None
+    assert play.to_upstream() == Q
+
+
+def test_in_a_transaction_a_refusal_fails_both_sides_and_the_wait_is_short() -> None:
+    play = Play(ask).client(codec.query("begin")).upstream(complete("BEGIN"), ready("T"))
+    play.to_upstream(), play.to_client()
+    play.client(Q)
+    assert (play.holds[0].facts.seconds, play.holds[0].facts.in_transaction) == (60.0, True)
+    answer(play, Refused("h1", "Bob", ""))
+    assert play.to_upstream() == POISON + codec.SYNC
+    play.upstream(error("34000"), ready("E"))
+    assert b"Bob refused" in play.to_client()
+    assert b"25P02" in play.client(Q).upstream(error("34000"), ready("E")).to_client()
+    assert len(play.holds) == 1
+
+
+def test_messages_behind_a_hold_wait_in_order_and_are_bounded() -> None:
+    play = held(Q, codec.query("select 1"), codec.query("select 2"))
+    assert play.to_upstream() == b""
+    play.client(codec.query("x" * 1_100_000))
+    assert play.said[-1] == PauseClient()
+    answer(play, Released("h1"))
+    sent = play.to_upstream()
+    assert sent.startswith(Q + codec.query("select 1") + codec.query("select 2"))
+
+
+@pytest.mark.parametrize("reason", [CloseReason.EXPIRED, CloseReason.REVOKED, CloseReason.ENDED, CloseReason.SHUTDOWN])
+def test_the_end_of_the_grant_ends_the_wait(reason: CloseReason) -> None:
+    play = held()
+    play.hear(Ended(reason, Problem("57P01", "over", fatal=True), play.at))
+    assert play.said[-1] == Close(reason, Problem("57P01", "over", fatal=True))
+    answer(play, Released("h1"))
+    assert play.to_upstream() == b""
+
+
+def test_a_client_that_leaves_ends_the_wait() -> None:
+    play = held().hear(ClientGone(0.5))
+    assert play.said[-1] == Close(CloseReason.CLIENT, None)
+
+
+def test_parse_and_describe_wait_with_bind_so_that_no_lock_is_kept() -> None:
+    play = held(codec.parse("", "insert"), bind(""), describe("P", ""), codec.execute(""), codec.SYNC)
+    assert play.to_upstream() == b""
+    assert play.holds[0].facts.seconds == 600
+    answer(play, Released("h1"))
+    assert play.to_upstream() == codec.parse("", "insert") + RUN.replace(bind(""), bind("") + describe("P", ""))
+    play.upstream(PARSED, BOUND, NO_DATA, complete("INSERT 0 1"), ready())
+    assert play.outcomes() == [(play.holds[0].facts.statement, "ok")]
+    assert len(play.holds) == 1
+
+
+def test_a_driver_that_waits_for_parse_and_describe_gets_their_answers() -> None:
+    play = Play(ask).client(codec.parse("s", "insert"), describe("S", "s"), codec.message(b"H"))
+    assert play.to_upstream() == codec.parse("s", "insert") + describe("S", "s") + codec.message(b"H")
+    play.upstream(PARSED, codec.message(b"t", b"\0\1" + (23).to_bytes(4, "big")), NO_DATA)
+    play.client(codec.SYNC).upstream(ready())
+    values = b"\0\1\0\1" + b"\0\1" + b"\0\0\0\4" + (7).to_bytes(4, "big") + b"\0\0"
+    play.client(codec.message(b"B", b"\0s\0" + values), codec.execute(""), codec.SYNC)
+    assert play.holds[0].facts.shown == ("7",)
+    assert not play.holds[0].facts.in_transaction
+    assert play.holds[0].facts.asked.types == (23,)
+
+
+def test_what_a_flush_has_sent_keeps_the_wait_short() -> None:
+    play = Play(ask).client(codec.parse("", "insert"), codec.message(b"H")).upstream(PARSED)
+    play.client(bind(""), codec.execute(""), codec.SYNC)
+    assert (play.holds[0].facts.seconds, play.holds[0].facts.in_transaction) == (60.0, True)
+
+
+def test_an_approval_is_for_one_execution_of_one_binding() -> None:
+    play = Play(ask).client(codec.parse("s", "insert"), codec.SYNC).upstream(PARSED, ready())
+    for number in (1, 2):
+        play.client(bind("s"), codec.execute(""), codec.SYNC)
+        assert len(play.holds) == number
+        answer(play, Released(f"h{number}"))
+        play.upstream(BOUND, complete("INSERT 0 1"), ready())
+    play.client(codec.query("begin")).upstream(complete("BEGIN"), ready("T"))
+    play.client(bind("s", "c"))
+    answer(play, Released("h3"))
+    play.client(codec.execute("c"), codec.SYNC)
+    assert len(play.holds) == 3
+    play.upstream(BOUND, complete("INSERT 0 1"), ready("T"))
+    play.to_upstream()
+    play.client(codec.execute("c"), codec.SYNC)
+    assert len(play.holds) == 4
+    assert play.to_upstream() == b""
+
+
+def test_a_refusal_in_a_pipeline_is_one_error_and_nothing_behind_it_runs() -> None:
+    good = codec.parse("", "select 1") + bind("") + codec.execute("")
+    bad = codec.parse("", "insert") + bind("") + codec.execute("")
+    play = Play(ask).client(good, bad, good, codec.SYNC, good, codec.SYNC)
+    sent = good + codec.parse("", "insert")
+    assert play.to_upstream() == sent
+    assert play.holds[0].facts.in_transaction
+    answer(play, Refused("h1", "Bob", "no"))
+    assert play.to_upstream() == POISON + codec.SYNC + good + codec.SYNC
+    play.upstream(PARSED, BOUND, complete("SELECT 1"), PARSED, error("34000"), ready())
+    assert play.kinds().endswith("12C1EZ")
+
+
+def test_an_error_that_comes_meanwhile_leaves_the_approval_unused() -> None:
+    first = codec.parse("", "select 1") + bind("") + codec.execute("")
+    play = Play(ask).client(first, codec.parse("", "insert"), bind(""), codec.execute(""), codec.SYNC)
+    play.upstream(error("57014"))
+    answer(play, Released("h1"))
+    assert play.uses == []
+    assert play.drops == ["upstream"]
+
+
+def test_a_binding_that_fails_is_finished() -> None:
+    play = held(codec.parse("", "insert"), bind(""), codec.SYNC)
+    answer(play, Released("h1"))
+    play.upstream(PARSED, error("22P02"), ready())
+    assert play.outcomes() == [(play.holds[0].facts.statement, "cut")]
+
+
+def test_execute_of_a_prepared_statement_shows_what_it_runs() -> None:
+    def rule(sql: str) -> Ruling:
+        match sql.split():
+            case ["prepare", name, *_]:
+                return permitted(sql, controls=[(Control.PREPARE, name, "insert body")])
+            case ["execute", name]:
+                return permitted(sql, controls=[(Control.EXECUTE, name, "")])
+        return ask(sql)
+
+    play = Play(rule).client(codec.query("prepare p as insert body")).upstream(complete("PREPARE"), ready())
+    assert play.holds == []
+    play.client(codec.query("execute p"))
+    assert play.holds[0].facts.asked.text == "execute p\n\n-- which runs:\ninsert body"
+    assert play.holds[0].facts.effects == ("read", "write")
+
+
+def test_a_role_that_does_not_wait_refuses_at_once_and_says_what_to_do() -> None:
+    play = Play(ask).client(Q)
+    told = answer(play, Pending("h1")).to_client()
+    assert b"this needs a review by 1 of dbas" in told
+    assert b"Bob could approve it; then this very statement runs once" in told
+    assert [entry.type for entry in play.records[0].entries] == ["statement.denied"]
+
+
+def test_parameters_too_long_to_be_seen_are_not_asked_about() -> None:
+    value = b"x" * 70_000
+    body = b"\0\0" + b"\0\0" + b"\0\1" + len(value).to_bytes(4, "big") + value + b"\0\0"
+    play = Play(ask).client(codec.parse("", "insert"), codec.message(b"B", body), codec.SYNC)
+    assert play.holds == []
+    play.upstream(PARSED, error("34000"), ready())
+    assert b"too long to be shown" in play.to_client()
