@@ -56,8 +56,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+_signals: list[int] = []
+
+
 def _leave(signum: int, _frame: FrameType | None) -> None:
+    _signals.append(signum)
     raise SystemExit(0)
+
+
+def _leave_if_told() -> None:
+    """Leave where a signal came and its exception was swallowed, as a driver's C callbacks do."""
+    if _signals:
+        raise SystemExit(0)
 
 
 def _serve(options: argparse.Namespace, say: Callable[[str], None]) -> int:
@@ -74,6 +84,7 @@ def _serve(options: argparse.Namespace, say: Callable[[str], None]) -> int:
     try:
         pid = cluster.start(options.port)
         asyncio.run(prepare(options.port, password, folder, say))
+        _leave_if_told()
         say(f"PostgreSQL {install.version} is ready")
         if options.ready:
             write_private(options.ready, json.dumps({"pid": pid, "host": "127.0.0.1", "port": options.port}))
