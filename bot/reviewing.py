@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from bot.asking import tell, to_thread
-from bot.cards import plain
+from bot.cards import Card, Paragraph, plain, say
 from bot.intents import Approve, Cancel, OpenDeny, Refuse, Source
 from bot.lines import line
 from bot.model import Given, Request
@@ -87,7 +87,8 @@ async def refuse(desk: Desk, intent: Refuse, member: Member, cause: str) -> None
         desk, request, f"{cause}:thread", line("denied", person=who, reason=clip(reveal(intent.reason), 1500))
     )
     asked = f"Your request for {request.role} on {request.resource}"
-    told = plain(f"{asked} was denied by {who}: {clip(reveal(intent.reason), 2000)}")
+    text = f"{asked} was denied by {who}: {clip(reveal(intent.reason), 2000)}"
+    told = Card(text, (Paragraph(say(text)),))  # no prose: backticks of the reviewer's stay what they are
     await desk.work.send(f"{cause}:requester", f"person:{request.account}", Say(ToPerson(request.account), told))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bot import ordering, relay
+from bot.cards import Paragraph, say
 from bot.handlers import handle
 from bot.intents import Approve, Ask, Cancel, EndNow, Intent, NewLine, OpenDeny, Refuse, Revoke, Status, Unknown
 from bot.model import Grant, Request
@@ -127,6 +128,17 @@ async def test_form_sent_by_somebody_else_counts_for_whoever_sent_it() -> None:
     request = await filed(work)
     await does(work, Refuse(source("erin"), request.token, "no"), "erin")
     assert work.requests[request.id].state is RequestState.PENDING
+
+
+async def test_a_reviewers_reason_reaches_the_requester_letter_for_letter() -> None:
+    work = MemoryWork()
+    request = await filed(work)
+    await does(work, Refuse(source("bob"), request.token, "use `staging` and *wait*"), "bob")
+    _, item = work.sent["do:requester"]
+    assert isinstance(item, Say)
+    [told] = item.card.parts
+    assert isinstance(told, Paragraph)
+    assert told.spans == say("Your request for read on prod-db was denied by Bob: use `staging` and *wait*")
 
 
 async def test_outsider_is_refused_whatever_they_do() -> None:
