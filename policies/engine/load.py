@@ -104,7 +104,8 @@ def load(folder: Path) -> Policy:
         raise PolicyUnreadable([f"{folder}: no policy files (*.yaml) here"])
     try:
         return read_texts({file.name: file.read_text(encoding="utf-8") for file in files})
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
+        # Values that YAML cannot make, and nesting without end, are findings like any other.
         raise PolicyUnreadable([f"{folder}: {error}"]) from None
 
 
