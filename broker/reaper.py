@@ -1,7 +1,8 @@
 """`python -m broker.reaper`: ends sessions past their end when the broker does not; it needs neither it nor a database.
 
-It tails the broker's leases. One whose time is over is killed a moment after the broker should have; one whose broker
-is gone, at once. What it has ended it says in an event stream of its own, once. Without it no session opens.
+It tails the broker's leases, which say all that a kill needs: it reads no policy, so a broken one cannot blind it. A
+session whose time is over is killed a moment after the broker should have; one whose broker is gone, at once. What it
+has ended it says in an event stream of its own, once. Without it no session opens.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 import structlog
 
 from broker.adapters.clock import SystemClock
-from broker.adapters.endpoints import PolicyEndpoints
+from broker.adapters.endpoints import resolved
 from broker.adapters.eventlog import EventLog
 from broker.adapters.leases import (
     BEAT_SECONDS,
@@ -37,33 +38,13 @@ from broker.errors import AirlockError, Misconfigured
 from broker.protocols import offers
 from broker.sessions.model import CloseReason, Lease
 from broker.sessions.ports import Endpoint
-from policies.engine.load import PolicyUnreadable, load
-from policies.engine.model import Policy
 
 POLL_SECONDS = 0.05
 BROKER_GRACE = 0.3
 """Seconds past the end that a live broker has to end a session itself."""
 RETRY_SECONDS = 0.5
-POLICY_SECONDS = 2.0
 STREAM = "reaper"
 _log = structlog.get_logger("reaper")
-
-
-class _LastPolicy:
-    """The last policy that loaded; only its endpoints matter here, so a broken file changes nothing."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.current: Policy = Policy()
-        self.hash = ""
-        self.reload()
-
-    def reload(self) -> None:
-        try:
-            self.current = load(self._folder)
-            self.hash = self.current.hash
-        except PolicyUnreadable as error:
-            _log.warning("the policy does not load; the last one that did counts", findings=len(error.findings))
 
 
 @dataclass(slots=True)
@@ -118,8 +99,7 @@ class Reaper:
         if not self._lock.acquire():
             raise Misconfigured(f"another reaper watches `{self._folder}`")
         self._broker = Lock(self._folder / "broker.lock")
-        self._policy = _LastPolicy(settings.policies)
-        self._endpoints = PolicyEndpoints(self._policy, settings.secrets_path)
+        self._secrets = settings.secrets_path
         self._events = EventLog(settings.home, STREAM, SystemClock())
         self._tail = Tail(self._folder / "leases.ndjson")
         self._watched: dict[str, _Watched] = {}
@@ -130,16 +110,12 @@ class Reaper:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch until `stop` is set."""
-        beat_at = policy_at = 0.0
+        beat_at = 0.0
         while not stop.is_set():
             now = time.monotonic()
             if now - beat_at >= BEAT_SECONDS:
                 self.beat()
                 beat_at = now
-            if now - policy_at >= POLICY_SECONDS:
-                if policy_at:
-                    await asyncio.to_thread(self._policy.reload)
-                policy_at = now
             self._look()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), POLL_SECONDS)
@@ -195,9 +171,9 @@ class Reaper:
 
     def _endpoint(self, lease: Lease) -> Endpoint | None:
         try:
-            return self._endpoints.of(lease.resource, lease.role)
+            return resolved(lease.source, self._secrets)
         except Misconfigured as error:
-            _log.error("a lease's upstream is not known", session=lease.session, error=str(error))
+            _log.error("a lease's upstream cannot be reached", session=lease.session, error=str(error))
             return None
 
     async def _kill(self, watched: _Watched, reason: CloseReason) -> None:
@@ -212,7 +188,7 @@ class Reaper:
                 _log.info("session reaped", session=lease.session, reason=reason.value)
             else:
                 await asyncio.sleep(RETRY_SECONDS)
-        except (AirlockError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  whatever one kill meets, it is tried again and the others go on
             _log.error("a session could not be reaped yet", session=lease.session, error=str(error))
             await asyncio.sleep(RETRY_SECONDS)
         finally:

@@ -6,14 +6,12 @@ from pathlib import Path
 
 from broker.config import resolve
 from broker.errors import Misconfigured
+from broker.sessions.model import Source
 from broker.sessions.ports import Endpoint, Policies
 
 
 class PolicyEndpoints:
-    """Implements Endpoints: references are resolved each time, so that a changed credential counts at once.
-
-    A credential is `user:password`. A `ca` reference to a file names it; one to a variable has the file's path in it.
-    """
+    """Implements Endpoints: references are resolved each time, so that a changed credential counts at once."""
 
     def __init__(self, policies: Policies, secrets: Path) -> None:
         self._policies = policies
@@ -25,30 +23,42 @@ class PolicyEndpoints:
         if held is None or role not in held.roles:
             raise Misconfigured(f"the policy has no role `{role}` on `{resource}`")
         upstream, credential = held.upstream, held.roles[role].credential
-        user, colon, password = resolve(credential, self._secrets).partition(":")
-        if not colon or not user or not password:
-            raise Misconfigured(f"`{credential}` is not `user:password`")
-        return Endpoint(
-            host=resolve(upstream.host, self._secrets),
-            port=self._port(upstream.port),
-            database=upstream.database,
-            user=user,
-            password=password,
-            tls=upstream.tls,
-            ca=self._ca(upstream.ca),
-        )
+        source = Source(upstream.host, upstream.port, upstream.database, upstream.tls, credential, upstream.ca)
+        return resolved(source, self._secrets)
 
-    def _port(self, port: int | str) -> int:
-        text = str(port) if isinstance(port, int) else resolve(port, self._secrets)
-        if not text.isdecimal() or not 0 < int(text) < 65536:
-            raise Misconfigured(f"`{port}` is not a port")
-        return int(text)
 
-    def _ca(self, reference: str | None) -> Path | None:
-        if reference is None:
-            return None
-        kind, _, name = reference.partition(":")
-        path = self._secrets / name if kind == "file" else Path(resolve(reference, self._secrets))
-        if not path.is_file():
-            raise Misconfigured(f"`{reference}`: there is no such file")
-        return path
+def resolved(source: Source, secrets: Path) -> Endpoint:
+    """Resolve references; raises Misconfigured.
+
+    A credential is `user:password`. A `ca` reference to a file names it; one to a variable has the file's path in it.
+    """
+    user, colon, password = resolve(source.credential, secrets).partition(":")
+    if not colon or not user or not password:
+        raise Misconfigured(f"`{source.credential}` is not `user:password`")
+    return Endpoint(
+        host=resolve(source.host, secrets),
+        port=_port(source.port, secrets),
+        database=source.database,
+        user=user,
+        password=password,
+        tls=source.tls,
+        ca=_ca(source.ca, secrets),
+        source=source,
+    )
+
+
+def _port(port: int | str, secrets: Path) -> int:
+    text = str(port) if isinstance(port, int) else resolve(port, secrets)
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise Misconfigured(f"`{port}` is not a port")
+    return int(text)
+
+
+def _ca(reference: str | None, secrets: Path) -> Path | None:
+    if reference is None:
+        return None
+    kind, _, name = reference.partition(":")
+    path = secrets / name if kind == "file" else Path(resolve(reference, secrets))
+    if not path.is_file():
+        raise Misconfigured(f"`{reference}`: there is no such file")
+    return path

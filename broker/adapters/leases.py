@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from broker.errors import AirlockError, Misconfigured
-from broker.sessions.model import Lease
+from broker.sessions.model import Lease, Source
 
 BEAT_SECONDS = 0.5
 BEAT_MAX_AGE = 2.0
@@ -216,7 +216,8 @@ def lease_of(entry: dict[str, Any]) -> Lease | None:
         expires_at = datetime.fromisoformat(str(values["expires_at"]))
         if expires_at.tzinfo is None or not all(isinstance(values[n], str) for n in ("session", "protocol", "grant")):
             return None
-        return Lease(**{**values, "expires_at": expires_at})  # type: ignore[arg-type]
+        source = Source(**values["source"])  # type: ignore[arg-type]
+        return Lease(**{**values, "expires_at": expires_at, "source": source})  # type: ignore[arg-type]
     except (ValueError, TypeError):
         return None
 

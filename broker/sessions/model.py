@@ -88,8 +88,20 @@ class CloseReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """What policy says of a role's upstream, its `env:` and `file:` references unresolved: there is no secret in it."""
+
+    host: str
+    port: int | str
+    database: str
+    tls: str
+    credential: str
+    ca: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
-    """What the reaper must know to end a session without the broker; written and synced before the startup packet.
+    """What the reaper must know to end a session without broker, database and policy; synced before the startup packet.
 
     `pid` and `backend_start` (microseconds since the epoch, the upstream's clock) are known only after the upstream has
     answered; until then `local_port` finds the upstream's process.
@@ -103,5 +115,6 @@ class Lease:
     expires_at: datetime
     broker_pid: int
     local_port: int
+    source: Source
     pid: int | None = None
     backend_start: int | None = None

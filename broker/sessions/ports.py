@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from broker.sessions.holds import Hold, HoldFacts
-from broker.sessions.model import CloseReason, Entry, GrantFacts, Lease, SessionFacts, TicketFacts
+from broker.sessions.model import CloseReason, Entry, GrantFacts, Lease, SessionFacts, Source, TicketFacts
 from policies.engine.decisions import Requirement
 from policies.engine.model import Policy
 
@@ -97,6 +97,8 @@ class Endpoint:
     password: str
     tls: str
     ca: Path | None
+    source: Source
+    """What it was resolved from."""
 
     def __repr__(self) -> str:
         return f"Endpoint({self.user}@{self.host}:{self.port}/{self.database})"

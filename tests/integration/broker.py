@@ -21,7 +21,7 @@ from broker.adapters.process import Outside, Process
 from broker.api.routes import Services, make_app
 from broker.config import Settings
 from broker.errors import Misconfigured
-from broker.sessions.model import CloseReason, Entry, GrantFacts, SessionFacts
+from broker.sessions.model import CloseReason, Entry, GrantFacts, SessionFacts, Source
 from broker.sessions.ports import Endpoint, TicketLine
 from workflows.orders import Evidence, Order, OrderedReview, sign_call, sign_order
 from workflows.reviews import Answer
@@ -53,6 +53,7 @@ access:
 statements:
   - {id: reads, decision: allow, effects: [read, session]}
 """
+SOURCE = Source("127.0.0.1", 5432, "shop", "disable", "file:prod-read")
 EVIDENCE = Evidence(platform="slack", team="T1", user="U1")
 
 
@@ -71,7 +72,7 @@ class PretendEndpoints:
     def of(self, resource: str, role: str) -> Endpoint:
         if (resource, role) in self.missing:
             raise Misconfigured("`file:prod-read`: FileNotFoundError")
-        return Endpoint("127.0.0.1", 5432, "shop", "u", "hunter2-credential", "disable", None)
+        return Endpoint("127.0.0.1", 5432, "shop", "u", "hunter2-credential", "disable", None, SOURCE)
 
 
 class PretendLeases:

@@ -9,6 +9,7 @@ from typing import Any
 
 from broker.protocols.postgres import codec
 from broker.protocols.postgres.scram import ScramClient, salted_password
+from broker.sessions.model import Source
 from broker.sessions.ports import Endpoint
 from tests.support.broker import Shown
 from tests.support.postgres import Server
@@ -40,7 +41,8 @@ def make_world(server: Server, dbname: str = "shop") -> Endpoint:
 
 def endpoint(server: Server, role: str, dbname: str = "shop", **more: Any) -> Endpoint:
     values = {"host": "127.0.0.1", "port": server.port, "database": dbname, "user": role}
-    return Endpoint(**{**values, "password": f"{role}-password", "tls": "disable", "ca": None, **more})
+    values |= {"password": f"{role}-password", "tls": "disable", "ca": None, **more}
+    return Endpoint(**values, source=Source("127.0.0.1", server.port, dbname, "disable", f"file:{role}"))
 
 
 def backends(server: Server, role: str = "app") -> list[tuple[Any, ...]]:

@@ -16,7 +16,7 @@ from broker.adapters.verify import verify
 from broker.errors import Misconfigured, RecordingFailed
 from broker.sessions.model import CloseReason, Entry, Lease
 from policies.engine.load import PolicyUnreadable
-from tests.integration.broker import POLICY, PretendSession, Times, World, facts_of, until
+from tests.integration.broker import POLICY, SOURCE, PretendSession, Times, World, facts_of, until
 from workflows.grants import GrantEvent, GrantState
 
 
@@ -78,7 +78,7 @@ async def test_session_that_the_reaper_ends_is_not_closed_twice_in_the_feed(
         await process.recorder.write(Entry("session.opened", grant["id"], "s1", {}))
         facts = facts_of(process, grant)
     await die(process)
-    lease = Lease("s1", facts.id, "pretend", "prod-db", "read", facts.expires_at, 1, 5000)
+    lease = Lease("s1", facts.id, "pretend", "prod-db", "read", facts.expires_at, 1, 5000, SOURCE)
     folder = folder_of(world.settings.home)
     (folder / "leases.ndjson").write_bytes(line({"op": "lease", **written(lease)}))
     if reaped:

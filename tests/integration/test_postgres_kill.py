@@ -170,12 +170,12 @@ async def test_an_upstream_process_that_is_ended_by_others_ends_the_session(
 
 
 @contextmanager
-def reaper(state: Path, policies: Path, secrets: Path) -> Iterator[subprocess.Popen[bytes]]:
+def reaper(state: Path, secrets: Path) -> Iterator[subprocess.Popen[bytes]]:
     ready = state / f"reaper-{time.monotonic_ns()}.json"
     environment = {
         "PATH": os.environ["PATH"],
         "AIRLOCK_STATE": str(state),
-        "AIRLOCK_POLICIES": str(policies),
+        "AIRLOCK_POLICIES": str(state / "none"),
         "AIRLOCK_SECRETS": str(secrets),
         "AIRLOCK_READY_FILE": str(ready),
     }
@@ -199,12 +199,14 @@ import asyncio, json, sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from broker.adapters.leases import LeaseFile
+from broker.sessions.model import Source
 from broker.sessions.ports import Endpoint
 from tests.support.broker import POLICY, serving
 
 async def main():
     state = Path({state!r})
-    end = Endpoint("127.0.0.1", {upstream}, "shop", "app", "app-password", "disable", None)
+    source = Source("127.0.0.1", {upstream}, "shop", "disable", "file:x")
+    end = Endpoint("127.0.0.1", {upstream}, "shop", "app", "app-password", "disable", None, source)
     async with serving(state / "broker", end, policy={policy!r}, leases=LeaseFile(state / "broker")) as broker:
         ticket = broker.ticket(lasts={lasts})
         shown = {{"user": ticket.user, "password": ticket.password, "port": ticket.port,
@@ -238,14 +240,12 @@ async def test_the_reaper_ends_sessions_of_a_broker_that_cannot(
     wheel_postgres: Server, tmp_path: Path, how: signal.Signals, limit: float
 ) -> None:
     make_world(wheel_postgres)
-    policies, secrets = tmp_path / "policies", tmp_path / "secrets"
-    policies.mkdir()
+    secrets = tmp_path / "secrets"
     secrets.mkdir()
     policy = POLICY.replace("port: 1,", f"port: {wheel_postgres.port},")
-    (policies / "test.yaml").write_text(policy)
     (secrets / "x").write_text("app:app-password\n")
     with (
-        reaper(tmp_path, policies, secrets),
+        reaper(tmp_path, secrets),
         broker_process(tmp_path, policy, wheel_postgres.port, 2.0) as (process, shown),
     ):
         ticket = Shown(shown["user"], shown["password"], "prod-db", shown["port"], None)  # type: ignore[arg-type]
@@ -276,12 +276,10 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 async def test_a_stopped_or_ended_reaper_is_seen(tmp_path: Path) -> None:
-    (tmp_path / "policies").mkdir()
-    (tmp_path / "policies" / "test.yaml").write_text(POLICY)
     leases = LeaseFile(tmp_path / "broker")
     try:
         assert not leases.reaper_alive()
-        with reaper(tmp_path, tmp_path / "policies", tmp_path) as process:
+        with reaper(tmp_path, tmp_path) as process:
             assert leases.reaper_alive()
             process.send_signal(signal.SIGSTOP)
             await asyncio.sleep(2.2)

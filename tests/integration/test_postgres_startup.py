@@ -213,9 +213,12 @@ async def test_no_session_without_a_reaper(served: TestBroker) -> None:
 async def test_an_upstream_that_is_down_is_said_and_recorded(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
+    from broker.sessions.model import Source
     from broker.sessions.ports import Endpoint
 
-    gone = Endpoint("127.0.0.1", port, "shop", "app", "x", "disable", None)
+    gone = Endpoint(
+        "127.0.0.1", port, "shop", "app", "x", "disable", None, Source("127.0.0.1", port, "shop", "disable", "file:x")
+    )
     async with serving(tmp_path, gone) as broker:
         _, _, errors = await psql(broker.ticket(), "select 1")
         assert "airlock: prod-db does not answer" in errors

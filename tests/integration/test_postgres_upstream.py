@@ -15,6 +15,7 @@ from broker.demo.owner import server_home, server_owner
 from broker.errors import UpstreamUnavailable
 from broker.protocols.postgres import codec, login
 from broker.protocols.postgres.upstream import Upstream
+from broker.sessions.model import Source
 from broker.sessions.ports import Endpoint
 from broker.transport.tls import certificate
 from tests.integration.postgres_world import endpoint, make_world, psql
@@ -101,7 +102,16 @@ async def pretending(script: Script) -> AsyncIterator[Endpoint]:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        yield Endpoint("127.0.0.1", port, "shop", "app", "the-credential", "disable", None)
+        yield Endpoint(
+            "127.0.0.1",
+            port,
+            "shop",
+            "app",
+            "the-credential",
+            "disable",
+            None,
+            Source("127.0.0.1", port, "shop", "disable", "file:x"),
+        )
 
 
 async def _startup(reader: asyncio.StreamReader) -> bytes:

@@ -353,6 +353,7 @@ class Session:
             expires_at=grant.expires_at,
             broker_pid=os.getpid(),
             local_port=local_port,
+            source=self._upstream.endpoint.source,
         )
         await self._house.broker.leases.write(self._lease)
 

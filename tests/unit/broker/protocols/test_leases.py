@@ -11,9 +11,10 @@ from broker.adapters import leases as module
 from broker.adapters.leases import LeaseBook, LeaseFile, Lock
 from broker.errors import Misconfigured
 from broker.reaper import Tail
-from broker.sessions.model import Lease
+from broker.sessions.model import Lease, Source
 
-LEASE = Lease("s1", "g1", "postgres", "prod-db", "read", datetime(2030, 1, 1, tzinfo=UTC), 1, 4000)
+SOURCE = Source("env:PGHOST", 5432, "shop", "disable", "file:prod-read")
+LEASE = Lease("s1", "g1", "postgres", "prod-db", "read", datetime(2030, 1, 1, tzinfo=UTC), 1, 4000, SOURCE)
 
 
 def path(home: Path) -> Path:
