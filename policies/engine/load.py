@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from policies.engine.model import Policy, problems
+from policies.engine.model import Policy, Rule, Strict, problems
 
 Path_ = tuple[str | int, ...]
+MAX_DEPTH = 40
+MAX_NODES = 100_000
+"""Values in one file, aliases counted each time they are used."""
 _SECTIONS = frozenset(Policy.model_fields)
+_KEYS = sorted(
+    {name for model in (Policy, *Strict.__subclasses__(), *Rule.__subclasses__()) for name in model.model_fields}
+)
+_MESSAGES = {
+    "extra_forbidden": "unknown key",
+    "missing": "is required",
+    "dict_type": "should be a mapping",
+    "model_type": "should be a mapping",
+    "list_type": "should be a list",
+    "string_type": "should be a text",
+}
 
 
 class PolicyUnreadable(Exception):
@@ -40,6 +55,7 @@ class _Reader:
         self.places: dict[Path_, _Place] = {}
         self.findings: list[str] = []
         self._loader = yaml.SafeLoader("")
+        self._nodes = 0
 
     def read(self, text: str) -> Any:
         try:
@@ -49,21 +65,45 @@ class _Reader:
             line = mark.line + 1 if mark else 1
             self.findings.append(f"{self.file}:{line}: not YAML: {getattr(error, 'problem', None) or error}")
             return {}
+        except RecursionError:
+            self.findings.append(f"{self.file}:1: nested too deeply")
+            return {}
         return {} if node is None else self._value(node, ())
 
     def _value(self, node: yaml.Node, path: Path_) -> Any:
-        self.places.setdefault(path, _Place(self.file, node.start_mark.line + 1))
+        place = _Place(self.file, node.start_mark.line + 1)
+        self.places.setdefault(path, place)
+        self._nodes += 1
+        if len(path) > MAX_DEPTH or self._nodes > MAX_NODES:
+            # An alias may name what it is in, and a few lines of aliases stand for millions of values.
+            what = "nested too deeply" if len(path) > MAX_DEPTH else f"more than {MAX_NODES} values"
+            if self._nodes <= MAX_NODES + 1:
+                self.findings.append(f"{place}: {_dotted(path[:4])}: {what}")
+            self._nodes = MAX_NODES + 1
+            return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self._value(child, (*path, index)) for index, child in enumerate(node.value)]
-        return self._loader.construct_object(node, deep=True)
+        return self._scalar(node, path)
+
+    def _scalar(self, node: yaml.Node, path: Path_) -> Any:
+        """Return what a plain value or a key is; one that cannot be made is a finding."""
+        try:
+            return self._loader.construct_object(node, deep=True)
+        except Exception as error:  # noqa: BLE001  PyYAML's constructors raise whatever their conversions do
+            said = getattr(error, "problem", None) or str(error)
+            self.findings.append(f"{_Place(self.file, node.start_mark.line + 1)}: {_dotted(path) or self.file}: {said}")
+            return None
 
     def _mapping(self, node: yaml.MappingNode, path: Path_) -> dict[Any, Any]:
         values: dict[Any, Any] = {}
         for key_node, value_node in node.value:
-            key = self._loader.construct_object(key_node, deep=True)
             place = _Place(self.file, key_node.start_mark.line + 1)
+            key = self._scalar(key_node, path) if isinstance(key_node, yaml.ScalarNode) else None
+            if not isinstance(key, str):
+                self.findings.append(f"{place}: {_dotted(path) or self.file}: a key is a text; put it in quotes")
+                continue
             if key in values:
                 self.findings.append(f"{place}: {_dotted((*path, key))}: written twice")
             self.places[(*path, key)] = place
@@ -89,9 +129,7 @@ def read_texts(texts: dict[str, str]) -> Policy:
     try:
         policy = Policy.model_validate(merged)
     except ValidationError as error:
-        raise PolicyUnreadable(
-            [_finding(places, problem["loc"], problem["msg"]) for problem in error.errors()]
-        ) from None
+        raise PolicyUnreadable(_strict_findings(places, merged, error)) from None
     if found := [_finding(places, path, message) for path, message in problems(policy)]:
         raise PolicyUnreadable(found)
     return policy
@@ -100,13 +138,22 @@ def read_texts(texts: dict[str, str]) -> Policy:
 def load(folder: Path) -> Policy:
     """Read every `*.yaml` directly in a folder; raises PolicyUnreadable, also where there is none."""
     files = sorted(folder.glob("*.yaml"))
+    # A file that would be passed over may hold the deny that somebody counts on.
+    findings = [f"{file.name}: a policy file's name ends in `.yaml`" for file in sorted(folder.glob("*.yml"))]
     if not files:
-        raise PolicyUnreadable([f"{folder}: no policy files (*.yaml) here"])
-    try:
-        return read_texts({file.name: file.read_text(encoding="utf-8") for file in files})
-    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
-        # Values that YAML cannot make, and nesting without end, are findings like any other.
-        raise PolicyUnreadable([f"{folder}: {error}"]) from None
+        findings.append(f"{folder}: no policy files (*.yaml) here")
+    texts: dict[str, str] = {}
+    for file in files:
+        try:
+            texts[file.name] = file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            line = file.read_bytes()[: error.start].count(b"\n") + 1
+            findings.append(f"{file.name}:{line}: not UTF-8: {error.reason}")
+        except OSError as error:
+            findings.append(f"{file.name}: {error.strerror}")
+    if findings:
+        raise PolicyUnreadable(findings)
+    return read_texts(texts)
 
 
 def _merge(
@@ -132,12 +179,39 @@ def _merge(
                 places.setdefault(moved, place)
 
 
+def _strict_findings(places: dict[Path_, _Place], merged: dict[str, Any], error: ValidationError) -> list[str]:
+    """Say what the models refuse in the files' words: one finding a place, without the models' own names."""
+    found: dict[Path_, str] = {}
+    for problem in error.errors():
+        path = _path_in(merged, problem["loc"], missing=problem["type"] == "missing")
+        message = _MESSAGES.get(problem["type"], problem["msg"]).replace("Input should be", "should be")
+        if problem["type"] == "extra_forbidden" and (near := get_close_matches(str(path[-1]), _KEYS, 1, 0.7)):
+            message += f", did you mean `{near[0]}`?"
+        found.setdefault(path, _finding(places, path, message))
+    return list(found.values())
+
+
+def _path_in(merged: Any, loc: Path_, missing: bool) -> Path_:
+    """Leave out the parts of a location that are not in the files, such as the branch of a union."""
+    path: Path_ = ()
+    here = merged
+    for index, part in enumerate(loc):
+        if (isinstance(here, dict) and part in here) or (isinstance(here, list) and isinstance(part, int)):
+            here = here[part]
+            path = (*path, part)
+        elif missing and index == len(loc) - 1:
+            path = (*path, part)
+    return path
+
+
 def _finding(places: dict[Path_, _Place], loc: Path_, message: str) -> str:
     path = loc
     while path and path not in places:
         path = path[:-1]
     place = places.get(path)
-    return f"{place or 'policies'}: {_dotted(loc)}: {message.removeprefix('Value error, ')}"
+    return (
+        f"{place or next(iter(places.values()), 'policies')}: {_dotted(loc)}: {message.removeprefix('Value error, ')}"
+    )
 
 
 def _dotted(path: Path_) -> str:

@@ -47,6 +47,13 @@ people:
 """
 
 
+BOMB = "\n".join(
+    ["a0: &a0 [" + ", ".join("1" * 10) + "]"]
+    + [f"a{n}: &a{n} [" + ", ".join([f"*a{n - 1}"] * 10) + "]" for n in range(1, 8)]
+)
+"""A few lines of aliases that stand for a hundred million values."""
+
+
 def policy(extra: str = "") -> Policy:
     return read_texts({"small.yaml": SMALL, "extra.yaml": extra})
 
@@ -158,6 +165,17 @@ def test_others_clear_is_warned_of() -> None:
         ("acces: []", "extra.yaml:1", "acces"),
         ("access: [", "extra.yaml:1", "not YAML"),
         ("- a", "extra.yaml:1", "mapping"),
+        ("people:\n  zoe:\n    name: 2026-13-45", "extra.yaml:3", "people.zoe.name: month must be in 1..12"),
+        ("groups:\n  ? [a]\n  : b", "extra.yaml:2", "groups: a key is a text"),
+        ("groups: {1: one}", "extra.yaml:1", "groups: a key is a text"),
+        ("groups: &x\n  cats: *x", "extra.yaml:1", "nested too deeply"),
+        ("groups: " + "[" * 5000 + "]" * 5000, "extra.yaml:1", "nested too deeply"),
+        (BOMB, "extra.yaml:1: a", "more than 100000 values"),
+        ('groups:\n  cats: !!binary "x"', "extra.yaml:2", "failed to decode base64 data"),
+        ("groups:\n  cats: !!python/object:os.system x", "extra.yaml:2", "could not determine a constructor"),
+        ("fields: [{id: f, resource: db, relation: public.t, masks: {ssn: stars}}]", "masks.ssn: ", "should be 'hide'"),
+        ("people: {zoe: {nmae: Zoe}}", "people.zoe.nmae", "unknown key, did you mean `name`?"),
+        ("people: {zoe: {groups: []}}", "people.zoe.name", "is required"),
         (SMALL.replace("db:", "list:", 1).split("groups")[0], "extra.yaml:3", "word of the /access command"),
     ],
 )
@@ -165,6 +183,52 @@ def test_a_broken_file_is_named_with_line_and_key(extra: str, where: str, what: 
     with pytest.raises(PolicyUnreadable) as caught:
         policy(extra)
     assert any(where in finding and what in finding for finding in caught.value.findings), caught.value.findings
+
+
+PIECES = [
+    "people",
+    "access",
+    "masks",
+    "id",
+    ":",
+    " ",
+    "\n",
+    "\n  ",
+    "- ",
+    "[",
+    "]",
+    "{",
+    "}",
+    "&a",
+    "*a",
+    "? ",
+    "!!int",
+    '"',
+    "1",
+]
+
+
+@given(st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=3)), max_size=40).map("".join))
+def test_whatever_a_file_holds_it_loads_or_its_findings_name_the_file(text: str) -> None:
+    findings = ["odd.yaml:"]
+    try:
+        read_texts({"odd.yaml": text})
+    except PolicyUnreadable as error:
+        findings = error.findings
+    assert findings
+    assert all(finding.startswith("odd.yaml:") for finding in findings), findings
+
+
+def test_files_that_cannot_be_read_or_would_be_passed_over_are_findings(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(b"groups:\n  cats: \xff\n")
+    (tmp_path / "b.yml").write_text("groups: {dogs: ''}")
+    (tmp_path / "c.yaml").mkdir()
+    with pytest.raises(PolicyUnreadable) as caught:
+        load(tmp_path)
+    told = "\n".join(caught.value.findings)
+    assert "a.yaml:2: not UTF-8" in told
+    assert "b.yml: a policy file's name ends in `.yaml`" in told
+    assert "c.yaml: Is a directory" in told
 
 
 def test_an_empty_folder_is_not_a_policy(tmp_path: Path) -> None:
