@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 HERE = Path(__file__).resolve().parent
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Ask, approve, and only that."
 )
@@ -27,6 +27,7 @@ for _name, _sub in (("bot", bot_app), ("broker", broker_app), ("policy", policy_
 PoliciesOption = Annotated[
     Path | None, typer.Option("--policies", help="Folder of policy files (default: AIRLOCK_POLICIES, or policies/).")
 ]
+FolderArgument = Annotated[Path | None, typer.Argument(help="The same as --policies.", show_default=False)]
 StateOption = Annotated[
     Path | None, typer.Option("--state", help="State folder (default: AIRLOCK_STATE, or the demo's, or .airlock).")
 ]
@@ -79,12 +80,12 @@ def broker_migrate() -> None:
 
 
 @policy_app.command("check")
-def policy_check(policies: PoliciesOption = None) -> None:
+def policy_check(folder: FolderArgument = None, policies: PoliciesOption = None) -> None:
     """Read the policy files and say what is wrong with them, by file, line and key."""
     from policies.engine.load import PolicyUnreadable, load
     from policies.engine.model import warnings
 
-    folder = _policies(policies)
+    folder = _policies(folder or policies)
     try:
         policy = load(folder)
     except PolicyUnreadable as error:
@@ -98,12 +99,12 @@ def policy_check(policies: PoliciesOption = None) -> None:
 
 
 @policy_app.command("test")
-def policy_test(policies: PoliciesOption = None) -> None:
+def policy_test(folder: FolderArgument = None, policies: PoliciesOption = None) -> None:
     """Run the cases under the policy folder's `cases/`."""
     from policies.engine.cases import failure, load_cases
     from policies.engine.load import PolicyUnreadable, load
 
-    folder = _policies(policies)
+    folder = _policies(folder or policies)
     try:
         policy, cases = load(folder), load_cases(folder / "cases")
     except PolicyUnreadable as error:
@@ -142,7 +143,7 @@ def policy_explain(
     text = sys.stdin.read() if statement == "-" else statement
     lines, good = explain(person, resource, role, text)
     for line in lines:
-        console.print(line, soft_wrap=True)
+        console.print(line)
     if not good:
         raise typer.Exit(1)
 
@@ -158,9 +159,11 @@ def audit_verify(
     report = verify(_use_state(state), key)
     for finding in report.findings:
         console.print(f"[red]damaged[/]  {escape(str(finding))}")
+    count = len(report.findings)
+    found = "[green]whole[/]" if report.good else f"[red]{count} finding{'' if count == 1 else 's'}[/]"
     console.print(
-        f"{report.events} events, {report.records} recorded statements, {report.checkpoints} signed checkpoints: "
-        + ("[green]whole[/]" if report.good else f"[red]{len(report.findings)} findings[/]")
+        f"{report.events} events, {report.records} recorded statements, "
+        f"{report.checkpoints} signed checkpoints: {found}"
     )
     if not report.good:
         raise typer.Exit(1)

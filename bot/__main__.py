@@ -18,7 +18,6 @@ from pydantic import ValidationError
 from slack_bolt.authorization import AuthorizeResult
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.adapters import migrate as migrations
 from bot.adapters.answers import AnswerDesk
 from bot.adapters.boxes import Inbox, Outbox
 from bot.adapters.broker import HttpBroker
@@ -31,6 +30,7 @@ from bot.adapters.policies import FolderPolicies
 from bot.adapters.sender import Sender
 from bot.adapters.store import Store
 from bot.adapters.sweeper import Sweeper
+from bot.adapters.tables import MIGRATIONS
 from bot.adapters.worker import InboxWorker
 from bot.chat.slack.app import Rim
 from bot.chat.slack.delivery import Delivery
@@ -44,6 +44,8 @@ from bot.chat.slack.socket import SocketHandler
 from bot.config import Settings
 from policies.engine.load import PolicyUnreadable
 from workflows.storage.engine import make_engine
+from workflows.storage.migrate import NotMigrated, upgrade
+from workflows.storage.migrate import migrate as migrate_database
 
 log = structlog.get_logger()
 START_PATIENCE = 30
@@ -59,7 +61,7 @@ def main() -> None:
     except ValidationError as error:
         places = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
         sys.exit(_stop("\n".join(places)))
-    except (PolicyUnreadable, SlackUnusable, OrderKeyUnusable) as error:
+    except (PolicyUnreadable, SlackUnusable, OrderKeyUnusable, NotMigrated) as error:
         sys.exit(_stop(str(error)))
 
 
@@ -70,15 +72,10 @@ def _stop(message: str) -> int:
 
 def migrate() -> None:
     """Bring the database up to date, as a release step of its own."""
-
-    async def upgrade() -> None:
-        engine = make_engine(Settings().database_url)
-        try:
-            await migrations.upgrade(engine)
-        finally:
-            await engine.dispose()
-
-    asyncio.run(upgrade())
+    try:
+        migrate_database(Settings().database_url, MIGRATIONS)
+    except NotMigrated as error:
+        sys.exit(_stop(str(error)))
 
 
 def set_up_logs(settings: Settings) -> None:
@@ -123,7 +120,7 @@ async def start(settings: Settings, stack: AsyncExitStack) -> set[asyncio.Task[N
     key = order_key(settings.home)
     engine = make_engine(settings.database_url)
     stack.push_async_callback(engine.dispose)
-    await migrations.upgrade(engine)
+    await upgrade(engine, MIGRATIONS)
     session = await stack.enter_async_context(aiohttp.ClientSession())
     client = make_client(settings)
     identity, channel = await _identified(client, settings)

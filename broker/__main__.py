@@ -18,15 +18,17 @@ from broker.adapters.clock import SystemClock
 from broker.adapters.endpoints import PolicyEndpoints
 from broker.adapters.leases import LeaseFile
 from broker.adapters.logs import configure_logs
-from broker.adapters.migrate import migrate as migrate_database
 from broker.adapters.policies import PolicyFiles
 from broker.adapters.process import Outside, Process, database_url
+from broker.adapters.tables import MIGRATIONS
 from broker.api.routes import Services, make_app
 from broker.config import Settings
 from broker.errors import AirlockError
 from broker.protocols import offers
 from broker.sessions.ports import Broker, Listener
 from policies.engine.load import PolicyUnreadable
+from workflows.storage.migrate import NotMigrated
+from workflows.storage.migrate import migrate as migrate_database
 
 _log = structlog.get_logger("broker")
 
@@ -41,21 +43,26 @@ def main() -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings))
     except PolicyUnreadable as error:
-        _log.error("the policy does not load, so the broker does not start", findings=error.findings)
-        sys.exit(2)
+        sys.exit(_stop("\n".join([f"{PolicyUnreadable.__doc__} (`airlock policy check`):", *error.findings])))
     except AirlockError as error:
-        _log.error("the broker does not start", reason=f"{type(error).__doc__}: {error}")
-        sys.exit(2)
-    except OSError as error:
-        _log.error("the broker does not start", reason=str(error))
-        sys.exit(2)
+        sys.exit(_stop(f"{type(error).__doc__}: {error}"))
+    except (NotMigrated, OSError) as error:
+        sys.exit(_stop(str(error)))
+
+
+def _stop(message: str) -> int:
+    sys.stderr.write(f"broker: {message}\n")
+    return 2
 
 
 def migrate() -> None:
     """Bring the broker's database up to date; the release step."""
     settings = Settings()
     configure_logs(settings.log_level)
-    migrate_database(database_url(settings))
+    try:
+        migrate_database(database_url(settings), MIGRATIONS)
+    except NotMigrated as error:
+        sys.exit(_stop(str(error)))
 
 
 async def _serve(settings: Settings) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
+from difflib import get_close_matches
 from typing import Any
 
 from rich.markup import escape
@@ -39,6 +40,10 @@ def explain(person: str, resource: str, role: str, text: str) -> tuple[list[str]
         policy = load(settings.policies)
     except PolicyUnreadable as error:
         return [f"[red]error[/]    {escape(finding)}" for finding in error.findings], False
+    if person not in policy.people:
+        near = get_close_matches(person, policy.people, 1)
+        meant = f", did you mean `{near[0]}`?" if near else f": there are {', '.join(policy.people)}"
+        return [f"[red]error[/]    {escape(f'the policy has no person `{person}`{meant}')}"], False
     lines = [_access(policy, person, resource, role)]
     if resource not in policy.resources or role not in policy.resources[resource].roles:
         return lines, False
@@ -47,7 +52,7 @@ def explain(person: str, resource: str, role: str, text: str) -> tuple[list[str]
     except (AirlockError, OSError) as error:
         hint = "is the upstream up, and its credential there? name the state folder with --state"
         return [*lines, f"[red]error[/]    {escape(f'{resource}: {error}')}", f"         {hint}"], False
-    return [*lines, *_statement(told)], True
+    return [*lines, *_statement(told, "runs" if "[red]" not in lines[0] else "would")], True
 
 
 async def _preview(
@@ -73,10 +78,11 @@ def _access(policy: Policy, person: str, resource: str, role: str) -> str:
     return f"access   [{_COLOURS[kind]}]{kind}[/]  {escape(said)}  [dim]({escape(', '.join(rules))})[/]"
 
 
-def _statement(told: dict[str, Any]) -> list[str]:
+def _statement(told: dict[str, Any], verb: str) -> list[str]:
+    """Say what a statement would do; `would` where nobody lets this person in to run it."""
     decision = told["decision"]
     said = f"  {escape(told['message'])}" if told["message"] else ""
-    lines = [f"runs     [{_COLOURS[decision]}]{decision}[/]{said}  [dim]({escape(', '.join(told['rules']))})[/]"]
+    lines = [f"{verb:<8} [{_COLOURS[decision]}]{decision}[/]{said}  [dim]({escape(', '.join(told['rules']))})[/]"]
     for name, key in (("does", "effects"), ("touches", "relations"), ("masked", "masked")):
         if told[key]:
             lines.append(f"{name:<8} {escape(', '.join(told[key]))}")

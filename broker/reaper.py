@@ -229,7 +229,7 @@ def main() -> int:
         asyncio.run(serve(Settings()))
     except AirlockError as error:
         print(f"reaper: {error}", file=sys.stderr)  # noqa: T201
-        return 1
+        return 2
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sqlalchemy import (
     JSON,
     Boolean,
@@ -19,6 +21,7 @@ from sqlalchemy import (
 from workflows.storage.boxes import inbox_table, outbox_table
 from workflows.storage.engine import UtcDateTime
 
+MIGRATIONS = Path(__file__).with_name("migrations")
 metadata = MetaData()
 
 inbox = inbox_table(metadata)

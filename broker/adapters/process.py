@@ -18,17 +18,18 @@ from broker.adapters.feed import Feed
 from broker.adapters.holds import HoldDesk
 from broker.adapters.live import Live
 from broker.adapters.metrics import Metrics
-from broker.adapters.migrate import upgrade
 from broker.adapters.orders import OrderDesk
 from broker.adapters.policies import PolicyFiles
 from broker.adapters.recorder import FileRecorder
 from broker.adapters.recordings import FileRecordings
 from broker.adapters.recovery import recover, survivors
 from broker.adapters.store import Store
+from broker.adapters.tables import MIGRATIONS
 from broker.adapters.tickets import Tickets
 from broker.config import Settings
 from broker.sessions.ports import Endpoints, Leases, Offer
 from workflows.storage.engine import make_engine, sqlite_url
+from workflows.storage.migrate import upgrade
 
 STREAM = "broker"
 SURVIVOR_PATIENCE = 3.0
@@ -101,7 +102,7 @@ class Process:
 
     async def start(self) -> None:
         """Bring the database up to date, settle what the last broker left, and begin to watch."""
-        await upgrade(self.engine)
+        await upgrade(self.engine, MIGRATIONS)
         await self.policies.attach(self.recorder, self.book.reconsider)
         left = await survivors(self.settings.home, SURVIVOR_PATIENCE)
         if left.open:

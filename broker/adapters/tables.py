@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sqlalchemy import (
     JSON,
     Boolean,
@@ -20,6 +22,7 @@ from sqlalchemy import (
 
 from workflows.storage.engine import UtcDateTime
 
+MIGRATIONS = Path(__file__).with_name("migrations")
 metadata = MetaData()
 
 grants = Table(

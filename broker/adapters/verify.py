@@ -80,7 +80,7 @@ def verify(state: Path, public_key: Path | None = None) -> Report:
     report = Report()
     folder = home / "events"
     if not folder.is_dir():
-        report.add(str(folder), None, "there is no event log here")
+        report.add(str(folder), None, "there is no event log here: name a state folder with --state")
         return report
     key = _key(public_key or home / PUBLIC, home, report)
     recordings = _sizes(home / "recordings")
@@ -238,7 +238,7 @@ def _check_recording(path: Path, size: int, commitments: dict[int, str], report:
     """Check a recording against what the events say of it; `size` is what it had before the events were read."""
     name = f"recordings/{path.name}"
     head = genesis(RECORD, path.stem)
-    last, offset = max(commitments, default=0), 0
+    last, offset, unspoken = max(commitments, default=0), 0, 0
     for number, line in enumerate(_lines(path, report, name), 1):
         report.records += 1
         try:
@@ -252,7 +252,9 @@ def _check_recording(path: Path, size: int, commitments: dict[int, str], report:
             report.add(name, number, "the line is not the one that its event speaks of")
         elif head.seq > last and offset < size:
             # Lines before the last one spoken of are in its hash; these are in none.
-            report.add(name, number, "no event speaks of this line")
+            unspoken += 1
+            if unspoken == 1:
+                report.add(name, number, "no event speaks of this line, nor of what follows it")
         offset += len(line)
     if lost := [count for count in sorted(commitments) if count > head.seq]:
         report.add(name, None, f"line {lost[0]} is missing")

@@ -20,6 +20,8 @@ from broker.demo.lifeline import die_with_parent, watch
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 _STEADY = 5.0  # seconds up after which a death is an accident, not part of a loop
 _LOOP = 5  # deaths in a row
+_UNUSABLE = 2  # the status that says: a setting or a file must be mended first
+_MENDING = 2.0  # seconds between looks whether it was
 _SETTLE = 0.05  # what it printed last may still be in the pipe
 _LOG_BYTES = 2_000_000
 _LINE_BYTES = 20_000
@@ -70,6 +72,7 @@ class Keeper:
         self._file = RotatingFileHandler(self.log, maxBytes=_LOG_BYTES, backupCount=1, errors="replace")
         self._last: deque[str] = deque(maxlen=15)
         self._rest = b""
+        self._told = ""
         self._stopping = False
         self._keeping: asyncio.Task[None] | None = None
 
@@ -112,6 +115,7 @@ class Keeper:
             up = time.monotonic()
             if problem is None:
                 if first.done():
+                    self._told = ""
                     self._say(self.name, "is back")
                     self._changed()
                 else:
@@ -120,6 +124,14 @@ class Keeper:
             if self._stopping:
                 return
             await asyncio.sleep(_SETTLE)
+            if child.returncode == _UNUSABLE:
+                if not first.done():
+                    first.set_exception(
+                        CrashLoop(self.name, "it cannot start as things are", self.log, list(self._last))
+                    )
+                    return
+                await self._await_mending()
+                continue
             deaths = 1 if time.monotonic() - up > _STEADY else deaths + 1
             pause = min(_FIRST_PAUSE * 2 ** (deaths - 1), _LONGEST_PAUSE)
             if deaths % _LOOP == 0:
@@ -131,8 +143,17 @@ class Keeper:
             self._say(self.name, f"{problem}: starting it again")
             await asyncio.sleep(pause)
 
+    async def _await_mending(self) -> None:
+        """Say why it cannot run, once, and look again a little later."""
+        told = "\n".join(f"    {line}" for line in self._last)
+        if told != self._told:
+            self._told = told
+            self._say(self.name, f"cannot run as things are, and starts as soon as this is mended:\n{told}")
+        await asyncio.sleep(_MENDING)
+
     async def _spawn(self) -> asyncio.subprocess.Process:
         self.ready = {}
+        self._last.clear()
         self.process.ready_file.unlink(missing_ok=True)
         reading, writing = os.pipe()
         try:

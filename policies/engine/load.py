@@ -17,9 +17,8 @@ MAX_DEPTH = 40
 MAX_NODES = 100_000
 """Values in one file, aliases counted each time they are used."""
 _SECTIONS = frozenset(Policy.model_fields)
-_KEYS = sorted(
-    {name for model in (Policy, *Strict.__subclasses__(), *Rule.__subclasses__()) for name in model.model_fields}
-)
+_MODELS: tuple[type[Strict], ...] = (Policy, *Strict.__subclasses__(), *Rule.__subclasses__())
+_KEYS = sorted({name for model in _MODELS for name in model.model_fields})
 _MESSAGES = {
     "extra_forbidden": "unknown key",
     "missing": "is required",
@@ -194,9 +193,10 @@ def _strict_findings(places: dict[Path_, _Place], merged: dict[str, Any], error:
 def _path_in(merged: Any, loc: Path_, missing: bool) -> Path_:
     """Leave out the parts of a location that are not in the files, such as the branch of a union."""
     path: Path_ = ()
-    here = merged
+    here: Any = merged
     for index, part in enumerate(loc):
-        if (isinstance(here, dict) and part in here) or (isinstance(here, list) and isinstance(part, int)):
+        inside = part in here if isinstance(here, dict) else isinstance(here, list) and isinstance(part, int)
+        if inside:
             here = here[part]
             path = (*path, part)
         elif missing and index == len(loc) - 1:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from bot.adapters import migrate
+from bot.adapters.tables import MIGRATIONS
 from tests.support.postgres import Server
 from tests.unit.bot.test_store import (
     desks,
@@ -31,6 +31,7 @@ from tests.unit.bot.test_store import (
     test_what_is_stored_is_read_back_as_it_was,
 )
 from workflows.storage.engine import make_engine
+from workflows.storage.migrate import upgrade
 
 __all__ = [
     "desks",
@@ -59,6 +60,6 @@ async def engine(wheel_postgres: Server) -> AsyncIterator[AsyncEngine]:
     name = f"bot_{secrets.token_hex(4)}"
     wheel_postgres.create_database(name)
     made = make_engine(wheel_postgres.url(name).replace("postgresql://", "postgresql+asyncpg://"))
-    await migrate.upgrade(made)
+    await upgrade(made, MIGRATIONS)
     yield made
     await made.dispose()

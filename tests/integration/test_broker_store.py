@@ -1,6 +1,7 @@
 """The store on both databases: what the database itself refuses, races, and that the migrations make the tables."""
 
 import asyncio
+import sqlite3
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -12,14 +13,14 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from broker.adapters.migrate import migrate, upgrade
 from broker.adapters.store import GrantRow, Store, StoreUnavailable, TicketRow, TicketsSpent, UserTaken
-from broker.adapters.tables import metadata
+from broker.adapters.tables import MIGRATIONS, metadata
 from broker.sessions.model import ScramVerifier
 from tests.integration.broker import World
 from workflows.grants import TABLE, GrantEvent, GrantMoveIllegal, GrantState
 from workflows.storage.boxes import RowMoved
 from workflows.storage.engine import make_engine, sqlite_url
+from workflows.storage.migrate import NotMigrated, migrate, upgrade
 
 VERIFIER = ScramVerifier(b"salt", 4096, b"stored", b"server")
 NOW = datetime(2026, 1, 2, 3, 4, 5, 600000, UTC)
@@ -38,7 +39,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 async def engine(url: str) -> AsyncIterator[AsyncEngine]:
     made = make_engine(url)
-    await upgrade(made)
+    await upgrade(made, MIGRATIONS)
     yield made
     await made.dispose()
 
@@ -209,7 +210,7 @@ async def test_end_moves_only_to_an_earlier_time(store: Store) -> None:
 
 
 async def test_migrations_make_the_tables_that_the_code_uses_and_run_twice(engine: AsyncEngine) -> None:
-    await upgrade(engine)
+    await upgrade(engine, MIGRATIONS)
 
     def columns(connection: Connection) -> dict[str, set[tuple[str, bool]]]:
         found = inspect(connection)
@@ -228,8 +229,17 @@ async def test_migrations_make_the_tables_that_the_code_uses_and_run_twice(engin
 
 def test_release_step_migrates(tmp_path: Path) -> None:
     url = sqlite_url(tmp_path / "a" / "broker.sqlite")
-    migrate(url)
-    migrate(url)
+    migrate(url, MIGRATIONS)
+    migrate(url, MIGRATIONS)
+
+
+def test_database_newer_than_the_program_stops_it(tmp_path: Path) -> None:
+    url = sqlite_url(tmp_path / "broker.sqlite")
+    migrate(url, MIGRATIONS)
+    with sqlite3.connect(tmp_path / "broker.sqlite") as connection:
+        connection.execute("update alembic_version set version_num = '9999'")
+    with pytest.raises(NotMigrated, match="9999"):
+        migrate(url, MIGRATIONS)
 
 
 async def test_database_that_is_gone_is_said(tmp_path: Path) -> None:

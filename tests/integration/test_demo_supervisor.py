@@ -31,6 +31,9 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN if mode == "stubborn" else leave)
 print("hello from", name, flush=True)
 if mode == "broken":
     sys.exit("cannot start: the moon is full")
+if mode == "unusable" or os.path.exists(os.path.join(state, name + ".unusable")):
+    print("rules.yaml:3: what is this", file=sys.stderr)
+    sys.exit(2)
 if name == "workspace":
     os.makedirs(os.path.join(state, "workspace"), exist_ok=True)
     json.dump({"api_url": "http://x/api/", "bot_token": "xoxb-fake", "app_token": "xapp-fake", "users": {"alice": "U1"},
@@ -223,6 +226,31 @@ def test_a_process_that_never_starts_ends_the_demo_with_its_last_lines(start: Ca
     assert "`broker` does not stay up: ended (status 1)" in said
     assert "cannot start: the moon is full" in said
     assert not run.ready.exists()
+
+
+def test_what_only_a_person_can_mend_ends_the_start_at_once(start: Callable[..., Run]) -> None:
+    run = start(MODE_BROKER="unusable")
+    assert run.process.wait(30) == 1
+    said = run.output()
+    assert "`broker` does not stay up: it cannot start as things are" in said
+    assert said.count("rules.yaml:3: what is this") == 1
+    assert "starting it again" not in said
+
+
+def test_what_only_a_person_can_mend_is_said_once_and_then_waited_for(start: Callable[..., Run]) -> None:
+    run = start()
+    before = run.wait_ready()["pids"]
+    (run.state / "broker.unusable").touch()
+    os.kill(before["broker"], signal.SIGKILL)
+    log = run.state / "logs" / "broker.log"
+    wait_for(lambda: log.read_text().count("what is this") >= 2)
+    (run.state / "broker.unusable").unlink()
+    wait_for(lambda: run.summary()["pids"]["broker"] != before["broker"])
+    run.stop()
+    said = run.output()
+    assert said.count("rules.yaml:3: what is this") == 1
+    assert "starts as soon as this is mended" in said
+    assert "broker  is back" in said
 
 
 def test_children_end_when_the_supervisor_is_killed(start: Callable[..., Run]) -> None:

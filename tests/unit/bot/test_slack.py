@@ -17,13 +17,13 @@ from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot import cards
-from bot.adapters import migrate
 from bot.adapters.boxes import Inbox
 from bot.adapters.clock import RandomIds
 from bot.adapters.desks import Desks
 from bot.adapters.keys import OrderKeyUnusable, order_key
 from bot.adapters.policies import FolderPolicies
 from bot.adapters.store import Store
+from bot.adapters.tables import MIGRATIONS
 from bot.chat.slack.app import Rim
 from bot.chat.slack.directory import SlackDirectory, objection
 from bot.chat.slack.gateway import SlackBusy, SlackRefused, SlackUncertain, _judged
@@ -52,6 +52,7 @@ from policies.engine.load import PolicyUnreadable
 from tests.unit.bot.memory import NOW, POLICY
 from tests.unit.bot.test_store import Fixed, Still
 from workflows.storage.engine import make_engine, sqlite_url
+from workflows.storage.migrate import upgrade
 
 MANIFEST = Path(__file__).resolve().parents[3] / "bot" / "chat" / "slack" / "manifest.json"
 USER = {
@@ -260,7 +261,7 @@ def test_answers_of_slack_are_told_apart(answer: Any, kind: type) -> None:
 @pytest.fixture
 async def rim(tmp_path: Path) -> AsyncIterator[tuple[Any, Inbox]]:
     engine = make_engine(sqlite_url(tmp_path / "bot.db"))
-    await migrate.upgrade(engine)
+    await upgrade(engine, MIGRATIONS)
     clock = Still()
     inbox = Inbox(engine, clock)
     desks = Desks(

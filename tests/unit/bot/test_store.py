@@ -17,11 +17,10 @@ from sqlalchemy import text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from bot.adapters import migrate
 from bot.adapters.boxes import Inbox, Outbox
 from bot.adapters.desks import Desks
 from bot.adapters.store import SqlWork, Store
-from bot.adapters.tables import grants, holds, metadata, requests
+from bot.adapters.tables import MIGRATIONS, grants, holds, metadata, requests
 from bot.handlers import handle
 from bot.intents import Approve, ApproveHold, Ask, Cancel
 from bot.model import Exhibit, Given, Hold, Request
@@ -39,6 +38,7 @@ from workflows.requests import RequestEvent, RequestState
 from workflows.reviews import Answer
 from workflows.storage.boxes import RowMoved
 from workflows.storage.engine import make_engine, sqlite_url
+from workflows.storage.migrate import upgrade
 
 
 class Still:
@@ -61,7 +61,7 @@ class Fixed:
 @pytest.fixture
 async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
     made = make_engine(sqlite_url(tmp_path / "bot.db"))
-    await migrate.upgrade(made)
+    await upgrade(made, MIGRATIONS)
     yield made
     await made.dispose()
 
@@ -90,7 +90,7 @@ async def test_migrations_make_what_the_program_expects(engine: AsyncEngine) -> 
 
 
 async def test_upgrading_twice_changes_nothing(engine: AsyncEngine) -> None:
-    await migrate.upgrade(engine)
+    await upgrade(engine, MIGRATIONS)
 
 
 async def test_what_is_stored_is_read_back_as_it_was(desks: Desks) -> None:

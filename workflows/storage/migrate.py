@@ -1,4 +1,4 @@
-"""Brings the broker's database up to date; a database newer than the program stops it."""
+"""Brings a database up to date; one newer than the program stops it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from alembic.util import CommandError
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from broker.errors import Misconfigured
 from workflows.storage.engine import make_engine
 
-FOLDER = Path(__file__).with_name("migrations")
+
+class NotMigrated(Exception):
+    """the database cannot be brought up to date"""
 
 
-async def upgrade(engine: AsyncEngine) -> None:
-    """Run the migrations that are missing, in one transaction."""
+async def upgrade(engine: AsyncEngine, folder: Path) -> None:
+    """Run the migrations of a folder that are missing, in one transaction; raises NotMigrated."""
 
     def run(connection: Connection) -> None:
         config = Config()
-        config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
+        config.set_main_option("script_location", str(folder).replace("%", "%%"))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
@@ -30,16 +31,16 @@ async def upgrade(engine: AsyncEngine) -> None:
         async with engine.begin() as connection:
             await connection.run_sync(run)
     except CommandError as error:
-        raise Misconfigured(f"the database cannot be brought up to date: {error}") from None
+        raise NotMigrated(f"{NotMigrated.__doc__}: {error}") from None
 
 
-def migrate(url: str) -> None:
-    """Run the migrations that are missing on a database."""
+def migrate(url: str, folder: Path) -> None:
+    """Run the migrations that are missing on a database, as a release step of its own."""
 
     async def run() -> None:
         engine = make_engine(url)
         try:
-            await upgrade(engine)
+            await upgrade(engine, folder)
         finally:
             await engine.dispose()
 
