@@ -7,6 +7,7 @@ import re
 
 from bot.intents import Ask, Help, Intent, List, Revoke, Source, Status
 from bot.text import whole
+from policies.engine.durations import duration_at
 
 _ENTITY = re.compile(r"<([@#!])?([^<>|]*)(?:\|([^<>]*))?>")
 _TYPED = str.maketrans(
@@ -44,8 +45,9 @@ def _ask(source: Source, words: list[str], reason: str) -> Ask:
     role = rest.pop(0) if rest else None
     if rest and rest[0].lower() == "for":
         rest.pop(0)
-    duration = rest.pop(0) if rest else None
-    return Ask(source, resource, role, duration, reason, " ".join(rest))
+    written = " ".join(rest)
+    duration = duration_at(written) or (rest[0] if rest else None)
+    return Ask(source, resource, role, duration, reason, written[len(duration or "") :].strip())
 
 
 def _split(text: str) -> tuple[list[str], str, bool]:

@@ -7,8 +7,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from policies.engine.cases import failure, load_cases
 from policies.engine.decide import decide_access, decide_statement, field_view, may_ask
@@ -25,7 +23,6 @@ from policies.engine.decisions import (
     StatementFacts,
     combine,
 )
-from policies.engine.durations import DurationUnreadable, format_duration, parse_duration
 from policies.engine.load import PolicyUnreadable, load, read_texts
 from policies.engine.model import Policy, warnings
 
@@ -243,22 +240,3 @@ def test_the_hash_ignores_layout_and_sees_every_value() -> None:
 
 def test_the_published_schema_is_the_models() -> None:
     assert json.loads((POLICIES / "schema.json").read_text()) == Policy.model_json_schema()
-
-
-@pytest.mark.parametrize(("text", "minutes"), [("30m", 30), ("2h", 120), ("1h30m", 90), ("1d", 1440), ("1D2h", 1560)])
-def test_durations_are_read_as_people_write_them(text: str, minutes: int) -> None:
-    assert parse_duration(text) == timedelta(minutes=minutes)
-
-
-@pytest.mark.parametrize(
-    "text", ["30", "0m", "-5m", "", "m", "1e9h", "30 m", "٣٠m", "30m;90d", "30s", "1h1d", "99999999m"]
-)
-def test_what_is_not_a_duration_says_what_would_be(text: str) -> None:
-    with pytest.raises(DurationUnreadable, match="30m"):
-        parse_duration(text)
-
-
-@given(st.integers(min_value=1, max_value=9999 * 24 * 60))
-def test_durations_read_back_as_they_are_written(minutes: int) -> None:
-    value = timedelta(minutes=minutes)
-    assert parse_duration(format_duration(value)) == value
