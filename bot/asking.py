@@ -14,7 +14,7 @@ from bot.model import Grant, Request
 from bot.outgoing import InThread, PostOrder, Privately, Say, card_of, counter_of
 from bot.ports import Desk, Member
 from bot.request_card import duration_of, requirement_words
-from bot.text import one_line, reveal
+from bot.text import LINES_SHOWN, REASON_SHOWN, excerpt, length, one_line, reveal
 from policies.engine.decide import decide_access, may_ask, terms_of
 from policies.engine.decisions import Allow, Decision, Deny, Requirement
 from policies.engine.decisions import Ask as AskDecision
@@ -22,7 +22,6 @@ from policies.engine.durations import DurationUnreadable, format_duration, parse
 from policies.engine.model import Policy
 from workflows.requests import RequestEvent, RequestState
 
-MAX_REASON = 10_000
 COUNTER_PACE = timedelta(seconds=2)
 
 
@@ -130,10 +129,19 @@ def understood(policy: Policy, person: str, intent: Ask, command: str) -> Wish |
     if intent.extra:
         problem = "a reason comes after the word `because`."
         return wrong_card(policy, person, problem, command, _line(policy, person, command, intent, reason=intent.extra))
-    if len(intent.reason) > MAX_REASON:
-        problem = f"a reason has at most {MAX_REASON:,} characters, this one has {len(intent.reason):,}."
-        return wrong_card(policy, person, problem, command, None)
+    if excerpt(intent.reason)[1]:
+        return wrong_card(policy, person, _too_long(intent.reason), command, None)
     return Wish(intent.resource, intent.role, duration, intent.reason)
+
+
+def _too_long(reason: str) -> str:
+    """Refuse a reason that the card would cut: reviewers approve what they see, so all of it must be there."""
+    shown = reveal(reason)
+    has = f"{counted(length(shown), 'character')} and {counted(shown.count(chr(10)) + 1, 'line')}"
+    return (
+        f"reviewers must see all of a reason, and a card shows {REASON_SHOWN:,} characters and {LINES_SHOWN} lines of "
+        f"it; this one has {has}. Say it shorter, or say where the rest can be read."
+    )
 
 
 def _ended(sentence: str) -> str:
@@ -163,7 +171,7 @@ def _wrong_role(policy: Policy, person: str, intent: Ask, roles: list[str], comm
         return wrong_card(policy, person, problem, command, None)
     near = difflib.get_close_matches(intent.role[:63].lower(), roles, n=1)
     ending = f"; did you mean `{near[0]}`?" if near else "."
-    problem = f"{intent.resource} has no role `{typed}`{ending} You may ask for {listed}."
+    problem = f"there is no role `{typed}` on {intent.resource}{ending} You may ask for {listed}."
     return wrong_card(
         policy,
         person,
@@ -189,13 +197,12 @@ def _line(policy: Policy, person: str, command: str, intent: Ask, **right: str) 
 
 
 def _readable(text: str, limit: timedelta) -> str:
-    """Return a duration that is given: the one that is written, its number in minutes, or half an hour."""
-    for tried in (text, f"{text}m"):
-        try:
-            return format_duration(min(parse_duration(tried), limit))
-        except DurationUnreadable:
-            continue
-    return format_duration(min(timedelta(minutes=30), limit))
+    """Return a duration that is given: the one that is written, the one that was probably meant, or half an hour."""
+    try:
+        value = parse_duration(text)
+    except DurationUnreadable as error:
+        value = parse_duration(error.meant or "30m")
+    return format_duration(min(value, limit))
 
 
 def wrong_card(policy: Policy, person: str, problem: str, command: str, right: str | None) -> Card:

@@ -26,14 +26,14 @@ def end_button(grant: Grant) -> Button:
             "End now",
             "Keep it",
         ),
-        label=clip(f"End {grant.role} on {grant.resource} now", 75),
+        label=clip(f"End now: {grant.role} on {grant.resource}", 75),
     )
 
 
 def new_line_button(grant: Grant) -> Button:
     """Return the button that asks for another ticket."""
     return Button(
-        cards.NEW_LINE, "New line", grant.token, label=clip(f"Send a new line for {grant.role} on {grant.resource}", 75)
+        cards.NEW_LINE, "New line", grant.token, label=clip(f"New line for {grant.role} on {grant.resource}", 75)
     )
 
 
@@ -117,18 +117,24 @@ def spent_ticket_card(policy: Policy, grant: Grant) -> Card:
 
 
 def holding_card(policy: Policy, grant: Grant) -> Card:
-    """Say that somebody already has access, with what they can do about it."""
-    text = f"You have {grant.role} on {grant.resource} until {clock(grant.expires_at)}."
+    """Say to somebody who asks again that their access is open, how to get in, and what the new request is for."""
+    text = f"Your access to {grant.role} on {grant.resource} is open until {clock(grant.expires_at)}."
     return Card(
         text,
         (
             Paragraph(
                 say(
-                    "You have ",
+                    "Your access to ",
                     Words(f"{grant.role} on {grant.resource}", bold=True),
-                    " until ",
+                    " is open until ",
                     Moment(grant.expires_at),
-                    ".",
+                    ". Press New line for another line into it.",
+                )
+            ),
+            Note(
+                say(
+                    "What you asked for just now is for more time: when it opens, it is an access of its own, with a "
+                    "line of its own. If a new line is all that you need, cancel it on its card."
                 )
             ),
             Buttons((new_line_button(grant), end_button(grant))),

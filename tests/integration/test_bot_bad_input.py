@@ -27,7 +27,10 @@ async def told(tmp_path: Path) -> AsyncIterator[Story]:
         ("/access prod-db reed 30m", "did you mean `read`?"),
         ("/access prod-db read 30", "did you mean `30m`?"),
         ("/access prod-db read 0m", "at least a minute"),
-        ("/access prod-db read -5m", "a duration needs a unit"),
+        ("/access prod-db read -5m", "a duration cannot be negative: did you mean `5m`?"),
+        ("/access prod-db read 90s", "/access prod-db read 2m"),
+        ("/access prod-db read 1 week", "a duration needs a unit"),
+        ("/access prod-db reader1 30m", "there is no role `reader1` on prod-db"),
         ("/access prod-db read 9999h", "given for at most 4h"),
         ("/access prod-db read", "for how long?"),
         ("/access prod-db", "as what?"),
@@ -115,22 +118,33 @@ async def test_cancel_and_what_is_left_of_the_card(told: Story) -> None:
     assert buttons(await told.card("Cancelled by Alice.")) == []
 
 
-async def test_hostile_reason_is_shown_whole_as_far_as_it_goes_and_kept(told: Story) -> None:
-    reason = "<!channel> <@U0BOB00001> ``` *bold* \u202e evil \u200b \x07 😀 &lt; " + "x" * 9_900
+async def test_hostile_reason_is_shown_whole_and_kept(told: Story) -> None:
+    reason = "<!channel> <@U0BOB00001> ``` *bold* \u202e evil \u200b \x07 😀 &lt; " + "x" * 900
     await told.command("alice", f"/access prod-db read 30m because {reason}")
     card = await told.card()
     text = shown(card)
     assert "\\u202e evil \\u200b \\u0007 😀" in text
-    assert "characters, 1 lines in all" in text
+    assert "x" * 900 in text
+    assert "in all" not in text
     assert "<!channel>" not in json.dumps([card["text"]])
     await told.click("bob", "request.approve", card)
     await told.card("open until")
-    assert len(told.broker.orders[0].reason) > 9_900
+    assert len(told.broker.orders[0].reason) > 900
 
 
-async def test_reason_that_is_too_long_is_refused_with_its_length(told: Story) -> None:
-    answer = await told.whispers("alice", "/access prod-db read 30m because " + "x" * 10_001)
-    assert "a reason has at most 10,000 characters, this one has 10,001" in answer.replace("A reason", "a reason")
+@pytest.mark.parametrize(
+    ("reason", "has"),
+    [
+        ("x" * 1_001, "1,001 characters and 1 line."),
+        ("\u200b" * 167 + "x", "1,003 characters and 1 line."),
+        ("x\n" * 15 + "x", "31 characters and 16 lines."),
+    ],
+)
+async def test_reason_that_no_card_shows_whole_is_refused_with_its_length(told: Story, reason: str, has: str) -> None:
+    answer = await told.whispers("alice", f"/access prod-db read 30m because {reason}")
+    assert "a card shows 1,000 characters and 15 lines of it" in answer
+    assert has in answer
+    assert [one for one in await told.world.seen("bob", CARDS) if one["from_app"]] == []
 
 
 async def test_same_request_twice_points_at_the_first(told: Story) -> None:

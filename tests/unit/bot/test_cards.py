@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bot.asking import denied_card, wrong_card
+from bot.asking import Wish, denied_card, understood, wrong_card
 from bot.cards import (
     Button,
     Buttons,
@@ -33,6 +33,7 @@ from bot.chat.slack.check import PayloadInvalid, check_payload
 from bot.chat.slack.mrkdwn import defused, escaped
 from bot.chat.slack.views import deny_errors, deny_reason, deny_view
 from bot.grant_cards import counter_card, spent_ticket_card, ticket_card
+from bot.intents import Ask
 from bot.model import Given, Grant, Request
 from bot.outgoing import Privately, Say, from_row, to_row
 from bot.relay import blocked
@@ -40,7 +41,7 @@ from bot.request_card import RequestFacts, request_card
 from bot.text import clip, excerpt, is_blank, length, one_line, reveal, whole
 from bot.workspace.checks import check_blocks, check_view
 from policies.engine.decisions import Deny, Need, Requirement
-from tests.unit.bot.memory import NOW, policy
+from tests.unit.bot.memory import NOW, policy, source
 from workflows.grants import GrantState
 from workflows.orders import Evidence
 from workflows.requests import RequestState
@@ -106,6 +107,20 @@ def test_request_card_is_always_valid(reason: str, answer: str, note: str, state
     given = [Given("bob", "U0BOB00001", Answer.APPROVE, "", NOW, EVIDENCE)]
     for live in (None, grant(), grant(state=GrantState.REVOKED, ended_by="bob", verified=False, closed_at=NOW)):
         valid(request_card(RequestFacts(held, given, live, policy(), NOW)))
+
+
+@ROOMY
+@given(reason=HOSTILE)
+def test_reason_that_may_be_asked_with_is_on_the_card_whole(reason: str) -> None:
+    wish = understood(policy(), "alice", Ask(source("alice"), "prod-db", "read", "30m", whole(reason)), "/access")
+    if isinstance(wish, Wish):
+        payload = valid(request_card(RequestFacts(request(reason=wish.reason), [], None, policy(), NOW)))
+        quotes = [
+            block["elements"][0]["elements"]
+            for block in payload["blocks"]
+            if block["type"] == "rich_text" and block["elements"][0]["type"] == "rich_text_quote"
+        ]
+        assert [text["text"] for quote in quotes for text in quote] == ([reveal(wish.reason)] if wish.reason else [])
 
 
 @ROOMY

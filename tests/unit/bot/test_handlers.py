@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bot import ordering, relay
-from bot.cards import Paragraph, say
+from bot.cards import Buttons, Paragraph, say
 from bot.handlers import handle
 from bot.intents import Approve, Ask, Cancel, EndNow, Intent, NewLine, OpenDeny, Refuse, Revoke, Status, Unknown
 from bot.model import Grant, Request
@@ -53,6 +53,20 @@ async def test_ask_files_a_request_and_shows_a_card() -> None:
     assert request.requirement == Requirement((Need(1, ("dbas",)),))
     assert work.kinds() == ["show", "say"]
     assert "waits for 1 of dbas: Bob or Dana" in work.told("ask-read")
+
+
+async def test_asking_again_says_that_access_is_open_and_how_to_get_in_or_more_time() -> None:
+    work = MemoryWork()
+    grant = await granted(work)
+    await does(work, Ask(source("alice"), "prod-db", "read", "1h", "more"), "alice", "again")
+    _, item = work.sent["again:held"]
+    assert isinstance(item, Say)
+    assert item.card.text == "Your access to read on prod-db is open until 12:30 UTC."
+    [buttons] = [part for part in item.card.parts if isinstance(part, Buttons)]
+    assert [(one.text, one.value) for one in buttons.buttons] == [("New line", grant.token), ("End now", grant.token)]
+    assert all(one.label.startswith(one.text) and "read on prod-db" in one.label for one in buttons.buttons)
+    assert "for more time" in str(item.card.parts)
+    assert "waits for" in work.told("again")
 
 
 async def test_what_policy_allows_is_ordered_at_once() -> None:
