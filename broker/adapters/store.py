@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from broker.adapters.tables import grants, tickets
 from broker.errors import AirlockError
-from broker.sessions.model import GrantFacts, ScramVerifier, TicketFacts
+from broker.sessions.model import REPLACED, GrantFacts, ScramVerifier, TicketFacts
 from workflows.grants import GrantEvent, GrantState, moved
 from workflows.storage.boxes import guarded
 from workflows.wire import GrantView
@@ -187,7 +187,7 @@ class Store:
         verifier = ScramVerifier(
             row["tickets_salt"], row["tickets_iterations"], row["tickets_stored_key"], row["tickets_server_key"]
         )
-        refusal = None if row["tickets_voided_at"] is None else "this ticket was replaced by a newer one"
+        refusal = None if row["tickets_voided_at"] is None else REPLACED
         return TicketFacts(row["tickets_id"], user, grant.facts, verifier, refusal), grant
 
     async def use(self, ticket: str, at: datetime) -> bool:

@@ -107,7 +107,7 @@ class Tickets:
         if found is None:
             return None
         facts, row = found
-        return replace(facts, refusal=facts.refusal or self._refusal(row))
+        return replace(facts, refusal=self._refusal(row) or facts.refusal)
 
     async def used(self, ticket: TicketFacts) -> GrantFacts | None:
         """Mark a ticket as delivered, after its holder proved it; the grant as it is now, or None if it is over."""

@@ -7,6 +7,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+REPLACED = "this ticket was replaced by a newer one"
+"""The refusal of a ticket whose grant is still open: a newer line opens it."""
+
 
 @dataclass(frozen=True, slots=True)
 class GrantFacts:

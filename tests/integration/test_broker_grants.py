@@ -219,6 +219,10 @@ async def test_new_ticket_voids_the_unused_one_only(world: World) -> None:
         assert facts.id == grant["id"]
         await bot.json("POST", f"/v1/grants/{grant['id']}/tickets")
         assert await process.tickets.used(second) is not None
+        await bot.json("DELETE", f"/v1/grants/{grant['id']}", params={"by": "alice", "kind": "end"})
+        over = await process.tickets.find(tickets[0]["user"])
+        assert over is not None
+        assert over.refusal == "this access was ended"
         assert await process.tickets.find("alice.zzzz") is None
         assert await process.tickets.find("x" * 5000) is None
 

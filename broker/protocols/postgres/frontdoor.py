@@ -32,7 +32,7 @@ from broker.protocols.postgres.startup import (
     sanitised,
 )
 from broker.protocols.postgres.upstream import read_frame
-from broker.sessions.model import SessionFacts, TicketFacts
+from broker.sessions.model import REPLACED, SessionFacts, TicketFacts
 from broker.transport.listener import Visit
 from broker.transport.rawread import peek, read_exactly, waiting
 from broker.transport.stream import PeerGone, Stream
@@ -65,7 +65,7 @@ def wrong_ticket(user: str) -> Problem:
     return Problem(
         "28P01",
         f'no ticket opens with user "{sanitised(user)}" and this password',
-        hint="paste the whole line of your ticket, or ask for a new line in the thread",
+        hint="paste the whole line of your ticket, or press New line in your direct message",
         fatal=True,
     )
 
@@ -238,7 +238,10 @@ class FrontDoor:
         session.start()
 
     def _void(self, ticket: TicketFacts, reason: str) -> Problem:
-        return Problem("28000", reason, hint=f"ask again: {self._line(ticket, ticket.grant.resource)}", fatal=True)
+        hint = f"ask again: {self._line(ticket, ticket.grant.resource)}"
+        if reason == REPLACED:
+            hint = "use the newest line in your direct message, or press New line there"
+        return Problem("28000", reason, hint=hint, fatal=True)
 
     def _elsewhere(self, ticket: TicketFacts, database: str) -> Problem:
         message = f"this ticket is for {ticket.grant.resource}, not for `{sanitised(database)}`"
