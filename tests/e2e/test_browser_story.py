@@ -71,5 +71,5 @@ def test_the_guide_leads_from_asking_to_the_transcript(demo: dict[str, Any], pag
     page.get_by_role("button", name="Go there as Bob: step 7").click()
     page.get_by_role("button", name=re.compile("repl")).last.click()
     page.get_by_text("drop table orders", exact=True).last.wait_for()
-    page.get_by_text("Transcript of read on prod-db").last.wait_for()
+    page.get_by_text("Transcript, to read: read on prod-db").last.wait_for()
     page.screenshot(path=tmp_path / "thread.png")

@@ -146,7 +146,7 @@ def test_story_from_the_command_to_the_transcript(workspace: Workspace, demo: di
     attached = eventually(files, lambda: str(workspace.seen("bob", CARDS, **thread)))
     texts = {file["name"].rsplit(".", 1)[1]: workspace.file(file["url"]) for file in attached}
     assert "drop table orders" in texts["txt"].lower()
-    assert all(json.loads(row) for row in texts["ndjson"].splitlines())
+    assert all(json.loads(row) for row in texts["jsonl"].splitlines())
 
 
 def test_secret_of_a_ticket_is_seen_by_its_owner_alone(workspace: Workspace) -> None:

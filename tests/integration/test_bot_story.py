@@ -50,6 +50,7 @@ async def test_thread_tells_the_session_and_its_end(told: Story) -> None:
     await told.click("bob", "request.approve", card)
     await told.direct("alice", "PGPASSWORD")
     [grant] = told.broker.grants
+    request = told.broker.orders[0].request
     happens = told.broker.happens
     happens("session.opened", grant, person="alice", resource="prod-db", role="read", application="psql", address="")
     happens(
@@ -73,7 +74,12 @@ async def test_thread_tells_the_session_and_its_end(told: Story) -> None:
         names = sorted(file["name"] for reply in await told.replies(card) for file in reply["files"])
         return names if len(names) == 2 else None
 
-    assert await told.eventually(files) == [f"prod-db-{grant}.ndjson", f"prod-db-{grant}.txt"]
+    assert await told.eventually(files) == [f"transcript-{request}.jsonl", f"transcript-{request}.txt"]
+    titles = sorted(file["title"] for reply in await told.replies(card) for file in reply["files"])
+    assert titles == [
+        "Transcript, for programs (JSON lines): read on prod-db",
+        "Transcript, to read: read on prod-db",
+    ]
     final = await told.card("Ended by Alice. Its sessions are verified gone.")
     assert buttons(final) == []
     assert "opens nothing any more" in shown(await told.direct("alice", "opens nothing any more"))

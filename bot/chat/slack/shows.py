@@ -151,7 +151,8 @@ class Shows:
             card = await work.shown(card_of(grant.request)) if grant else None
         if grant is None or not grant.recording or card is None or not card.channel or not card.ts:
             return Never("there is no thread or no recording")
-        name = f"{grant.resource}-{grant.id}.{'txt' if item.format == 'text' else 'ndjson'}"
+        to_read = item.format == "text"
+        name = f"transcript-{grant.request}.{'txt' if to_read else 'jsonl'}"
         if row.uncertain and await self.gateway.find_file(card.channel, card.ts, name):
             return Done({"file": name, "found": True})
         try:
@@ -160,7 +161,8 @@ class Shows:
             return Later(str(error)) if row.attempts < TRANSCRIPT_TRIES else Never(str(error))
         except Refusal as error:
             return Never(f"{error.status} {error.problem.code}")
-        title = f"Transcript of {grant.role} on {grant.resource}{'' if item.format == 'text' else ', as JSON lines'}"
+        kind = "Transcript, to read" if to_read else "Transcript, for programs (JSON lines)"
+        title = f"{kind}: {grant.role} on {grant.resource}"
         upload = self.gateway.upload(card.channel, card.ts, name, content or b"\n", title)
         return Done({"file": await self.certain(row, upload)})
 
