@@ -55,8 +55,10 @@ def counter_card(policy: Policy, grant: Grant, held: str = "") -> Card:
     numbers = [
         counted(grant.open_sessions, "open session") if grant.live else counted(grant.sessions, "session"),
         counted(grant.statements, "statement"),
-        f"{grant.denied:,} blocked",
+        f"{grant.blocked:,} blocked",
     ]
+    if grant.mistyped:
+        numbers.append(f"{grant.mistyped:,} mistyped")
     if held:
         numbers.append(held)
     if grant.refused:

@@ -79,15 +79,24 @@ class Grant:
     open_sessions: int = 0
     statements: int = 0
     denied: int = 0
+    """Everything that was not passed on, mistyped statements among it."""
+    mistyped: int = 0
+    """What the resource itself would have refused."""
     refused: int = 0
     masked: tuple[str, ...] = ()
     verified: bool | None = None
     recording: str | None = None
     """The hash of the recording's last line."""
+    down_since: datetime | None = None
+    """When the resource was first heard not to answer; None once a session has opened again."""
 
     @property
     def live(self) -> bool:
         return self.state in LIVE
+
+    @property
+    def blocked(self) -> int:
+        return max(self.denied - self.mistyped, 0)
 
 
 class Exhibit(StrEnum):

@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import Any
 
 from bot.asking import count_soon, to_thread
-from bot.cards import Code, Note, Paragraph, plain, say
+from bot.cards import Card, Code, Note, Paragraph, plain, say
 from bot.hold_card import held_words
 from bot.hold_events import apply_to_holds
 from bot.lines import line
 from bot.model import Grant, Request
-from bot.ordering import Opened, opened, refused
+from bot.ordering import BOT, Opened, opened, refused
 from bot.outgoing import PostTranscript, Say, ToPerson, card_of, counter_of, ticket_of
 from bot.ports import Desk, Refusal
 from bot.request_card import ending_words, name_of, names_of
@@ -77,11 +77,26 @@ async def _over(desk: Desk, grant: Grant, request: Request, event: EventView) ->
     await desk.work.want(card_of(request.id), f"card:{request.id}")
     await desk.work.want(counter_of(grant.id), f"thread:{request.id}")
     await desk.work.want(ticket_of(grant.id), f"ticket:{grant.id}")
+    if move is GrantEvent.REVOKE and by not in (grant.person, BOT):
+        await _tell_revoked(desk, grant, event, by)
+
+
+async def _tell_revoked(desk: Desk, grant: Grant, event: EventView, by: str) -> None:
+    """Tell whoever had the access in a message of its own: an edit of the one with the line notifies nobody."""
+    who = name_of(desk.policy, by) if by in desk.policy.people else f"The {by or 'broker'}"
+    reason = str(event.data.get("reason") or "").removeprefix("policy: ")
+    text = line("revoked", by=who, role=grant.role, resource=grant.resource, at=event.at, reason=reason)
+    card = Card(text, (Paragraph(say(text)),))
+    await desk.work.send(f"revoked:{grant.id}", f"person:{grant.account}", Say(ToPerson(grant.account), card))
 
 
 async def _session_opened(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:
     first = grant.sessions == 0
-    await desk.work.change_grant(grant, sessions=grant.sessions + 1, open_sessions=grant.open_sessions + 1)
+    await desk.work.change_grant(
+        grant, sessions=grant.sessions + 1, open_sessions=grant.open_sessions + 1, down_since=None
+    )
+    if grant.down_since is not None:
+        await to_thread(desk, request, f"back:{event.cursor}", line("upstream_back", resource=grant.resource))
     if first:
         application = str(event.data.get("application") or "")
         who = name_of(desk.policy, grant.person)
@@ -114,11 +129,15 @@ async def _statement_allowed(desk: Desk, grant: Grant, request: Request, event: 
 
 
 async def _statement_denied(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:
-    await desk.work.change_grant(grant, statements=grant.statements + 1, denied=grant.denied + 1)
-    if grant.denied < DENIALS_SHOWN:
+    mistyped = event.data.get("mistyped") is True
+    await desk.work.change_grant(
+        grant, statements=grant.statements + 1, denied=grant.denied + 1, mistyped=grant.mistyped + mistyped
+    )
+    # A slip of the keyboard is only counted: it must not use up the room of what somebody should see.
+    if not mistyped and grant.blocked < DENIALS_SHOWN:
         text, parts = blocked(event.data)
         await to_thread(desk, request, f"event:{event.cursor}", text, *parts)
-    elif grant.denied == DENIALS_SHOWN:
+    elif not mistyped and grant.blocked == DENIALS_SHOWN:
         await to_thread(desk, request, f"event:{event.cursor}", line("denials_many"))
     await count_soon(desk, grant)
 
@@ -183,7 +202,8 @@ async def _summary(desk: Desk, grant: Grant, request: Request) -> str:
         ending=ending_words(desk.policy, grant),
         sessions=grant.sessions,
         statements=grant.statements,
-        denied=grant.denied,
+        blocked=grant.blocked,
+        mistyped=grant.mistyped,
         masked=grant.masked,
         held=held_words(desk.policy, holds),
     )
@@ -198,6 +218,7 @@ async def _upstream_failed(desk: Desk, event: EventView) -> None:
         if request is not None:
             text = line("upstream_failed", resource=resource, reason=one_line(str(event.data.get("reason") or "")))
             await to_thread(desk, request, f"upstream:{grant.id}:{event.at:%Y%m%d%H%M}", text)
+            await desk.work.change_grant(grant, down_since=grant.down_since or event.at)
 
 
 def _number(data: dict[str, Any], key: str, otherwise: int) -> int:

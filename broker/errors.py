@@ -17,3 +17,8 @@ class RecordingFailed(AirlockError):
 
 class UpstreamUnavailable(AirlockError):
     """the resource does not answer"""
+
+    def __init__(self, message: str, plainly: str = "the broker cannot work with it") -> None:
+        """`message` is for operators; `plainly` says it to everybody, without classes, numbers or addresses."""
+        super().__init__(message)
+        self.plainly = plainly

@@ -90,10 +90,12 @@ grants = Table(
     Column("open_sessions", Integer, nullable=False),
     Column("statements", Integer, nullable=False),
     Column("denied", Integer, nullable=False),
+    Column("mistyped", Integer, nullable=False, server_default="0"),
     Column("refused", Integer, nullable=False),
     Column("masked", JSON, nullable=False),
     Column("verified", Boolean),
     Column("recording", String(200)),
+    Column("down_since", UtcDateTime),
 )
 
 holds = Table(

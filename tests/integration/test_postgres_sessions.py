@@ -42,6 +42,13 @@ async def test_psql_reads_masked_rows_and_is_refused_in_its_own_words(served: Te
     assert [entry["text"] for entry in served.recorder.of("statement.denied")] == ["drop table people"]
 
 
+async def test_what_postgresql_itself_would_refuse_is_recorded_as_mistyped(served: TestBroker) -> None:
+    typos = ("selec 1", "select * from nothing_like_it", "execute nothing_like_it")
+    await psql(served.ticket(), *typos, "drop table people", "select 1::nowhere.nothing")
+    denied = served.recorder.of("statement.denied")
+    assert [entry.get("mistyped", False) for entry in denied] == [True, True, True, False, True]
+
+
 async def test_what_psql_sends_to_describe_a_table_passes(served: TestBroker) -> None:
     status, output, errors = await psql(served.ticket(), r"\d people", r"\dt", r"\du", r"\df", r"\dn")
     assert {"ssn|text|||", "public|people|table|postgres"} <= set(output.splitlines())

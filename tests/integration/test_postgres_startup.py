@@ -13,6 +13,7 @@ import pytest
 import uvloop
 
 from broker.protocols.postgres import codec
+from broker.sessions.model import REPLACED
 from tests.integration.postgres_world import Raw, backends, endpoint, enter, kinds, make_world, problem, psql, raw
 from tests.support.broker import TestBroker, serving
 from tests.support.postgres import Server
@@ -199,6 +200,13 @@ async def test_expired_and_foreign_tickets_are_told_why_once_proved(served: Test
     ]
 
 
+async def test_a_replaced_ticket_points_at_the_newer_line_and_not_at_asking_again(served: TestBroker) -> None:
+    _, _, errors = await psql(served.ticket(refusal=REPLACED), "select 1")
+    assert "this ticket was replaced by a newer one" in errors
+    assert "HINT:  use the newest line in your direct message, or press New line there" in errors
+    assert "ask again" not in errors
+
+
 async def test_reconnecting_to_another_database_says_what_would_help(served: TestBroker) -> None:
     _, output, errors = await psql(served.ticket(), stdin="\\c otherdb\n")
     assert "this ticket is for prod-db" in errors
@@ -222,7 +230,8 @@ async def test_an_upstream_that_is_down_is_said_and_recorded(tmp_path: Path) -> 
     async with serving(tmp_path, gone) as broker:
         _, _, errors = await psql(broker.ticket(), "select 1")
         assert "airlock: prod-db does not answer" in errors
-        assert broker.recorder.of("upstream.failed")[0]["resource"] == "prod-db"
+        failed = {"resource": "prod-db", "reason": "it refuses connections"}
+        assert broker.recorder.of("upstream.failed") == [failed]
         assert broker.recorder.of("session.refused") == [{"reason": "upstream down"}]
         assert not broker.live.sessions
 
@@ -235,6 +244,7 @@ async def test_an_upstream_with_a_wrong_credential_is_an_upstream_that_failed(
         _, _, errors = await psql(broker.ticket(), "select 1")
         assert "does not answer" in errors
         assert "wrong-password" not in errors + str(broker.recorder.entries)
+        assert broker.recorder.of("upstream.failed")[0]["reason"] == "it does not let the broker in"
 
 
 HOSTILE = {

@@ -81,6 +81,7 @@ def test_a_denial_with_nothing_open_is_answered_here() -> None:
     assert play.to_upstream() == b""
     assert play.kinds() == "EZ"
     assert [entry.type for entry in play.records[0].entries] == ["statement.denied"]
+    assert "mistyped" not in play.records[0].entries[0].data
     assert play.records[0].durability is Durability.SYNCED
 
 
@@ -219,6 +220,7 @@ def test_sql_prepare_registers_when_the_server_says_so_and_execute_is_its_body()
     play.to_client()
     assert b"26000" in play.client(codec.query("execute p")).to_client()
     assert play.records[-1].entries[0].type == "statement.denied"
+    assert play.records[-1].entries[0].data["mistyped"] is True
     play.client(codec.query("prepare p as select body")).upstream(complete("PREPARE"), ready())
     play.to_upstream()
     play.client(codec.query("execute p"))

@@ -10,6 +10,7 @@ import asyncpg
 
 from broker.errors import Misconfigured, UpstreamUnavailable
 from broker.protocols.postgres.kill import Killer
+from broker.protocols.postgres.outage import unavailable
 from broker.protocols.postgres.pins import NEWEST, OLDEST
 from broker.sessions.model import Lease
 from broker.sessions.ports import Endpoint
@@ -47,7 +48,8 @@ class Admin:
 
         number = await self._with(run)
         if not OLDEST <= number // 10000 <= NEWEST:
-            raise UpstreamUnavailable(f"PostgreSQL {number // 10000} is not served: {OLDEST} to {NEWEST} are")
+            words = f"PostgreSQL {number // 10000} is not served: {OLDEST} to {NEWEST} are"
+            raise UpstreamUnavailable(words, words)
         return number
 
     async def kill(self, lease: Lease, grace: float = 0.0) -> bool:
@@ -68,7 +70,7 @@ class Admin:
             async with pool.acquire(timeout=CONNECT_SECONDS) as connection:
                 return await run(connection)
         except _FAILURES as error:
-            raise UpstreamUnavailable(_words(error)) from None
+            raise unavailable(error) from None
 
     async def _ready(self) -> asyncpg.Pool:
         async with self._making:
@@ -114,8 +116,3 @@ class Admins:
     async def close(self) -> None:
         admins, self._by_endpoint = list(self._by_endpoint.values()), {}
         await asyncio.gather(*(admin.close() for admin in admins))
-
-
-def _words(error: BaseException) -> str:
-    text = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -303,7 +303,7 @@ class Session:
             if verified:
                 said = not await broker.leases.close(self._facts.id)
             if reason is CloseReason.UPSTREAM:
-                broker.recorder.write(records.upstream_failed(self._facts, "the connection was lost"))
+                broker.recorder.write(records.upstream_failed(self._facts, "its connection was lost"))
             if not said:
                 seconds = time.monotonic() - self._begun
                 await broker.recorder.write(records.closed(self._facts, reason, verified, seconds))
@@ -333,7 +333,7 @@ class Session:
                 raise SessionRefused(ended_early(self._again), "ended while it was opening") from None
             _log.warning("upstream failed", resource=grant.resource, error=str(error))
             try:
-                broker.recorder.write(records.upstream_failed(self._facts, str(error)))
+                broker.recorder.write(records.upstream_failed(self._facts, error.plainly))
             except RecordingFailed as failure:
                 _log.error("not recorded", error=str(failure))
             hint = "try again in a moment; if it stays so, tell its owners (your access stays open meanwhile)"

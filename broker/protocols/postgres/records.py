@@ -13,6 +13,8 @@ from broker.sessions.model import CloseReason, Entry, SessionFacts
 
 MAX_PARAMETERS = 64 * 1024
 """Bytes of parameters that a recording keeps of one statement; beyond, a digest stands for the value."""
+_MISTYPED = frozenset({"26000", "42601", "42704", "42P01"})
+"""What PostgreSQL would have refused as well: text that does not parse, and names of nothing."""
 
 
 def opened(session: SessionFacts) -> Entry:
@@ -75,7 +77,7 @@ def consumed(session: SessionFacts, hold: str, id_: str) -> Entry:
 
 
 def denied(session: SessionFacts, id_: str, ruling: Denied, sql: str) -> Entry:
-    data = {
+    data: dict[str, Any] = {
         "statement": id_,
         "text": ruling.text,
         "verb": ruling.verb,
@@ -83,6 +85,8 @@ def denied(session: SessionFacts, id_: str, ruling: Denied, sql: str) -> Entry:
         "message": ruling.message,
         "hint": ruling.hint,
     }
+    if ruling.sqlstate in _MISTYPED:
+        data["mistyped"] = True
     return Entry("statement.denied", session.grant.id, session.id, data, {"sql": sql})
 
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from broker.errors import UpstreamUnavailable
 from broker.protocols.postgres import codec
 from broker.protocols.postgres.login import Derive, LoggedIn, Login, LoginFailed, Send
+from broker.protocols.postgres.outage import unavailable
 from broker.protocols.postgres.scram import salted_password
 from broker.protocols.postgres.startup import CancelKey
 from broker.sessions.ports import Endpoint
@@ -51,9 +52,9 @@ class Upstream:
                     raise
                 return await self._login(self.stream, parameters, pinned)
         except TimeoutError:
-            raise UpstreamUnavailable("no answer in time") from None
+            raise unavailable(TimeoutError("no answer in time")) from None
         except (OSError, PeerGone, LoginFailed, codec.ProtocolViolation) as error:
-            raise UpstreamUnavailable(_words(error)) from None
+            raise unavailable(error) from None
 
     async def cancel(self) -> None:
         """Ask the upstream to cancel what this session runs; it gives no answer."""
@@ -130,7 +131,7 @@ async def _secured(endpoint: Endpoint, connection: socket.socket) -> Stream:
     if context is not None:
         await loop.sock_sendall(connection, codec.request(codec.SSL_REQUEST))
         if await read_exactly(connection, 1) != b"S":
-            raise UpstreamUnavailable("the upstream does not offer TLS")
+            raise UpstreamUnavailable("the upstream does not offer TLS", "it offers no secure connection")
     _, stream = await loop.create_connection(
         Stream, sock=connection, ssl=context, server_hostname=endpoint.host if context else None
     )
@@ -140,8 +141,3 @@ async def _secured(endpoint: Endpoint, connection: socket.socket) -> Stream:
 @functools.lru_cache(maxsize=256)
 def _salted(password: str, salt: bytes, iterations: int) -> bytes:
     return salted_password(password, salt, iterations)
-
-
-def _words(error: BaseException) -> str:
-    text = str(error) or str(error.__doc__ or "")
-    return text.strip().partition("\n")[0] or type(error).__name__

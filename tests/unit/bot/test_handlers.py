@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bot import ordering, relay
+from bot import ordering
 from bot.cards import Buttons, Paragraph, say
 from bot.handlers import handle
 from bot.intents import Approve, Ask, Cancel, EndNow, Intent, NewLine, OpenDeny, Refuse, Revoke, Status, Unknown
@@ -20,9 +20,8 @@ from bot.ports import Outsider, Refusal
 from bot.reviewing import expire
 from policies.engine.decisions import Need, Requirement
 from tests.unit.bot.memory import CHANNEL, LATER, NOW, POLICY, MemoryWork, desk, member, policy, source
-from workflows.grants import GrantState
 from workflows.requests import FINAL, TABLE, RequestEvent, RequestState
-from workflows.wire import EventView, Problem
+from workflows.wire import Problem
 
 
 async def filed(work: MemoryWork, role: str = "read", resource: str = "prod-db") -> Request:
@@ -273,47 +272,3 @@ async def test_unknown_payload_is_answered() -> None:
     work = MemoryWork()
     await does(work, Unknown(source("bob"), "this button"), "bob")
     assert "Nothing here answers to this button" in work.told("do")
-
-
-def event(number: int, type: str, grant: str | None = "g0001", **data: Any) -> EventView:
-    return EventView(cursor=f"c{number}", stream="s", seq=number, at=LATER, type=type, grant=grant, data=data)
-
-
-async def test_events_are_counted_and_blocked_statements_shown_without_a_flood() -> None:
-    work = MemoryWork()
-    grant = await granted(work)
-    events = [event(1, "session.opened"), event(2, "session.opened")]
-    events += [event(n, "statement.denied", text="DROP TABLE x", rules=["r"], message="no") for n in range(3, 63)]
-    events += [
-        event(70, "statement.allowed", masked=["public.customers.ssn"]),
-        event(71, "session.closed", verified=True),
-    ]
-    await relay.apply(desk(work), events)
-    now = work.grants[grant.id]
-    assert (now.sessions, now.open_sessions, now.statements, now.denied) == (2, 1, 61, 60)
-    assert now.masked == ("public.customers.ssn",)
-    replies = [key for key in work.sent if key.startswith("event:")]
-    assert len(replies) == 1 + relay.DENIALS_SHOWN + 1
-
-
-async def test_closed_grant_is_summed_up_once() -> None:
-    work = MemoryWork()
-    grant = await granted(work)
-    closed = event(
-        2, "grant.closed", statements=7, denied=2, sessions=1, verified=True, masked=1, recording={"hash": "ab"}
-    )
-    await relay.apply(desk(work), [event(1, "grant.ended", by="alice", state="ended"), closed, closed])
-    now = work.grants[grant.id]
-    assert (now.state, now.statements, now.verified, now.recording) == (GrantState.ENDED, 7, True, "ab")
-    assert work.kinds().count("transcript") == 2
-    [text] = [
-        item.card.text for key, (_, item) in work.sent.items() if key == "summary:g0001" and isinstance(item, Say)
-    ]
-    assert "approved by Bob" in text
-    assert "7 statements, 2 blocked" in text
-
-
-async def test_event_of_a_grant_that_nobody_knows_changes_nothing() -> None:
-    work = MemoryWork()
-    await relay.apply(desk(work), [event(1, "statement.denied", "g9999"), event(2, "policy.loaded", None)])
-    assert work.sent == {}

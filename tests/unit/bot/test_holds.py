@@ -19,7 +19,8 @@ from bot.outgoing import AnswerHold, Privately, Say, Show, to_row
 from bot.ports import Outsider, Refusal
 from policies.engine.decisions import Need, Requirement
 from tests.unit.bot.memory import CHANNEL, LATER, NOW, MemoryWork, desk, member, policy, source
-from tests.unit.bot.test_handlers import event, granted
+from tests.unit.bot.test_handlers import granted
+from tests.unit.bot.test_relay import event
 from workflows.grants import GrantState
 from workflows.holds import TABLE, HoldEvent, HoldState
 from workflows.reviews import Answer

@@ -1,0 +1,121 @@
+"""What the broker's events become: replies in the thread, counters, summaries, direct messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bot import relay
+from bot.grant_cards import counter_card
+from bot.outgoing import InThread, Say, ToPerson
+from tests.unit.bot.memory import LATER, MemoryWork, desk, policy
+from tests.unit.bot.test_handlers import granted
+from workflows.grants import GrantState
+from workflows.wire import EventView
+
+
+def event(number: int, type: str, grant: str | None = "g0001", **data: Any) -> EventView:
+    return EventView(cursor=f"c{number}", stream="s", seq=number, at=LATER, type=type, grant=grant, data=data)
+
+
+async def test_events_are_counted_and_blocked_statements_shown_without_a_flood() -> None:
+    work = MemoryWork()
+    grant = await granted(work)
+    events = [event(1, "session.opened"), event(2, "session.opened")]
+    events += [event(n, "statement.denied", text="DROP TABLE x", rules=["r"], message="no") for n in range(3, 63)]
+    events += [
+        event(70, "statement.allowed", masked=["public.customers.ssn"]),
+        event(71, "session.closed", verified=True),
+    ]
+    await relay.apply(desk(work), events)
+    now = work.grants[grant.id]
+    assert (now.sessions, now.open_sessions, now.statements, now.denied) == (2, 1, 61, 60)
+    assert now.masked == ("public.customers.ssn",)
+    replies = [key for key in work.sent if key.startswith("event:")]
+    assert len(replies) == 1 + relay.DENIALS_SHOWN + 1
+
+
+async def test_closed_grant_is_summed_up_once() -> None:
+    work = MemoryWork()
+    grant = await granted(work)
+    closed = event(
+        2, "grant.closed", statements=7, denied=2, sessions=1, verified=True, masked=1, recording={"hash": "ab"}
+    )
+    await relay.apply(desk(work), [event(1, "grant.ended", by="alice", state="ended"), closed, closed])
+    now = work.grants[grant.id]
+    assert (now.state, now.statements, now.verified, now.recording) == (GrantState.ENDED, 7, True, "ab")
+    assert work.kinds().count("transcript") == 2
+    [text] = [
+        item.card.text for key, (_, item) in work.sent.items() if key == "summary:g0001" and isinstance(item, Say)
+    ]
+    assert "approved by Bob" in text
+    assert "7 statements, 2 blocked" in text
+
+
+async def test_event_of_a_grant_that_nobody_knows_changes_nothing() -> None:
+    work = MemoryWork()
+    await relay.apply(desk(work), [event(1, "statement.denied", "g9999"), event(2, "policy.loaded", None)])
+    assert work.sent == {}
+
+
+def said(work: MemoryWork, place: type[InThread] | type[ToPerson]) -> list[str]:
+    """Return what was said in threads, or to people."""
+    items = [item for _, item in work.sent.values() if isinstance(item, Say)]
+    return [item.card.text for item in items if isinstance(item.place, place)]
+
+
+async def test_mistyped_statements_are_counted_and_take_no_room_from_blocked_ones() -> None:
+    work = MemoryWork()
+    grant = await granted(work)
+    typos = [event(n, "statement.denied", text="selec 1", rules=["syntax"], mistyped=True) for n in range(40)]
+    await relay.apply(desk(work), typos)
+    assert not [text for text in said(work, InThread) if text.startswith("Blocked")]
+    drop = event(50, "statement.denied", text="DROP TABLE x", rules=["r"], message="no")
+    await relay.apply(desk(work), [event(49, "session.opened"), drop])
+    assert said(work, InThread)[-1] == "Blocked: no. Rule r."
+    now = work.grants[grant.id]
+    assert (now.statements, now.denied, now.mistyped, now.blocked) == (41, 41, 40, 1)
+    assert "41 statements, 1 blocked, 40 mistyped, nothing masked yet" in counter_card(policy(), now).text
+    closed = event(60, "grant.closed", statements=41, denied=41, sessions=1, verified=True)
+    await relay.apply(desk(work), [event(59, "grant.expired"), closed])
+    [summary] = [text for text in said(work, InThread) if "approved by Bob" in text]
+    assert "41 statements, 1 blocked, 40 mistyped." in summary
+
+
+async def test_thread_says_that_a_resource_is_down_and_later_that_it_answers_again() -> None:
+    work = MemoryWork()
+    grant = await granted(work)
+    failed = [event(n, "upstream.failed", resource="prod-db", reason="it refuses connections") for n in (1, 2)]
+    await relay.apply(desk(work), [*failed, event(3, "session.refused", reason="upstream down")])
+    down = "prod-db does not answer: it refuses connections. The access stays open meanwhile."
+    assert said(work, InThread).count(down) == 1
+    assert work.grants[grant.id].down_since == LATER
+    await relay.apply(desk(work), [event(4, "session.opened"), event(5, "session.opened")])
+    assert said(work, InThread).count("prod-db answers again.") == 1
+    assert work.grants[grant.id].down_since is None
+
+
+@pytest.mark.parametrize(
+    ("by", "reason", "told"),
+    [
+        ("bob", "", "Bob revoked your access, read on prod-db, at 12:05 UTC; no reason was given."),
+        ("bob", "it is `over` *now*", "Bob revoked your access, read on prod-db, at 12:05 UTC: it is `over` *now*"),
+        ("policy", "policy: frozen", "The policy revoked your access, read on prod-db, at 12:05 UTC: frozen"),
+        ("alice", "", None),
+        ("airlock", "the account was deactivated", None),
+    ],
+)
+async def test_revoked_access_is_told_in_a_message_of_its_own(by: str, reason: str, told: str | None) -> None:
+    work = MemoryWork()
+    await granted(work)
+    over = event(1, "grant.revoked", by=by, reason=reason, state="revoked")
+    await relay.apply(desk(work), [over, over])
+    assert [text for text in said(work, ToPerson) if "revoked" in text] == ([told] if told else [])
+
+
+async def test_ended_access_is_not_told_to_whoever_ended_it() -> None:
+    work = MemoryWork()
+    await granted(work)
+    await relay.apply(desk(work), [event(1, "grant.ended", by="alice", state="ended")])
+    assert said(work, ToPerson) == []
