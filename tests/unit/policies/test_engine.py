@@ -7,6 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from policies.engine.cases import failure, load_cases
 from policies.engine.decide import decide_access, decide_statement, field_view, may_ask
