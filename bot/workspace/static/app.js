@@ -5,7 +5,7 @@ import { get, listen, post, said } from "./api.js";
 import { renderBlocks } from "./blocks.js";
 import { prepareComposer } from "./composer.js";
 import { prepareDialogs, showViews } from "./dialogs.js";
-import { renderGuide } from "./guide.js";
+import { noticeForGuide, renderGuide } from "./guide.js";
 import { toggleInspector } from "./inspector.js";
 import { forgetMessages, renderLog, renderThread } from "./messages.js";
 import { renderSidebar } from "./sidebar.js";
@@ -239,6 +239,7 @@ function closeThread() {
 
 const effects = {
   message(message) {
+    noticeForGuide(message);
     const here = message.channel === state.channel;
     const top = !message.thread_ts || message.broadcast;
     const fresh = top && !(here && state.messages.has(message.ts));

@@ -17,6 +17,17 @@ function remember(index) {
   localStorage.setItem(KEY, JSON.stringify([...done().add(index)]));
 }
 
+// A step that names what its message says is done when such a message comes, not when its button is pressed; so are
+// the steps before it, whose messages nobody may have been there to see.
+export function noticeForGuide(message) {
+  const steps = state.guide ? state.guide.steps : [];
+  const finished = done();
+  const index = steps.findLastIndex((step, at) => step.done && !finished.has(at) && String(message.text).includes(step.done));
+  if (index < 0) return;
+  steps.slice(0, index + 1).forEach((_, at) => remember(at));
+  renderGuide();
+}
+
 export function renderGuide() {
   const guide = state.guide;
   if (!guide) return;
@@ -46,7 +57,7 @@ function one(step, index, finished, next) {
   // Without a place in here, what to type is for somewhere else: a terminal.
   const label = step.command && !step.where ? "Copy" : step.command ? "Fill it in" : person ? `Go there as ${person.name}` : "Go there";
   const go = async () => {
-    remember(index);
+    if (!step.done) remember(index);
     if (step.where) await state.actions.follow(person, step.where, step.command);
     else await copyText(step.command || "");
     renderGuide();
