@@ -8,11 +8,9 @@ from typing import assert_never
 
 from bot import cards
 from bot.cards import (
-    Button,
     Buttons,
     Card,
     Code,
-    Confirm,
     Fact,
     Facts,
     Heading,
@@ -26,7 +24,7 @@ from bot.cards import (
     say,
 )
 from bot.model import Exhibit, Given, Grant, Hold
-from bot.request_card import name_of, names_of, requirement_words
+from bot.request_card import approve_button, deny_button, name_of, names_of, requirement_words
 from bot.statement_text import FOREIGN_SHOWN, Reading, file_of, fingerprint, read
 from bot.text import clip, escape, excerpt, one_line
 from policies.engine.durations import format_duration
@@ -283,22 +281,10 @@ def approvable(facts: HoldFacts) -> bool:
 def _buttons(facts: HoldFacts) -> Buttons:
     hold, grant = facts.hold, facts.grant
     who = name_of(facts.policy, grant.person)
-    deny = Button(
-        cards.DENY_HOLD, "Deny…", hold.token, style="danger", label=clip(f"Deny {who}'s statement, with a reason", 75)
-    )
+    deny = deny_button(cards.DENY_HOLD, hold.token, f"{who}'s statement")
     if not approvable(facts):
         return Buttons((deny,))
-    approve = Button(
-        cards.APPROVE_HOLD,
-        "Approve",
-        hold.token,
-        style="primary",
-        confirm=Confirm(
-            clip(f"Let it run on {grant.resource}?", 100),
-            clip(f"{who} runs exactly this statement once, as {grant.role} on {grant.resource}. It {does(hold)}.", 300),
-            "Approve",
-            "Not now",
-        ),
-        label=clip(f"Approve {who}'s statement on {grant.resource}, once", 75),
-    )
-    return Buttons((approve, deny))
+    asked = f"Let it run on {grant.resource}?"
+    runs = f"{who} runs exactly this statement once, as {grant.role} on {grant.resource}. It {does(hold)}."
+    what = f"{who}'s statement on {grant.resource}, once"
+    return Buttons((approve_button(cards.APPROVE_HOLD, hold.token, asked, runs, what), deny))

@@ -316,20 +316,18 @@ def _buttons(facts: RequestFacts) -> Buttons:
     )
     if not request.requirement.needs:
         return Buttons((cancel,))
-    approve = Button(
-        cards.APPROVE,
-        "Approve",
-        request.token,
-        style="primary",
-        confirm=Confirm(
-            clip(f"Approve {request.role} on {request.resource}?", 100),
-            clip(f"{who} gets {scope}, from the moment the broker opens it.", 300),
-            "Approve",
-            "Not now",
-        ),
-        label=clip(f"Approve {scope} for {who}", 75),
-    )
-    deny = Button(
-        cards.DENY, "Deny…", request.token, style="danger", label=clip(f"Deny {who} {scope}, with a reason", 75)
-    )
-    return Buttons((approve, deny, cancel))
+    asked = f"Approve {request.role} on {request.resource}?"
+    gives = f"{who} gets {scope}, from the moment the broker opens it."
+    approve = approve_button(cards.APPROVE, request.token, asked, gives, f"{scope} for {who}")
+    return Buttons((approve, deny_button(cards.DENY, request.token, f"{who} {scope}"), cancel))
+
+
+def approve_button(action: str, token: str, question: str, consequence: str, what: str) -> Button:
+    """Return a button that approves, once what follows from it has been read."""
+    confirm = Confirm(clip(question, 100), clip(consequence, 300), "Approve", "Not now")
+    return Button(action, "Approve", token, style="primary", confirm=confirm, label=clip(f"Approve {what}", 75))
+
+
+def deny_button(action: str, token: str, what: str) -> Button:
+    """Return a button that opens the form for a denial."""
+    return Button(action, "Deny…", token, style="danger", label=clip(f"Deny {what}, with a reason", 75))

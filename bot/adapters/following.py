@@ -46,7 +46,7 @@ class Follower:
                 continue
             except (BrokerAway, Refusal, RowMoved) as error:
                 log.info("feed.waiting", error=str(error), seconds=wait)
-            except Exception:
+            except Exception:  # the cursor has not moved, so the same events are read again; following goes on
                 log.exception("feed.failed")
             await self._pause(wait)
             wait = min(wait * 2, LONGEST_WAIT)

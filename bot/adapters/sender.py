@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import structlog
 
 from bot.adapters.boxes import Outbox, Queued
+from bot.adapters.rounds import IDLE_SECONDS, Rounds
 from bot.ports import Clock
 
 log = structlog.get_logger()
@@ -17,7 +18,6 @@ log = structlog.get_logger()
 LANES_AT_ONCE = 16
 URGENT = ("answer:", "end:", "order:")
 """Lanes to the broker: somebody waits in a terminal, so they wait for no message to be posted."""
-IDLE_SECONDS = 1.0
 LONGEST_WAIT = 60.0
 
 
@@ -53,70 +53,43 @@ class Deliverer(Protocol):
         ...
 
 
-class Sender:
+class Sender(Rounds):
     """Sends what is queued until it is told to stop."""
 
     def __init__(self, outbox: Outbox, deliverer: Deliverer, clock: Clock) -> None:
+        super().__init__()
         self._outbox = outbox
         self._deliverer = deliverer
         self._clock = clock
-        self._wake = asyncio.Event()
-        self._stopped = False
-        self._busy: dict[str, asyncio.Task[None]] = {}
 
-    def wake(self) -> None:
-        """Say that there is a new row."""
-        self._wake.set()
-
-    def stop(self) -> None:
-        """Take nothing new. Nothing here is cancelled: a transaction that is cut off may keep the database locked."""
-        self._stopped = True
-        self._wake.set()
-
-    async def run(self) -> None:
-        """Send until told to stop; what is in flight is awaited, not cut."""
-        try:
-            while not self._stopped:
-                self._wake.clear()
-                pause = await self._start_due()
-                try:
-                    await asyncio.wait_for(self._wake.wait(), pause)
-                except TimeoutError:
-                    continue
-        finally:
-            await asyncio.gather(*self._busy.values(), return_exceptions=True)
-
-    async def _start_due(self) -> float:
+    async def look(self) -> float:
         """Start the first row of every idle lane that is due; return how long nothing more is due."""
         pause = IDLE_SECONDS
         now = self._clock.now()
         for row in sorted(await self._outbox.heads(), key=lambda row: not row.lane.startswith(URGENT)):
-            if row.lane in self._busy or (not row.lane.startswith(URGENT) and self._slow() >= LANES_AT_ONCE):
+            if row.lane in self.busy or (not row.lane.startswith(URGENT) and self._slow() >= LANES_AT_ONCE):
                 continue
             if row.not_before is not None and row.not_before > now:
                 pause = min(pause, (row.not_before - now).total_seconds())
                 continue
-            self._busy[row.lane] = asyncio.create_task(self._send(row))
+            self.begin(row.lane, self._send(row))
         return max(pause, 0.01)
 
     def _slow(self) -> int:
-        return sum(not lane.startswith(URGENT) for lane in self._busy)
+        return sum(not str(lane).startswith(URGENT) for lane in self.busy)
 
     async def _send(self, row: Queued) -> None:
         try:
             outcome = await self._outcome(row)
             await self._settle(row, outcome)
-        except Exception:
+        except Exception:  # the row is as it was, so it is taken again; one lane's trouble must not end the others
             log.exception("outbox.unsettled", key=row.key)
             await asyncio.sleep(IDLE_SECONDS)
-        finally:
-            self._busy.pop(row.lane, None)
-            self._wake.set()
 
     async def _outcome(self, row: Queued) -> Outcome:
         try:
             return await self._deliverer.deliver(row)
-        except Exception as error:
+        except Exception as error:  # whatever it was, it may have happened, so the row says that it is uncertain
             log.exception("outbox.failed", key=row.key)
             return Later(type(error).__name__, uncertain=True)
 

@@ -10,6 +10,7 @@ import structlog
 
 from bot.adapters.boxes import Inbox, Kept
 from bot.adapters.desks import Desks
+from bot.adapters.rounds import IDLE_SECONDS, Rounds
 from bot.adapters.store import SqlWork
 from bot.asking import tell
 from bot.cards import plain
@@ -21,11 +22,10 @@ log = structlog.get_logger()
 
 AT_ONCE = 8
 ATTEMPTS = 5
-IDLE_SECONDS = 1.0
 SORRY = "Something went wrong here, so nothing was done. It is logged; please try again."
 
 
-class InboxWorker:
+class InboxWorker(Rounds):
     """Takes payloads from the inbox until it is told to stop."""
 
     def __init__(
@@ -36,48 +36,26 @@ class InboxWorker:
         read: Callable[[dict[str, Any], str], Intent],
         caused: Callable[[], None],
     ) -> None:
+        super().__init__()
         self._inbox = inbox
         self._desks = desks
         self._directory = directory
         self._read = read
         self._caused = caused
-        self._wake = asyncio.Event()
-        self._stopped = False
-        self._busy: dict[int, asyncio.Task[None]] = {}
 
-    def wake(self) -> None:
-        """Say that there is a new row."""
-        self._wake.set()
-
-    def stop(self) -> None:
-        """Take nothing new. Nothing here is cancelled: a transaction that is cut off may keep the database locked."""
-        self._stopped = True
-        self._wake.set()
-
-    async def run(self) -> None:
-        """Work until told to stop; what is in flight is awaited, not cut."""
-        try:
-            while not self._stopped:
-                self._wake.clear()
-                for row in await self._inbox.waiting():
-                    if row.id not in self._busy and len(self._busy) < AT_ONCE:
-                        self._busy[row.id] = asyncio.create_task(self._work(row))
-                try:
-                    await asyncio.wait_for(self._wake.wait(), IDLE_SECONDS)
-                except TimeoutError:
-                    continue
-        finally:
-            await asyncio.gather(*self._busy.values(), return_exceptions=True)
+    async def look(self) -> float:
+        """Begin on the oldest payloads, a few at a time."""
+        for row in await self._inbox.waiting():
+            if row.id not in self.busy and len(self.busy) < AT_ONCE:
+                self.begin(row.id, self._work(row))
+        return IDLE_SECONDS
 
     async def _work(self, row: Kept) -> None:
         try:
             await self._once(row)
-        except Exception as error:
+        except Exception as error:  # nothing was changed: the transaction is undone, and the row counts its attempts
             log.exception("payload.failed", key=row.key, attempts=row.attempts + 1)
             await self._failed(row, error)
-        finally:
-            self._busy.pop(row.id, None)
-            self._wake.set()
 
     async def _once(self, row: Kept) -> None:
         intent = self._read(row.payload, self._desks.command)
@@ -109,5 +87,5 @@ class InboxWorker:
             source = self._read(row.payload, self._desks.command).source
             async with self._desks.open() as (desk, _):
                 await tell(desk, source, row.key, plain(SORRY))
-        except Exception:
+        except Exception:  # the apology is a courtesy: the row must be marked as failed all the same
             log.exception("payload.lost", key=row.key)

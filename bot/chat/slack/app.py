@@ -103,7 +103,7 @@ class Rim:
                 await client.views_open(trigger_id=str(body["trigger_id"]), view=view)
         except SlackApiError as error:
             log.warning("form.failed", error=str(error.response.get("error")))
-        except Exception:
+        except Exception:  # the click is kept already, and the worker answers it; only the form does not open
             log.exception("form.failed")
 
 
