@@ -103,7 +103,8 @@ async def _file(desk: Desk, intent: Ask, member: Member, wish: Wish, decision: A
     # In the card's lane, so that the link has something to point at.
     await desk.work.send(f"{cause}:tell", f"card:{request.id}", Say(place, card))
     if held:
-        await desk.work.send(f"{cause}:held", f"tell:{member.account}", Say(place, holding_card(desk.policy, held[0])))
+        again = holding_card(held[0], isinstance(decision, AskDecision))
+        await desk.work.send(f"{cause}:held", f"tell:{member.account}", Say(place, again))
 
 
 def understood(policy: Policy, person: str, intent: Ask, command: str) -> Wish | Card:

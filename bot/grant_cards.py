@@ -118,9 +118,12 @@ def spent_ticket_card(policy: Policy, grant: Grant) -> Card:
     return cards.plain(f"{grant.role} on {grant.resource}: {ending} The line that was here opens nothing any more.")
 
 
-def holding_card(policy: Policy, grant: Grant) -> Card:
+def holding_card(grant: Grant, reviewed: bool) -> Card:
     """Say to somebody who asks again that their access is open, how to get in, and what the new request is for."""
     text = f"Your access to {grant.role} on {grant.resource} is open until {clock(grant.expires_at)}."
+    more = "What you asked for just now is for more time: when it opens, it is an access of its own, with its own line."
+    if reviewed:
+        more += " If a new line is all that you need, cancel it on its card."
     return Card(
         text,
         (
@@ -133,12 +136,7 @@ def holding_card(policy: Policy, grant: Grant) -> Card:
                     ". Press New line for another line into it.",
                 )
             ),
-            Note(
-                say(
-                    "What you asked for just now is for more time: when it opens, it is an access of its own, with a "
-                    "line of its own. If a new line is all that you need, cancel it on its card."
-                )
-            ),
+            Note(say(more)),
             Buttons((new_line_button(grant), end_button(grant))),
         ),
     )

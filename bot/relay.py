@@ -24,6 +24,8 @@ from workflows.wire import EventView, Problem
 DENIALS_SHOWN = 25
 REFUSALS_SHOWN = 5
 MASKED_KEPT = 200
+UPSTREAM_DOWN = "upstream down"
+"""What the broker refuses a connection with once `upstream.failed` has said the same to people."""
 _MOVES = {
     "grant.ended": (GrantEvent.END, "by"),
     "grant.expired": (GrantEvent.EXPIRE, ""),
@@ -107,8 +109,8 @@ async def _session_opened(desk: Desk, grant: Grant, request: Request, event: Eve
 
 async def _session_refused(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:
     await desk.work.change_grant(grant, refused=grant.refused + 1)
-    if grant.refused < REFUSALS_SHOWN:
-        reason = str(event.data.get("reason") or "no reason was given")
+    reason = str(event.data.get("reason") or "no reason was given")
+    if grant.refused < REFUSALS_SHOWN and reason != UPSTREAM_DOWN:
         text = line("session_refused", person=name_of(desk.policy, grant.person), reason=reason)
         await to_thread(desk, request, f"event:{event.cursor}", text)
     await count_soon(desk, grant)

@@ -21,10 +21,12 @@ _KINDS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str],
     (ssl.SSLError, "no secure connection to it can be made"),
     (asyncpg.CannotConnectNowError, "it is starting up or shutting down"),
     (asyncpg.TooManyConnectionsError, "it has no connection left"),
-    ((asyncpg.InvalidAuthorizationSpecificationError, LoginFailed), "it does not let the broker in"),
+    (asyncpg.InvalidAuthorizationSpecificationError, "it does not let the broker in"),
     (asyncpg.InvalidCatalogNameError, "its database is not there"),
 )
 _UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN)
+_LOGIN = {"53300": "it has no connection left", "57P03": "it is starting up or shutting down"}
+"""SQLSTATEs that a failed login begins with, where it is not about being let in."""
 
 
 def unavailable(error: BaseException) -> UpstreamUnavailable:
@@ -37,6 +39,8 @@ def unavailable(error: BaseException) -> UpstreamUnavailable:
 
 def plainly(error: BaseException) -> str:
     """Say in a person's words why an upstream gives no session; empty where there are no better words."""
+    if isinstance(error, LoginFailed):
+        return _LOGIN.get(str(error).partition(" ")[0], "it does not let the broker in")
     for kinds, words in _KINDS:
         if isinstance(error, kinds):
             return words

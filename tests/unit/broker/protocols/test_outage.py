@@ -8,6 +8,7 @@ import socket
 import asyncpg
 import pytest
 
+from broker.protocols.postgres.login import LoginFailed
 from broker.protocols.postgres.outage import unavailable
 from broker.transport.stream import PeerGone
 
@@ -23,6 +24,9 @@ from broker.transport.stream import PeerGone
         (OSError(errno.EHOSTUNREACH, "No route to host"), "the network does not reach it"),
         (asyncpg.InvalidPasswordError('password authentication failed for user "app"'), "it does not let the broker"),
         (asyncpg.CannotConnectNowError("the database system is starting up"), "it is starting up or shutting down"),
+        (LoginFailed("57P03 the database system is shutting down"), "it is starting up or shutting down"),
+        (LoginFailed("28P01 password authentication failed"), "it does not let the broker in"),
+        (LoginFailed("the upstream does not offer SCRAM-SHA-256"), "it does not let the broker in"),
         (asyncpg.InterfaceError("0x7f"), "the broker cannot work with it"),
     ],
 )
