@@ -79,6 +79,14 @@ def broker_migrate() -> None:
     migrate()
 
 
+@app.command()
+def reaper() -> None:
+    """Run the process that ends sessions when the broker cannot."""
+    from broker.reaper import main as run
+
+    run()
+
+
 @policy_app.command("check")
 def policy_check(folder: FolderArgument = None, policies: PoliciesOption = None) -> None:
     """Read the policy files and say what is wrong with them, by file, line and key."""

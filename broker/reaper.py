@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -33,6 +34,7 @@ from broker.adapters.leases import (
     line,
     reaped_sessions,
 )
+from broker.adapters.logs import configure_logs
 from broker.config import Settings
 from broker.errors import AirlockError, Misconfigured
 from broker.protocols import offers
@@ -224,14 +226,18 @@ async def serve(settings: Settings) -> None:
         reaper.close()
 
 
-def main() -> int:
+def main() -> None:
+    """Run a reaper until it is told to stop; exits 2 where it cannot start."""
+    settings = Settings()
+    configure_logs(settings.log_level)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.umask(0o077)
     try:
-        asyncio.run(serve(Settings()))
+        asyncio.run(serve(settings))
     except AirlockError as error:
-        print(f"reaper: {error}", file=sys.stderr)  # noqa: T201
-        return 2
-    return 0
+        sys.stderr.write(f"reaper: {error}\n")
+        sys.exit(2)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
