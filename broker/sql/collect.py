@@ -9,7 +9,7 @@ from broker.sql.catalogue import Catalogue
 from broker.sql.model import Refusal
 from broker.sql.names import check_function, check_operator, check_type
 from broker.sql.nodes import EXPRESSIONS
-from broker.sql.settings import shows_only_settings
+from broker.sql.settings import refusal_of_call, shows_only_settings
 from broker.sql.tree import Node, strings, wrapped
 
 MAX_QUERIES = 500
@@ -42,6 +42,8 @@ class Collected:
     """Names of the old and new rows of a target."""
     star: bool = False
     locks: bool = False
+    sets: bool = False
+    """It changes settings."""
 
 
 def collect(root: Any, catalogue: Catalogue) -> Collected:
@@ -172,6 +174,10 @@ def _call(found: Collected, catalogue: Catalogue, content: Node, wrapper: Node) 
     parts = strings(content.get("funcname", []))
     rewritten = check_function(catalogue, parts)
     found.functions.add(parts[-1])
+    if parts[-1] == "set_config":
+        found.sets = True
+        if (refusal := refusal_of_call(content)) is not None:
+            raise refusal
     # Only a type that is written out is known to run no code of users' when it is filled.
     if "_populate_record" in parts[-1] and "TypeCast" not in (content.get("args") or [{}])[0]:
         raise Refusal("function", f"{parts[-1]} is passed with a type written out", "write null::type")

@@ -6,6 +6,7 @@ refused (fail closed).
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 from broker.sql.catalogue import Catalogue
@@ -22,11 +23,13 @@ from broker.sql.nodes import (
 )
 from broker.sql.redact import redacted
 from broker.sql.relations import Scope, mask_copied_relation, mask_relations
-from broker.sql.rewrite import Rewriter, Source
-from broker.sql.settings import refusal_of_modes, refusal_of_set, refusal_of_show
+from broker.sql.rewrite import Rewriter, Source, fragment
+from broker.sql.settings import RESET_EACH, refusal_of_modes, refusal_of_set, refusal_of_show, resets_for_pool
 from broker.sql.tree import Node, wrapped
 from policies.engine.decisions import Effect, FieldView, StatementFacts
 
+_HOLD = 0x20
+"""PostgreSQL's CURSOR_OPT_HOLD."""
 _NO_FACTS = StatementFacts("", frozenset())
 
 
@@ -40,6 +43,7 @@ def inspect(sql: str, catalogue: Catalogue, fields: FieldView) -> Inspection:
         tree = parse(source.text)
         rewriter = Rewriter(source, tree)
         inspector = _Inspector(source, tokens, catalogue, fields, rewriter)
+        inspector.pooled = resets_for_pool(tree.get("stmts", []))
         statements = tuple(inspector.statement(raw) for raw in tree.get("stmts", []))
         rewritten, runs = rewriter.finish()
     except (LookupError, TypeError, AttributeError, ValueError) as error:
@@ -50,8 +54,28 @@ def inspect(sql: str, catalogue: Catalogue, fields: FieldView) -> Inspection:
     return Inspection(statements, rewritten, runs, inspector.scrub, catalogue.version, tripwire(catalogue, fields))
 
 
+_KEPT = 128
+_wires: OrderedDict[tuple[str, int], tuple[FieldView, frozenset[tuple[int, int]]]] = OrderedDict()
+
+
 def tripwire(catalogue: Catalogue, fields: FieldView) -> frozenset[tuple[int, int]]:
-    """Return the (relation oid, attnum) pairs that no result may attest: masked fields, and their whole rows."""
+    """Return the (relation oid, attnum) pairs that no result may attest: masked fields, and their whole rows.
+
+    The last answers are kept: every statement needs one, and they follow from the catalogue's content and from which
+    rules are asked about (by identity: a view is never changed, and is kept here so that no other takes its place).
+    """
+    key = (catalogue.version, id(fields))
+    known = _wires.get(key)
+    if known is None:
+        known = _wires[key] = (fields, _masked_everywhere(catalogue, fields))
+        if len(_wires) > _KEPT:
+            _wires.popitem(last=False)
+    else:
+        _wires.move_to_end(key)
+    return known[1]
+
+
+def _masked_everywhere(catalogue: Catalogue, fields: FieldView) -> frozenset[tuple[int, int]]:
     found: set[tuple[int, int]] = set()
     named = (catalogue.relations.get((schema, name)) for schema, _, name in (each.partition(".") for each in fields))
     with_heirs = (relation for relation in catalogue.relations.values() if relation.oid in catalogue.heirs)
@@ -75,6 +99,8 @@ class _Inspector:
         self.fields = fields
         self.rewriter = rewriter
         self.scrub = False
+        self.pooled = False
+        """The text is a pool's, which resets a connection."""
 
     def statement(self, raw: Node) -> Statement:
         """Inspect one statement of the text."""
@@ -91,6 +117,8 @@ class _Inspector:
                 facts = self._explain(content, start)
             case "DeclareCursorStmt":
                 facts = self._query(content["query"], verb)
+                held = content.get("options", 0) & _HOLD
+                control, name = Control.DECLARE_HELD if held else Control.DECLARE, content["portalname"]
             case "PrepareStmt":
                 facts = self._query([content["query"], content.get("argtypes", [])], verb)
                 control, name, body = Control.PREPARE, content["name"], self._body(start, end)
@@ -105,16 +133,19 @@ class _Inspector:
                 refusal = refusal_of_modes(content.get("options", []))
                 if control is Control.NONE:
                     refusal = Refusal("transaction", "two-phase commit would outlive the session")
+            case "VariableSetStmt" if self.pooled:
+                facts = StatementFacts(verb, frozenset({Effect.SESSION}))
+                self._reset_each(raw, start)
             case "VariableSetStmt":
                 facts = StatementFacts(verb, frozenset({Effect.SESSION}))
                 refusal = refusal_of_set(content)
             case "VariableShowStmt":
                 facts = StatementFacts(verb, frozenset({Effect.SESSION}))
                 refusal = refusal_of_show(content["name"])
-            case "FetchStmt" | "ClosePortalStmt":
-                facts = _NO_FACTS
-            case "UnlistenStmt":
-                facts = _NO_FACTS
+            case "ClosePortalStmt":
+                control, name = Control.CLOSE, content.get("portalname", "")
+            case "FetchStmt" | "UnlistenStmt":
+                pass
             case _:
                 effect, refusal = refused_kind("CreateTableAsStmt" if kind == "SelectStmt" else kind, verb)
                 facts = StatementFacts(verb, frozenset({effect}))
@@ -136,6 +167,7 @@ class _Inspector:
         mask_relations(scope, self.rewriter)
         self.scrub = self.scrub or bool(scope.masked)
         effects = {Effect.WRITE} if found.targets or found.locks else set()
+        effects |= {Effect.SESSION} if found.sets else set()
         if scope.reads or verb in ("SELECT", "EXPLAIN", "COPY", "DECLARE", "PREPARE") or not effects:
             effects.add(Effect.READ)
         return StatementFacts(
@@ -146,6 +178,16 @@ class _Inspector:
             functions=frozenset(found.functions),
             masked=frozenset(scope.masked_fields()),
         )
+
+    def _reset_each(self, raw: Node, start: int) -> None:
+        """Write what stands for the RESET ALL of a pool."""
+        words, first = self.source.words, self.source.first(start)
+        self.rewriter.replace(words[first].start, words[first + 1].end, RESET_EACH)
+
+        def move() -> None:
+            raw["stmt"] = {"SelectStmt": fragment(RESET_EACH)}
+
+        self.rewriter.also(move)
 
     def _body(self, start: int, end: int) -> str:
         """Return the text of a PREPARE's inner statement: what follows its AS."""
@@ -214,10 +256,8 @@ class _Inspector:
         _check_writes(found, scope)
         mask_relations(scope, self.rewriter)
         self.scrub = self.scrub or bool(scope.masked)
-        return (
-            StatementFacts("COPY", frozenset({Effect.WRITE}), frozenset(scope.reads), frozenset(scope.writes)),
-            Control.COPY_IN,
-        )
+        effects = frozenset({Effect.WRITE, Effect.SESSION} if found.sets else {Effect.WRITE})
+        return StatementFacts("COPY", effects, frozenset(scope.reads), frozenset(scope.writes)), Control.COPY_IN
 
 
 def _option(name: str, element: Node) -> str:

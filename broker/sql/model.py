@@ -48,13 +48,17 @@ class Control(StrEnum):
     PREPARE = "prepare"
     EXECUTE = "execute"
     DEALLOCATE = "deallocate"
+    DECLARE = "declare"
+    DECLARE_HELD = "declare_held"
+    """WITH HOLD: the cursor outlives its transaction."""
+    CLOSE = "close"
     COPY_OUT = "copy_out"
     COPY_IN = "copy_in"
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement of a text. `name` is a prepared statement's name ("" is all of them)."""
+    """One statement of a text. `name` is a prepared statement's or a cursor's name ("" is all of them)."""
 
     facts: StatementFacts
     redacted: str

@@ -7,9 +7,10 @@ from typing import Any
 
 from broker.sql.model import Refusal
 from broker.sql.system import SHOWN
-from broker.sql.tree import Node
+from broker.sql.tree import Node, wrapped
 
 _ANY = re.compile(r"[^\x00-\x1f]{0,63}")
+_SWITCH = re.compile(r"on|off|true|false", re.IGNORECASE)
 CHANGEABLE: dict[str, re.Pattern[str]] = {
     "application_name": _ANY,
     "bytea_output": re.compile(r"hex|escape", re.IGNORECASE),
@@ -19,12 +20,37 @@ CHANGEABLE: dict[str, re.Pattern[str]] = {
     "extra_float_digits": re.compile(r"-?\d{1,2}"),
     "intervalstyle": _ANY,
     "timezone": _ANY,
-    "enable_seqscan": re.compile(r"on|off|true|false", re.IGNORECASE),
-    "enable_nestloop": re.compile(r"on|off|true|false", re.IGNORECASE),
-    "enable_hashjoin": re.compile(r"on|off|true|false", re.IGNORECASE),
-    "enable_mergejoin": re.compile(r"on|off|true|false", re.IGNORECASE),
-    "jit": re.compile(r"on|off|true|false", re.IGNORECASE),
+    "enable_seqscan": _SWITCH,
+    "enable_nestloop": _SWITCH,
+    "enable_hashjoin": _SWITCH,
+    "enable_mergejoin": _SWITCH,
+    "jit": _SWITCH,
 }
+_CALL = frozenset({"funcname", "args", "funcformat", "location"})
+_EACH = ", ".join(f"pg_catalog.set_config('{name}', NULL, false)" for name in sorted(CHANGEABLE))
+RESET_EACH = f"SELECT FROM ROWS FROM ({_EACH})"
+"""What stands for the RESET ALL of a pool: it resets what the session may set, and nothing else.
+
+RESET ALL itself comes back to the pins only as long as every one of them came with the startup packet and the upstream
+keeps it; this does not depend on that. One statement with one answer, so that the rest of the text keeps its place.
+"""
+
+
+def resets_for_pool(statements: list[Node]) -> bool:
+    """Say whether a text is what asyncpg sends when a connection goes back to its pool, where RESET ALL may stand.
+
+    Nobody types this, so a RESET ALL of a person's own is still refused by name rather than done in part.
+    """
+    if len(statements) != 4:
+        return False
+    select, close, unlisten, reset = (wrapped(raw["stmt"]) or ("", {}) for raw in statements)
+    return (
+        select[0] == "SelectStmt"
+        and close == ("ClosePortalStmt", {})
+        and unlisten == ("UnlistenStmt", {})
+        and reset[0] == "VariableSetStmt"
+        and reset[1].get("kind") == "VAR_RESET_ALL"
+    )
 
 
 def refusal_of_set(content: Node) -> Refusal | None:
@@ -38,8 +64,24 @@ def refusal_of_set(content: Node) -> Refusal | None:
         return None
     values = [_value(argument) for argument in content.get("args", [])]
     if kind != "VAR_SET_VALUE" or None in values or not CHANGEABLE[name].fullmatch(", ".join(map(str, values))):
-        return Refusal("settings", f"{name} cannot be set to that value here")
+        return _unsettable(name)
     return None
+
+
+def refusal_of_call(content: Node) -> Refusal | None:
+    """Return why a call of set_config is refused, or None: it sets what SET would, with what is written out."""
+    arguments = content.get("args", [])
+    if set(content) - _CALL or len(arguments) != 3 or _value(arguments[0]) is None or _value(arguments[2]) is None:
+        return _unwritten("set_config")
+    name, value = str(_value(arguments[0])).lower(), _value(arguments[1])
+    if name not in CHANGEABLE:
+        return _pinned(name)
+    if "ParamRef" in arguments[1]:
+        # Its value comes later, but the server takes none for a switch that is not one.
+        return None if CHANGEABLE[name] is _SWITCH else _unwritten(name)
+    if not isinstance(value, str):
+        return _unwritten(name)
+    return None if CHANGEABLE[name].fullmatch(value) else _unsettable(name)
 
 
 def refusal_of_show(name: str) -> Refusal | None:
@@ -68,6 +110,14 @@ def refusal_of_modes(options: list[Node]) -> Refusal | None:
 
 def _pinned(name: str) -> Refusal:
     return Refusal("settings", f"{name} is pinned for this session", f"may be set: {', '.join(sorted(CHANGEABLE))}")
+
+
+def _unsettable(name: str) -> Refusal:
+    return Refusal("settings", f"{name} cannot be set to that value here")
+
+
+def _unwritten(name: str) -> Refusal:
+    return Refusal("settings", f"{name} is set with arguments that are written out", "SET name = 'value' does the same")
 
 
 def _value(node: Any) -> str | int | None:

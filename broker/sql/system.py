@@ -11,8 +11,8 @@ SYSTEM_SCHEMAS = frozenset({"pg_catalog", "information_schema"})
 READABLE = frozenset(
     """
     pg_aggregate pg_am pg_amop pg_amproc pg_attrdef pg_attribute pg_auth_members pg_cast pg_class pg_collation
-    pg_constraint pg_conversion pg_database pg_db_role_setting pg_default_acl pg_depend pg_description pg_enum
-    pg_event_trigger pg_extension pg_foreign_data_wrapper pg_foreign_server pg_foreign_table pg_group pg_index
+    pg_constraint pg_conversion pg_cursors pg_database pg_db_role_setting pg_default_acl pg_depend pg_description
+    pg_enum pg_event_trigger pg_extension pg_foreign_data_wrapper pg_foreign_server pg_foreign_table pg_group pg_index
     pg_indexes pg_inherits pg_init_privs pg_language pg_largeobject_metadata pg_matviews pg_namespace pg_opclass
     pg_operator pg_opfamily pg_parameter_acl pg_partitioned_table pg_policies pg_policy pg_proc pg_publication
     pg_publication_namespace pg_publication_rel pg_publication_tables pg_range pg_rewrite pg_roles pg_rules
@@ -43,6 +43,7 @@ CLOSED_COLUMNS: dict[str, frozenset[str]] = {
             # Sizes of indexes follow the order of the values in them.
             "pg_class": "relpartbound reltuples relpages relallvisible relallfrozen",
             "pg_constraint": "conbin",
+            "pg_cursors": "statement",
             "pg_db_role_setting": "setconfig",
             "pg_description": "description",
             "pg_enum": "enumlabel",

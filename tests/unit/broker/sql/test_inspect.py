@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import broker.sql.inspect as inspection_module
 from broker.sql.catalogue import QUERIES, Catalogue, build
 from broker.sql.inspect import inspect, tripwire
 from broker.sql.model import Control, Refusal
 from broker.sql.redact import redact
 from broker.sql.rewrite import position_in_user_text
+from broker.sql.settings import CHANGEABLE
 from policies.engine.decisions import Effect, FieldView, Mask, MaskKind, RelationFields
 
 FIELDS: FieldView = {
@@ -231,6 +235,27 @@ def test_positions_map_back_to_the_users_text() -> None:
 
 def test_tripwire_holds_masked_attributes_and_the_whole_row() -> None:
     assert tripwire(CATALOGUE, FIELDS) >= {(16400, 3), (16400, 5), (16400, 0)}
+
+
+def test_tripwire_is_made_once_for_the_same_catalogue_and_rules_and_anew_for_others() -> None:
+    first = tripwire(CATALOGUE, FIELDS)
+    assert inspect("select 1", CATALOGUE, FIELDS).tripwire is first
+    assert tripwire(catalogue(), FIELDS) is first
+    for number in range(300):
+        other: FieldView = {"public.orders": RelationFields(clear=frozenset({"id", f"c{number}"}))}
+        assert (16401, 2) in tripwire(CATALOGUE, other)
+    assert tripwire(CATALOGUE, FIELDS) == first
+    assert len(inspection_module._wires) <= inspection_module._KEPT
+
+
+def test_reset_all_of_a_pool_resets_exactly_what_may_be_set() -> None:
+    text = "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;"
+    found = inspect(text, CATALOGUE, FIELDS)
+    assert found.rewritten.startswith(text.removesuffix("RESET ALL;"))
+    assert re.findall(r"set_config\('(\w+)', NULL, false\)", found.rewritten) == sorted(CHANGEABLE)
+    assert Effect.SESSION in found.statements[3].facts.effects
+    assert refused("reset all").rule == "settings"
+    assert refused("select 1; close all; reset all; unlisten *").rule == "settings"
 
 
 def test_redaction_leaves_no_literal_and_no_comment() -> None:
