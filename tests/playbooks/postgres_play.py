@@ -74,6 +74,10 @@ def denied(message: str = "no") -> Denied:
     return Denied("42501", message, ("rule-1",), "ask", verb="DROP", text="drop ?")
 
 
+def but_drop(sql: str) -> Ruling:
+    return denied() if sql.startswith("drop") else permitted(sql)
+
+
 class Play:
     """`rule` answers every Inspect at once unless it gives None; records are answered at once unless `slow`."""
 
@@ -155,6 +159,10 @@ class Play:
 
 def bind(statement: str, portal: str = "") -> bytes:
     return codec.message(b"B", codec.string(portal) + codec.string(statement) + bytes(6))
+
+
+Q = codec.query("select 1")
+RUN = bind("") + codec.execute("") + codec.SYNC
 
 
 def describe(kind: str, name: str) -> bytes:

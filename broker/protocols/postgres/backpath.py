@@ -20,6 +20,7 @@ from broker.protocols.postgres.replies import Problem, passed_problem, passes_st
 from broker.protocols.postgres.responses import ROWS, Act, Expected, Kind
 from broker.protocols.postgres.shared import Session
 from broker.sessions.model import CloseReason, Durability
+from broker.sql.model import Control
 
 MAX_HELD = 1024 * 1024
 """Bytes of results that wait for their record to be on disk before the upstream is no longer read."""
@@ -81,8 +82,7 @@ class BackPath:
             yield from self._session.abandon(expected)
             if expected.portal is not None:
                 expected.portal.statements = ()
-        for portal in self._session.portals.known.values():
-            yield from self._session.finish_portal(portal)
+        yield from self._session.end_transaction(committed=False)
 
     def handle(self, data: bytes) -> Iterator[Command]:
         """Take the upstream's bytes; a Close among the commands ends the session."""
@@ -173,8 +173,10 @@ class BackPath:
             head.portal.statements, head.portal.rows = (), 0
         yield from session.finish(head, "ok", rows)
         if running is not None:
-            for change in running.changes:
-                session.prepared.confirm(change)
+            yield from session.confirm(running)
+            if running.control in (Control.COMMIT, Control.ROLLBACK):
+                # COMMIT of a failed transaction says ROLLBACK, and with AND CHAIN none of it shows in the status.
+                yield from session.end_transaction(committed=tag == "COMMIT")
             if running.ddl:
                 session.changed = True
                 yield Reload()
@@ -198,14 +200,13 @@ class BackPath:
         session.status = status
         session.copying = False
         if status == "I":
-            for portal in session.portals.known.values():
-                yield from session.finish_portal(portal)
-            session.portals.known.clear()
+            yield from session.end_transaction(committed=not session.failed)
             if session.changed:
                 session.changed = False
                 yield Reload()
             if not session.responses.queue:
                 session.scrub = False
+        session.failed = False
 
     def _error(self, frame: Frame) -> Iterator[Command]:
         session = self._session
@@ -213,6 +214,7 @@ class BackPath:
         head, state = session.responses.head, values.get("C", "")
         if values.get("V", values.get("S")) in ("FATAL", "PANIC"):
             session.fatal_passed = True
+        session.failed = True
         if session.copying:
             session.copying, session.copy_failed = False, True
         data = self._passed(frame)
@@ -243,8 +245,7 @@ class BackPath:
         if head.portal is not None:
             head.portal.statements = ()
         for running in head.statements:
-            for change in running.changes:
-                session.prepared.drop(change)
+            session.forget(running)
         yield from session.finish(head, "failed", None, state)
         yield from session.abandon(head)
 

@@ -11,7 +11,7 @@ from broker.protocols.postgres.codec import Frame, Malformed, ProtocolViolation
 from broker.protocols.postgres.events import Command, Drain, Gate, Record, ToClient, ToUpstream
 from broker.protocols.postgres.holding import Cleared, review
 from broker.protocols.postgres.plan import Plan, Planner, Planning, stale
-from broker.protocols.postgres.registry import Change, Portal, Prepared, Registry, Uncertain
+from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Registry, Uncertain
 from broker.protocols.postgres.replies import Problem, denial
 from broker.protocols.postgres.responses import Expected, Kind
 from broker.protocols.postgres.ruling import Denied
@@ -87,7 +87,7 @@ class FrontPath:
         if session.skipping:
             yield from session.abandon(expected)
             return
-        self._expect_changes(expected)
+        session.expect(expected)
         # A simple query drops the unnamed statement and portal, whatever becomes of it.
         expected.change = session.prepared.expect(Change(session.segment, "", None))
         expected.portal_change = session.portals.expect(Change(session.segment, "", None))
@@ -145,24 +145,27 @@ class FrontPath:
     def _describe(self, frame: Frame) -> Gate:
         session = self._session
         message = codec.read_named(frame.body)
-        prepared: Prepared | None
-        if message.kind == "S":
-            prepared = yield from self._find(session.prepared, message.name)
-        else:
-            portal = yield from self._find(session.portals, message.name)
-            prepared = portal.prepared if portal is not None else None
-        if prepared is None:
+        registry: Registry[Any] = session.prepared if message.kind == "S" else session.portals
+        found: Prepared | Portal | Cursor | None = yield from self._find(registry, message.name)
+        if found is None:
             missing = _no_statement if message.kind == "S" else _no_portal
             yield from self._refuse(missing(message.name))
             return
-        session.tripwire |= prepared.ruling.inspection.tripwire
-        expected = Expected(_DESCRIBED[message.kind], session.segment, prepared.ruling, prepared=prepared)
-        yield from self._forward(expected, frame.whole(), later=prepared.ruling.asking is not None)
+        one = found.prepared if isinstance(found, Portal) else found
+        session.watch(one.ruling.inspection.tripwire)
+        prepared = one if isinstance(one, Prepared) else None
+        expected = Expected(_DESCRIBED[message.kind], session.segment, one.ruling, prepared=prepared)
+        # A cursor is there already, and with it whatever locks it has.
+        later = prepared is not None and prepared.ruling.asking is not None
+        yield from self._forward(expected, frame.whole(), later=later)
 
     def _execute(self, frame: Frame) -> Gate:
         session = self._session
         message = codec.read_execute(frame.body)
         portal = yield from self._find(session.portals, message.portal)
+        if isinstance(portal, Cursor):
+            yield from self._refuse(Problem("0A000", "what DECLARE made is not executed here", hint="use FETCH"))
+            return
         if portal is None:
             yield from self._refuse(_no_portal(message.portal))
             return
@@ -180,7 +183,7 @@ class FrontPath:
             portal.since = session.now
         expected = Expected(Kind.EXECUTE, session.segment, plan.ruling, portal=portal, since=portal.since)
         expected.statements.extend(plan.running(portal.statements))
-        self._expect_changes(expected)
+        session.expect(expected)
         if session.skipping:
             portal.statements = ()
         yield from self._forward(expected, frame.whole())
@@ -192,7 +195,8 @@ class FrontPath:
         if message.kind == "S":
             expected.change = session.prepared.expect(Change(session.segment, message.name, None))
         else:
-            expected.portal = session.portals.known.get(message.name)
+            known = session.portals.known.get(message.name)
+            expected.portal = known if isinstance(known, Portal) else None
             expected.portal_change = session.portals.expect(Change(session.segment, message.name, None))
         yield from self._forward(expected, frame.whole())
 
@@ -230,11 +234,6 @@ class FrontPath:
         self._session.segment += 1
         self._session.touched = False
 
-    def _expect_changes(self, expected: Expected) -> None:
-        for running in expected.statements:
-            for change in running.changes:
-                self._session.prepared.expect(change)
-
     def _planner(self) -> Planner:
         return Planner(self._session)
 
@@ -270,7 +269,7 @@ class FrontPath:
     def _record(self, cleared: Cleared, portal: Portal | None) -> Steps:
         """Record every statement of a plan before it is sent, and with them the approval they use up."""
         session, ruling, ids, hold = self._session, cleared.plan.ruling, cleared.ids, cleared.hold
-        session.tripwire |= ruling.inspection.tripwire
+        session.watch(ruling.inspection.tripwire)
         if portal is not None:
             portal.statements, portal.hold = ids, hold
         if not ids:

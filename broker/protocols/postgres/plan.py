@@ -8,7 +8,7 @@ from functools import reduce
 from typing import Any
 
 from broker.protocols.postgres.events import Command, Drain, Inspect
-from broker.protocols.postgres.registry import Change, Prepared, Uncertain
+from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Uncertain
 from broker.protocols.postgres.responses import Running
 from broker.protocols.postgres.ruling import Asking, Denied, Permitted, Ruling
 from broker.protocols.postgres.shared import Session
@@ -30,6 +30,7 @@ class Plan:
     ruling: Permitted
     changes: tuple[tuple[Change[Prepared], ...], ...]
     bodies: tuple[Permitted, ...] = ()
+    segment: int = 0
 
     @property
     def statements(self) -> tuple[Statement, ...]:
@@ -41,9 +42,20 @@ class Plan:
 
     def running(self, ids: Sequence[str]) -> list[Running]:
         return [
-            Running(id_, statement.control, changes, Effect.DDL in statement.facts.effects)
+            Running(id_, statement.control, changes, self._moved(statement), Effect.DDL in statement.facts.effects)
             for id_, statement, changes in zip(ids, self.statements, self.changes, strict=True)
         ]
+
+    def _moved(self, statement: Statement) -> tuple[Change[Portal | Cursor], ...]:
+        """Return what a statement does to portals: SQL and the protocol name the same ones."""
+        match statement.control:
+            case Control.DECLARE | Control.DECLARE_HELD:
+                cursor = Cursor(self.parsed, held=statement.control is Control.DECLARE_HELD)
+                return (Change(self.segment, statement.name, cursor),)
+            case Control.CLOSE:
+                return (Change(self.segment, statement.name or None, None),)
+            case _:
+                return ()
 
 
 Planning = Generator[Command, Any, "Plan | Denied"]
@@ -76,13 +88,15 @@ class Planner:
                     if isinstance(answer, Denied):
                         return answer
                     bodies.append(answer)
+                case Control.DECLARE | Control.DECLARE_HELD if self._session.portals.full:
+                    return Denied("53400", "too many cursors in this session", (), "close some of them")
                 case Control.DEALLOCATE:
                     made = (Change(self._session.segment, statement.name or None, None),)
                 case _:
                     pass
             self._own += made
             changes.append(made)
-        return Plan(ruling, _joined(ruling, bodies), tuple(changes), tuple(bodies))
+        return Plan(ruling, _joined(ruling, bodies), tuple(changes), tuple(bodies), self._session.segment)
 
     def again(self, prepared: Prepared) -> Planning:
         """Plan a prepared statement as if it came now; `stale` where it would be sent in other words."""

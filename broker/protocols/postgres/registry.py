@@ -50,6 +50,18 @@ class Portal:
     since: float = 0.0
 
 
+@dataclass(slots=True)
+class Cursor:
+    """What a DECLARE made: to the upstream a portal like any other, with rows that are asked for by FETCH.
+
+    `held` ones outlive the transaction that made them, once it is `settled`.
+    """
+
+    ruling: Permitted
+    held: bool = False
+    settled: bool = False
+
+
 class Uncertain(Exception):
     """what a name stands for depends on answers that have not come"""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from broker.protocols.postgres.codec import ProtocolViolation
-from broker.protocols.postgres.registry import Change, Portal, Prepared
+from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared
 from broker.protocols.postgres.replies import Problem
 from broker.protocols.postgres.ruling import Permitted
 from broker.sql.model import Control
@@ -59,11 +59,12 @@ ROWS = frozenset({Kind.QUERY, Kind.EXECUTE})
 
 @dataclass(slots=True)
 class Running:
-    """A statement that was recorded and sent; `effects` are to be confirmed when it completes."""
+    """A statement that was recorded and sent; its changes are confirmed when it completes."""
 
     id: str
     control: Control = Control.NONE
     changes: tuple[Change[Prepared], ...] = ()
+    portal_changes: tuple[Change[Portal | Cursor], ...] = ()
     ddl: bool = False
 
 
@@ -74,7 +75,7 @@ class Expected:
     ruling: Permitted | None = None
     statements: deque[Running] = field(default_factory=deque)
     change: Change[Prepared] | None = None
-    portal_change: Change[Portal] | None = None
+    portal_change: Change[Portal | Cursor] | None = None
     portal: Portal | None = None
     prepared: Prepared | None = None
     """Whose parameters are to be described."""

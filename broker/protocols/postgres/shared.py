@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from broker.protocols.postgres import records
 from broker.protocols.postgres.events import Note
-from broker.protocols.postgres.registry import Portal, Prepared, Registry
-from broker.protocols.postgres.responses import Expected, Responses
+from broker.protocols.postgres.registry import Cursor, Portal, Prepared, Registry
+from broker.protocols.postgres.responses import Expected, Responses, Running
 from broker.sessions.model import SessionFacts
 
 
@@ -20,7 +20,7 @@ class Session:
     access_hint: str = ""
     now: float = 0.0
     prepared: Registry[Prepared] = field(default_factory=Registry)
-    portals: Registry[Portal] = field(default_factory=Registry)
+    portals: Registry[Portal | Cursor] = field(default_factory=Registry)
     responses: Responses = field(default_factory=Responses)
     status: str = "I"
     """As the upstream last said: `I` idle, `T` in a transaction, `E` in a failed one."""
@@ -37,9 +37,12 @@ class Session:
     """The upstream reads copy data."""
     copy_failed: bool = False
     """Copy data that is still under way belongs to a COPY that has failed."""
-    tripwire: set[tuple[int, int]] = field(default_factory=set)
+    tripwire: frozenset[tuple[int, int]] = frozenset()
+    """What no result may attest: it only grows."""
     scrub: bool = False
     """A masked relation was in scope since the transaction began."""
+    failed: bool = False
+    """An error came since the upstream was last ready, so a transaction that ends with this segment is rolled back."""
     fatal_passed: bool = False
     changed: bool = False
     """The schema was changed since the transaction began: others see it when it ends."""
@@ -53,6 +56,54 @@ class Session:
         """Nothing is open or outstanding upstream, so an error can be answered without it."""
         return self.status == "I" and not self.touched and len(self.responses) == 0
 
+    def watch(self, wires: frozenset[tuple[int, int]]) -> None:
+        """Have results watched for masked fields."""
+        if wires is not self.tripwire:
+            # Statements under the same rules share one set, so that this is seldom work.
+            self.tripwire = wires if wires >= self.tripwire else self.tripwire | wires
+
+    def expect(self, expected: Expected) -> None:
+        """Take note of what the statements that are sent would change."""
+        for running in expected.statements:
+            for change in running.changes:
+                self.prepared.expect(change)
+            for moved in running.portal_changes:
+                self.portals.expect(moved)
+
+    def forget(self, running: Running) -> None:
+        """Take note that a statement changed nothing."""
+        for change in running.changes:
+            self.prepared.drop(change)
+        for moved in running.portal_changes:
+            self.portals.drop(moved)
+
+    def confirm(self, running: Running) -> Iterator[Note]:
+        """Take note of what a statement has changed, as the upstream says."""
+        for change in running.changes:
+            self.prepared.confirm(change)
+        for moved in running.portal_changes:
+            if moved.value is None:
+                yield from self._finish_portals(moved.name)
+            self.portals.confirm(moved)
+
+    def end_transaction(self, *, committed: bool) -> Iterator[Note]:
+        """Forget the portals that end with a transaction: all but the cursors that it, or an earlier one, leaves.
+
+        What a savepoint took back is not followed: the upstream itself then says that there is no such cursor.
+        """
+        yield from self._finish_portals(None)
+        known = self.portals.known
+        for name, one in list(known.items()):
+            if isinstance(one, Cursor) and one.held and (committed or one.settled):
+                one.settled = True
+            else:
+                del known[name]
+
+    def _finish_portals(self, name: str | None) -> Iterator[Note]:
+        for known, one in self.portals.known.items():
+            if isinstance(one, Portal) and name in (None, known):
+                yield from self.finish_portal(one)
+
     def finish(self, expected: Expected, outcome: str, rows: int | None, sqlstate: str | None = None) -> Iterator[Note]:
         """Note the end of the statement that runs now."""
         if expected.statements:
@@ -63,8 +114,7 @@ class Session:
     def abandon(self, expected: Expected) -> Iterator[Note]:
         """Note that what is left of an expectation never ran, and forget what it would have changed."""
         for running in expected.statements:
-            for change in running.changes:
-                self.prepared.drop(change)
+            self.forget(running)
         while expected.statements:
             yield from self.finish(expected, "cut", None)
         if expected.change is not None:
@@ -72,7 +122,7 @@ class Session:
         if expected.portal_change is not None:
             bound = expected.portal_change.value
             self.portals.drop(expected.portal_change)
-            if bound is not None and not any(later.portal is bound for later in self.responses.queue):
+            if isinstance(bound, Portal) and not any(later.portal is bound for later in self.responses.queue):
                 yield from self.finish_portal(bound)
 
     def finish_portal(self, portal: Portal) -> Iterator[Note]:

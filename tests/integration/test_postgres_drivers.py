@@ -1,0 +1,179 @@
+"""What drivers do by themselves works through the broker: pools, type introspection, cursors on the server."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import psycopg
+import pytest
+
+from tests.integration.postgres_world import endpoint, make_world, psql
+from tests.support.broker import TestBroker, serving
+from tests.support.postgres import Server
+
+TYPES = (
+    "create type mood as enum ('sad', 'glad')",
+    "create type place as (street text, number int)",
+    "create table visits (id int, moods mood[], at place, mood mood, days int4range)",
+    "insert into visits values (1, '{sad,glad}', row('Elm', 7), 'glad', '[1,5)')",
+    "grant select on visits to app",
+)
+RESET = "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;"
+PINS = (
+    "select name, setting from pg_settings where name in ('search_path', 'statement_timeout', 'row_security', "
+    "'default_transaction_read_only', 'standard_conforming_strings', 'client_connection_check_interval') order by name"
+)
+
+
+@pytest.fixture
+async def served(postgres: Server, tmp_path: Path) -> AsyncIterator[TestBroker]:
+    read = make_world(postgres)
+    for statement in TYPES:
+        postgres.execute(statement, "shop")
+    async with serving(tmp_path, read, write=endpoint(postgres, "app_write")) as broker:
+        yield broker
+
+
+async def connected(served: TestBroker, role: str = "read", *, autocommit: bool = False) -> psycopg.AsyncConnection:
+    return await psycopg.AsyncConnection.connect(served.ticket(role=role).dsn(), autocommit=autocommit)
+
+
+async def test_an_asyncpg_pool_lends_a_connection_again_with_its_settings_reset(served: TestBroker) -> None:
+    async with asyncpg.create_pool(**served.ticket().asyncpg(), min_size=1, max_size=1) as pool:
+        async with pool.acquire() as connection:
+            pid = connection.get_server_pid()
+            pins = await connection.fetch(PINS)
+            jit = await connection.fetchval("show jit")
+            row = await connection.fetchrow("select id, moods, at, mood, days from visits")
+            assert (row["id"], row["moods"], tuple(row["at"]), row["mood"]) == (1, ["sad", "glad"], ("Elm", 7), "glad")
+            assert row["days"] == asyncpg.Range(1, 5)
+            assert await connection.fetchval("show jit") == jit
+            await connection.execute("set timezone to 'Asia/Tokyo'")
+            await connection.execute("set enable_seqscan to off")
+        async with pool.acquire() as connection:
+            assert connection.get_server_pid() == pid
+            assert await connection.fetchval("show enable_seqscan") == "on"
+            assert await connection.fetchval("show timezone") != "Asia/Tokyo"
+            assert await connection.fetch(PINS) == pins
+            assert await connection.fetchval("select ssn from people where id = 1") == "***"
+    assert served.recorder.of("statement.denied") == []
+
+
+async def test_a_pools_reset_is_passed_as_resets_of_what_may_be_set(served: TestBroker, postgres: Server) -> None:
+    _, output, errors = await psql(served.ticket(), "set datestyle to german", RESET, "show datestyle")
+    assert errors == ""
+    assert output.splitlines()[-1] == "ISO, MDY"
+    sent = [entry.detail["rewritten"] for entry in served.recorder.entries if entry.detail.get("rewritten")]
+    assert len(sent) == 1
+    assert "RESET ALL" not in sent[0]
+
+
+@pytest.mark.parametrize("text", ["reset all", "close all; reset all", "unlisten *; reset all", f"{RESET} reset all"])
+async def test_reset_all_is_denied_outside_of_a_pools_reset(served: TestBroker, text: str) -> None:
+    _, _, errors = await psql(served.ticket(), text)
+    assert "every setting at once is pinned" in errors
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "set_config('search_path', 'evil', false)",
+        "set_config('statement_timeout', '0', true)",
+        "set_config('client_encoding', 'SJIS', false)",
+        "set_config(ssn, 'x', false) from people",
+        "set_config('application_name', ssn, false) from people",
+        "set_config('application_name', 'a' || 'b', false)",
+        "set_config('jit', null, false)",
+        "set_config('jit', 'off', id = 1) from people",
+        "set_config(setting_name => 'jit', new_value => 'off', is_local => false)",
+        "set_config(variadic array['jit', 'off', 'false'])",
+    ],
+)
+async def test_set_config_sets_nothing_that_set_would_not(served: TestBroker, call: str) -> None:
+    _, output, errors = await psql(served.ticket(), f"select {call}")
+    assert output == ""
+    assert "airlock: " in errors
+
+
+async def test_set_config_is_a_change_of_settings_for_the_policy(served: TestBroker) -> None:
+    assert (await psql(served.ticket(), "select set_config('jit', 'off', false)"))[:2] == (0, "off\n")
+    policy = served.policies.current.model_dump(mode="json")
+    policy["statements"][0]["effects"] = ["read"]
+    served.policies.current = type(served.policies.current).model_validate(policy)
+    _, output, errors = await psql(served.ticket(), "select set_config('jit', 'off', false)")
+    assert output == ""
+    assert "changing session settings is not allowed" in errors
+
+
+async def test_a_parameter_may_only_set_what_is_on_or_off(served: TestBroker) -> None:
+    connection = await asyncpg.connect(**served.ticket().asyncpg())
+    try:
+        assert await connection.fetchval("select set_config('jit', $1, false)", "off") == "off"
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="airlock"):
+            await connection.fetchval("select set_config('client_min_messages', $1, false)", "debug5")
+    finally:
+        await connection.close()
+
+
+async def test_psycopg_reads_through_a_named_cursor(served: TestBroker) -> None:
+    async with await connected(served) as connection:
+        async with connection.cursor(name="c", scrollable=True) as cursor:
+            await cursor.execute("select id, ssn from people order by id")
+            assert [column.name for column in cursor.description or ()] == ["id", "ssn"]
+            assert await cursor.fetchone() == (1, "***")
+            await cursor.scroll(0, mode="absolute")
+            assert await cursor.fetchall() == [(1, "***"), (2, "***")]
+        async with connection.cursor(name="c", binary=True) as cursor:
+            await cursor.execute("select id from notes where id <= %s order by id", (250,))
+            assert [row[0] async for row in cursor] == list(range(1, 251))
+        async with connection.cursor(name="never executed"):
+            pass
+        assert await (await connection.execute("select 1")).fetchone() == (1,)
+    assert served.recorder.of("statement.denied") == []
+
+
+async def test_a_cursor_with_hold_outlives_its_commit_and_not_a_rollback(served: TestBroker) -> None:
+    async with await connected(served) as connection:
+        async with connection.cursor(name="kept", withhold=True) as cursor:
+            await cursor.execute("select id from notes order by id")
+            await connection.commit()
+            assert await cursor.fetchmany(2) == [(1,), (2,)]
+            await connection.rollback()
+            assert await cursor.fetchone() == (3,)
+        await connection.execute("declare kept cursor with hold for select id, ssn from people")
+        await connection.commit()
+        await connection.rollback()
+        # One that did not declare it asks for its columns first.
+        async with connection.cursor(name="kept", withhold=True) as cursor:
+            assert await cursor.fetchone() == (1, "***")
+            assert [column.name for column in cursor.description or ()] == ["id", "ssn"]
+        await connection.commit()
+        await connection.execute("declare lost cursor with hold for select id from notes")
+        await connection.rollback()
+        with pytest.raises(psycopg.errors.InvalidCursorName, match="airlock"):
+            await connection.cursor(name="lost").fetchone()
+
+
+@pytest.mark.parametrize(
+    "end", ["close c", "close all", "commit", "rollback", "commit and chain", "rollback and chain"]
+)
+async def test_a_cursor_that_is_over_cannot_be_described(served: TestBroker, end: str) -> None:
+    async with await connected(served, autocommit=True) as connection:
+        await connection.execute("begin")
+        await connection.execute("declare c cursor for select id from notes")
+        assert await connection.cursor(name="c").fetchone() == (1,)
+        await connection.execute(end)
+        with pytest.raises(psycopg.errors.InvalidCursorName):
+            await connection.cursor(name="c").fetchone()
+        await connection.execute("rollback")
+        assert await (await connection.execute("select 1")).fetchone() == (1,)
+
+
+async def test_a_cursor_over_a_masked_table_hides_what_its_errors_would_say(served: TestBroker) -> None:
+    async with await connected(served) as connection:
+        async with connection.cursor(name="c") as cursor:
+            await cursor.execute("select name::int from people")
+            with pytest.raises(psycopg.errors.InvalidTextRepresentation) as caught:
+                await cursor.fetchone()
+            assert "Ann" not in str(caught.value)
+        await connection.rollback()

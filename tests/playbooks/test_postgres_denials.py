@@ -1,0 +1,87 @@
+"""A denial: where its error stands, and what it leaves of what is around it."""
+
+from broker.protocols.postgres import codec
+from broker.protocols.postgres.events import (
+    Recorded,
+)
+from broker.sessions.model import Durability
+from tests.playbooks.postgres_play import (
+    BOUND,
+    PARSED,
+    POISON,
+    Play,
+    Q,
+    bind,
+    but_drop,
+    complete,
+    denied,
+    error,
+    ready,
+)
+
+
+def test_a_denial_with_nothing_open_is_answered_here() -> None:
+    play = Play(but_drop).client(codec.query("drop x"))
+    assert play.to_upstream() == b""
+    assert play.kinds() == "EZ"
+    assert [entry.type for entry in play.records[0].entries] == ["statement.denied"]
+    assert "mistyped" not in play.records[0].entries[0].data
+    assert play.records[0].durability is Durability.SYNCED
+
+
+def test_a_denial_waits_until_it_is_recorded() -> None:
+    play = Play(but_drop, slow=True).client(codec.query("drop x"))
+    assert play.to_client() == b""
+    play.hear(Recorded(play.records[0].token, play.at))
+    assert play.kinds() == "EZ"
+
+
+def test_a_denial_in_a_transaction_fails_it_upstream_and_shows_ours() -> None:
+    play = Play(but_drop).client(codec.query("begin")).upstream(complete("BEGIN"), ready("T"))
+    play.to_upstream(), play.to_client()
+    play.client(codec.query("drop x"))
+    assert play.to_upstream() == POISON + codec.SYNC
+    assert play.to_client() == b""
+    play.upstream(error("34000", "portal does not exist"), ready("E"))
+    told = play.to_client()
+    assert b"airlock: no" in told
+    assert b"34000" not in told
+    assert told.endswith(ready("E"))
+
+
+def test_a_denial_behind_an_unanswered_statement_keeps_the_order() -> None:
+    play = Play(but_drop).client(Q, codec.query("drop x"))
+    assert play.to_upstream() == Q + POISON + codec.SYNC
+    play.upstream(complete("SELECT 1"), ready(), error("34000"), ready())
+    assert play.kinds() == "CZEZ"
+
+
+def test_a_denial_in_a_pipeline_is_one_error_and_skips_to_sync() -> None:
+    play = Play(but_drop)
+    good = codec.parse("", "insert") + bind("") + codec.execute("")
+    play.client(good, codec.parse("", "drop x"), bind(""), codec.execute(""), good, codec.SYNC, good, codec.SYNC)
+    assert play.to_upstream() == good + POISON + codec.SYNC + good + codec.SYNC
+    answered = PARSED + BOUND + complete("INSERT 0 1")
+    play.upstream(answered, error("34000"), ready(), answered, ready())
+    assert play.kinds() == "12CEZ12CZ"
+
+
+def test_an_earlier_error_of_the_segment_replaces_the_denial() -> None:
+    play = Play(but_drop)
+    play.client(codec.parse("", "insert"), bind(""), codec.execute(""), codec.parse("", "drop x"), codec.SYNC)
+    play.upstream(PARSED, BOUND, error("23505"), ready())
+    assert play.kinds() == "12EZ"
+    assert play.outcomes() == [("q1", "failed")]
+
+
+def test_after_a_local_denial_nothing_passes_before_sync() -> None:
+    play = Play(but_drop).client(codec.parse("", "drop x"), bind(""), codec.execute(""), Q, codec.SYNC)
+    assert play.to_upstream() == codec.SYNC
+    assert play.kinds() == "E"
+    assert play.upstream(ready()).kinds() == "Z"
+
+
+def test_a_message_of_several_statements_is_denied_as_a_whole() -> None:
+    play = Play(lambda sql: denied()).client(codec.query("insert; drop x"))
+    assert play.to_upstream() == b""
+    assert len(play.records) == 1

@@ -1,0 +1,249 @@
+"""Prepared statements, portals and cursors: what a name stands for, as the upstream has said."""
+
+import pytest
+
+from broker.protocols.postgres import codec
+from broker.protocols.postgres.events import (
+    Close,
+    Synced,
+)
+from broker.protocols.postgres.machine import State
+from broker.protocols.postgres.registry import MAX_ENTRIES
+from broker.protocols.postgres.ruling import Ruling
+from broker.sessions.model import CloseReason, Durability
+from broker.sql.model import Control
+from tests.playbooks.postgres_play import (
+    BOUND,
+    CLOSED,
+    NO_DATA,
+    PARSED,
+    POISON,
+    ROW,
+    RUN,
+    SUSPENDED,
+    Play,
+    Q,
+    bind,
+    columns,
+    complete,
+    denied,
+    describe,
+    error,
+    permitted,
+    ready,
+)
+
+
+def test_bind_and_execute_are_decided_again() -> None:
+    answers = iter([permitted("select 1"), permitted("select 1"), denied("not any more")])
+    play = Play(lambda sql: next(answers)).client(codec.parse("s", "select 1"), bind("s"), codec.execute(""))
+    assert play.to_upstream().endswith(POISON)
+    assert [command.sql for command in play.inspected] == ["select 1"] * 3
+
+
+def test_a_statement_that_would_be_sent_in_other_words_is_to_be_prepared_again() -> None:
+    answers = iter([permitted("select 1"), permitted("select 1", rewritten="select 2")])
+    play = Play(lambda sql: next(answers)).client(codec.parse("s", "select 1"), codec.SYNC).upstream(PARSED, ready())
+    play.to_client()
+    play.client(bind("s"))
+    assert b"0A000" in (told := play.to_client())
+    assert b"cached plan must not change result type" in told
+    assert play.records == []
+
+
+def test_a_failed_parse_of_a_name_in_use_leaves_the_old_statement() -> None:
+    play = Play().client(codec.parse("s", "select 1"), codec.SYNC).upstream(PARSED, ready())
+    play.client(codec.parse("s", "select 2"), codec.SYNC).upstream(error("42P05"), ready())
+    play.inspected.clear()
+    play.client(RUN.replace(bind(""), bind("s")))
+    assert [command.sql for command in play.inspected] == ["select 1", "select 1"]
+
+
+def test_a_failed_parse_without_a_name_leaves_none() -> None:
+    play = Play().client(codec.parse("", "select 1"), codec.SYNC).upstream(PARSED, ready())
+    play.client(codec.parse("", "select nonsense"), codec.SYNC).upstream(error("42703"), ready())
+    play.to_client()
+    assert b"26000" in play.client(bind("")).to_client()
+
+
+def test_a_simple_query_drops_the_statement_without_a_name() -> None:
+    play = Play().client(codec.parse("", "select 1"), codec.SYNC).upstream(PARSED, ready())
+    play.client(Q).upstream(complete("SELECT 1"), ready())
+    play.to_client()
+    assert b"26000" in play.client(bind("")).to_client()
+
+
+def test_a_name_that_depends_on_unanswered_segments_waits_for_them() -> None:
+    play = Play().client(codec.parse("s", "select 1"), codec.SYNC, bind("s"), codec.execute(""), codec.SYNC)
+    assert play.machine.state is State.DRAINING
+    assert play.to_upstream() == codec.parse("s", "select 1") + codec.SYNC
+    play.upstream(PARSED, ready())
+    assert play.to_upstream() == RUN.replace(bind(""), bind("s"))
+    refused = Play().client(codec.parse("s", "select 1"), codec.SYNC, bind("s"), codec.SYNC)
+    refused.upstream(error("42601"), ready())
+    assert b"26000" in refused.to_client()
+
+
+def test_within_a_segment_nothing_waits() -> None:
+    play = Play().client(codec.parse("s", "select 1"), bind("s"), describe("P", ""), codec.execute(""), codec.SYNC)
+    assert play.machine.state is State.OPEN
+    play.upstream(PARSED, BOUND, NO_DATA, complete("SELECT 0"), ready())
+    assert play.kinds() == "12nCZ"
+
+
+def test_sql_prepare_registers_when_the_server_says_so_and_execute_is_its_body() -> None:
+    def rule(sql: str) -> Ruling:
+        match sql.split():
+            case ["prepare", name, *_]:
+                return permitted(sql, controls=[(Control.PREPARE, name, "select body")])
+            case ["execute", name]:
+                return permitted(sql, controls=[(Control.EXECUTE, name, "")])
+            case ["deallocate", *name]:
+                return permitted(sql, controls=[(Control.DEALLOCATE, "".join(name), "")])
+        return permitted(sql, masked=True)
+
+    play = Play(rule).client(codec.query("prepare p as select body")).upstream(error("42P05"), ready())
+    play.to_client()
+    assert b"26000" in play.client(codec.query("execute p")).to_client()
+    assert play.records[-1].entries[0].type == "statement.denied"
+    assert play.records[-1].entries[0].data["mistyped"] is True
+    play.client(codec.query("prepare p as select body")).upstream(complete("PREPARE"), ready())
+    play.to_upstream()
+    play.client(codec.query("execute p"))
+    assert play.to_upstream() == codec.query("execute p")
+    assert play.records[-1].durability is Durability.RESULTS_WAIT
+    assert play.records[-1].entries[0].data["masked"] == ["public.people.ssn"]
+    play.upstream(complete("SELECT 1"), ready())
+    play.client(bind("p"), codec.execute(""), codec.SYNC).upstream(BOUND, complete("SELECT 1"), ready())
+    play.client(codec.query("deallocate")).upstream(complete("DEALLOCATE ALL"), ready())
+    for token in range(1, 40):
+        play.hear(Synced(token, play.at))
+    play.to_client()
+    assert b"26000" in play.client(bind("p")).to_client()
+
+
+def test_a_named_portal_is_recorded_when_bound_and_once() -> None:
+    play = Play().client(codec.query("begin")).upstream(complete("BEGIN"), ready("T"))
+    play.client(codec.parse("", "select 1"), bind("", "c"), codec.execute("c", 5), codec.SYNC)
+    play.upstream(PARSED, BOUND, ROW, SUSPENDED, ready("T"))
+    play.client(codec.execute("c", 5), codec.SYNC).upstream(ROW, complete("SELECT 1"), ready("T"))
+    assert [record.entries[0].data["statement"] for record in play.records] == ["q1", "q2"]
+    assert play.notes[-1] | {"milliseconds": 0} == {
+        "statement": "q2",
+        "outcome": "ok",
+        "rows": 2,
+        "milliseconds": 0,
+        "sqlstate": None,
+    }
+
+
+def test_a_portal_that_is_left_behind_is_finished_with_the_transaction() -> None:
+    play = Play().client(codec.query("begin")).upstream(complete("BEGIN"), ready("T"))
+    play.client(codec.parse("", "select 1"), bind("", "c"), codec.execute("c", 1), codec.SYNC)
+    play.upstream(PARSED, BOUND, ROW, SUSPENDED, ready("T"))
+    play.client(codec.query("commit")).upstream(complete("COMMIT"), ready())
+    assert ("q2", "ok") in play.outcomes()
+    play.to_client()
+    assert b"34000" in play.client(codec.execute("c")).to_client()
+
+
+def test_closed_statements_are_gone() -> None:
+    play = Play().client(codec.parse("s", "select 1"), codec.SYNC).upstream(PARSED, ready())
+    play.client(codec.message(b"C", b"Ss\0"), codec.SYNC).upstream(CLOSED, ready())
+    play.to_client()
+    assert b"26000" in play.client(bind("s")).to_client()
+
+
+def cursors(sql: str) -> Ruling:
+    match sql.split():
+        case ["declare", name, *how]:
+            return permitted(sql, controls=[(Control.DECLARE_HELD if how else Control.DECLARE, name, "")])
+        case ["close", *name]:
+            return permitted(sql, controls=[(Control.CLOSE, "".join(name), "")])
+        case ["commit"]:
+            return permitted(sql, controls=[(Control.COMMIT, "", "")])
+        case ["rollback"]:
+            return permitted(sql, controls=[(Control.ROLLBACK, "", "")])
+    return permitted(sql)
+
+
+def describes(play: Play, name: str) -> bool:
+    """Whether a portal's description is asked of the upstream, which then has none."""
+    play.to_upstream(), play.to_client()
+    play.client(describe("P", name), codec.SYNC)
+    asked = describe("P", name) in play.to_upstream()
+    play.upstream(*([NO_DATA] if asked else []), ready("T"))
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("script", "left"),
+    [
+        ([("declare c", "DECLARE CURSOR", "T")], True),
+        ([("declare c", None, "E")], False),
+        ([("declare c", "DECLARE CURSOR", "T"), ("close c", "CLOSE CURSOR", "T")], False),
+        ([("declare c", "DECLARE CURSOR", "T"), ("close c", None, "E")], True),
+        ([("declare c", "DECLARE CURSOR", "T"), ("close d", "CLOSE CURSOR", "T")], True),
+        ([("declare c", "DECLARE CURSOR", "T"), ("close", "CLOSE CURSOR ALL", "T")], False),
+        ([("declare c", "DECLARE CURSOR", "T"), ("commit", "COMMIT", "I")], False),
+        ([("declare c", "DECLARE CURSOR", "T"), ("commit", "COMMIT", "T")], False),
+        ([("declare c held", "DECLARE CURSOR", "T"), ("commit", "COMMIT", "T")], True),
+        ([("declare c held", "DECLARE CURSOR", "T"), ("commit", "ROLLBACK", "I")], False),
+        ([("declare c held", "DECLARE CURSOR", "T"), ("rollback", "ROLLBACK", "T")], False),
+        ([("declare c held", "DECLARE CURSOR", "T"), ("commit", None, "I")], False),
+        ([("declare c held", "DECLARE CURSOR", "I"), ("rollback", "ROLLBACK", "I")], True),
+        ([("declare c held", "DECLARE CURSOR", "I"), ("close", "CLOSE CURSOR ALL", "I")], False),
+    ],
+)
+def test_a_cursor_is_there_as_long_as_the_upstream_says_so(
+    script: list[tuple[str, str | None, str]], left: bool
+) -> None:
+    play = Play(cursors)
+    for sql, tag, status in script:
+        play.client(codec.query(sql)).upstream(error() if tag is None else complete(tag), ready(status))
+    assert describes(play, "c") is left
+
+
+def test_a_cursor_of_a_message_that_failed_behind_it_is_not_there() -> None:
+    controls = [(Control.DECLARE_HELD, "c", ""), (Control.NONE, "", "")]
+    play = Play(lambda sql: permitted(sql, controls=controls if ";" in sql else None))
+    play.client(codec.query("declare c held; a")).upstream(complete("DECLARE CURSOR"), error(), ready())
+    assert describes(play, "c") is False
+
+
+def test_what_describes_a_cursor_waits_for_the_answer_that_made_it() -> None:
+    play = Play(cursors).client(codec.query("declare c held"), describe("P", "c"), codec.SYNC)
+    assert play.machine.state is State.DRAINING
+    play.upstream(complete("DECLARE CURSOR"), ready())
+    assert play.to_upstream() == codec.query("declare c held") + describe("P", "c") + codec.SYNC
+
+
+def test_the_description_of_a_cursor_trips_over_a_masked_field() -> None:
+    play = Play(lambda sql: permitted(sql, tripwire=[(7, 3)], controls=[(Control.DECLARE, "c", "")]))
+    play.client(codec.query("declare c")).upstream(complete("DECLARE CURSOR"), ready("T"))
+    play.client(describe("P", "c"), codec.SYNC).upstream(columns(("x", 7, 3)))
+    assert isinstance(play.said[-1], Close)
+    assert play.said[-1].reason is CloseReason.TRIPWIRE
+
+
+def test_close_all_ends_the_portals_of_the_protocol_too() -> None:
+    play = Play(cursors).client(codec.query("begin")).upstream(complete("BEGIN"), ready("T"))
+    play.client(codec.parse("", "select 1"), bind("", "p"), codec.execute("p", 1), codec.SYNC)
+    play.upstream(PARSED, BOUND, ROW, SUSPENDED, ready("T"))
+    play.client(codec.query("close")).upstream(complete("CLOSE CURSOR ALL"), ready("T"))
+    assert ("q2", "ok") in play.outcomes()
+    assert describes(play, "p") is False
+
+
+def test_a_cursor_is_fetched_from_and_not_executed() -> None:
+    play = Play(cursors).client(codec.query("declare c held")).upstream(complete("DECLARE CURSOR"), ready())
+    play.to_client()
+    assert b"0A000" in play.client(codec.execute("c")).to_client()
+
+
+def test_cursors_are_bounded() -> None:
+    play = Play(cursors)
+    for number in range(MAX_ENTRIES):
+        play.client(codec.query(f"declare c{number} held")).upstream(complete("DECLARE CURSOR"), ready())
+    play.to_client()
+    assert b"53400" in play.client(codec.query("declare one_more held")).to_client()

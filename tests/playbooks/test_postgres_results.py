@@ -1,0 +1,137 @@
+"""What comes back: results, errors and copy data, watched and passed on, or not."""
+
+import pytest
+
+from broker.protocols.postgres import codec
+from broker.protocols.postgres.events import (
+    Close,
+    PauseUpstream,
+    ResumeUpstream,
+    Synced,
+)
+from broker.sessions.model import CloseReason
+from tests.playbooks.postgres_play import (
+    BOUND,
+    PARSED,
+    ROW,
+    Play,
+    Q,
+    bind,
+    columns,
+    complete,
+    describe,
+    error,
+    permitted,
+    ready,
+)
+
+
+def test_masked_results_wait_for_their_record_and_nothing_overtakes_them() -> None:
+    play = Play(lambda sql: permitted(sql, masked=sql == "m")).client(codec.query("m"), Q)
+    assert play.to_upstream() == codec.query("m") + Q
+    play.upstream(columns(("x", 0, 0)), ROW, complete("SELECT 1"), ready(), complete("SELECT 1"), ready())
+    assert play.to_client() == b""
+    play.hear(Synced(play.records[0].token, play.at))
+    assert play.kinds() == "TDCZCZ"
+
+
+def test_results_that_wait_are_bounded() -> None:
+    play = Play(lambda sql: permitted(sql, masked=True)).client(Q)
+    big = codec.message(b"D", b"\0\1" + bytes(600_000))
+    play.upstream(big).upstream(big)
+    assert play.said[-1] == PauseUpstream()
+    assert play.to_client() == b""
+    play.hear(Synced(play.records[0].token, play.at))
+    assert play.said[-1] == ResumeUpstream()
+
+
+@pytest.mark.parametrize(
+    ("found", "trips"),
+    [((7, 3), True), ((7, 0), True), ((7, 2), False), ((8, 3), False), ((0, 0), False)],
+)
+def test_the_tripwire_ends_the_session_before_a_masked_field_shows(found: tuple[int, int], trips: bool) -> None:
+    play = Play(lambda sql: permitted(sql, tripwire=[(7, 3)])).client(Q).upstream(columns(("x", *found)), ROW)
+    told = play.to_client()
+    if trips:
+        assert b"57P01" in told
+        assert ROW not in told
+        (close,) = play.said[1:]
+        assert isinstance(close, Close)
+        assert close.reason is CloseReason.TRIPWIRE
+    else:
+        assert told == columns(("x", *found)) + ROW
+
+
+def test_a_description_trips_too() -> None:
+    play = Play(lambda sql: permitted(sql, tripwire=[(7, 3)]))
+    play.client(codec.parse("s", "select 1"), describe("S", "s"), codec.SYNC)
+    play.upstream(PARSED, codec.message(b"t", b"\0\0"), columns(("x", 7, 3)))
+    assert isinstance(play.said[-1], Close)
+
+
+def test_errors_in_the_scope_of_masks_are_rebuilt_until_the_transaction_ends() -> None:
+    play = Play(lambda sql: permitted(sql, masked=sql == "m")).client(codec.query("m"))
+    play.hear(Synced(play.records[0].token, play.at))
+    play.upstream(error("22P02", 'invalid input syntax: "123-45"', D="123", W="123"), ready())
+    assert b"123" not in play.to_client()
+    play.client(codec.query("begin")).upstream(complete("BEGIN"), ready("T"))
+    play.client(codec.query("m"))
+    play.hear(Synced(play.records[-1].token, play.at))
+    play.upstream(complete("SELECT 1"), ready("T"))
+    play.client(codec.query("commit")).upstream(error("23505", "dup", D="Key (ssn)=(123)"))
+    assert b"123" not in play.to_client()
+    play.upstream(ready()).client(Q).upstream(error("23505", "dup", D="Key (x)=(123)"))
+    assert b"Key (x)=(123)" in play.to_client()
+
+
+def test_notifications_and_unlisted_statuses_stay_here() -> None:
+    play = Play().upstream(
+        codec.message(b"A", bytes(4) + b"ch\0123-45\0"),
+        codec.parameter_status("application_name", "123-45"),
+        codec.parameter_status("TimeZone", "Europe/Berlin"),
+        codec.parameter_status("DateStyle", "x" * 65),
+        codec.parameter_status("anything", "123-45"),
+    )
+    assert play.to_client() == codec.parameter_status("TimeZone", "Europe/Berlin")
+
+
+def test_copy_in_passes_only_where_it_is_due() -> None:
+    play = Play().client(codec.query("copy")).upstream(codec.message(b"G", b"\0\0\0"))
+    data = codec.message(b"d", b"1\n")
+    play.to_upstream()
+    play.client(data, codec.message(b"H"), data, codec.message(b"c"))
+    assert play.to_upstream() == data + data + codec.message(b"c")
+    play.upstream(complete("COPY 2"), ready())
+    assert play.outcomes() == [("q1", "ok")]
+    play.client(data)
+    assert isinstance(play.said[-1], Close)
+
+
+def test_copy_data_behind_a_failed_copy_is_dropped() -> None:
+    play = Play().client(codec.query("copy")).upstream(codec.message(b"G", b"\0\0\0"))
+    play.upstream(error("23505"), ready())
+    play.to_upstream()
+    play.client(codec.message(b"d", b"x"), codec.message(b"c"), Q)
+    assert play.to_upstream() == Q
+
+
+def test_a_sync_that_the_server_swallows_during_copy_is_not_waited_for() -> None:
+    play = Play().client(codec.parse("", "copy"), bind(""), codec.execute(""), codec.SYNC)
+    play.upstream(PARSED, BOUND, codec.message(b"G", b"\0\0\0"))
+    play.client(codec.message(b"d", b"x"), codec.message(b"c"), codec.SYNC)
+    play.upstream(complete("COPY 1"), ready())
+    assert play.kinds() == "12GCZ"
+    assert play.client(Q).upstream(complete("SELECT 1"), ready()).kinds() == "CZ"
+
+
+@pytest.mark.parametrize("kind", [b"W", b"V", b"K", b"R", b"v", b"?"])
+def test_answers_that_nothing_asked_for_end_the_session(kind: bytes) -> None:
+    play = Play().client(Q).upstream(codec.message(kind, bytes(8)))
+    assert isinstance(play.said[-1], Close)
+    assert play.said[-1].reason is CloseReason.UPSTREAM
+
+
+def test_rows_that_nothing_asked_for_end_the_session() -> None:
+    play = Play().upstream(ROW)
+    assert isinstance(play.said[-1], Close)
+    assert ROW not in play.to_client()
