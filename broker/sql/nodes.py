@@ -59,14 +59,25 @@ _ADMIN = (
     "ConstraintsSet", "CreateUserMapping", "AlterUserMapping", "DropUserMapping",
 )  # fmt: skip
 _SAID = {
-    "DoStmt": "DO runs code that cannot be inspected",
-    "CallStmt": "CALL runs a procedure of this database's own, and those are not open yet",
-    "LockStmt": "LOCK holds up everybody else",
-    "NotifyStmt": "NOTIFY sends data out of the session",
-    "ListenStmt": "LISTEN receives data that no rule has seen",
-    "DiscardStmt": "DISCARD would undo this session's pins",
-    "CreateTableAsStmt": "CREATE TABLE AS would copy data into a table that no rule knows",
+    "DoStmt": ("DO runs code that cannot be inspected", "run its statements one by one"),
+    "CallStmt": (
+        "CALL runs a procedure of this database's own, and those are not open yet",
+        "run its statements one by one",
+    ),
+    "LockStmt": ("LOCK holds up everybody else", "a change locks the rows that it needs by itself"),
+    "NotifyStmt": ("NOTIFY sends data out of the session", "send it from the application"),
+    "ListenStmt": ("LISTEN receives data that no rule has seen", "query the tables instead"),
+    "DiscardStmt": ("DISCARD would undo this session's pins", "CLOSE ALL, DEALLOCATE ALL and RESET name are passed"),
+    "CreateTableAsStmt": (
+        "CREATE TABLE AS would copy data into a table that no rule knows",
+        r"\copy writes what you may read to a file of your own",
+    ),
+    "AlterRoleStmt": (
+        "roles and their passwords are not changed through this broker",
+        "your ticket is the only password that you need here",
+    ),
 }
+_ASK = "ask whoever runs the database"
 
 
 def refused_kind(kind: str, verb: str) -> tuple[Effect, Refusal]:
@@ -74,5 +85,6 @@ def refused_kind(kind: str, verb: str) -> tuple[Effect, Refusal]:
     if kind == "TruncateStmt":
         return Effect.WRITE, Refusal("truncate", "TRUNCATE empties whole tables at once", "use DELETE with a WHERE")
     effect = Effect.ADMIN if kind.startswith(_ADMIN) else Effect.DDL
-    message = _SAID.get(kind, f"{verb} is not passed by this broker")
-    return effect, Refusal("statement-kind", message, verb=verb)
+    what = "is work on the server, and not passed" if effect is Effect.ADMIN else "is not passed"
+    message, hint = _SAID.get(kind, (f"{verb} {what} by this broker", _ASK))
+    return effect, Refusal("statement-kind", message, hint, verb=verb)

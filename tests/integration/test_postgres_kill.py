@@ -14,7 +14,6 @@ from typing import Any
 
 import psycopg
 import pytest
-import uvloop
 
 from broker.adapters.leases import LeaseFile
 from broker.protocols.postgres import codec
@@ -28,13 +27,7 @@ STREAM = "select a.body || b.body || c.body from notes a, notes b, notes c"
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(
-    scope="module", params=[uvloop.EventLoopPolicy, asyncio.DefaultEventLoopPolicy], ids=["uvloop", "asyncio"]
-)
-def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
-    """The broker runs on uvloop; whoever has none gets the standard library's."""
-    policy: asyncio.AbstractEventLoopPolicy = request.param()
-    return policy
+LOOPS = ("uvloop", "asyncio")
 
 
 @pytest.fixture

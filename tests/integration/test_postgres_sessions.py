@@ -7,7 +7,6 @@ from pathlib import Path
 import asyncpg
 import psycopg
 import pytest
-import uvloop
 
 from broker.protocols.postgres import codec
 from tests.integration.postgres_world import backends, endpoint, enter, kinds, make_world, problem, psql, raw
@@ -15,12 +14,7 @@ from tests.support.broker import TestBroker, serving
 from tests.support.postgres import Server
 from tests.support.require import require_program
 
-
-@pytest.fixture(scope="module")
-def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
-    """The broker runs on uvloop."""
-    policy: asyncio.AbstractEventLoopPolicy = uvloop.EventLoopPolicy()
-    return policy
+LOOPS = ("uvloop",)
 
 
 @pytest.fixture
@@ -36,9 +30,10 @@ async def test_psql_reads_masked_rows_and_is_refused_in_its_own_words(served: Te
     status, output, errors = await psql(served.ticket(), "select id, ssn from people", "drop table people")
     assert output.splitlines() == ["1|***", "2|***"]
     assert status == 1
-    assert "ERROR:  airlock: changing the schema is not allowed by this role" in errors
-    assert "DETAIL:  rules: default-ddl" in errors
-    assert "HINT:  /access prod-db write 30m" in errors
+    assert "ERROR:  airlock: DROP TABLE is not passed by this broker" in errors
+    assert "DETAIL:  rules: statement-kind" in errors
+    # Not the write role: it could not drop a table either.
+    assert "HINT:  ask whoever runs the database" in errors
     assert [entry["text"] for entry in served.recorder.of("statement.denied")] == ["drop table people"]
 
 
@@ -47,6 +42,31 @@ async def test_what_postgresql_itself_would_refuse_is_recorded_as_mistyped(serve
     await psql(served.ticket(), *typos, "drop table people", "select 1::nowhere.nothing")
     denied = served.recorder.of("statement.denied")
     assert [entry.get("mistyped", False) for entry in denied] == [True, True, True, False, True]
+
+
+async def test_a_denied_write_names_the_line_that_asks_for_the_role_that_may(served: TestBroker) -> None:
+    _, _, errors = await psql(served.ticket(), "insert into log (what) values ('x')")
+    assert "ERROR:  airlock: changing data is not allowed by this role" in errors
+    assert "HINT:  /access prod-db write 30m" in errors
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "hint"),
+    [
+        ("vacuum people", "VACUUM is work on the server, and not passed by this broker", "ask whoever runs"),
+        ("lock table people", "LOCK holds up everybody else", "locks the rows that it needs"),
+        ("listen news", "LISTEN receives data that no rule has seen", "query the tables"),
+        ("notify news", "NOTIFY sends data out of the session", "from the application"),
+        ("do $$ begin end $$", "DO runs code that cannot be inspected", "one by one"),
+        ("alter user app password 'x'", "roles and their passwords are not changed", "your ticket"),
+    ],
+)
+async def test_what_no_rule_can_let_pass_says_so_of_itself(served: TestBroker, text: str, said: str, hint: str) -> None:
+    for role in ("read", "write"):
+        _, _, errors = await psql(served.ticket(role=role), text)
+        assert f"ERROR:  airlock: {said}" in errors
+        assert "DETAIL:  rules: statement-kind" in errors
+        assert hint in errors
 
 
 async def test_what_psql_sends_to_describe_a_table_passes(served: TestBroker) -> None:

@@ -89,7 +89,14 @@ class Planner:
                         return answer
                     bodies.append(answer)
                 case Control.DECLARE | Control.DECLARE_HELD if self._session.portals.full:
-                    return Denied("53400", "too many cursors in this session", (), "close some of them")
+                    return Denied(
+                        "53400",
+                        "too many cursors in this session",
+                        (),
+                        "close some of them",
+                        verb=statement.facts.verb,
+                        text=statement.redacted,
+                    )
                 case Control.DEALLOCATE:
                     made = (Change(self._session.segment, statement.name or None, None),)
                 case _:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import assert_never
 
@@ -83,17 +83,28 @@ Ruling = Permitted | Denied
 
 
 def rule(policy: Policy, subject: Subject, sql: str, inspection: Inspection) -> Ruling:
-    """Rule on an inspected text as a whole: one statement that may not run denies all of it."""
+    """Rule on an inspected text as a whole; a denial names the role to ask for, where another would let it run."""
+    ruling = _ruled(policy, subject, sql, inspection)
+    if isinstance(ruling, Permitted) or (ruling.hint and {one.id for one in policy.statements} & set(ruling.rules)):
+        # What the policy's author says to do next stands.
+        return ruling
+    return replace(ruling, hint=_other_role(policy, subject, sql, inspection) or ruling.hint)
+
+
+def _ruled(policy: Policy, subject: Subject, sql: str, inspection: Inspection) -> Ruling:
+    """Rule on an inspected text under one role: one statement that may not run denies all of it."""
+    written = {one.id for one in policy.statements}
     rules: list[tuple[str, ...]] = []
     asking: Asking | None = None
     for statement in inspection.statements:
         decision = decide_statement(policy, subject.person, subject.resource, subject.role, statement.facts)
+        spoken = isinstance(decision, Deny) and written & set(decision.rules)
+        if statement.refusal is not None and not spoken:
+            # No rule could let it pass, so this says more than that none does.
+            return refused(statement.refusal, shown_text(inspection), statement.facts.verb)
         match decision:
             case Deny():
-                hint = decision.hint or _other_role(policy, subject, statement)
-                return _denied(inspection, statement, decision.message, decision.rules, hint)
-            case _ if statement.refusal is not None:
-                return refused(statement.refusal, shown_text(inspection), statement.facts.verb)
+                return _denied(inspection, statement, decision.message, decision.rules, decision.hint)
             case Ask():
                 asked = _asking(policy, subject, decision)
                 asking = asked if asking is None else asking.merged(asked)
@@ -150,10 +161,15 @@ def _unanswerable(policy: Policy, subject: Subject, statement: Statement, asking
     """Say why no answer could let a statement run: too few may answer, or they cannot see all of it."""
     if statement.control is Control.COPY_IN:
         return "what is copied in cannot be shown to them: insert the rows instead"
-    everybody = [Review(one, Answer.APPROVE) for one in reviewers(policy, asking.requirement, subject.person)]
-    if isinstance(tally(policy, asking.requirement, subject.person, everybody), Met):
+    if _answerable(policy, asking.requirement, subject.person):
         return None
-    return "too few in the policy could approve it" if everybody else "nobody in the policy could approve it"
+    some = reviewers(policy, asking.requirement, subject.person)
+    return "too few in the policy could approve it" if some else "nobody in the policy could approve it"
+
+
+def _answerable(policy: Policy, requirement: Requirement, person: str) -> bool:
+    everybody = [Review(one, Answer.APPROVE) for one in reviewers(policy, requirement, person)]
+    return isinstance(tally(policy, requirement, person, everybody), Met)
 
 
 def _denied(
@@ -167,15 +183,17 @@ def shown_text(inspection: Inspection) -> str:
     return "; ".join(statement.redacted for statement in inspection.statements)[:MAX_SHOWN]
 
 
-def _other_role(policy: Policy, subject: Subject, statement: Statement) -> str | None:
-    """Return the line that asks for a role under which the statement could run, where there is one."""
+def _other_role(policy: Policy, subject: Subject, sql: str, inspection: Inspection) -> str | None:
+    """Return the line that asks for a role under which all of a text could run, where this person could get one."""
     resource = policy.resources.get(subject.resource)
     for role in resource.roles if resource else ():
-        terms = terms_of(policy, subject.person, subject.resource, role)
-        if role == subject.role or isinstance(terms.decision, Deny):
+        given = terms_of(policy, subject.person, subject.resource, role).decision
+        if role == subject.role or isinstance(given, Deny):
             continue
-        answer = decide_statement(policy, subject.person, subject.resource, role, statement.facts)
-        if not isinstance(answer, Deny):
+        if isinstance(given, Ask) and not _answerable(policy, given.requirement, subject.person):
+            continue
+        # What a person sees does not depend on the role, so the inspection is the same.
+        if isinstance(_ruled(policy, replace(subject, role=role), sql, inspection), Permitted):
             return access_line(policy, subject.person, subject.resource, role)
     return None
 

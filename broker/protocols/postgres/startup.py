@@ -67,7 +67,7 @@ class StartupRefused(Exception):
 
     def __init__(self, rule: str, message: str, hint: str | None = None, sqlstate: str = "42501") -> None:
         super().__init__(message)
-        self.problem = Problem(sqlstate, f"{message} (rule {rule})", f"rules: {rule}", hint, fatal=True)
+        self.problem = Problem(sqlstate, message, f"rules: {rule}", hint, fatal=True)
 
 
 def packet_length(header: bytes) -> int:
