@@ -3,8 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.postgres import Server, running_server
+
+# A timed test proves nothing on a shared machine.
+settings.register_profile("airlock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("airlock")
 
 
 @pytest.fixture(scope="session")
