@@ -21,7 +21,16 @@ bot_app = typer.Typer(invoke_without_command=True, help="Run the process that ta
 broker_app = typer.Typer(invoke_without_command=True, help="Run the process that holds credentials.")
 policy_app = typer.Typer(no_args_is_help=True, help="Check, test and explain the policy files.")
 audit_app = typer.Typer(no_args_is_help=True, help="Check the audit log.")
-for _name, _sub in (("bot", bot_app), ("broker", broker_app), ("policy", policy_app), ("audit", audit_app)):
+slack_app = typer.Typer(no_args_is_help=True, help="Set the Slack app up.")
+doctor_app = typer.Typer(no_args_is_help=True, help="Find what is wrong with how this is set up.")
+for _name, _sub in (
+    ("bot", bot_app),
+    ("broker", broker_app),
+    ("policy", policy_app),
+    ("audit", audit_app),
+    ("slack", slack_app),
+    ("doctor", doctor_app),
+):
     app.add_typer(_sub, name=_name)
 
 PoliciesOption = Annotated[
@@ -175,6 +184,21 @@ def audit_verify(
     )
     if not report.good:
         raise typer.Exit(1)
+
+
+@slack_app.command("manifest")
+def slack_manifest(
+    command: Annotated[
+        str, typer.Option(envvar="AIRLOCK_COMMAND", help="The slash command, as AIRLOCK_COMMAND has it.")
+    ] = "/access",
+    url: Annotated[
+        str, typer.Option(help="Where Slack sends payloads over HTTP; without it they come through a socket.")
+    ] = "",
+) -> None:
+    """Print the manifest of the Slack app, to create the app from."""
+    from bot.chat.slack.manifest import text
+
+    sys.stdout.write(text(command, url))
 
 
 def _policies(given: Path | None) -> Path:

@@ -36,7 +36,9 @@ from bot.chat.slack.app import Rim
 from bot.chat.slack.delivery import Delivery
 from bot.chat.slack.directory import SlackDirectory
 from bot.chat.slack.exhibits import Exhibits
-from bot.chat.slack.gateway import Gateway, Pacer
+from bot.chat.slack.gateway import Gateway
+from bot.chat.slack.home import Homes
+from bot.chat.slack.pacing import Pacer
 from bot.chat.slack.payloads import intent_of
 from bot.chat.slack.service import SlackUnusable, find_channel, make_app, make_client, own_identity
 from bot.chat.slack.shows import Shows
@@ -135,18 +137,21 @@ async def start(settings: Settings, stack: AsyncExitStack) -> set[asyncio.Task[N
     )
     inbox, outbox = Inbox(engine, clock), Outbox(engine, clock)
     broker = HttpBroker(session, settings.broker_url, key, clock)
-    gateway = Gateway(client, session, Pacer(settings.pace), str(identity.bot_user_id))
+    pacer = Pacer(settings.pace)
+    gateway = Gateway(client, session, pacer, str(identity.bot_user_id))
     shows = Shows(gateway, desks, outbox, broker)
     exhibits = Exhibits(shows, desks, broker)
-    delivery = Delivery(gateway, desks, OrderDesk(broker, desks), AnswerDesk(broker, desks), shows, exhibits)
-    sender = Sender(outbox, delivery, clock)
     directory = SlackDirectory(client, policies, clock, str(identity.team_id))
+    homes = Homes(gateway, desks, directory, str(identity.team_id))
+    delivery = Delivery(gateway, desks, OrderDesk(broker, desks), AnswerDesk(broker, desks), shows, exhibits, homes)
+    sender = Sender(outbox, delivery, clock)
     worker = InboxWorker(inbox, desks, directory, intent_of, sender.wake)
     sweeper = Sweeper(desks, inbox, outbox, policies, sender.wake)
     tasks = {
         _run_until_left(stack, part, name)
         for name, part in (("outbox", sender), ("inbox", worker), ("feed", Follower(broker, desks, sender.wake)))
     }
+    stack.callback(pacer.close)
     sweeper.start()
     stack.push_async_callback(sweeper.stop)
     app = make_app(settings, identity)

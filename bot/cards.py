@@ -115,6 +115,8 @@ class Button:
     confirm: Confirm | None = None
     label: str = ""
     """What a screen reader says, where the text alone is not enough."""
+    message: str = ""
+    """The message it leads to, where it does nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,8 @@ APPROVE_HOLD = "hold.approve"
 DENY_HOLD = "hold.deny"
 NEW_LINE = "ticket.new"
 END = "grant.end"
+GO = "go"
+"""Leads somewhere, and does nothing."""
 
 
 def say(*spans: Span | str) -> Spans:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from bot import asking, holding, holds, reviewing
+from bot import asking, holding, holds, homes, reviewing
 from bot.asking import tell
 from bot.cards import plain
 from bot.intents import (
@@ -15,6 +15,7 @@ from bot.intents import (
     Cancel,
     EndNow,
     Help,
+    HomeOpened,
     Ignored,
     Intent,
     List,
@@ -41,6 +42,9 @@ async def handle(desk: Desk, intent: Intent, standing: Standing, cause: str) -> 
             return
         case AccountChanged():
             await account_changed(desk, intent, cause)
+            return
+        case HomeOpened():
+            await homes.opened(desk, intent)
             return
         case Unknown():
             text = f"Nothing here answers to {intent.what}, so nothing was done. {desk.command} help says what does."
@@ -85,6 +89,10 @@ async def handle(desk: Desk, intent: Intent, standing: Standing, cause: str) -> 
 async def account_changed(desk: Desk, intent: AccountChanged, cause: str) -> None:
     """End what somebody had who has left; anything else about an account is looked up when it matters."""
     person = desk.policy.person_by_slack(intent.source.account)
+    if intent.gone:
+        await desk.work.close_home(intent.source.account)
+    elif intent.source.account in await desk.work.homes():
+        await homes.soon(desk, intent.source.account)
     if not intent.gone or person is None:
         return
     for grant in await desk.work.live_grants(person):

@@ -87,7 +87,7 @@ async def new_line(desk: Desk, intent: NewLine, member: Member, cause: str) -> N
         await tell(desk, intent.source, cause, plain(f"This access is over ({grant.state.value}); ask again."))
     else:
         await deliver(desk, grant)
-        if not intent.source.channel.startswith("D"):
+        if intent.source.channel and not intent.source.channel.startswith("D"):
             await tell(desk, intent.source, cause, plain("A new line is on its way as a direct message."))
 
 

@@ -133,6 +133,13 @@ class EndNow:
 
 
 @dataclass(frozen=True, slots=True)
+class HomeOpened:
+    """Somebody looks at the app's home."""
+
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
 class AccountChanged:
     """Somebody's account is not what it was; `gone` where it is deactivated."""
 
@@ -170,6 +177,7 @@ Intent = (
     | RefuseHold
     | NewLine
     | EndNow
+    | HomeOpened
     | AccountChanged
     | Unknown
     | Ignored

@@ -146,6 +146,11 @@ def ticket_of(grant: str) -> str:
     return f"ticket:{grant}"
 
 
+def home_of(account: str) -> str:
+    """Name what somebody sees in the app's home."""
+    return f"home:{account}"
+
+
 def hold_of(hold: str) -> str:
     """Name the message that is a hold's card."""
     return f"hold:{hold}"

@@ -68,6 +68,10 @@ class Directory(Protocol):
         """Say who an account is; what cannot be found out is an outsider (fail closed)."""
         ...
 
+    def forget(self, account: str) -> None:
+        """Forget what was remembered of an account."""
+        ...
+
 
 class Work(Protocol):
     """One transaction: reads see what it changed; nothing is changed unless all of it is."""
@@ -150,6 +154,26 @@ class Work(Protocol):
 
     async def send(self, key: str, lane: str, item: Outgoing, not_before: datetime | None = None) -> bool:
         """Queue something to leave; a key that was queued before changes nothing and returns False."""
+        ...
+
+    async def pending(self, limit: int) -> Sequence[Request]:
+        """Return what everybody waits for, oldest first."""
+        ...
+
+    async def waiting(self, limit: int) -> Sequence[Hold]:
+        """Return the holds that wait for an answer, oldest first."""
+        ...
+
+    async def open_home(self, account: str) -> None:
+        """Note that somebody looks at the app's home."""
+        ...
+
+    async def close_home(self, account: str) -> None:
+        """Forget that somebody ever did."""
+        ...
+
+    async def homes(self, since: datetime | None = None) -> set[str]:
+        """Return the accounts that opened the app's home, ever or since some time."""
         ...
 
     async def count_sent(self, prefix: str) -> int:

@@ -227,6 +227,11 @@ def _status(facts: RequestFacts) -> tuple[Spans, str]:
     return say(Words(text, bold=True)), text
 
 
+def standing_words(facts: RequestFacts) -> str:
+    """Say in one sentence or two how things stand."""
+    return _status(facts)[1]
+
+
 def _waiting(facts: RequestFacts) -> str:
     request, policy = facts.request, facts.policy
     count = tally(policy, request.requirement, request.requester, [given.review() for given in facts.reviews])

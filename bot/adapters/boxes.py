@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import IntEnum
 from typing import Any
 
 from sqlalchemy import Row, delete, func, select, update
@@ -15,6 +16,31 @@ from bot.adapters.tables import inbox, outbox
 from bot.ports import Clock
 
 KEPT_FOR = timedelta(days=30)
+
+
+class Urgency(IntEnum):
+    """How soon something must leave, by who waits for it."""
+
+    BROKER = 0
+    """Somebody waits in a terminal."""
+    ASK = 1
+    """What somebody must answer, or has just done."""
+    STORY = 2
+    COUNT = 3
+    """What is only brought up to date."""
+
+
+_URGENCY = {
+    **dict.fromkeys(("answer", "end", "order"), Urgency.BROKER),
+    **dict.fromkeys(("card", "hold", "statement", "tell"), Urgency.ASK),
+    **dict.fromkeys(("counter", "home"), Urgency.COUNT),
+}
+"""By the first word of a lane."""
+
+
+def urgency_of(lane: str) -> Urgency:
+    """Say how soon what is in a lane must leave."""
+    return _URGENCY.get(lane.partition(":")[0], Urgency.STORY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +66,10 @@ class Queued:
     not_before: datetime | None
     attempts: int
     uncertain: bool
+
+    @property
+    def urgency(self) -> Urgency:
+        return urgency_of(self.lane)
 
 
 class Inbox:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from bot import homes
 from bot.adapters.store import SqlWork, Store
 from bot.ports import Clock, Desk, Ids, Policies
 from workflows.storage.boxes import RowMoved
@@ -49,6 +50,7 @@ class Desks:
                 pending_cap=self._pending_cap,
             )
             yield desk, work
+            await homes.concern(desk, work.changed)
 
     async def settle(self, do: Callable[[Desk, SqlWork], Awaitable[None]]) -> None:
         """Do something in a transaction, again from the start where a row moved meanwhile."""

@@ -9,15 +9,14 @@ from typing import Any, Protocol
 
 import structlog
 
-from bot.adapters.boxes import Outbox, Queued
+from bot.adapters.boxes import Outbox, Queued, Urgency, urgency_of
 from bot.adapters.rounds import IDLE_SECONDS, Rounds
 from bot.ports import Clock
 
 log = structlog.get_logger()
 
-LANES_AT_ONCE = 16
-URGENT = ("answer:", "end:", "order:")
-"""Lanes to the broker: somebody waits in a terminal, so they wait for no message to be posted."""
+LANES_AT_ONCE = {Urgency.ASK: 32, Urgency.STORY: 24, Urgency.COUNT: 16}
+"""How many lanes may be busy for one more to start; those to the broker wait for no message to be posted."""
 LONGEST_WAIT = 60.0
 
 
@@ -66,8 +65,8 @@ class Sender(Rounds):
         """Start the first row of every idle lane that is due; return how long nothing more is due."""
         pause = IDLE_SECONDS
         now = self._clock.now()
-        for row in sorted(await self._outbox.heads(), key=lambda row: not row.lane.startswith(URGENT)):
-            if row.lane in self.busy or (not row.lane.startswith(URGENT) and self._slow() >= LANES_AT_ONCE):
+        for row in sorted(await self._outbox.heads(), key=lambda row: (row.urgency, row.id)):
+            if row.lane in self.busy or not self._has_room(row.urgency):
                 continue
             if row.not_before is not None and row.not_before > now:
                 pause = min(pause, (row.not_before - now).total_seconds())
@@ -75,8 +74,9 @@ class Sender(Rounds):
             self.begin(row.lane, self._send(row))
         return max(pause, 0.01)
 
-    def _slow(self) -> int:
-        return sum(not str(lane).startswith(URGENT) for lane in self.busy)
+    def _has_room(self, urgency: Urgency) -> bool:
+        slow = sum(urgency_of(str(lane)) is not Urgency.BROKER for lane in self.busy)
+        return urgency is Urgency.BROKER or slow < LANES_AT_ONCE[urgency]
 
     async def _send(self, row: Queued) -> None:
         try:

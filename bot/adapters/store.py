@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, Table, Update, func, insert, select, update
+from sqlalchemy import Select, Table, Update, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from bot.adapters.rows import columns_of, grant_from, hold_from, request_from, review_from, shown_from, stored
-from bot.adapters.tables import cursors, grants, hold_reviews, holds, inbox, messages, outbox, requests, reviews
+from bot.adapters.tables import cursors, grants, hold_reviews, holds, homes, inbox, messages, outbox, requests, reviews
 from bot.model import Given, Grant, Hold, Request, Shown
 from bot.outgoing import Outgoing, Show, to_row
 from bot.ports import Clock
@@ -21,20 +21,31 @@ from workflows import grants as grant_table
 from workflows import holds as hold_table
 from workflows import requests as request_table
 from workflows.grants import LIVE, GrantEvent
-from workflows.holds import HoldEvent
+from workflows.holds import HoldEvent, HoldState
 from workflows.requests import RequestEvent, RequestState
 from workflows.storage.boxes import RowMoved, guarded
 
+COALESCED_BEFORE = timedelta(milliseconds=200)
+"""A row that is due sooner may be on its way already."""
+SEEN = {
+    "requests": {"state", "requirement", "note", "expires_at"},
+    "grants": {"state", "expires_at"},
+    "holds": {"state", "requirement", "answered"},
+}
+"""What of each table the app's home shows."""
 _LIVE = [state.value for state in LIVE]
 
 
 class SqlWork:
     """Reads and changes inside one transaction; its guarded updates raise RowMoved when somebody was faster."""
 
-    def __init__(self, connection: AsyncConnection, now: datetime) -> None:
+    def __init__(self, connection: AsyncConnection, clock: Clock) -> None:
         self.connection = connection
-        self._now = now
+        self._clock = clock
+        self._now = clock.now()
         self._versions: dict[tuple[str, str], int] = {}
+        self.changed: set[tuple[str, str]] = set()
+        """What changed of that people see in the app's home, by table and id."""
 
     async def request(self, id: str) -> Request | None:
         return await self._request(select(requests).where(requests.c.id == id))
@@ -66,6 +77,7 @@ class SqlWork:
 
     async def add_request(self, request: Request) -> None:
         self._versions["requests", request.id] = 0
+        self.changed.add(("requests", request.id))
         await self.connection.execute(insert(requests).values(columns_of(request)))
 
     async def move_request(self, request: Request, event: RequestEvent, **changes: Any) -> Request:
@@ -80,6 +92,7 @@ class SqlWork:
         return [review_from(row) for row in (await self.connection.execute(query)).all()]
 
     async def add_review(self, request: str, review: Given) -> None:
+        self.changed.add(("requests", request))
         values = {"request": request, **columns_of(review)}
         kept = {key: value for key, value in values.items() if key not in ("request", "person")}
         statement = self._insert(reviews).values(values)
@@ -114,6 +127,7 @@ class SqlWork:
 
     async def add_grant(self, grant: Grant) -> None:
         self._versions["grants", grant.id] = 0
+        self.changed.add(("grants", grant.id))
         await self.connection.execute(insert(grants).values(columns_of(grant)))
 
     async def move_grant(self, grant: Grant, event: GrantEvent, **changes: Any) -> Grant:
@@ -139,6 +153,7 @@ class SqlWork:
 
     async def add_hold(self, hold: Hold) -> None:
         self._versions["holds", hold.id] = 0
+        self.changed.add(("holds", hold.id))
         await self.connection.execute(insert(holds).values(columns_of(hold)))
 
     async def move_hold(self, hold: Hold, event: HoldEvent, **changes: Any) -> Hold:
@@ -154,6 +169,7 @@ class SqlWork:
         return [review_from(row) for row in (await self.connection.execute(query)).all()]
 
     async def add_hold_review(self, hold: Hold, review: Given) -> None:
+        self.changed.add(("holds", hold.id))
         values = {"hold": hold.id, "digest": hold.digest, **columns_of(review)}
         kept = {key: value for key, value in values.items() if key not in ("hold", "person")}
         statement = self._insert(hold_reviews).values(values)
@@ -169,6 +185,30 @@ class SqlWork:
         )
         await guarded(self.connection, change)
         self._versions[table.name, id] = version + 1
+        if SEEN[table.name].intersection(changes):
+            self.changed.add((table.name, id))
+
+    async def pending(self, limit: int) -> Sequence[Request]:
+        waits = requests.c.state == RequestState.PENDING.value
+        return await self._requests(select(requests).where(waits).order_by(requests.c.asked_at).limit(limit))
+
+    async def waiting(self, limit: int) -> Sequence[Hold]:
+        waits = holds.c.state == HoldState.WAITING.value
+        return await self._holds(select(holds).where(waits).order_by(holds.c.opened_at, holds.c.id).limit(limit))
+
+    async def open_home(self, account: str) -> None:
+        statement = self._insert(homes).values(account=account, opened_at=self._now)
+        again = statement.on_conflict_do_update(index_elements=["account"], set_={"opened_at": self._now})
+        await self.connection.execute(again)
+
+    async def close_home(self, account: str) -> None:
+        await self.connection.execute(delete(homes).where(homes.c.account == account))
+
+    async def homes(self, since: datetime | None = None) -> set[str]:
+        query = select(homes.c.account)
+        if since is not None:
+            query = query.where(homes.c.opened_at > since)
+        return set((await self.connection.execute(query)).scalars())
 
     async def shown(self, message: str) -> Shown | None:
         row = (await self.connection.execute(select(messages).where(messages.c.key == message))).one_or_none()
@@ -178,7 +218,24 @@ class SqlWork:
         statement = self._insert(messages).values(key=message, wanted=1, shown=0)
         raised = statement.on_conflict_do_update(index_elements=["key"], set_={"wanted": messages.c.wanted + 1})
         version = (await self.connection.execute(raised.returning(messages.c.wanted))).scalar_one()
+        if not_before is not None and await self._waits(lane):
+            return
         await self.send(f"show:{message}:{version}", lane, Show(message, version), not_before)
+
+    async def show_rest(self, message: str, lane: str) -> None:
+        """Queue a message once more where it was wanted anew while it was on its way."""
+        shown = await self.shown(message)
+        if shown is not None and shown.shown < shown.wanted:
+            await self.send(f"show:{message}:{shown.wanted}", lane, Show(message, shown.wanted))
+
+    async def _waits(self, lane: str) -> bool:
+        """Say whether a lane has a row that is not under way yet: what it shows is read when it leaves.
+
+        The time is read after the message's row is locked, so whoever delivers meanwhile sees that more is wanted.
+        """
+        later = (outbox.c.not_before > self._clock.now() + COALESCED_BEFORE) & (outbox.c.attempts == 0)
+        query = select(outbox.c.id).where(outbox.c.lane == lane, outbox.c.sent_at.is_(None), later).limit(1)
+        return (await self.connection.execute(query)).first() is not None
 
     async def send(self, key: str, lane: str, item: Outgoing, not_before: datetime | None = None) -> bool:
         statement = self._insert(outbox).values(
@@ -240,7 +297,7 @@ class Store:
     async def begin(self) -> AsyncIterator[SqlWork]:
         """Give one transaction: all of it or, where the block raises, nothing."""
         async with self._engine.begin() as connection:
-            yield SqlWork(connection, self._clock.now())
+            yield SqlWork(connection, self._clock)
 
     async def close(self) -> None:
         """Close every connection."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from bot import reviewing
+from bot import homes, reviewing
 from bot.adapters.boxes import Inbox, Outbox
 from bot.adapters.desks import Desks
 from bot.adapters.policies import FolderPolicies
@@ -36,6 +36,7 @@ class Sweeper:
         once = {"coalesce": True, "max_instances": 1, "misfire_grace_time": 30}
         self._scheduler.add_job(self.expire, "interval", seconds=1, **once)
         self._scheduler.add_job(self.reload, "interval", seconds=2, **once)
+        self._scheduler.add_job(self.tick, "interval", minutes=1, **once)
         self._scheduler.add_job(self.forget, "interval", hours=1, **once)
         self._scheduler.start()
 
@@ -66,6 +67,12 @@ class Sweeper:
     async def reload(self) -> None:
         """Read the policy files again if they changed."""
         await asyncio.to_thread(self._policies.refresh)
+
+    async def tick(self) -> None:
+        """Bring the times in homes up to date that somebody may be looking at."""
+        async with self._turn, self._desks.open() as (desk, _):
+            await homes.tick(desk)
+        self._caused()
 
     async def forget(self) -> None:
         """Forget rows that nobody will ask about."""

@@ -146,6 +146,13 @@ messages = Table(
     Column("shown", Integer, nullable=False),
 )
 
+homes = Table(
+    "homes",
+    metadata,
+    Column("account", String(40), primary_key=True),
+    Column("opened_at", UtcDateTime, nullable=False),
+)
+
 cursors = Table(
     "cursors",
     metadata,

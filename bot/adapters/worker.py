@@ -70,6 +70,8 @@ class InboxWorker(Rounds):
 
     async def _standing(self, intent: Intent) -> Standing:
         source = intent.source
+        if isinstance(intent, AccountChanged):
+            self._directory.forget(source.account)
         if isinstance(intent, AccountChanged | Ignored | Unknown):
             return Outsider(source.account, "nothing was asked")
         return await self._directory.standing(source.team, source.account, isinstance(intent, DECISIONS))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bot.chat.slack.gateway import Gateway, Pacer
+from bot.chat.slack.gateway import Gateway
+from bot.chat.slack.pacing import Pacer
 from tests.integration.test_bot_holds import ANSWERS, held
 from tests.support.bot_world import CARDS, Story, buttons, shown, story
 from workflows.holds import HoldEvent

@@ -30,7 +30,7 @@ from bot.text import clip, length, reveal
 Block = dict[str, Any]
 OVERHEAD = 200
 """Characters of a block that are not its text."""
-BUTTON_ROWS = 10
+BUTTON_ROWS, HOME_BUTTON_ROWS = 10, 40
 BUTTONS = 5
 """In a row; more than anything here offers."""
 _DATE = "{date_short_pretty} {time}"
@@ -38,14 +38,26 @@ _DATE = "{date_short_pretty} {time}"
 
 def render(card: Card, links: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return a card as `text` and `blocks`; `links` are the addresses of the messages that it points at."""
-    found = links or {}
     text = escaped(card.text, limits.FALLBACK)
     text = text if text.strip() else "Airlock"
-    actions = [part for part in card.parts if isinstance(part, Buttons)][:BUTTON_ROWS]
-    kept = {id(part): _actions(part) for part in actions}
+    blocks = _laid_out(card, links or {}, limits.MESSAGE_CHARACTERS, limits.MESSAGE_BLOCKS, BUTTON_ROWS)
+    return {"text": text, "blocks": blocks or [{"type": "section", "text": plain_text(card.text, limits.SECTION)}]}
+
+
+def home_view(card: Card, links: Mapping[str, str]) -> dict[str, Any]:
+    """Return a card as the view of somebody's home."""
+    blocks = _laid_out(card, links, limits.HOME_CHARACTERS, limits.VIEW_BLOCKS, HOME_BUTTON_ROWS)
+    return {"type": "home", "blocks": blocks}
+
+
+def _laid_out(card: Card, found: Mapping[str, str], room: int, rows: int, button_rows: int) -> list[Block]:
+    """Return a card's blocks, within so many characters and rows."""
+    actions = [part for part in card.parts if isinstance(part, Buttons)][:button_rows]
+    made = {id(part): _actions(part, found) for part in actions}
+    kept = {key: block for key, block in made.items() if block["elements"]}
     # Buttons are never left out for text, so their place is taken first.
-    room = limits.MESSAGE_CHARACTERS - sum(map(characters, kept.values()))
-    rows = limits.MESSAGE_BLOCKS - len(kept)
+    room -= sum(map(characters, kept.values()))
+    rows -= len(kept)
     blocks: list[Block] = []
     for part in card.parts:
         if isinstance(part, Buttons):
@@ -56,11 +68,12 @@ def render(card: Card, links: Mapping[str, str] | None = None) -> dict[str, Any]
             room -= cost
             rows -= 1
             blocks.append(block)
-    return {"text": text, "blocks": blocks or [{"type": "section", "text": plain_text(card.text, limits.SECTION)}]}
+    return blocks
 
 
-def _actions(part: Buttons) -> Block:
-    return {"type": "actions", "elements": [_button(button) for button in part.buttons[:BUTTONS]]}
+def _actions(part: Buttons, links: Mapping[str, str]) -> Block:
+    buttons = [button for button in part.buttons if not button.message or button.message in links]
+    return {"type": "actions", "elements": [_button(button, links) for button in buttons[:BUTTONS]]}
 
 
 def _block(
@@ -157,13 +170,15 @@ def _time(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M} UTC"
 
 
-def _button(button: Button) -> Block:
+def _button(button: Button, links: Mapping[str, str]) -> Block:
     made: Block = {
         "type": "button",
         "action_id": button.action,
         "text": plain_text(button.text, limits.BUTTON_TEXT),
         "value": button.value,
     }
+    if button.message:
+        made["url"] = links[button.message]
     if button.style:
         made["style"] = button.style
     if button.label:

@@ -26,7 +26,7 @@ class PayloadInvalid(Exception):
 
 def check_payload(payload: dict[str, Any]) -> None:
     """Check a message or a view; raises PayloadInvalid with everything that is wrong."""
-    found = list(_view(payload) if payload.get("type") == "modal" else _message(payload))
+    found = list(_view(payload) if payload.get("type") in ("modal", "home") else _message(payload))
     if found:
         raise PayloadInvalid("; ".join(found[:10]))
 
@@ -52,11 +52,12 @@ def _view(view: dict[str, Any]) -> Iterator[str]:
     for key in ("title", "submit", "close"):
         if key in view:
             yield from _plain(view[key], limits.VIEW_TITLE, key)
-    if "title" not in view:
+    modal = view["type"] == "modal"
+    if "title" not in view and modal:
         yield "title: missing"
     if length(view.get("private_metadata", "")) > limits.PRIVATE_METADATA:
         yield "private_metadata: too long"
-    if not 1 <= length(view.get("callback_id", "")) <= limits.CALLBACK_ID:
+    if not modal <= length(view.get("callback_id", "")) <= limits.CALLBACK_ID:
         yield "callback_id: missing or too long"
     blocks = view.get("blocks", [])
     if len(blocks) > limits.VIEW_BLOCKS or len(json.dumps(view)) > limits.VIEW_BYTES:
@@ -118,6 +119,8 @@ def _button(element: dict[str, Any], at: str) -> Iterator[str]:
         yield f"{at}: only buttons"
         return
     yield from _plain(element["text"], limits.BUTTON_TEXT, at)
+    if length(element.get("url", "")) > limits.BUTTON_URL:
+        yield f"{at}: url too long"
     if length(element.get("value", "")) > limits.BUTTON_VALUE:
         yield f"{at}: value too long"
     if element.get("style", "primary") not in ("primary", "danger"):

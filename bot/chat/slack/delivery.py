@@ -18,7 +18,9 @@ from bot.cards import Card, MessageLink, Note, Paragraph
 from bot.chat.slack.blocks import render
 from bot.chat.slack.check import PayloadInvalid
 from bot.chat.slack.exhibits import Exhibits
-from bot.chat.slack.gateway import Gateway, SlackBusy, SlackRefused, SlackUncertain
+from bot.chat.slack.gateway import Gateway, SlackRefused, SlackUncertain
+from bot.chat.slack.home import Homes
+from bot.chat.slack.pacing import TURN, SlackBusy
 from bot.chat.slack.shows import Shows
 from bot.outgoing import (
     AnswerHold,
@@ -70,6 +72,7 @@ class Delivery:
         answers: AnswerDesk,
         shows: Shows,
         exhibits: Exhibits,
+        homes: Homes,
     ) -> None:
         self._gateway = gateway
         self._desks = desks
@@ -77,9 +80,11 @@ class Delivery:
         self._answers = answers
         self._shows = shows
         self._exhibits = exhibits
+        self._homes = homes
 
     async def deliver(self, row: Queued) -> Outcome:
         """Do what a row says, and say how it went."""
+        TURN.set((row.urgency, row.id))
         try:
             outcome = await self._do(row)
         except SlackBusy as busy:
@@ -103,6 +108,8 @@ class Delivery:
                 return await self._say(row, item)
             case Show() if item.message.startswith("hold:"):
                 return await self._exhibits.show(row, item)
+            case Show() if item.message.startswith("home:"):
+                return await self._homes.show(row, item)
             case Show():
                 return await self._shows.show(row, item)
             case DeliverTicket():

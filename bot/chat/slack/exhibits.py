@@ -45,7 +45,7 @@ class Exhibits:
             shown = await work.shown(item.message)
             hold = await work.hold(id)
             grant = await work.grant(hold.grant) if hold else None
-            if hold is None or grant is None or shown is None or shown.shown >= item.version:
+            if hold is None or grant is None or shown is None or shown.shown >= shown.wanted:
                 return Done({"skipped": True})
             if hold.exhibit is Exhibit.NOWHERE and view is not None and view.digest == hold.digest:
                 if read(view).fits:

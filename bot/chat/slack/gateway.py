@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+from collections import OrderedDict
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,8 +12,11 @@ from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.chat.slack.check import check_payload
+from bot.chat.slack.pacing import Pacer, SlackBusy
 
 METADATA_TYPE = "airlock_message"
+LIMITED = "ratelimited"
+LINKS_KEPT = 5_000
 _TRANSIENT = frozenset({"internal_error", "fatal_error", "service_unavailable", "request_timeout", "team_added_to_org"})
 
 
@@ -25,33 +28,8 @@ class SlackRefused(Exception):
         self.error = error
 
 
-class SlackBusy(Exception):
-    """Slack said not now"""
-
-    def __init__(self, error: str, after: float) -> None:
-        super().__init__(error)
-        self.after = after
-
-
 class SlackUncertain(Exception):
     """the connection ended before Slack answered, so the call may have been obeyed"""
-
-
-class Pacer:
-    """Keeps messages to one channel apart."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._next: dict[str, float] = {}
-
-    async def turn(self, channel: str) -> None:
-        """Wait until a channel may be written to again."""
-        if not self._seconds:
-            return
-        now = asyncio.get_running_loop().time()
-        at = max(self._next.get(channel, 0.0), now)
-        self._next[channel] = at + self._seconds
-        await asyncio.sleep(at - now)
 
 
 class Gateway:
@@ -64,6 +42,7 @@ class Gateway:
         self._own = own
         """The bot's own account."""
         self._direct: dict[str, str] = {}
+        self._permalinks: OrderedDict[tuple[str, str], str] = OrderedDict()
 
     async def post(self, channel: str, payload: dict[str, Any], key: str, thread: str = "") -> str:
         """Post a message and return its ts; `key` is kept in its metadata, for looking it up."""
@@ -72,14 +51,12 @@ class Gateway:
         check_payload(body)
         if thread:
             body["thread_ts"] = thread
-        await self._pacer.turn(channel)
         answer = await self._call("chat.postMessage", {"channel": channel, **body})
         return str(answer["ts"])
 
     async def update(self, channel: str, ts: str, payload: dict[str, Any]) -> None:
         """Replace a message of ours."""
         check_payload(payload)
-        await self._pacer.turn(channel)
         await self._call("chat.update", {"channel": channel, "ts": ts, **payload, "parse": "none", "link_names": False})
 
     async def whisper(self, channel: str, account: str, payload: dict[str, Any], thread: str = "") -> None:
@@ -119,7 +96,12 @@ class Gateway:
 
     async def permalink(self, channel: str, ts: str) -> str:
         """Return the address of a message."""
-        return str((await self._call("chat.getPermalink", {"channel": channel, "message_ts": ts}))["permalink"])
+        if (channel, ts) not in self._permalinks:
+            answer = await self._call("chat.getPermalink", {"channel": channel, "message_ts": ts})
+            self._permalinks[channel, ts] = str(answer["permalink"])
+            if len(self._permalinks) > LINKS_KEPT:
+                self._permalinks.popitem(last=False)
+        return self._permalinks[channel, ts]
 
     async def find(self, channel: str, key: str, since: float, thread: str = "") -> str | None:
         """Return the ts of a message of ours by the key in its metadata."""
@@ -157,6 +139,22 @@ class Gateway:
                 return False
         return False
 
+    async def publish(self, account: str, view: dict[str, Any]) -> None:
+        """Replace what somebody sees in the app's home."""
+        check_payload(view)
+        await self._call("views.publish", {"user_id": account, "view": view})
+
+    async def has_member(self, channel: str, account: str) -> bool:
+        """Say whether somebody is in a channel."""
+        query: dict[str, Any] = {"channel": channel, "limit": 1000}
+        while True:
+            answer = await self._call("conversations.members", query)
+            if account in answer.get("members", ()):
+                return True
+            query["cursor"] = (answer.get("response_metadata") or {}).get("next_cursor")
+            if not query["cursor"]:
+                return False
+
     async def is_shared_outside(self, channel: str) -> bool:
         """Say whether people of other workspaces see a channel, or are about to."""
         found = (await self._call("conversations.info", {"channel": channel}))["channel"]
@@ -182,19 +180,24 @@ class Gateway:
         return str(asked["file_id"])
 
     async def _call(self, method: str, arguments: dict[str, Any]) -> Any:
+        channel = str(arguments.get("channel") or arguments.get("channel_id") or "")
+        await self._pacer.turn(method, channel)
         try:
             if method.startswith(_JSON):
                 return await self._client.api_call(method, json=arguments)
             return await self._client.api_call(method, params=_flat(arguments))
         except SlackApiError as error:
-            raise _judged(error) from None
+            judged = _judged(error)
+            if isinstance(judged, SlackBusy) and str(judged) == LIMITED:
+                self._pacer.hold_off(method, channel, judged.after)
+            raise judged from None
         except aiohttp.ClientConnectorError as error:
             raise SlackBusy(type(error).__name__, 1.0) from None
         except (aiohttp.ClientError, TimeoutError, OSError, SlackClientError, ValueError) as error:
             raise SlackUncertain(type(error).__name__) from None
 
 
-_JSON = ("chat.post", "chat.update", "conversations.open")
+_JSON = ("chat.post", "chat.update", "conversations.open", "views.")
 _QUIET = {"unfurl_links": False, "unfurl_media": False, "parse": "none", "link_names": False}
 
 
@@ -214,7 +217,7 @@ def _judged(error: SlackApiError) -> SlackRefused | SlackBusy | SlackUncertain:
     name = str(data.get("error") or f"status {status}") if isinstance(data, dict) else f"status {status}"
     if status == 429 or name in ("ratelimited", "rate_limited"):
         after = str(response.headers.get("Retry-After", "1"))
-        return SlackBusy("ratelimited", float(after) if after.isdecimal() else 1.0)
+        return SlackBusy(LIMITED, float(after) if after.isdecimal() else 1.0)
     if status >= 500 or not isinstance(data, dict) or "error" not in data:
         return SlackUncertain(name)
     return SlackBusy(name, 2.0) if name in _TRANSIENT else SlackRefused(name)

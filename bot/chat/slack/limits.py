@@ -6,6 +6,9 @@ MESSAGE_BLOCKS = 50
 VIEW_BLOCKS = 100
 MESSAGE_CHARACTERS = 12_000
 """Of all blocks together; Slack refuses somewhere above 13,000."""
+HOME_CHARACTERS = 60_000
+"""Of all blocks of a home; Slack counts bytes, and refuses 250,000."""
+BUTTON_URL = 3_000
 FALLBACK = 3_900
 HEADER = 150
 SECTION = 3_000

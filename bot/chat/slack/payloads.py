@@ -17,6 +17,7 @@ from bot.intents import (
     Cancel,
     EndNow,
     Help,
+    HomeOpened,
     Ignored,
     Intent,
     NewLine,
@@ -70,10 +71,18 @@ def key_of(body: dict[str, Any], envelope: str = "") -> str:
 
 def kept_of(body: dict[str, Any]) -> dict[str, Any]:
     """Return what of a payload is kept: Slack repeats a clicked message whole, and held statements must not stay."""
-    if kind_of(body) != "block_actions" or not isinstance(body.get("message"), dict):
-        return body
-    message = {key: value for key, value in body["message"].items() if key in _KEPT}
-    return {**body, "message": message}
+    kept = dict(body)
+    if kind_of(body) == "block_actions" and isinstance(body.get("message"), dict):
+        kept["message"] = {key: value for key, value in body["message"].items() if key in _KEPT}
+    if _dict(body.get("view")).get("type") == "home":
+        kept["view"] = _named(body["view"])
+    if isinstance(_dict(body.get("event")).get("view"), dict):
+        kept["event"] = {**body["event"], "view": _named(body["event"]["view"])}
+    return kept
+
+
+def _named(view: dict[str, Any]) -> dict[str, Any]:
+    return {key: view[key] for key in ("id", "type", "hash") if key in view}
 
 
 def source_of(body: dict[str, Any]) -> Source:
@@ -143,6 +152,8 @@ def intent_of(body: dict[str, Any], command: str) -> Intent:
 def _click(body: dict[str, Any], source: Source) -> Intent:
     action = _action(body)
     value = action.get("value")
+    if action.get("action_id") == cards.GO:
+        return Ignored(source)
     made = _CLICKS.get(str(action.get("action_id")))
     if made is None:
         return Unknown(source, "this button")
@@ -162,13 +173,23 @@ def _submission(body: dict[str, Any], source: Source) -> Intent:
 
 def _event(body: dict[str, Any], source: Source) -> Intent:
     event = _dict(body.get("event"))
-    match event.get("type"):
-        case "user_change":
-            return AccountChanged(source, _dict(event.get("user")).get("deleted") is True)
-        case "app_mention":
-            return Help(source)
-        case _:
-            return Ignored(source)
+    made = _EVENTS.get(str(event.get("type")))
+    return made(source, event) if made else Ignored(source)
+
+
+def _opened_home(source: Source, event: dict[str, Any]) -> Intent:
+    return HomeOpened(source) if event.get("tab") == "home" else Ignored(source)
+
+
+def _changed(source: Source, event: dict[str, Any]) -> Intent:
+    return AccountChanged(source, _dict(event.get("user")).get("deleted") is True)
+
+
+_EVENTS: dict[str, Callable[[Source, dict[str, Any]], Intent]] = {
+    "app_home_opened": _opened_home,
+    "app_mention": lambda source, _: Help(source),
+    "user_change": _changed,
+}
 
 
 def _action(body: dict[str, Any]) -> dict[str, Any]:

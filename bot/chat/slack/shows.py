@@ -13,7 +13,8 @@ from bot.adapters.desks import Desks
 from bot.adapters.sender import Done, Later, Never, Outcome
 from bot.cards import Card, plain
 from bot.chat.slack.blocks import render
-from bot.chat.slack.gateway import Gateway, SlackBusy, SlackRefused, SlackUncertain
+from bot.chat.slack.gateway import Gateway, SlackRefused, SlackUncertain
+from bot.chat.slack.pacing import SlackBusy
 from bot.grant_cards import counter_card, spent_ticket_card, ticket_card
 from bot.hold_card import held_words
 from bot.model import Grant, Shown
@@ -53,7 +54,7 @@ class Shows:
         """Bring a message up to date, unless a later version is up already."""
         async with self._desks.open() as (desk, work):
             shown = await work.shown(item.message)
-            if shown is None or shown.shown >= item.version:
+            if shown is None or shown.shown >= shown.wanted:
                 return Done({"skipped": True})
             found = await _card(desk, item.message)
         if found is None:
@@ -72,7 +73,7 @@ class Shows:
                     raise
                 log.warning("message.gone", message=item.message)
             else:
-                return await self._is_at(item.message, shown.channel, shown.ts, shown.wanted)
+                return await self._is_at(row, item, shown.channel, shown.ts, shown.wanted)
         if item.message.startswith("ticket:"):
             return Done({"nothing": True})
         return await self._post(row, item, shown, payload, parent)
@@ -92,13 +93,14 @@ class Shows:
             return Never(SHARED)
         since = row.made_at.timestamp() - 60
         if row.uncertain and (ts := await self.gateway.find(channel, row.key, since, thread)):
-            return await self._is_at(item.message, channel, ts, item.version)
+            return await self._is_at(row, item, channel, ts, item.version)
         ts = await self.certain(row, self.gateway.post(channel, payload, row.key, thread))
-        return await self._is_at(item.message, channel, ts, shown.wanted)
+        return await self._is_at(row, item, channel, ts, shown.wanted)
 
-    async def _is_at(self, message: str, channel: str, ts: str, version: int) -> Outcome:
+    async def _is_at(self, row: Queued, item: Show, channel: str, ts: str, version: int) -> Outcome:
         async with self._desks.open() as (_, work):
-            await work.message_is_at(message, channel, ts, version)
+            await work.message_is_at(item.message, channel, ts, version)
+            await work.show_rest(item.message, row.lane)
         return Done({"channel": channel, "ts": ts})
 
     async def _is_shared(self) -> bool:

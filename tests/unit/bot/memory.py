@@ -17,7 +17,7 @@ from workflows import grants as grant_table
 from workflows import holds as hold_table
 from workflows import requests as request_table
 from workflows.grants import GrantEvent
-from workflows.holds import HoldEvent
+from workflows.holds import HoldEvent, HoldState
 from workflows.requests import RequestEvent, RequestState
 from workflows.storage.boxes import RowMoved
 
@@ -68,6 +68,7 @@ class MemoryWork:
     holds: dict[str, Hold] = field(default_factory=dict)
     held_given: dict[tuple[str, str], dict[str, Given]] = field(default_factory=dict)
     places: dict[str, Shown] = field(default_factory=dict)
+    opened: dict[str, datetime] = field(default_factory=dict)
     sent: dict[str, tuple[str, Outgoing]] = field(default_factory=dict)
 
     async def request(self, id: str) -> Request | None:
@@ -169,6 +170,21 @@ class MemoryWork:
 
     async def count_sent(self, prefix: str) -> int:
         return sum(key.startswith(prefix) for key in self.sent)
+
+    async def pending(self, limit: int) -> Sequence[Request]:
+        return [one for one in self.requests.values() if one.state is RequestState.PENDING][:limit]
+
+    async def waiting(self, limit: int) -> Sequence[Hold]:
+        return [one for one in self.holds.values() if one.state is HoldState.WAITING][:limit]
+
+    async def open_home(self, account: str) -> None:
+        self.opened[account] = self.now
+
+    async def close_home(self, account: str) -> None:
+        self.opened.pop(account, None)
+
+    async def homes(self, since: datetime | None = None) -> set[str]:
+        return {account for account, at in self.opened.items() if since is None or at > since}
 
     def kinds(self) -> list[str]:
         """Return what was queued, by kind."""

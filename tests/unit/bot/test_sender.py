@@ -12,7 +12,7 @@ from bot.adapters.boxes import Outbox, Queued
 from bot.adapters.clock import SystemClock
 from bot.adapters.desks import Desks
 from bot.adapters.sender import Deliverer, Done, Later, Never, Outcome, Sender
-from bot.chat.slack.gateway import Pacer
+from bot.chat.slack.pacing import Pacer
 from bot.outgoing import PostOrder
 from tests.unit.bot.test_store import desks, engine
 
@@ -91,10 +91,12 @@ async def test_delivery_that_raises_is_tried_again_as_uncertain(engine: AsyncEng
 
 async def test_messages_to_one_channel_keep_their_distance() -> None:
     pacer, start = Pacer(0.05), asyncio.get_running_loop().time()
-    await asyncio.gather(*(pacer.turn("C1") for _ in range(4)), pacer.turn("C2"))
+    await asyncio.gather(
+        *(pacer.turn("chat.postMessage", "C1") for _ in range(4)), pacer.turn("chat.postMessage", "C2")
+    )
     assert 0.14 < asyncio.get_running_loop().time() - start < 0.5
     start = asyncio.get_running_loop().time()
-    await asyncio.gather(*(Pacer(0).turn("C1") for _ in range(100)))
+    await asyncio.gather(*(Pacer(0).turn("chat.postMessage", "C1") for _ in range(100)))
     assert asyncio.get_running_loop().time() - start < 0.1
 
 

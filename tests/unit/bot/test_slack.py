@@ -26,7 +26,8 @@ from bot.adapters.store import Store
 from bot.adapters.tables import MIGRATIONS
 from bot.chat.slack.app import Rim
 from bot.chat.slack.directory import SlackDirectory, objection
-from bot.chat.slack.gateway import SlackBusy, SlackRefused, SlackUncertain, _judged
+from bot.chat.slack.gateway import SlackRefused, SlackUncertain, _judged
+from bot.chat.slack.pacing import SlackBusy
 from bot.chat.slack.payloads import intent_of, key_of
 from bot.chat.slack.service import make_app
 from bot.config import Settings
