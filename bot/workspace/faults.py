@@ -1,5 +1,7 @@
 """Misbehaviour on request, so that an app's answer to a bad day can be tried."""
 
+import math
+import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -20,10 +22,29 @@ class CallFault:
 
 
 @dataclass(slots=True)
+class Rate:
+    """At most `most` calls of a method in a channel within a time, as Slack has it; more are refused with 429."""
+
+    method: str
+    most: int
+    per_ms: int
+    made: dict[str, list[float]] = field(default_factory=dict)
+
+    def refuses(self, channel: str, now: float) -> float:
+        """Say how many seconds to wait; 0 where the call is let through, and counted."""
+        recent = [at for at in self.made.get(channel, []) if at > now - self.per_ms / 1000]
+        if len(recent) >= self.most:
+            return recent[0] + self.per_ms / 1000 - now
+        self.made[channel] = [*recent, now]
+        return 0.0
+
+
+@dataclass(slots=True)
 class Faults:
     """What is still to go wrong."""
 
     calls: list[CallFault] = field(default_factory=list)
+    rates: list[Rate] = field(default_factory=list)
     duplicate: int = 0
     lose_ack: int = 0
     delay_ms: int = 0
@@ -38,6 +59,9 @@ class Faults:
             if drop not in (None, "before", "after") or (drop is None and status not in (429, 500, 503)):
                 raise UnknownFault("`status` is 429, 500 or 503; `drop` is before or after")
             self.calls.append(CallFault(wish.get("method"), count, status, _whole(wish, "retry_after", 1), drop))
+        elif "rate" in wish:
+            per_ms = max(_whole(wish, "per_ms", 1000), 1)
+            self.rates.append(Rate(str(wish.get("method", "")), _whole(wish, "rate", 1), per_ms))
         elif "duplicate" in wish:
             self.duplicate = _whole(wish, "duplicate", 1)
         elif "lose_ack" in wish:
@@ -45,7 +69,9 @@ class Faults:
         elif "delay_ms" in wish:
             self.delay_ms, self.delayed = _whole(wish, "delay_ms", 0), count
         else:
-            raise UnknownFault("expected one of status, drop, duplicate, lose_ack, delay_ms, drop_socket, disconnect")
+            raise UnknownFault(
+                "expected one of status, drop, rate, duplicate, lose_ack, delay_ms, drop_socket, disconnect"
+            )
 
     def for_call(self, method: str) -> CallFault | None:
         """Takes the fault that the next call of this method meets."""
@@ -55,6 +81,13 @@ class Faults:
                 if fault.count <= 0:
                     self.calls.remove(fault)
                 return fault
+        return None
+
+    def too_fast(self, method: str, channel: str) -> CallFault | None:
+        """Refuse a call that comes too soon after others in its channel; Slack speaks of whole seconds."""
+        for rate in self.rates:
+            if rate.method == method and (wait := rate.refuses(channel, time.monotonic())) > 0:
+                return CallFault(method, 1, 429, math.ceil(wait))
         return None
 
     def take(self, name: str) -> bool:
@@ -67,6 +100,7 @@ class Faults:
     def clear(self) -> None:
         """Disarms everything."""
         self.calls.clear()
+        self.rates.clear()
         self.duplicate = self.lose_ack = self.delay_ms = self.delayed = 0
 
     def armed(self) -> dict[str, Any]:

@@ -197,7 +197,7 @@ class Gateway:
             raise SlackUncertain(type(error).__name__) from None
 
 
-_JSON = ("chat.post", "chat.update", "conversations.open", "views.")
+_JSON = ("chat.postMessage", "chat.postEphemeral", "chat.update", "conversations.open", "views.")
 _QUIET = {"unfurl_links": False, "unfurl_media": False, "parse": "none", "link_names": False}
 
 

@@ -21,7 +21,7 @@ async def call(request: web.Request) -> web.StreamResponse:
     space = request.app[WORKSPACE]
     name = request.match_info["method"]
     args = await _arguments(request)
-    fault = space.faults.for_call(name)
+    fault = space.faults.for_call(name) or space.faults.too_fast(name, str(args.get("channel", "")))
     if fault is not None and (fault.status != 200 or fault.drop == "before"):
         space.journal.note("from_app", name, args, {"fault": fault.status, "drop": fault.drop})
         return await _fail(request, fault)

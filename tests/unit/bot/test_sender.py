@@ -123,3 +123,22 @@ async def test_answer_to_the_broker_waits_for_no_message(engine: AsyncEngine, de
         await queue(desks, ("a", "answer:h1"))
         await asyncio.wait_for(stuck.answered.wait(), 3)
         stuck.open.set()
+
+
+async def test_card_of_a_hold_waits_for_no_counter(engine: AsyncEngine, desks: Desks) -> None:
+    class Crowded(Stuck):
+        async def deliver(self, row: Queued) -> Outcome:
+            if row.lane.startswith("hold:"):
+                self.answered.set()
+            else:
+                await self.open.wait()
+            return Done({})
+
+    stuck = Crowded()
+    async with sending(engine, stuck):
+        await queue(desks, *((f"c{number}", f"counter:{number}") for number in range(40)))
+        await queue(desks, *((f"m{number}", f"thread:{number}") for number in range(40)))
+        await asyncio.sleep(0.1)
+        await queue(desks, ("h", "hold:h1"))
+        await asyncio.wait_for(stuck.answered.wait(), 3)
+        stuck.open.set()

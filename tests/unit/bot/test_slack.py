@@ -48,14 +48,12 @@ from bot.intents import (
     Unknown,
 )
 from bot.ports import Member, Outsider
-from bot.workspace.manifest import read_manifest
 from policies.engine.load import PolicyUnreadable
 from tests.unit.bot.memory import NOW, POLICY
 from tests.unit.bot.test_store import Fixed, Still
 from workflows.storage.engine import make_engine, sqlite_url
 from workflows.storage.migrate import upgrade
 
-MANIFEST = Path(__file__).resolve().parents[3] / "bot" / "chat" / "slack" / "manifest.json"
 USER = {
     "id": "U0BOB00001",
     "team_id": "T0",
@@ -336,47 +334,6 @@ async def test_form_without_a_reason_is_answered_in_the_acknowledgement(rim: tup
     response = await app.async_dispatch(AsyncBoltRequest(body=submission(None, form), mode="socket_mode"))
     assert json.loads(response.body)["response_action"] == "errors"
     assert await inbox.waiting() == []
-
-
-def test_manifest_is_what_the_program_uses() -> None:
-    manifest = json.loads(MANIFEST.read_text())
-    read_manifest(manifest)
-    assert manifest["display_information"]["name"] == "Airlock"
-    [slash] = manifest["features"]["slash_commands"]
-    assert slash["command"] == Settings.model_fields["command"].default
-    assert slash["should_escape"] is True
-    settings = manifest["settings"]
-    assert settings["socket_mode_enabled"] is True
-    assert settings["interactivity"]["is_enabled"] is True
-    handled = {"app_mention", "user_change"}
-    assert set(settings["event_subscriptions"]["bot_events"]) == handled
-    for name in handled:
-        inner = {"type": name, "user": {"id": "U0", "deleted": True} if name == "user_change" else "U0"}
-        assert not isinstance(intent_of(event(inner), "/access"), Ignored | Unknown)
-
-
-def test_manifest_asks_for_the_scopes_of_the_methods_that_are_called() -> None:
-    needed = {
-        "chat.postMessage": {"chat:write"},
-        "chat.update": {"chat:write"},
-        "chat.postEphemeral": {"chat:write"},
-        "chat.getPermalink": set(),
-        "conversations.open": {"im:write"},
-        "conversations.history": {"channels:history", "groups:history", "im:history"},
-        "conversations.replies": {"channels:history", "groups:history", "im:history"},
-        "conversations.info": {"channels:read", "groups:read"},
-        "files.getUploadURLExternal": {"files:write"},
-        "files.completeUploadExternal": {"files:write"},
-    }
-    folder = MANIFEST.parent
-    source = "".join(file.read_text() for file in folder.glob("*.py"))
-    called = {name for name in needed if f'"{name}"' in source}
-    assert called == set(needed)
-    other = {"conversations_list": "channels:read", "users_info": "users:read", "auth_test": None, "views_open": None}
-    assert all(f"client.{name}(" in source for name in other)
-    events = {"app_mentions:read", "commands"}
-    scopes = set(json.loads(MANIFEST.read_text())["oauth_config"]["scopes"]["bot"])
-    assert scopes == set().union(*needed.values()) | {scope for scope in other.values() if scope} | events
 
 
 @pytest.mark.parametrize(

@@ -361,3 +361,49 @@ async def test_second_review_of_a_person_replaces_the_first(desks: Desks) -> Non
 
 def test_desk_defaults_are_those_of_the_product() -> None:
     assert desk(None).pending_cap == 5
+
+
+async def rows(engine: AsyncEngine, lane: str) -> int:
+    async with engine.connect() as connection:
+        query = text("select count(*) from outbox where lane = :lane and sent_at is null")
+        return int((await connection.execute(query, {"lane": lane})).scalar_one())
+
+
+async def test_edits_that_can_wait_become_one_row_and_show_the_last(engine: AsyncEngine, desks: Desks) -> None:
+    for _ in range(5):
+        async with desks.open() as (at, work):
+            await work.want("counter:g1", "counter:g1", at.now + timedelta(seconds=2))
+    assert await rows(engine, "counter:g1") == 1
+    async with desks.open() as (_, work):
+        shown = await work.shown("counter:g1")
+    assert shown is not None
+    assert (shown.wanted, shown.shown) == (5, 0)
+
+
+async def test_edit_that_is_due_is_not_counted_on(engine: AsyncEngine, desks: Desks) -> None:
+    async with desks.open() as (at, work):
+        await work.want("counter:g1", "counter:g1", at.now + timedelta(seconds=2))
+    clock = desks.clock
+    assert isinstance(clock, Still)
+    clock.at += timedelta(seconds=2)
+    async with desks.open() as (at, work):
+        await work.want("counter:g1", "counter:g1", at.now + timedelta(seconds=2))
+    assert await rows(engine, "counter:g1") == 2
+
+
+async def test_message_wanted_anew_while_it_was_on_its_way_is_queued_again(engine: AsyncEngine, desks: Desks) -> None:
+    async with desks.open() as (_, work):
+        await work.want("counter:g1", "counter:g1")
+        row = await work.shown("counter:g1")
+        await work.want("counter:g1", "counter:g1")
+    assert row is not None
+    async with desks.open() as (_, work):
+        await work.connection.execute(text("delete from outbox"))
+        await work.message_is_at("counter:g1", "C1", "1.1", row.wanted)
+        await work.show_rest("counter:g1", "counter:g1")
+    assert await rows(engine, "counter:g1") == 1
+    async with desks.open() as (_, work):
+        await work.connection.execute(text("delete from outbox"))
+        await work.message_is_at("counter:g1", "C1", "1.1", 2)
+        await work.show_rest("counter:g1", "counter:g1")
+    assert await rows(engine, "counter:g1") == 0
