@@ -18,9 +18,7 @@ from bot.intents import Ignored, Unknown
 from bot.workspace.api import METHODS as WORKSPACE_METHODS
 from bot.workspace.manifest import read_manifest
 
-_LITERAL = re.compile(
-    r'"((?:auth|apps|chat|conversations|files|users|usergroups|views|reactions|pins)\.[A-Za-z.]{5,})"'
-)
+_LITERAL = re.compile(r'"((?:auth|apps|chat|conversations|files|users|usergroups|views|reactions)\.[A-Za-z.]+)"')
 _CLIENT = re.compile(r"client\.([a-z]+_[a-z_]+)\(")
 _NOT_CALLS = {"api_call"}
 APP_TOKEN = {"apps.connections.open"}
