@@ -11,7 +11,7 @@ from bot.cards import Card, Code, MessageLink, Note, Paragraph, Spans, prose, sa
 from bot.grant_cards import counted, holding_card
 from bot.intents import Ask, Source
 from bot.model import Grant, Request
-from bot.outgoing import InThread, PostOrder, Privately, Say, card_of, counter_of
+from bot.outgoing import InThread, Mirror, PostOrder, Privately, Say, card_of, counter_of
 from bot.ports import Desk, Member
 from bot.request_card import duration_of, requirement_words
 from bot.text import LINES_SHOWN, REASON_SHOWN, excerpt, length, one_line, reveal
@@ -273,11 +273,27 @@ def _given_card(request: Request) -> Card:
 
 
 async def to_thread(
-    desk: Desk, request: Request, key: str, text: str, *parts: Paragraph | Code | Note, spans: Spans = ()
+    desk: Desk,
+    request: Request,
+    key: str,
+    text: str,
+    *parts: Paragraph | Code | Note,
+    spans: Spans = (),
+    mirrored: bool = False,
 ) -> None:
-    """Say something under a request's card; `spans` say the same better, where there are any."""
+    """Say something under a request's card, and to a requester who does not see it if it is `mirrored`.
+
+    `spans` say the same as the text, better.
+    """
     card = Card(text, (Paragraph(spans or say(text)), *parts))
     await desk.work.send(key, f"thread:{request.id}", Say(InThread(request.id), card))
+    if mirrored:
+        await mirror(desk, request.account, key, f"{request.role} on {request.resource}: {text}")
+
+
+async def mirror(desk: Desk, account: str, key: str, text: str) -> None:
+    """Tell a requester who does not see the reviewers' channel."""
+    await desk.work.send(f"{key}:told", f"person:{account}", Say(Mirror(account), Card(text, (Paragraph(say(text)),))))
 
 
 async def count_soon(desk: Desk, grant: Grant) -> None:

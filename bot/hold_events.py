@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from bot.asking import count_soon, to_thread
-from bot.cards import plain
+from bot.asking import count_soon, mirror, to_thread
 from bot.hold_card import does, hold_words
 from bot.lines import line
 from bot.model import Grant, Hold, Request
 from bot.ordering import needs_from
-from bot.outgoing import Say, ToPerson, hold_of
+from bot.outgoing import hold_of
 from bot.ports import Desk
 from bot.request_card import name_of, names_of, requirement_words
 from policies.engine.decisions import Requirement
@@ -112,12 +111,8 @@ async def _say_so(desk: Desk, scene: _Scene, move: HoldEvent) -> None:
 
 
 async def _mirror(desk: Desk, scene: _Scene, text: str) -> None:
-    """Tell the requester as well, where they did not ask in the channel of the cards."""
-    if scene.request.asked_in == desk.channel:
-        return
-    account = scene.grant.account
-    key = f"hold:{scene.hold.id}:{scene.hold.state.value}:told"
-    await desk.work.send(key, f"person:{account}", Say(ToPerson(account), plain(text.replace("`", "'"))))
+    """Tell the requester as well, in words for them."""
+    await mirror(desk, scene.grant.account, f"hold:{scene.hold.id}:{scene.hold.state.value}", text)
 
 
 def _names(value: Any) -> tuple[str, ...]:

@@ -121,7 +121,7 @@ async def _more_reviews(desk: Desk, request: Request, wanted: tuple[Need, ...]) 
     note = "The broker's policy asks for more reviews."
     await _reopen(desk, request, requirement, note)
     text = line("reopened", message=f"{note} Still needed: {words}.", hint=None)
-    await to_thread(desk, request, f"refused:{request.order}", text)
+    await to_thread(desk, request, f"refused:{request.order}", text, mirrored=True)
 
 
 def raised(

@@ -28,6 +28,14 @@ class ToPerson:
 
 
 @dataclass(frozen=True, slots=True)
+class Mirror:
+    """A direct message to somebody who does not see the reviewers' channel; to others, nothing."""
+
+    account: str
+    kind: Literal["mirror"] = "mirror"
+
+
+@dataclass(frozen=True, slots=True)
 class Privately:
     """Where somebody just did something, seen by nobody else."""
 
@@ -38,7 +46,7 @@ class Privately:
     kind: Literal["privately"] = "privately"
 
 
-Place = Annotated[InThread | ToPerson | Privately, Field(discriminator="kind")]
+Place = Annotated[InThread | ToPerson | Mirror | Privately, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True, slots=True)

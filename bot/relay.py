@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from bot.asking import count_soon, to_thread
-from bot.cards import Card, Code, Note, Paragraph, plain, say
+from bot.asking import count_soon, mirror, to_thread
+from bot.cards import Card, Code, Note, Paragraph, say
 from bot.hold_card import held_words
 from bot.hold_events import apply_to_holds
 from bot.lines import line
@@ -98,7 +98,9 @@ async def _session_opened(desk: Desk, grant: Grant, request: Request, event: Eve
         grant, sessions=grant.sessions + 1, open_sessions=grant.open_sessions + 1, down_since=None
     )
     if grant.down_since is not None:
-        await to_thread(desk, request, f"back:{event.cursor}", line("upstream_back", resource=grant.resource))
+        await to_thread(
+            desk, request, f"back:{event.cursor}", line("upstream_back", resource=grant.resource), mirrored=True
+        )
     if first:
         application = str(event.data.get("application") or "")
         who = name_of(desk.policy, grant.person)
@@ -112,7 +114,7 @@ async def _session_refused(desk: Desk, grant: Grant, request: Request, event: Ev
     reason = str(event.data.get("reason") or "no reason was given")
     if grant.refused < REFUSALS_SHOWN and reason != UPSTREAM_DOWN:
         text = line("session_refused", person=name_of(desk.policy, grant.person), reason=reason)
-        await to_thread(desk, request, f"event:{event.cursor}", text)
+        await to_thread(desk, request, f"event:{event.cursor}", text, mirrored=True)
     await count_soon(desk, grant)
 
 
@@ -120,7 +122,7 @@ async def _session_closed(desk: Desk, grant: Grant, request: Request, event: Eve
     await desk.work.change_grant(grant, open_sessions=max(grant.open_sessions - 1, 0))
     if event.data.get("verified") is False:
         text = line("session_unverified", reason=str(event.data.get("reason") or "unknown"))
-        await to_thread(desk, request, f"event:{event.cursor}", text)
+        await to_thread(desk, request, f"event:{event.cursor}", text, mirrored=True)
     await count_soon(desk, grant)
 
 
@@ -178,9 +180,7 @@ async def _closed(desk: Desk, grant: Grant, request: Request, event: EventView) 
     )
     text = await _summary(desk, grant, request)
     await to_thread(desk, request, f"summary:{grant.id}", text)
-    if request.asked_in != desk.channel:
-        card = plain(text)
-        await desk.work.send(f"summary:{grant.id}:told", f"person:{grant.account}", Say(ToPerson(grant.account), card))
+    await mirror(desk, grant.account, f"summary:{grant.id}", text)
     if grant.recording and grant.sessions:
         lane = f"thread:{request.id}"
         await desk.work.send(f"transcript:{grant.id}:text", lane, PostTranscript(grant.id, "text"))
@@ -219,7 +219,7 @@ async def _upstream_failed(desk: Desk, event: EventView) -> None:
         request = await desk.work.request(grant.request)
         if request is not None:
             text = line("upstream_failed", resource=resource, reason=one_line(str(event.data.get("reason") or "")))
-            await to_thread(desk, request, f"upstream:{grant.id}:{event.at:%Y%m%d%H%M}", text)
+            await to_thread(desk, request, f"upstream:{grant.id}:{event.at:%Y%m%d%H%M}", text, mirrored=True)
             await desk.work.change_grant(grant, down_since=grant.down_since or event.at)
 
 

@@ -55,11 +55,13 @@ async def approve(desk: Desk, intent: Approve, member: Member, cause: str) -> No
                 request, RequestEvent.APPROVE, **changes, note=None, policy_hash=desk.policy_hash
             )
             await desk.work.send(f"order:{order}", f"order:{request.id}", PostOrder(request.id, order))
-            await to_thread(desk, request, f"{cause}:thread", line("approved", person=who, missing=""))
+            text = line("approved", person=who, missing="")
+            await to_thread(desk, request, f"{cause}:thread", text, mirrored=True)
         case Missing():
             await desk.work.change_request(request, requirement=requirement)
             missing = requirement_words(desk.policy, count.needs, request.requester)
-            await to_thread(desk, request, f"{cause}:thread", line("approved", person=who, missing=missing))
+            text = line("approved", person=who, missing=missing)
+            await to_thread(desk, request, f"{cause}:thread", text, mirrored=True)
             await tell(desk, intent.source, cause, plain(f"Your approval counts; it still needs {missing}."))
         case Refused():
             await tell(desk, intent.source, cause, plain("This request was denied by somebody else."))

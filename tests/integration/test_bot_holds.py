@@ -13,6 +13,7 @@ import pytest
 
 from bot.chat.slack.gateway import Gateway, SlackRefused
 from tests.support.bot_world import Story, buttons, private, shown, story
+from tests.unit.bot.workspace.world import ALICE, REQUESTS
 from workflows.holds import HoldEvent
 from workflows.reviews import Answer
 
@@ -254,6 +255,7 @@ async def test_statement_of_another_digest_than_announced_is_not_approvable(told
 
 
 async def test_counter_summary_and_direct_messages_speak_of_holds(told: Story) -> None:
+    told.world.leave(ALICE, REQUESTS)
     await told.command("alice", "/access prod-db write 30m because INC-42", "incidents")
     card = await told.card()
     await told.click("bob", "request.approve", card)

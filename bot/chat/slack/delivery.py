@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import assert_never
 
 import structlog
@@ -27,6 +27,7 @@ from bot.outgoing import (
     DeliverTicket,
     EndGrant,
     InThread,
+    Mirror,
     PostOrder,
     PostStatement,
     PostTranscript,
@@ -44,6 +45,7 @@ REPLY_URL_LIFE = timedelta(minutes=29)
 REPLY_URL_TRIES = 3
 GIVE_UP_AFTER = timedelta(days=1)
 LINK_PATIENCE = 20
+MEMBER_FOR = timedelta(minutes=1)
 HEAL_SECONDS = 30.0
 HEALABLE = frozenset(
     {
@@ -81,6 +83,7 @@ class Delivery:
         self._shows = shows
         self._exhibits = exhibits
         self._homes = homes
+        self._members: dict[str, tuple[datetime, bool]] = {}
 
     async def deliver(self, row: Queued) -> Outcome:
         """Do what a row says, and say how it went."""
@@ -141,10 +144,27 @@ class Delivery:
                 return await self._post(row, card.channel, payload, card.ts)
             case ToPerson(account=account):
                 return await self._post(row, await self._gateway.direct(account), payload)
+            case Mirror(account=account):
+                if await self._sees_cards(account):
+                    return Done({"in_channel": True})
+                return await self._post(row, await self._gateway.direct(account), payload)
             case Privately():
                 return await self._whisper(row, item.place, payload)
             case _:
                 assert_never(item.place)
+
+    async def _sees_cards(self, account: str) -> bool:
+        """Say whether somebody is in the reviewers' channel; where Slack does not say, they are told once more."""
+        now = self._desks.clock.now()
+        seen = self._members.get(account)
+        if seen is None or now - seen[0] > MEMBER_FOR:
+            try:
+                seen = (now, await self._gateway.has_member(self._desks.channel, account))
+            except SlackRefused as error:
+                log.warning("member.unknown", account=account, error=error.error)
+                return False
+            self._members[account] = seen
+        return seen[1]
 
     async def _post(self, row: Queued, channel: str, payload: dict[str, object], thread: str = "") -> Outcome:
         if row.uncertain and (ts := await self._gateway.find(channel, row.key, row.made_at.timestamp() - 60, thread)):

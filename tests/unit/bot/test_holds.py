@@ -15,7 +15,7 @@ from bot.handlers import handle
 from bot.hold_card import does, held_words
 from bot.intents import ApproveHold, Intent, OpenDenyHold, RefuseHold
 from bot.model import Exhibit, Hold
-from bot.outgoing import AnswerHold, Privately, Say, Show, to_row
+from bot.outgoing import AnswerHold, Mirror, Privately, Say, Show, to_row
 from bot.ports import Outsider, Refusal
 from policies.engine.decisions import Need, Requirement
 from tests.unit.bot.memory import CHANNEL, LATER, NOW, MemoryWork, desk, member, policy, source
@@ -295,11 +295,9 @@ async def test_thread_says_what_the_card_alone_would_tell_nobody() -> None:
 async def test_requester_elsewhere_gets_the_same_as_direct_messages() -> None:
     work = MemoryWork()
     await granted(work)
-    [request] = work.requests.values()
-    work.requests[request.id] = replace(request, asked_in="C0OTHER001")
     hold = await held(work)
     await relay.apply(desk(work), [event(51, "hold.released", hold=hold.id, by=["bob"])])
-    told = [i.card.text for key, (_, i) in work.sent.items() if key.endswith(":told") and isinstance(i, Say)]
+    told = [i.card.text for _, i in work.sent.values() if isinstance(i, Say) and isinstance(i.place, Mirror)][1:]
     assert told == [
         "Your statement that changes public.orders waits for 1 of dbas: Bob or Dana.",
         "Your statement that changes public.orders: Approved by Bob; it has not run yet.",

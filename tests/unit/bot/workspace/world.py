@@ -95,6 +95,11 @@ class World:
         found: list[dict[str, Any]] = answer["messages"]
         return found
 
+    def leave(self, user: str, channel: str) -> None:
+        """Takes a person out of a channel."""
+        directory = self.space.directory
+        directory.change_members(channel, directory.channels[channel].members - {user})
+
     async def close(self) -> None:
         """Closes the app's sockets."""
         for handler in self._handlers:
