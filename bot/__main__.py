@@ -15,6 +15,7 @@ from typing import Protocol
 import aiohttp
 import structlog
 from pydantic import ValidationError
+from slack_bolt.app.async_app import AsyncApp
 from slack_bolt.authorization import AuthorizeResult
 from slack_sdk.web.async_client import AsyncWebClient
 
@@ -35,6 +36,7 @@ from bot.adapters.worker import InboxWorker
 from bot.chat.slack.app import Rim
 from bot.chat.slack.delivery import Delivery
 from bot.chat.slack.directory import SlackDirectory
+from bot.chat.slack.endpoint import Endpoint
 from bot.chat.slack.exhibits import Exhibits
 from bot.chat.slack.gateway import Gateway
 from bot.chat.slack.home import Homes
@@ -158,15 +160,25 @@ async def start(settings: Settings, stack: AsyncExitStack) -> set[asyncio.Task[N
     rim = Rim(inbox, desks, directory, worker.wake)
     rim.attach(app)
     stack.push_async_callback(rim.rest)
-    handler = SocketHandler(app, settings.slack_app_token.get_secret_value())
-    stack.push_async_callback(handler.close_async)
-    await handler.connect_async()  # type: ignore[no-untyped-call]
-    await asyncio.wait_for(handler.greeted.wait(), START_PATIENCE)
+    await _listen(app, settings, stack)
     if settings.ready_file:
         _say_ready(settings.ready_file)
         stack.callback(settings.ready_file.unlink, missing_ok=True)
     log.info("bot.ready", channel=channel, command=settings.command)
     return tasks
+
+
+async def _listen(app: AsyncApp, settings: Settings, stack: AsyncExitStack) -> None:
+    """Take payloads until the stack unwinds, through a socket or over HTTP."""
+    if settings.slack_mode == "http":
+        endpoint = Endpoint(app, settings.slack_signing_secret.get_secret_value())
+        stack.push_async_callback(endpoint.close)
+        await endpoint.start(settings.slack_host, settings.slack_port)
+        return
+    handler = SocketHandler(app, settings.slack_app_token.get_secret_value())
+    stack.push_async_callback(handler.close_async)
+    await handler.connect_async()  # type: ignore[no-untyped-call]
+    await asyncio.wait_for(handler.greeted.wait(), START_PATIENCE)
 
 
 async def _identified(client: AsyncWebClient, settings: Settings) -> tuple[AuthorizeResult, str]:

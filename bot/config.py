@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, StringConstraints, field_validator
+from pydantic import AliasChoices, Field, SecretStr, StringConstraints, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from workflows.storage.engine import sqlite_url
@@ -33,6 +33,14 @@ class Settings(BaseSettings):
     slack_api_url: str = Field(default="https://slack.com/api/", validation_alias=AliasChoices("SLACK_API_URL"))
     slack_bot_token: SecretStr = Field(default=SecretStr(""), validation_alias=AliasChoices("SLACK_BOT_TOKEN"))
     slack_app_token: SecretStr = Field(default=SecretStr(""), validation_alias=AliasChoices("SLACK_APP_TOKEN"))
+    slack_signing_secret: SecretStr = Field(
+        default=SecretStr(""), validation_alias=AliasChoices("SLACK_SIGNING_SECRET")
+    )
+    slack_mode: Literal["socket", "http"] = "socket"
+    """How payloads come: through a socket that the bot opens, or to an address that Slack can reach."""
+    slack_host: str = "127.0.0.1"
+    slack_port: int = Field(default=3000, ge=1, le=65535)
+    """Where the bot listens in the mode `http`; what is before it ends TLS."""
     command: Annotated[str, StringConstraints(pattern=r"^/[a-z0-9_-]{1,31}$")] = "/access"
     channel: str = Field(default="access-requests", min_length=1)
     """The reviewers' channel, by id or name."""
@@ -58,6 +66,12 @@ class Settings(BaseSettings):
         if not url.startswith("https://") and not is_loopback(url):
             raise ValueError("AIRLOCK_BROKER_URL must be https, unless it is on this machine")
         return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _can_check_signatures(self) -> Self:
+        if self.slack_mode == "http" and not self.slack_signing_secret.get_secret_value():
+            raise ValueError("AIRLOCK_SLACK_MODE=http needs SLACK_SIGNING_SECRET: nothing else says who sends payloads")
+        return self
 
     @property
     def home(self) -> Path:

@@ -5,19 +5,22 @@ from typing import Any
 
 from . import payloads
 from .directory import Channel, Directory
+from .hooks import AppRefused, Hooks
 from .manifest import Manifest
 from .sockets import AckTimedOut, AppNotConnected, Sockets
 
 RETRY_AFTER_SECONDS = (0.0, 60.0, 300.0)
 TIMED_OUT = "operation_timeout"
 NOT_CONNECTED = "app_not_connected"
+REFUSED = "http_service_error"
+_REASONS = {TIMED_OUT: "timeout", REFUSED: "http_error"}
 
 
 class Deliveries:
-    """Delivers over Socket Mode and repeats events on Slack's schedule."""
+    """Delivers over Socket Mode or HTTP and repeats events on Slack's schedule."""
 
-    def __init__(self, sockets: Sockets, manifest: Manifest, directory: Directory) -> None:
-        self._sockets = sockets
+    def __init__(self, door: Sockets | Hooks, manifest: Manifest, directory: Directory) -> None:
+        self._door = door
         self._manifest = manifest
         self._directory = directory
         self._retries: set[asyncio.Task[None]] = set()
@@ -25,11 +28,13 @@ class Deliveries:
     async def interaction(self, kind: str, payload: dict[str, Any]) -> tuple[str | None, Any]:
         """Delivers once; gives an error name or what the acknowledgement carried."""
         try:
-            return None, await self._sockets.deliver(kind, payload, accepts_response_payload=True)
+            return None, await self._door.deliver(kind, payload, accepts_response_payload=True)
         except AppNotConnected:
             return NOT_CONNECTED, None
         except AckTimedOut:
             return TIMED_OUT, None
+        except AppRefused:
+            return REFUSED, None
 
     async def event(self, name: str, body: dict[str, Any], channel: Channel | None = None) -> str | None:
         """Delivers an event if the app subscribes to it; gives an error name when the first try failed."""
@@ -49,19 +54,21 @@ class Deliveries:
 
     async def _attempt(self, payload: dict[str, Any], attempt: int, reason: str) -> str | None:
         try:
-            await self._sockets.deliver(
+            await self._door.deliver(
                 "events_api", payload, accepts_response_payload=False, retry_attempt=attempt, retry_reason=reason
             )
         except AppNotConnected:
             return NOT_CONNECTED
         except AckTimedOut:
             return TIMED_OUT
+        except AppRefused:
+            return REFUSED
         return None
 
     async def _repeat(self, payload: dict[str, Any], error: str) -> None:
         for attempt, pause in enumerate(RETRY_AFTER_SECONDS, 1):
             await asyncio.sleep(pause)
-            reason = "timeout" if error == TIMED_OUT else "connection_failed"
+            reason = _REASONS.get(error, "connection_failed")
             if await self._attempt(payload, attempt, reason) is None:
                 return
 

@@ -49,6 +49,8 @@ class Faults:
     lose_ack: int = 0
     delay_ms: int = 0
     delayed: int = 0
+    signature: str = ""
+    signed_badly: int = 0
 
     def add(self, wish: dict[str, Any]) -> None:
         """Arms a fault."""
@@ -64,13 +66,17 @@ class Faults:
             self.rates.append(Rate(str(wish.get("method", "")), _whole(wish, "rate", 1), per_ms))
         elif "duplicate" in wish:
             self.duplicate = _whole(wish, "duplicate", 1)
+        elif "signature" in wish:
+            if wish["signature"] not in ("wrong", "stale", "missing"):
+                raise UnknownFault("`signature` is wrong, stale or missing")
+            self.signature, self.signed_badly = wish["signature"], count
         elif "lose_ack" in wish:
             self.lose_ack = _whole(wish, "lose_ack", 1)
         elif "delay_ms" in wish:
             self.delay_ms, self.delayed = _whole(wish, "delay_ms", 0), count
         else:
             raise UnknownFault(
-                "expected one of status, drop, rate, duplicate, lose_ack, delay_ms, drop_socket, disconnect"
+                "expected one of status, drop, rate, duplicate, lose_ack, delay_ms, signature, drop_socket, disconnect"
             )
 
     def for_call(self, method: str) -> CallFault | None:
@@ -101,7 +107,7 @@ class Faults:
         """Disarms everything."""
         self.calls.clear()
         self.rates.clear()
-        self.duplicate = self.lose_ack = self.delay_ms = self.delayed = 0
+        self.duplicate = self.lose_ack = self.delay_ms = self.delayed = self.signed_badly = 0
 
     def armed(self) -> dict[str, Any]:
         """Says what is still to come."""

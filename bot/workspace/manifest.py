@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 
 class ManifestBroken(ValueError):
@@ -19,6 +20,7 @@ class Command:
     description: str
     usage_hint: str
     should_escape: bool
+    url: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,9 @@ class Manifest:
     scopes: frozenset[str] | None
     home_tab: bool
     messages_tab: bool
+    socket_mode: bool
+    events_url: str
+    interactivity_url: str
 
     @property
     def handle(self) -> str:
@@ -69,6 +74,7 @@ def read_manifest(document: Mapping[str, Any]) -> Manifest:
         raise ManifestBroken("`display_information.name` is missing")
     features: Mapping[str, Any] = document.get("features") or {}
     scopes = _at(document, "oauth_config", "scopes", "bot")
+    settings: Mapping[str, Any] = document.get("settings") or {}
     tabs: Mapping[str, Any] = features.get("app_home") or {}
     return Manifest(
         name=name,
@@ -80,7 +86,17 @@ def read_manifest(document: Mapping[str, Any]) -> Manifest:
         scopes=None if scopes is None else frozenset(scopes),
         home_tab=bool(tabs.get("home_tab_enabled", False)),
         messages_tab=bool(tabs.get("messages_tab_enabled", True)),
+        socket_mode=bool(settings.get("socket_mode_enabled", True)),
+        events_url=_local(_at(settings, "event_subscriptions", "request_url")),
+        interactivity_url=_local(_at(settings, "interactivity", "request_url")),
     )
+
+
+def _local(url: Any) -> str:
+    """Reads a request URL; payloads leave this machine for nowhere."""
+    if url and urlsplit(str(url)).hostname not in ("127.0.0.1", "localhost"):
+        raise ManifestBroken(f"request URL `{url}` must be on 127.0.0.1")
+    return str(url or "")
 
 
 def _command(entry: Mapping[str, Any]) -> Command:
@@ -88,7 +104,11 @@ def _command(entry: Mapping[str, Any]) -> Command:
     if not name.startswith("/") or len(name) > 32 or " " in name:
         raise ManifestBroken(f"slash command `{name}` must start with a slash and have no spaces")
     return Command(
-        name, str(entry.get("description", "")), str(entry.get("usage_hint", "")), bool(entry.get("should_escape"))
+        name,
+        str(entry.get("description", "")),
+        str(entry.get("usage_hint", "")),
+        bool(entry.get("should_escape")),
+        _local(entry.get("url")),
     )
 
 

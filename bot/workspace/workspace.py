@@ -15,6 +15,7 @@ from .faults import Faults
 from .feed import Feed
 from .files import Files
 from .handles import ResponseUrls, Triggers
+from .hooks import Hooks
 from .ids import Timestamps
 from .journal import Journal
 from .manifest import Manifest
@@ -62,24 +63,32 @@ class Workspace:
         self.response_urls = ResponseUrls(self.store)
         self.sockets = Sockets(self.journal, self.faults, self.feed)
         self.pages: set[web.WebSocketResponse] = set()
-        self.deliveries = Deliveries(self.sockets, self.manifest, self.directory)
-        self.bot_token, self.app_token = self._tokens()
+        self.bot_token, self.app_token, self.signing_secret = self._tokens()
+        self.hooks = Hooks(self.manifest, self.journal, self.faults, self.signing_secret)
+        door = self.sockets if self.manifest.socket_mode else self.hooks
+        self.deliveries = Deliveries(door, self.manifest, self.directory)
 
     @property
     def app_file(self) -> Path:
         """Names the file that tells the app where to connect."""
         return self.state / "app.json"
 
-    def _tokens(self) -> tuple[str, str]:
+    @property
+    def connected(self) -> bool:
+        """Says whether the app can be reached, as far as that is known."""
+        return self.sockets.count > 0 or not self.manifest.socket_mode
+
+    def _tokens(self) -> tuple[str, str, str]:
         known = dict(self.store.all("token"))
-        if not known:
-            known = {
-                "bot": f"xoxb-{secrets.randbelow(10**12):012d}-{secrets.token_hex(16)}",
-                "app": f"xapp-1-{APP_ID}-{secrets.token_hex(24)}",
-            }
-            for key, value in known.items():
-                self.store.put("token", key, value)
-        return known["bot"], known["app"]
+        made = {
+            "bot": f"xoxb-{secrets.randbelow(10**12):012d}-{secrets.token_hex(16)}",
+            "app": f"xapp-1-{APP_ID}-{secrets.token_hex(24)}",
+            "signing": secrets.token_hex(16),
+        }
+        for key in made.keys() - known.keys():
+            self.store.put("token", key, made[key])
+        kept = made | known
+        return kept["bot"], kept["app"], kept["signing"]
 
     def write_app_file(self) -> None:
         """Writes addresses, tokens and ids for the app, readable by its owner alone."""
@@ -87,6 +96,7 @@ class Workspace:
             "api_url": f"{self.settings.origin}/api/",
             "bot_token": self.bot_token,
             "app_token": self.app_token,
+            "signing_secret": self.signing_secret,
             "team_id": TEAM_ID,
             "bot_user_id": BOT_USER_ID,
             "users": {person.handle: person.id for person in self.directory.people.values()},
@@ -98,6 +108,7 @@ class Workspace:
         """Ends sockets, retries and the store."""
         await self.deliveries.close()
         await self.sockets.close()
+        await self.hooks.close()
         for page in list(self.pages):
             await page.close()
         self.store.close()

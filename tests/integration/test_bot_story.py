@@ -13,9 +13,9 @@ from tests.support.bot_world import Story, buttons, private, shown, story
 ASK = "/access prod-db read 30m because INC-42 customer cannot log in"
 
 
-@pytest.fixture
-async def told(tmp_path: Path) -> AsyncIterator[Story]:
-    async with story(tmp_path) as running:
+@pytest.fixture(params=["socket", "http"])
+async def told(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Story]:
+    async with story(tmp_path, http=request.param == "http") as running:
         yield running
 
 
@@ -84,7 +84,6 @@ async def test_thread_tells_the_session_and_its_end(told: Story) -> None:
     assert buttons(final) == []
     assert "opens nothing any more" in shown(await told.direct("alice", "opens nothing any more"))
     assert "PGPASSWORD" not in json.dumps(await told.world.seen("alice", "@Airlock"))
-    assert await told.direct("alice", "Alice had read on prod-db for")
 
 
 async def test_denial_needs_a_reason_and_everybody_reads_it(told: Story) -> None:

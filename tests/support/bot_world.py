@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from bot.__main__ import start
+from bot.chat.slack.manifest import REQUEST_PATH, manifest
 from bot.config import Settings
 from tests.support.fake_broker import FakeBroker, fake_broker
 from tests.unit.bot.workspace.world import World, running
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-MANIFEST = REPOSITORY / "bot" / "chat" / "slack" / "manifest.json"
 CARDS = "#access-requests"
 
 
@@ -162,17 +163,31 @@ def buttons(message: dict[str, Any]) -> list[str]:
     return [element["action_id"] for block in blocks for element in block["elements"]]
 
 
+def free_port() -> int:
+    """Return a port that nobody listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @asynccontextmanager
-async def story(folder: Path, **settings: Any) -> AsyncIterator[Story]:
-    """Run the workspace, the fake broker and the bot."""
+async def story(folder: Path, http: bool = False, **settings: Any) -> AsyncIterator[Story]:
+    """Run the workspace, the fake broker and the bot, to which payloads come through a socket or over HTTP."""
+    port = free_port() if http else 0
     state, policies = folder / "state", folder / "policies"
     policies.mkdir()
     for file in (REPOSITORY / "policies").glob("*.yaml"):
         shutil.copy(file, policies)
     async with (
-        running(folder / "workspace", json.loads(MANIFEST.read_text())) as world,
+        running(folder / "workspace", manifest(url=f"http://127.0.0.1:{port}{REQUEST_PATH}" if http else "")) as world,
         fake_broker(state / "bot" / "order.pub.pem") as (broker, address),
     ):
+        if http:
+            settings |= {
+                "slack_mode": "http",
+                "slack_port": port,
+                "slack_signing_secret": world.space.signing_secret,
+            }
         given = Settings(
             state=state,
             policies=policies,

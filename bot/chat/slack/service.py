@@ -41,7 +41,13 @@ def make_app(settings: Settings, identity: AuthorizeResult) -> AsyncApp:
     logger = logging.getLogger("bot.slack")
     logger.setLevel(logging.ERROR)
     client = AsyncWebClient(base_url=settings.slack_api_url, timeout=15, retry_handlers=[])
-    return AsyncApp(client=client, authorize=known, logger=logger, ignoring_self_events_enabled=True)
+    return AsyncApp(
+        client=client,
+        authorize=known,
+        logger=logger,
+        ignoring_self_events_enabled=True,
+        signing_secret=settings.slack_signing_secret.get_secret_value() or None,
+    )
 
 
 async def own_identity(client: AsyncWebClient) -> AuthorizeResult:

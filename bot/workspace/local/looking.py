@@ -89,7 +89,7 @@ async def overview(space: Workspace, wish: Wish) -> dict[str, Any]:
             "display_name": manifest.bot_name,
             "handle": manifest.handle,
             "home_tab": manifest.home_tab,
-            "connected": space.sockets.count > 0,
+            "connected": space.connected,
             "sockets": space.sockets.count,
             "commands": [
                 {"command": c.name, "description": c.description, "usage_hint": c.usage_hint}
