@@ -44,7 +44,7 @@ from bot.chat.slack.pacing import Pacer
 from bot.chat.slack.payloads import intent_of
 from bot.chat.slack.service import SlackUnusable, find_channel, make_app, make_client, own_identity
 from bot.chat.slack.shows import Shows
-from bot.chat.slack.socket import SocketHandler
+from bot.chat.slack.socket import Sockets
 from bot.config import Settings
 from policies.engine.load import PolicyUnreadable
 from workflows.storage.engine import make_engine
@@ -160,7 +160,7 @@ async def start(settings: Settings, stack: AsyncExitStack) -> set[asyncio.Task[N
     rim = Rim(inbox, desks, directory, worker.wake)
     rim.attach(app)
     stack.push_async_callback(rim.rest)
-    await _listen(app, settings, stack)
+    await _listen(app, rim, settings, stack)
     if settings.ready_file:
         _say_ready(settings.ready_file)
         stack.callback(settings.ready_file.unlink, missing_ok=True)
@@ -168,17 +168,18 @@ async def start(settings: Settings, stack: AsyncExitStack) -> set[asyncio.Task[N
     return tasks
 
 
-async def _listen(app: AsyncApp, settings: Settings, stack: AsyncExitStack) -> None:
+async def _listen(app: AsyncApp, rim: Rim, settings: Settings, stack: AsyncExitStack) -> None:
     """Take payloads until the stack unwinds, through a socket or over HTTP."""
     if settings.slack_mode == "http":
         endpoint = Endpoint(app, settings.slack_signing_secret.get_secret_value())
         stack.push_async_callback(endpoint.close)
         await endpoint.start(settings.slack_host, settings.slack_port)
         return
-    handler = SocketHandler(app, settings.slack_app_token.get_secret_value())
-    stack.push_async_callback(handler.close_async)
-    await handler.connect_async()  # type: ignore[no-untyped-call]
-    await asyncio.wait_for(handler.greeted.wait(), START_PATIENCE)
+    sockets = Sockets(app, settings.slack_app_token.get_secret_value(), settings.slack_quiet)
+    rim.missed = sockets.suspect
+    stack.push_async_callback(sockets.close)
+    await sockets.open(START_PATIENCE)
+    _run_until_left(stack, sockets, "sockets")
 
 
 async def _identified(client: AsyncWebClient, settings: Settings) -> tuple[AuthorizeResult, str]:

@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     )
     slack_mode: Literal["socket", "http"] = "socket"
     """How payloads come: through a socket that the bot opens, or to an address that Slack can reach."""
+    slack_quiet: float = Field(default=300, gt=0)
+    """Seconds without a payload after which a socket is not trusted any more, and renewed."""
     slack_host: str = "127.0.0.1"
     slack_port: int = Field(default=3000, ge=1, le=65535)
     """Where the bot listens in the mode `http`; what is before it ends TLS."""

@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
+KNOWN = "status, drop, rate, duplicate, lose_ack, delay_ms, signature, silent_socket, drop_socket, disconnect"
+
+
 class UnknownFault(ValueError):
     """fault is not one of those described in the README"""
 
@@ -75,9 +78,7 @@ class Faults:
         elif "delay_ms" in wish:
             self.delay_ms, self.delayed = _whole(wish, "delay_ms", 0), count
         else:
-            raise UnknownFault(
-                "expected one of status, drop, rate, duplicate, lose_ack, delay_ms, signature, drop_socket, disconnect"
-            )
+            raise UnknownFault(f"expected one of {KNOWN}")
 
     def for_call(self, method: str) -> CallFault | None:
         """Takes the fault that the next call of this method meets."""

@@ -37,6 +37,7 @@ class Sockets:
     _transports: dict[web.WebSocketResponse, asyncio.Transport] = field(default_factory=dict)
     _waiting: dict[str, asyncio.Future[Any]] = field(default_factory=dict)
     _late: set[asyncio.Task[None]] = field(default_factory=set)
+    _silent: set[web.WebSocketResponse] = field(default_factory=set)
     _turn: int = 0
 
     @property
@@ -79,6 +80,7 @@ class Sockets:
 
     def _forget(self, socket: web.WebSocketResponse) -> None:
         self._transports.pop(socket, None)
+        self._silent.discard(socket)
         if socket in self._open:
             self._open.remove(socket)
 
@@ -146,6 +148,9 @@ class Sockets:
         while self._open:
             self._turn += 1
             socket = self._open[self._turn % len(self._open)]
+            if socket in self._silent:
+                self.journal.note("to_app", "swallowed", envelope)
+                return
             try:
                 await socket.send_json(envelope)
             except ConnectionError:
@@ -165,6 +170,14 @@ class Sockets:
             self._forget(socket)
         return len(sockets)
 
+    def silence(self, *, pings: bool) -> int:
+        """Makes ghosts of the open sockets: they swallow envelopes and perhaps answer pings; says how many."""
+        for socket in self._open:
+            self._silent.add(socket)
+            if not pings and (transport := self._transports.get(socket)) is not None:
+                transport.pause_reading()
+        return len(self._open)
+
     async def disconnect(self, reason: str = "refresh_requested") -> int:
         """Asks the app to open new sockets, as Slack does every few hours."""
         sockets = list(self._open)
@@ -177,4 +190,8 @@ class Sockets:
         for late in list(self._late):
             late.cancel()
         for socket in list(self._open):
-            await socket.close()
+            transport = self._transports.get(socket)
+            if socket in self._silent and transport is not None:
+                transport.abort()
+            else:
+                await socket.close()

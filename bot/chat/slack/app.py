@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 from slack_bolt.app.async_app import AsyncApp
+from slack_bolt.request.async_request import AsyncBoltRequest
 from slack_bolt.response import BoltResponse
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
@@ -31,6 +32,7 @@ ANYTHING = re.compile(".*", re.DOTALL)
 ENVELOPE: ContextVar[str] = ContextVar("envelope", default="")
 """The id of the Socket Mode envelope that is being handled; Bolt does not pass it on."""
 DUPLICATE = "airlock_duplicate"
+RETRY = "x-slack-retry-num"
 
 Next = Callable[[], Awaitable[None]]
 
@@ -44,6 +46,8 @@ class Rim:
         self._directory = directory
         self._kept = kept
         self._keeping: set[asyncio.Task[bool]] = set()
+        self.missed: Callable[[str], None] = lambda why: None
+        """Told when something first came as a repetition: what came before it went astray."""
 
     def attach(self, app: AsyncApp) -> None:
         """Register with Bolt; the listeners only acknowledge."""
@@ -60,7 +64,7 @@ class Rim:
         app.options(ANYTHING)(no_options)
         app.event(ANYTHING)(acknowledge)
 
-    async def keep(self, body: dict[str, Any], context: Any, next: Next) -> BoltResponse | None:
+    async def keep(self, req: AsyncBoltRequest, body: dict[str, Any], context: Any, next: Next) -> BoltResponse | None:
         """Keep a payload before anything acknowledges it; where that fails, nothing is acknowledged."""
         if kind_of(body) == "view_submission" and invalid_form(body):
             await next()
@@ -73,6 +77,9 @@ class Rim:
         context[DUPLICATE] = not new
         if new:
             self._kept()
+            if req.headers.get(RETRY):
+                log.warning("payload.missed_before", kind=kind_of(body))
+                self.missed("a payload was missed")
         await next()
         return None
 

@@ -25,12 +25,16 @@ async def faults(space: Workspace, wish: Wish) -> dict[str, Any]:
 
 
 async def arm(space: Workspace, wish: Wish) -> dict[str, Any]:
-    """Arms a fault, drops or renews the sockets, or with `clear` disarms everything."""
+    """Arms a fault, drops, silences or renews the sockets, or with `clear` disarms everything."""
     done: dict[str, Any] = {}
     if wish.get("clear"):
         space.faults.clear()
     elif wish.get("drop_socket"):
         done["sockets"] = space.sockets.drop()
+    elif "silent_socket" in wish:
+        if wish["silent_socket"] not in ("deaf", "dead"):
+            raise Refused("invalid_arguments", message="`silent_socket` is deaf or dead")
+        done["sockets"] = space.sockets.silence(pings=wish["silent_socket"] == "deaf")
     elif wish.get("disconnect"):
         done["sockets"] = await space.sockets.disconnect()
     else:
