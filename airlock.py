@@ -201,6 +201,27 @@ def slack_manifest(
     sys.stdout.write(text(command, url))
 
 
+@doctor_app.callback()
+def doctor() -> None:
+    """Find what is wrong with how this is set up."""
+
+
+@doctor_app.command("slack")
+def doctor_slack(state: StateOption = None) -> None:
+    """Check tokens, scopes, the reviewers' channel, the command and the clock; exits 1 if something is wrong."""
+    _use_state(state)
+    from bot.chat.slack.doctor import examine
+
+    report = examine()
+    for text in report.good:
+        console.print(f"[green]good[/]   {escape(text)}", soft_wrap=True)
+    for finding in report.findings:
+        console.print(f"[red]wrong[/]  {escape(finding.problem)}", soft_wrap=True)
+        console.print(f"       {escape(finding.remedy)}", soft_wrap=True)
+    if report.findings:
+        raise typer.Exit(1)
+
+
 def _policies(given: Path | None) -> Path:
     return given or Path(os.environ.get("AIRLOCK_POLICIES") or HERE / "policies")
 

@@ -5,7 +5,6 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-
 KNOWN = "status, drop, rate, duplicate, lose_ack, delay_ms, signature, silent_socket, drop_socket, disconnect"
 
 

@@ -29,7 +29,8 @@ async def call(request: web.Request) -> web.StreamResponse:
     space.journal.note("from_app", name, {k: v for k, v in args.items() if k != "token"}, answer)
     if fault is not None and fault.drop == "after":
         return await _fail(request, fault)
-    return web.json_response(answer)
+    scopes = ",".join(sorted(space.manifest.scopes or ()))
+    return web.json_response(answer, headers={"X-OAuth-Scopes": scopes})
 
 
 async def _fail(request: web.Request, fault: CallFault) -> web.StreamResponse:
