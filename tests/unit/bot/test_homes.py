@@ -1,0 +1,126 @@
+"""A home fits whatever is in it, follows what it shows, and says how much time is left."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bot import homes
+from bot.chat.slack import limits
+from bot.chat.slack.blocks import home_view
+from bot.chat.slack.check import check_payload
+from bot.handlers import handle
+from bot.homes import RECENT_SHOWN, SHOWN, Home, home_card, left_words, outsider_card
+from bot.intents import AccountChanged, HomeOpened
+from bot.outgoing import card_of, hold_of, home_of
+from bot.ports import Outsider
+from bot.request_card import RequestFacts
+from tests.unit.bot.memory import NOW, MemoryWork, desk, member, source
+from tests.unit.bot.test_holds import held
+
+MANY = 30
+
+
+async def full(text: str) -> tuple[Home, dict[str, str]]:
+    """Return a home with more of everything than it shows, all of it in somebody's words."""
+    work = MemoryWork()
+    hold = replace(await held(work), relations=(text,) * 5, effects=(text,))
+    [request], [grant] = work.requests.values(), work.grants.values()
+    at = desk(work)
+    requests = [replace(request, id=f"rq-{number}", reason=text, answer=text, note=text) for number in range(MANY)]
+    holds = [(replace(hold, id=f"h{number}"), grant) for number in range(MANY)]
+    grants = [replace(grant, id=f"g{number}", resource=text[:64], role=text[:64]) for number in range(MANY)]
+    own = [RequestFacts(one, (), grant, at.policy, NOW) for one in requests[: SHOWN + RECENT_SHOWN]]
+    links = {card_of(one.id): "https://x.test/archives/C1/p1" for one in requests}
+    links |= {hold_of(one.id): "https://x.test/archives/C1/p2" for one, _ in holds}
+    return Home(requests, holds, grants, own, NOW), links
+
+
+@pytest.mark.parametrize("text", ["x", "語" * 3000, "<!channel> *b* `c` & " * 200, "\u202e\n" * 500, "&" * 5000])
+async def test_home_with_the_most_of_everything_is_one_that_slack_takes(text: str) -> None:
+    home, links = await full(text)
+    view = home_view(home_card(desk(MemoryWork()), home), links)
+    check_payload(view)
+    assert len(view["blocks"]) <= limits.VIEW_BLOCKS
+    actions = [
+        element["action_id"] for block in view["blocks"] if block["type"] == "actions" for element in block["elements"]
+    ]
+    assert actions.count("go") == 2 * SHOWN
+    assert actions.count("grant.end") == SHOWN
+
+
+async def test_what_leads_to_no_posted_card_is_left_out() -> None:
+    home, _ = await full("x")
+    view = home_view(home_card(desk(MemoryWork()), home), {})
+    check_payload(view)
+    assert '"go"' not in str(view)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text())
+def test_refusal_is_a_home_that_slack_takes(reason: str) -> None:
+    check_payload(home_view(outsider_card(reason), {}))
+
+
+@pytest.mark.parametrize(
+    ("left", "words"),
+    [
+        (timedelta(0), "less than a minute left"),
+        (timedelta(seconds=-5), "less than a minute left"),
+        (timedelta(seconds=20), "1 minute left"),
+        (timedelta(minutes=29, seconds=1), "30 minutes left"),
+        (timedelta(hours=1), "1 h left"),
+        (timedelta(hours=3, minutes=59, seconds=30), "4 h left"),
+        (timedelta(hours=1, minutes=5), "1 h 5 min left"),
+    ],
+    ids=str,
+)
+def test_time_left_is_said_as_people_say_it(left: timedelta, words: str) -> None:
+    assert left_words(left) == words
+
+
+async def test_change_is_shown_to_those_whom_it_concerns_and_who_have_a_home() -> None:
+    work = MemoryWork()
+    await held(work)
+    for person in ("alice", "bob", "erin"):
+        await work.open_home(member(person).account)
+    [request], [grant], [hold] = work.requests, work.grants, work.holds
+    shown = {}
+    for changed in (("requests", request), ("grants", grant), ("holds", hold), ("requests", "gone")):
+        work.places = {key: place for key, place in work.places.items() if not key.startswith("home:")}
+        await homes.concern(desk(work), {changed})
+        shown[changed] = {key for key in work.places if key.startswith("home:")}
+    alice, bob = home_of(member("alice").account), home_of(member("bob").account)
+    assert shown["requests", request] == {alice, bob}
+    assert shown["grants", grant] == {alice}
+    assert shown["holds", hold] == {bob}
+    assert shown["requests", "gone"] == set()
+
+
+async def test_remaining_times_are_kept_up_to_date_while_somebody_may_be_looking() -> None:
+    work = MemoryWork()
+    await held(work)
+    for person in ("alice", "bob"):
+        await work.open_home(member(person).account)
+    await homes.tick(desk(work))
+    assert {key for key in work.places if key.startswith("home:")} == {home_of(member("alice").account)}
+    work.places.clear()
+    await homes.tick(desk(work, NOW + homes.WATCHED_FOR + timedelta(seconds=1)))
+    assert work.places == {}
+
+
+async def test_home_of_an_account_that_changed_is_made_anew_and_of_one_that_left_forgotten() -> None:
+    work = MemoryWork()
+    account = member("alice").account
+    await handle(desk(work), HomeOpened(source("alice")), Outsider(account, "nobody"), "open")
+    assert work.places[home_of(account)].wanted == 1
+    await handle(desk(work), AccountChanged(source("alice"), False), Outsider(account, ""), "changed")
+    assert work.places[home_of(account)].wanted == 2
+    await handle(desk(work), AccountChanged(source("bob"), False), Outsider("U0BOB00001", ""), "other")
+    await handle(desk(work), AccountChanged(source("alice"), True), Outsider(account, ""), "left")
+    assert work.opened == {}
+    assert work.places[home_of(account)].wanted == 2
