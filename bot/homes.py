@@ -152,7 +152,7 @@ def _to_review(desk: Desk, home: Home) -> list[Part]:
     parts: list[Part] = []
     for hold, grant in home.holds[:SHOWN]:
         who = name_of(desk.policy, grant.person)
-        what = Words(f"{who} waits in a terminal: a statement that {does(hold)}", bold=True)
+        what = Words(f"{who} asks to run a statement that {does(hold)}", bold=True)
         where = f", under {grant.role} on {grant.resource}, until "
         parts.append(Paragraph(say(what, where, Moment(hold.expires_at))))
         parts.append(_card_button(hold_of(hold.id), f"Review the statement of {who}"))

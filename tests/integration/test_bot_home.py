@@ -91,13 +91,13 @@ async def test_held_statement_waits_in_the_home_of_those_who_may_answer(told: St
         await open_home(told, user)
     _, grant = await told.granted()
     told.broker.hold(grant)
-    text = await home(told, "bob", "Alice waits in a terminal")
+    text = await home(told, "bob", "Alice asks to run a statement that changes public.orders")
     assert "under write on prod-db" in text
-    assert "waits in a terminal" not in await home(told, "erin", "Waits for you")
-    assert "waits in a terminal" not in await home(told, "alice", "Waits for you")
+    assert "asks to run" not in await home(told, "erin", "Waits for you")
+    assert "asks to run" not in await home(told, "alice", "Waits for you")
     card = await told.thread(await told.card(), "UPDATE orders")
     await told.click("bob", "hold.approve", card)
-    await home(told, "bob", "Nothing.", "Alice waits")
+    await home(told, "bob", "Nothing.", "asks to run")
 
 
 async def test_new_line_is_sent_from_home(told: Story) -> None:

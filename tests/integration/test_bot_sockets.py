@@ -67,6 +67,18 @@ async def test_event_that_first_comes_as_a_repetition_is_worked_on_and_renews_th
     assert await told.calls("views.publish")
 
 
+async def test_event_that_comes_the_first_time_renews_nothing(told: Story) -> None:
+    with capture_logs() as logs:
+        await told.world.post("home", user="alice")
+        await told.eventually(lambda: _published(told))
+        await asyncio.sleep(1)
+    assert not [one for one in logs if one["event"] in ("payload.missed_before", "slack.socket_renewed")]
+
+
+async def _published(told: Story) -> bool | None:
+    return True if await told.calls("views.publish") else None
+
+
 async def _renewed(logs: list[Any]) -> bool | None:
     found = [one for one in logs if one["event"] == "slack.socket_renewed"]
     return True if found and found[0]["why"] == "a payload was missed" else None

@@ -77,7 +77,7 @@ class Rim:
         context[DUPLICATE] = not new
         if new:
             self._kept()
-            if req.headers.get(RETRY):
+            if any(number not in ("", "0") for number in req.headers.get(RETRY, ())):  # a first delivery says 0
                 log.warning("payload.missed_before", kind=kind_of(body))
                 self.missed("a payload was missed")
         await next()
