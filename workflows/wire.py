@@ -47,10 +47,33 @@ class TicketView(_Wire):
     expires_at: AwareDatetime
 
 
+class SizedRelation(_Wire):
+    """A relation's size as its upstream knows it; None where it does not."""
+
+    name: str
+    rows: int | None = None
+    bytes: int | None = None
+
+
+class EstimateView(_Wire):
+    """What the upstream says of a held statement without running it.
+
+    `rows` is what its planner expects the statement to change, or to return; where there is none, `why` says why.
+    `locks` are those that the statement's transaction keeps while it waits.
+    """
+
+    relations: list[SizedRelation] = []
+    rows: int | None = None
+    why: str = ""
+    locks: list[str] = []
+
+
 class HoldView(_Wire):
     """What `GET /v1/holds/{id}` answers, to the bot alone: all of what a reviewer must see before they answer.
 
-    `parameters` are as text, None for NULL. `digest` binds bytes, parameters, role, resource and policy.
+    `parameters` are as text, None for NULL. `digest` binds bytes, parameters, role, resource and policy. `redacted` is
+    the text without its literals. `waits` says that the client waits for the answer; else the statement was refused,
+    and once approved it may run when it comes again, until `expires_at`. `estimate` comes a moment later than the rest.
     """
 
     id: str
@@ -69,6 +92,9 @@ class HoldView(_Wire):
     rules: list[str] = []
     needs: list[dict[str, Any]] = []
     in_transaction: bool = False
+    waits: bool = True
+    redacted: str = ""
+    estimate: EstimateView | None = None
     opened_at: AwareDatetime
     expires_at: AwareDatetime
 
@@ -123,8 +149,11 @@ EVENT_TYPES = {
     "recording.resumed": "recorded",
     "log.torn": "stream, bytes, position: a half-written last line was cut off at a start",
     "clock.stepped": "seconds: the wall clock went back; no grant became longer",
-    "hold.opened": "hold, statement, digest, text (redacted), verb, rules, needs, relations, effects, expires_at",
-    "hold.released": "hold, by (people)",
+    "hold.opened": "hold, statement, digest, text (redacted), verb, rules, needs, relations, effects, waits, "
+    "expires_at",
+    "hold.explained": "hold, statement (id), text (redacted): the upstream's planner is asked; nothing runs",
+    "hold.estimated": "hold, relations ([{name, rows, bytes}]), rows, why, locks",
+    "hold.released": "hold, by (people), waits, expires_at: until when the approval is good",
     "hold.consumed": "hold, statement: the approval was used, once",
     "hold.refused": "hold, by, reason",
     "hold.timed_out": "hold",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Awaitable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from broker.errors import RecordingFailed
 from broker.sessions.holds import (
     Abandoned,
     Answer,
+    Estimate,
     Hold,
     HoldFacts,
     Pending,
@@ -38,7 +39,7 @@ from workflows.holds import HoldEvent, HoldMoveIllegal, HoldState, moved
 from workflows.orders import HoldAnswer
 from workflows.reviews import Met, Missing, Review, Tally, tally
 from workflows.reviews import Refused as Denied
-from workflows.wire import HoldView
+from workflows.wire import EstimateView, HoldView, SizedRelation
 
 RUN_AGAIN = timedelta(minutes=10)
 """How long an approval is good for where the client did not wait for it."""
@@ -87,6 +88,7 @@ class _Held:
     reviews: list[Review] = field(default_factory=list)
     answer: str = ""
     """The id of the answer that won."""
+    estimate: Estimate | None = None
 
     def view(self) -> HoldView:
         facts, grant = self.facts, self.facts.session.grant
@@ -107,6 +109,9 @@ class _Held:
             rules=list(facts.rules),
             needs=_needs(facts.requirement),
             in_transaction=facts.in_transaction,
+            waits=facts.waits,
+            redacted=facts.redacted,
+            estimate=_estimate(self.estimate) if self.estimate is not None else None,
             opened_at=self.opened_at,
             expires_at=self.expires_at,
         )
@@ -127,7 +132,7 @@ class HoldDesk:
     def open(self, facts: HoldFacts) -> Hold:
         """Have a statement reviewed; raises RecordingFailed, as may what the hold's futures complete with."""
         if not facts.waits and (same := self._same(facts)) is not None:
-            return self._at_once(same, _done(None))
+            return self._at_once(same, _done(None), fresh=False)
         now = self._clock.now()
         ends = min(now + timedelta(seconds=facts.seconds), facts.session.grant.expires_at)
         loop = asyncio.get_running_loop()
@@ -145,8 +150,21 @@ class HoldDesk:
         self._arm(held)
         if not facts.waits:
             self._make_room(facts.session.grant.id)
-            return self._at_once(held, opened)
-        return Hold(held.id, self._left(held), opened, held.answered)
+            return self._at_once(held, opened, fresh=True)
+        return Hold(held.id, self._left(held), True, opened, held.answered)
+
+    def estimated(self, hold: str, estimate: Estimate) -> None:
+        """Add what the upstream says of a held statement to what its reviewers see, once it is written down."""
+        held = self._live.get(hold)
+        if held is None or held.state is not HoldState.WAITING:
+            return
+        try:
+            written = self._recorder.write(_entry(held, "hold.estimated", **_said(estimate)))
+        except RecordingFailed as error:
+            _log.error("an estimate is not recorded, so it is not shown", hold=hold, error=str(error))
+            return
+        held.estimate = estimate
+        self._keep(_seen(written))
 
     def use(self, hold: str, requirement: Requirement | None) -> bool:
         """Use up an approval, once; False where it is over, or does not meet what policy demands by now.
@@ -228,7 +246,8 @@ class HoldDesk:
         if not held.facts.waits:
             held.expires_at = min(self._clock.now() + RUN_AGAIN, held.facts.session.grant.expires_at)
             self._arm(held)
-        await self._now(held, _entry(held, "hold.released", answer, by=list(by)))
+        until = {"waits": held.facts.waits, "expires_at": held.expires_at}
+        await self._now(held, _entry(held, "hold.released", answer, by=list(by), **until))
         if held.state not in (HoldState.RELEASED, HoldState.CONSUMED):
             raise Refusal("over", _OVER[held.state])
         _settle(held, Released(held.id))
@@ -281,7 +300,10 @@ class HoldDesk:
         except RecordingFailed as error:
             self._fail(held, error)
             return
-        task = asyncio.get_running_loop().create_task(record())
+        self._keep(record())
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -312,9 +334,9 @@ class HoldDesk:
         same = likeness(facts)
         return next((held for held in self._live.values() if not held.facts.waits and held.likeness == same), None)
 
-    def _at_once(self, held: _Held, opened: asyncio.Future[None]) -> Hold:
+    def _at_once(self, held: _Held, opened: asyncio.Future[None], fresh: bool) -> Hold:
         answer = Released(held.id) if held.state is HoldState.RELEASED else Pending(held.id)
-        return Hold(held.id, self._left(held), opened, _done(answer))
+        return Hold(held.id, self._left(held), fresh, opened, _done(answer))
 
     def _make_room(self, grant: str) -> None:
         nobody_waits = [held for held in self._of(grant) if not held.facts.waits]
@@ -352,6 +374,7 @@ def _opened(held: _Held) -> Entry:
         "needs": _needs(facts.requirement),
         "relations": list(facts.relations),
         "effects": list(facts.effects),
+        "waits": facts.waits,
         "expires_at": held.expires_at,
     }
     detail: dict[str, Any] = {"sql": facts.asked.text}
@@ -364,3 +387,20 @@ def _entry(held: _Held, kind: str, answer: HoldAnswer | None = None, **data: Any
     detail = {"answer": answer.model_dump(mode="json")} if answer is not None else {}
     session = held.facts.session
     return Entry(kind, session.grant.id, session.id, {"hold": held.id, **data}, detail)
+
+
+def _said(estimate: Estimate) -> dict[str, Any]:
+    view = _estimate(estimate).model_dump()
+    return {key: value for key, value in view.items() if value not in (None, "", [])}
+
+
+def _estimate(estimate: Estimate) -> EstimateView:
+    sized = [SizedRelation(name=one.name, rows=one.rows, bytes=one.bytes) for one in estimate.relations]
+    return EstimateView(relations=sized, rows=estimate.rows, why=estimate.why, locks=list(estimate.locks))
+
+
+async def _seen(written: Awaitable[None]) -> None:
+    try:
+        await written
+    except RecordingFailed as error:
+        _log.error("an estimate is not recorded", error=str(error))

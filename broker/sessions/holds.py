@@ -66,6 +66,28 @@ class HoldFacts:
     waits: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """How large a relation is, as its upstream says; None where it does not know."""
+
+    name: str
+    rows: int | None
+    bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What an upstream says of a held statement, which it has not run: `rows` is what its planner expects.
+
+    Where there are no `rows`, `why` says why. `locks` are those that the statement's transaction keeps meanwhile.
+    """
+
+    relations: tuple[Sized, ...] = ()
+    rows: int | None = None
+    why: str = ""
+    locks: tuple[str, ...] = ()
+
+
 def digest(facts: HoldFacts, policy: str) -> str:
     """Return what an approval is bound to: SHA-256 over the statement, where and as whom it runs, and the policy."""
     grant = facts.session.grant
@@ -125,9 +147,13 @@ Answer = Released | Refused | TimedOut | Abandoned | Pending
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A hold as a session has it: `opened` completes when it is recorded, `answered` when it is over."""
+    """A hold as a session has it: `opened` completes when it is recorded, `answered` when it is over.
+
+    It is not `fresh` where the same statement was held before, and nobody waited for it.
+    """
 
     id: str
     seconds: float
+    fresh: bool
     opened: Awaitable[None] = field(compare=False)
     answered: Awaitable[Answer] = field(compare=False)

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from broker.sessions.holds import Hold, HoldFacts
+from broker.sessions.holds import Estimate, Hold, HoldFacts
 from broker.sessions.model import CloseReason, Entry, GrantFacts, Lease, SessionFacts, Source, TicketFacts
 from policies.engine.decisions import Requirement
 from policies.engine.model import Policy
@@ -113,6 +113,10 @@ class Endpoints(Protocol):
 class Holds(Protocol):
     def open(self, facts: HoldFacts) -> Hold:
         """Have a statement reviewed; raises RecordingFailed, as may what the hold's futures complete with."""
+        ...
+
+    def estimated(self, hold: str, estimate: Estimate) -> None:
+        """Add what the upstream says of a held statement to what its reviewers see."""
         ...
 
     def use(self, hold: str, requirement: Requirement | None) -> bool:

@@ -119,7 +119,7 @@ def _other(kind: str, data: Record) -> str:
 def _fact(value: object) -> str:
     if isinstance(value, dict):
         return " ".join(f"{plain(key)}={plain(item)}" for key, item in value.items())
-    return ", ".join(plain(item) for item in value) if isinstance(value, list) else plain(value)
+    return ", ".join(_fact(item) for item in value) if isinstance(value, list) else plain(value)
 
 
 def _line(record: Record, text: str) -> str:

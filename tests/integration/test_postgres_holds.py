@@ -72,6 +72,11 @@ async def test_a_refused_statement_says_who_and_why(served: TestBroker, postgres
 async def test_nothing_of_a_held_statement_reaches_the_server_before_its_release(
     served: TestBroker, postgres: Server
 ) -> None:
+    def seen(mark: str) -> list[str]:
+        # All but the planner's estimate, which runs nothing.
+        lines = postgres.log.read_text().splitlines()
+        return [line for line in lines if mark in line and "prepare airlock_" not in line]
+
     postgres.execute("alter role app_write set log_statement = 'all'")
     try:
         for mark, run in (
@@ -82,10 +87,10 @@ async def test_nothing_of_a_held_statement_reaches_the_server_before_its_release
                 running = asyncio.create_task(run(connection))
                 hold = await served.held(len(served.recorder.of("hold.opened")) + 1)
                 await asyncio.sleep(0.1)
-                assert mark not in postgres.log.read_text()
+                assert seen(mark) == []
                 await served.answer(hold)
                 await running
-            await served.until(lambda mark=mark: mark in postgres.log.read_text())
+            await served.until(lambda mark=mark: seen(mark) != [])
     finally:
         postgres.execute("alter role app_write reset log_statement")
 

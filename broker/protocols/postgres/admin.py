@@ -30,6 +30,7 @@ class Admin:
         self._pool: asyncpg.Pool | None = None
         self._making = asyncio.Lock()
         self._killer = Killer(self.fetch)
+        self._turn = asyncio.Semaphore(1)
 
     async def fetch(self, sql: str, *arguments: object) -> list[dict[str, Any]]:
         """Return the rows of a query; raises UpstreamUnavailable."""
@@ -51,6 +52,11 @@ class Admin:
             words = f"PostgreSQL {number // 10000} is not served: {OLDEST} to {NEWEST} are"
             raise UpstreamUnavailable(words, words)
         return number
+
+    async def aside(self, run: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+        """Do what may wait, one at a time, so that connections are left for kills; raises UpstreamUnavailable."""
+        async with self._turn:
+            return await self._with(run)
 
     async def kill(self, lease: Lease, grace: float = 0.0) -> bool:
         """End a session's upstream process and return whether it is verified gone; see Killer."""

@@ -6,6 +6,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from broker.protocols.postgres.explaining import Question
 from broker.protocols.postgres.replies import Problem
 from broker.protocols.postgres.ruling import Ruling
 from broker.sessions.holds import Answer, HoldFacts
@@ -162,11 +163,13 @@ class Record:
 class Hold:
     """Have a statement reviewed; answered by HoldAnswered, before that perhaps by HoldOpened and HoldWaited.
 
-    `notice` is what the client hears while it waits, followed by how long that may be.
+    `notice` is what the client hears while it waits, followed by how long that may be. `question` is what the upstream
+    is asked meanwhile, for the reviewers.
     """
 
     facts: HoldFacts
     notice: str
+    question: Question
     token: int = 0
 
     def with_token(self, token: int) -> Hold:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from broker.errors import RecordingFailed
 from broker.protocols.postgres.events import (
@@ -17,22 +17,30 @@ from broker.protocols.postgres.events import (
     RecordingLost,
     Use,
 )
+from broker.protocols.postgres.explaining import Question
 from broker.sessions import holds
 from broker.sessions.ports import Holds
 
 TELL_SECONDS = 15.0
 """How often a client that waits is told whom it waits for."""
 
+Ask = Callable[[str, Question], Awaitable[holds.Estimate]]
+
 
 class Holder:
-    """`feed` takes the events that come of it; a hold that cannot be recorded ends the session."""
+    """`feed` takes the events that come of it; a hold that cannot be recorded ends the session.
 
-    def __init__(self, desk: Holds, feed: Callable[[Event], None]) -> None:
+    `ask` asks the upstream about a held statement.
+    """
+
+    def __init__(self, desk: Holds, feed: Callable[[Event], None], ask: Ask) -> None:
         self._desk = desk
         self._feed = feed
+        self._ask = ask
         self._hold: holds.Hold | None = None
         self._waits = False
         self._task: asyncio.Task[None] | None = None
+        self._asking: set[asyncio.Task[None]] = set()
 
     def hold(self, command: Hold) -> None:
         """Open a hold and wait for it."""
@@ -42,7 +50,13 @@ class Holder:
             self._feed(RecordingLost(time.monotonic()))
             return
         self._waits = command.facts.waits
-        self._task = asyncio.get_running_loop().create_task(self._wait(self._hold, command.token))
+        loop = asyncio.get_running_loop()
+        self._task = loop.create_task(self._wait(self._hold, command.token))
+        if self._hold.fresh:
+            # Whoever was refused at once may be gone before the answer: their reviewers still want it.
+            asking = loop.create_task(self._estimate(self._hold, command.question))
+            self._asking.add(asking)
+            asking.add_done_callback(self._asking.discard)
 
     def use(self, command: Use) -> None:
         """Use up the approval."""
@@ -55,6 +69,14 @@ class Holder:
         if self._hold is not None and self._waits:
             self._desk.drop(self._hold.id, reason)
         self._hold = self._task = None
+
+    async def _estimate(self, hold: holds.Hold, question: Question) -> None:
+        """Ask about a hold that is recorded; its reviewers have it already, and see the answer when it comes."""
+        try:
+            await asyncio.shield(asyncio.ensure_future(hold.opened))
+        except RecordingFailed:
+            return
+        self._desk.estimated(hold.id, await self._ask(hold.id, question))
 
     async def _wait(self, hold: holds.Hold, token: int) -> None:
         try:

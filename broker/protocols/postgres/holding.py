@@ -8,6 +8,7 @@ from typing import Any, assert_never
 
 from broker.protocols.postgres import records
 from broker.protocols.postgres.events import Command, Drain, Drop, Hold, Use
+from broker.protocols.postgres.explaining import question
 from broker.protocols.postgres.plan import Plan, Planning
 from broker.protocols.postgres.replies import Problem, denial
 from broker.protocols.postgres.ruling import Asking, Denied, must_be_asked, shown_text
@@ -44,7 +45,9 @@ def review(
     ids = tuple(session.ids() for _ in plan.statements)
     facts = _facts(session, plan, asking, asked, shown, ids[0])
     answer: Answer | None = yield Hold(
-        facts, f"waiting for {asking.requirement} ({asking.people}) to review this statement"
+        facts,
+        f"waiting for {asking.requirement} ({asking.people}) to review this statement",
+        question((plan.ruling, *plan.bodies), asked, shown, facts.in_transaction),
     )
     match answer:
         case Released(hold):

@@ -29,15 +29,12 @@ _VERIFICATION = """
 def pinned(
     search_path: Sequence[str], *, version: int, remaining_ms: int, read_only: bool, session: str
 ) -> dict[str, str]:
-    """Return the pins of one session; `version` is server_version_num, `remaining_ms` until the grant ends.
-
-    pg_temp stands last in the path, so that a temporary table cannot shadow a real one.
-    """
+    """Return the pins of one session; `version` is server_version_num, `remaining_ms` until the grant ends."""
     remaining = str(min(max(remaining_ms, 0) + SLACK_MS, 2_147_483_647))
     pins = {
         "client_encoding": "UTF8",
         "application_name": f"airlock:{session}",
-        "search_path": ", ".join([_quoted(name) for name in search_path] + ["pg_temp"]),
+        "search_path": quoted_path(search_path),
         "standard_conforming_strings": "on",
         "backslash_quote": "safe_encoding",
         "row_security": "on",
@@ -68,6 +65,11 @@ def never_changes(policy: Policy, person: str, resource: str, role: str) -> bool
 def verification(names: Sequence[str]) -> str:
     """Return the query that reads back who the upstream session is, and its pins."""
     return _VERIFICATION.replace("NAMES", ", ".join(f"'{name}'" for name in names))
+
+
+def quoted_path(search_path: Sequence[str]) -> str:
+    """Write a search path; pg_temp stands last, so that a temporary table cannot shadow a real one."""
+    return ", ".join([_quoted(name) for name in search_path] + ["pg_temp"])
 
 
 def _quoted(name: str) -> str:

@@ -14,6 +14,7 @@ import structlog
 
 from broker.errors import AirlockError, RecordingFailed, UpstreamUnavailable
 from broker.protocols.postgres import codec, pins, records
+from broker.protocols.postgres.estimator import Estimator
 from broker.protocols.postgres.events import (
     CancelAsked,
     ClientGone,
@@ -39,6 +40,7 @@ from broker.protocols.postgres.events import (
     UpstreamGone,
     Use,
 )
+from broker.protocols.postgres.explaining import Question
 from broker.protocols.postgres.holder import Holder
 from broker.protocols.postgres.house import House, SessionRefused, ended_early, greeting, no_reaper, words
 from broker.protocols.postgres.inspector import Matter
@@ -50,6 +52,7 @@ from broker.protocols.postgres.scribe import Scribe
 from broker.protocols.postgres.sinks import ClientSink, UpstreamSink
 from broker.protocols.postgres.startup import CancelKey, Startup
 from broker.protocols.postgres.upstream import Upstream
+from broker.sessions.holds import Estimate
 from broker.sessions.model import CloseReason, Lease, SessionFacts
 from broker.sessions.ports import Endpoint
 from broker.transport.stream import Stream
@@ -77,7 +80,7 @@ class Session:
         self._again = access_line(policy, grant.person, grant.resource, grant.role)
         self._machine = Machine(facts, _statement_id, f"airlock-{secrets.token_hex(12)}")
         self._scribe = Scribe(house.broker.recorder, self.feed)
-        self._holder = Holder(house.broker.holds, self.feed)
+        self._holder = Holder(house.broker.holds, self.feed, self._estimate)
         self._lease: Lease | None = None
         self._begun = time.monotonic()
         self._opened = False
@@ -254,6 +257,17 @@ class Session:
         if self._to_client:
             pieces, self._to_client = self._to_client, []
             self._client.write(pieces)
+
+    async def _estimate(self, hold: str, question: Question) -> Estimate:
+        """Ask the upstream about a held statement, recorded first as a statement of its own."""
+
+        async def record() -> None:
+            entry = records.explained(self._facts, hold, _statement_id(), question)
+            await self._house.broker.recorder.write(entry)
+
+        pid = self._lease.pid if self._lease is not None else None
+        admin = self._house.admins.of(self._upstream.endpoint)
+        return await Estimator(admin, self._search_path, pid or 0).estimate(question, record)
 
     def _arm(self) -> None:
         """Wake up at the grant's end; the clock is asked again then, for timers stand still while a machine sleeps."""

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
+from broker.protocols.postgres.explaining import Question
 from broker.protocols.postgres.ruling import MAX_SHOWN, Denied, Permitted
 from broker.protocols.postgres.values import as_shown
 from broker.sessions.holds import Asked
@@ -74,6 +75,14 @@ def allowed(
 
 def consumed(session: SessionFacts, hold: str, id_: str) -> Entry:
     return Entry("hold.consumed", session.grant.id, session.id, {"hold": hold, "statement": id_})
+
+
+def explained(session: SessionFacts, hold: str, id_: str, question: Question) -> Entry:
+    data = {"hold": hold, "statement": id_, "text": question.redacted}
+    detail: dict[str, Any] = {"sql": f"EXPLAIN {question.sql}"}
+    if question.values:
+        detail["parameters"] = list(question.values)
+    return Entry("hold.explained", session.grant.id, session.id, data, detail)
 
 
 def denied(session: SessionFacts, id_: str, ruling: Denied, sql: str) -> Entry:

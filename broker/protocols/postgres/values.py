@@ -67,6 +67,11 @@ _READERS: dict[int, Callable[[bytes], str]] = {
 }
 
 
+def is_readable(oid: int) -> bool:
+    """Say whether binary values of a type are shown as text that the server would read back."""
+    return oid in _READERS
+
+
 def as_shown(value: bytes, *, binary: bool, oid: int) -> str:
     """Return one value as a person reads it; `oid` 0 is an unknown type."""
     if not binary:

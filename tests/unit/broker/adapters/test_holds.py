@@ -78,7 +78,9 @@ async def test_an_answer_is_recorded_before_it_is_told_and_used_once() -> None:
     assert world.desk.use(hold.id, ONE)
     assert not world.desk.use(hold.id, ONE)
     assert (await world.desk.get(hold.id)).state == "consumed"
-    assert world.recorder.of("hold.released") == [{"hold": hold.id, "by": ["bob"]}]
+    (released,) = world.recorder.of("hold.released")
+    view = await world.desk.get(hold.id)
+    assert released == {"hold": hold.id, "by": ["bob"], "waits": True, "expires_at": view.expires_at}
     assert world.recorder.entries[1].detail["answer"]["reviews"][0]["person"] == "bob"
 
 
