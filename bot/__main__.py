@@ -42,6 +42,7 @@ from bot.chat.slack.gateway import Gateway
 from bot.chat.slack.home import Homes
 from bot.chat.slack.pacing import Pacer
 from bot.chat.slack.payloads import intent_of
+from bot.chat.slack.reviewing import ReviewForms
 from bot.chat.slack.service import SlackUnusable, find_channel, make_app, make_client, own_identity
 from bot.chat.slack.shows import Shows
 from bot.chat.slack.socket import Sockets
@@ -157,7 +158,7 @@ async def start(settings: Settings, stack: AsyncExitStack) -> set[asyncio.Task[N
     sweeper.start()
     stack.push_async_callback(sweeper.stop)
     app = make_app(settings, identity)
-    rim = Rim(inbox, desks, directory, worker.wake)
+    rim = Rim(inbox, desks, directory, ReviewForms(desks, broker), worker.wake)
     rim.attach(app)
     stack.push_async_callback(rim.rest)
     await _listen(app, rim, settings, stack)

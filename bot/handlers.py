@@ -22,8 +22,10 @@ from bot.intents import (
     NewLine,
     OpenDeny,
     OpenDenyHold,
+    OpenReview,
     Refuse,
     RefuseHold,
+    ReviewHold,
     Revoke,
     Status,
     Unknown,
@@ -70,6 +72,10 @@ async def handle(desk: Desk, intent: Intent, standing: Standing, cause: str) -> 
             await holds.open_deny(desk, intent, standing, cause)
         case RefuseHold():
             await holds.refuse(desk, intent, standing, cause)
+        case OpenReview():
+            await holds.open_review(desk, intent, standing, cause)
+        case ReviewHold():
+            await holds.review(desk, intent, standing, cause)
         case NewLine():
             await holding.new_line(desk, intent, standing, cause)
         case EndNow():

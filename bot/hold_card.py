@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import assert_never
 
 from bot import cards
 from bot.cards import (
     Buttons,
     Card,
-    Code,
     Fact,
     Facts,
     Heading,
@@ -21,12 +21,15 @@ from bot.cards import (
     Part,
     Span,
     Words,
+    clock,
     say,
 )
+from bot.hold_estimate import expected_words, locks_words, sizes_words
+from bot.hold_reading import redacted_parts, statement_parts
 from bot.model import Exhibit, Given, Grant, Hold
 from bot.request_card import approve_button, deny_button, name_of, names_of, requirement_words
-from bot.statement_text import FOREIGN_SHOWN, Reading, file_of, fingerprint, read
-from bot.text import clip, escape, excerpt, one_line
+from bot.statement_text import read
+from bot.text import clip, excerpt, one_line
 from policies.engine.durations import format_duration
 from policies.engine.model import Policy
 from workflows.holds import HoldState
@@ -108,7 +111,8 @@ def hold_words(policy: Policy, hold: Hold, requester: str, reviews: Sequence[Giv
         case HoldState.WAITING:
             return _waiting(policy, hold, requester, reviews)
         case HoldState.RELEASED:
-            return f"Approved by {by or 'its reviewers'}; it has not run yet."
+            until = f"it may run once until {clock(hold.expires_at)}"
+            return f"Approved by {by or 'its reviewers'}; it has not run yet, {until}."
         case HoldState.CONSUMED:
             return f"Approved by {by or 'its reviewers'}, ran once."
         case HoldState.REFUSED:
@@ -179,6 +183,10 @@ def _facts(facts: HoldFacts) -> list[Fact]:
         Fact("The statement", say(clip(does(hold), 600))),
         Fact("Policy needs", say(who or "nobody is named who may")),
     ]
+    if facts.view is not None and facts.view.digest == hold.digest and (facts.view.estimate or facts.waiting):
+        listed.append(Fact("Estimate", say(expected_words(facts.view))))
+        if facts.view.estimate is not None and facts.view.estimate.relations:
+            listed.append(Fact("Size", say(sizes_words(facts.view.estimate))))
     if facts.waiting:
         listed.append(Fact("Waits until", say(Moment(hold.expires_at))))
         listed.append(Fact("Meanwhile", say(_meanwhile(facts))))
@@ -186,70 +194,28 @@ def _facts(facts: HoldFacts) -> list[Fact]:
 
 
 def _meanwhile(facts: HoldFacts) -> str:
+    hold, view = facts.hold, facts.view
     resource = facts.policy.resources.get(facts.grant.resource)
     role = resource.roles.get(facts.grant.role) if resource else None
-    if role is not None and role.hold == "refuse":
+    if not view.waits if view is not None else role is not None and role.hold == "refuse":
         return "It was refused at once; once approved, the same statement may run, once, within ten minutes."
-    if facts.view is not None and facts.view.in_transaction:
-        return "It waits in an open transaction: locks are held."
-    limit = f", for at most {format_duration(role.hold_for)}" if role else ""
-    return f"The session waits{limit}; no transaction is open."
+    limit = format_duration(timedelta(seconds=round((hold.expires_at - hold.opened_at).total_seconds())))
+    if view is not None and view.in_transaction:
+        locks = locks_words(view)
+        kept = f" Locks: {locks}, and those on rows it changed." if locks else ""
+        return f"It waits in an open transaction, for at most {limit}: locks are held.{kept}"
+    return f"The session waits, for at most {limit}; no transaction is open."
 
 
 def _statement(facts: HoldFacts) -> list[Part]:
-    view = facts.view
-    if view is None or view.digest != facts.hold.digest:
-        if facts.waiting:
-            return [Note(say("The broker does not show this statement, so it cannot be approved here."))]
-        return [Note(say("The record of this access has the statement."))]
-    reading = read(view)
-    head, *tail = reading.pieces()
-    parts: list[Part] = [Code(head if head.strip() else "(an empty statement)")]
-    if tail:
-        left = len(reading.text) - len(head) - len(tail[0])
-        parts += [Paragraph(say(Words(f"… {left:,} characters are left out here …", bold=True))), Code(tail[0])]
-    if reading.parameters:
-        parts += [Paragraph(say(Words("Parameters", bold=True))), Code(reading.listed())]
-    parts += [Paragraph(say(Words(text, bold=True))) for text in _warnings(facts, reading)]
-    size = f"{reading.characters:,} character{'' if reading.characters == 1 else 's'}"
-    lines = f"{reading.lines:,} line{'' if reading.lines == 1 else 's'}"
-    parts.append(Note(say(f"{size}, {lines}. Digest ", Words(view.digest[:12], code=True), ".")))
-    if not reading.fits:
-        parts.append(_exhibit_note(facts, view, reading))
-    return parts
+    show = redacted_parts if is_redacted(facts.policy, facts.grant.resource) else statement_parts
+    return show(facts.view, facts.hold, facts.waiting)
 
 
-def _warnings(facts: HoldFacts, reading: Reading) -> list[str]:
-    found = []
-    if facts.waiting and facts.view is not None and facts.view.in_transaction:
-        found.append("In an open transaction: locks are held while this waits.")
-    if reading.escapes:
-        found.append(f"Look closely: {reading.escapes:,} of its characters do not show, or change how others look.")
-        found.append("They are written by their numbers here, like \\u202e.")
-    if reading.foreign:
-        letters = ", ".join(f"{letter} ({escape(letter)})" for letter in reading.foreign[:FOREIGN_SHOWN])
-        more = " and more" if len(reading.foreign) > FOREIGN_SHOWN else ""
-        found.append(f"It holds letters that are not Latin and may look like it: {letters}{more}.")
-    return found
-
-
-def _exhibit_note(facts: HoldFacts, view: HoldView, reading: Reading) -> Part:
-    digest = fingerprint(file_of(facts.hold.id, view, reading))
-    match facts.hold.exhibit:
-        case Exhibit.FILE:
-            text = f"Shown in part. All of it is in the file {file_name(facts.hold)} in this thread, SHA-256 {digest}."
-        case Exhibit.IMPOSSIBLE:
-            text = "Shown in part, and Slack takes no file: what cannot be shown whole cannot be approved."
-        case Exhibit.NOWHERE | Exhibit.CARD:
-            text = "Shown in part. All of it comes as a file in this thread; it can be approved once that is there."
-        case _:
-            assert_never(facts.hold.exhibit)
-    return Paragraph(say(Words(text, bold=True)))
-
-
-def file_name(hold: Hold) -> str:
-    """Name the file that holds all of a statement."""
-    return f"statement-{hold.id}.txt"
+def is_redacted(policy: Policy, resource: str) -> bool:
+    """Say whether a resource's cards show statements without their values; also of one that is gone (fail closed)."""
+    found = policy.resources.get(resource)
+    return found is None or found.show == "redacted"
 
 
 def _status(facts: HoldFacts, status: str) -> tuple[Span, ...]:
@@ -281,6 +247,9 @@ def approvable(facts: HoldFacts) -> bool:
 def _buttons(facts: HoldFacts) -> Buttons:
     hold, grant = facts.hold, facts.grant
     who = name_of(facts.policy, grant.person)
+    if is_redacted(facts.policy, grant.resource):
+        label = clip(f"Read all of {who}'s statement on {grant.resource}, and answer", 75)
+        return Buttons((cards.Button(cards.REVIEW_HOLD, "Review…", hold.token, style="primary", label=label),))
     deny = deny_button(cards.DENY_HOLD, hold.token, f"{who}'s statement")
     if not approvable(facts):
         return Buttons((deny,))

@@ -43,6 +43,8 @@ async def apply_to_holds(desk: Desk, grant: Grant, request: Request, event: Even
     """Apply an event if it is one about a hold; say whether it was."""
     if event.type == "hold.opened":
         await _opened(desk, grant, request, event)
+    elif event.type == "hold.estimated":
+        await _estimated(desk, grant, event)
     elif event.type in _MOVES:
         await _moved(desk, grant, request, event)
     else:
@@ -73,7 +75,15 @@ async def _opened(desk: Desk, grant: Grant, request: Request, event: EventView) 
     await desk.work.want(hold_of(id), f"hold:{id}")
     await count_soon(desk, grant)
     waits = requirement_words(desk.policy, hold.requirement.needs, grant.person)
-    await _mirror(desk, _Scene(hold, grant, request), f"Your statement that {does(hold)} waits for {waits}.")
+    how = "waits for" if data.get("waits", True) else "was refused for now, and may run once after a review by"
+    await _mirror(desk, _Scene(hold, grant, request), f"Your statement that {does(hold)} {how} {waits}.")
+
+
+async def _estimated(desk: Desk, grant: Grant, event: EventView) -> None:
+    """Bring the card up to date: what the upstream says of the statement is fetched with its text."""
+    hold = await desk.work.hold(str(event.data.get("hold") or ""))
+    if hold is not None and hold.grant == grant.id and hold.state is HoldState.WAITING:
+        await desk.work.want(hold_of(hold.id), f"hold:{hold.id}")
 
 
 async def _moved(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:
@@ -86,20 +96,22 @@ async def _moved(desk: Desk, grant: Grant, request: Request, event: EventView) -
         changes["people"] = _names(event.data.get("by"))
     if move in (HoldEvent.REFUSE, HoldEvent.ABANDON):
         changes["reason"] = str(event.data.get("reason") or "") or None
+    if move is HoldEvent.RELEASE and (until := event.data.get("expires_at")) is not None:
+        changes["expires_at"] = datetime.fromisoformat(str(until))
     hold = await desk.work.move_hold(hold, move, **changes)
     await desk.work.want(hold_of(hold.id), f"hold:{hold.id}")
     await count_soon(desk, grant)
-    await _say_so(desk, _Scene(hold, grant, request), move)
+    await _say_so(desk, _Scene(hold, grant, request), move, bool(event.data.get("waits", True)))
 
 
-async def _say_so(desk: Desk, scene: _Scene, move: HoldEvent) -> None:
+async def _say_so(desk: Desk, scene: _Scene, move: HoldEvent, waits: bool) -> None:
     """Put a line into the thread where people waited for this: an edited card notifies nobody."""
     hold, grant = scene.hold, scene.grant
     requester = name_of(desk.policy, grant.person)
     by = names_of(desk.policy, hold.people, "and") or "A reviewer"
     match move:
         case HoldEvent.RELEASE:
-            text = line("hold_released", person=by, requester=requester)
+            text = line("hold_released", person=by, requester=requester, until=None if waits else hold.expires_at)
         case HoldEvent.REFUSE:
             text = line("hold_refused", person=by, requester=requester, reason=hold.reason or "no reason was given")
         case HoldEvent.TIME_OUT:

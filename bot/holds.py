@@ -7,8 +7,8 @@ from datetime import datetime
 
 from bot.asking import tell, tell_at
 from bot.cards import clock, plain
-from bot.hold_card import hold_words
-from bot.intents import ApproveHold, OpenDenyHold, RefuseHold, Source
+from bot.hold_card import hold_words, is_redacted
+from bot.intents import ApproveHold, OpenDenyHold, OpenReview, RefuseHold, ReviewHold, Source
 from bot.model import Exhibit, Given, Grant, Hold
 from bot.ordering import needs_from, raised
 from bot.outgoing import AnswerHold, Privately, hold_of
@@ -24,6 +24,7 @@ NOT_SHOWN = (
     "This statement has not been shown whole, so it cannot be approved: wait for the file in its thread, or deny it."
 )
 NOT_SHOWABLE = "This statement cannot be shown whole here, so it cannot be approved; it can be denied."
+ONLY_IN_FORM = "This statement is shown, and approved, only behind Review on its card."
 AWAY = "The broker does not answer; it is asked again."
 TAKEN = (HoldState.RELEASED, HoldState.CONSUMED)
 
@@ -34,6 +35,13 @@ async def approve(desk: Desk, intent: ApproveHold, member: Member, cause: str) -
     if found is None:
         return
     hold, grant = found
+    if is_redacted(desk.policy, grant.resource):
+        await tell(desk, intent.source, cause, plain(ONLY_IN_FORM))
+    else:
+        await _approve(desk, hold, grant, intent.source, member, cause)
+
+
+async def _approve(desk: Desk, hold: Hold, grant: Grant, source: Source, member: Member, cause: str) -> None:
     reviews = await desk.work.hold_reviews(hold)
     count = _count(desk.policy, hold, grant, reviews)
     approved = any(one.person == member.person and one.answer is Answer.APPROVE for one in reviews)
@@ -44,9 +52,9 @@ async def approve(desk: Desk, intent: ApproveHold, member: Member, cause: str) -
         words = requirement_words(desk.policy, count.needs, grant.person)
         problem = f"You have approved this already; it still needs {words}."
     if problem:
-        await tell(desk, intent.source, cause, plain(problem))
+        await tell(desk, source, cause, plain(problem))
     else:
-        await _give(desk, hold, member, Answer.APPROVE, "", intent.source, cause)
+        await _give(desk, hold, member, Answer.APPROVE, "", source, cause)
 
 
 async def open_deny(desk: Desk, intent: OpenDenyHold, member: Member, cause: str) -> None:
@@ -57,14 +65,37 @@ async def open_deny(desk: Desk, intent: OpenDenyHold, member: Member, cause: str
 async def refuse(desk: Desk, intent: RefuseHold, member: Member, cause: str) -> None:
     """Deny a statement; also where it was approved a moment ago, as long as the broker has not let it go."""
     found = await _open(desk, intent.source, intent.token, member, cause, on_card=False)
-    if found is None:
-        return
-    hold, grant = found
+    if found is not None:
+        await _refuse(desk, *found, intent, member, cause)
+
+
+async def _refuse(
+    desk: Desk, hold: Hold, grant: Grant, intent: RefuseHold | ReviewHold, member: Member, cause: str
+) -> None:
     count = _count(desk.policy, hold, grant, await desk.work.hold_reviews(hold))
     if isinstance(count, Refused) and hold.note is None:
         await tell(desk, intent.source, cause, plain(_answered_words(desk.policy, count) or ""))
     else:
         await _give(desk, hold, member, Answer.DENY, intent.reason, intent.source, cause)
+
+
+async def open_review(desk: Desk, intent: OpenReview, member: Member, cause: str) -> None:
+    """Tell those who may not answer; for the others the form is already open."""
+    await _open(desk, intent.source, intent.token, member, cause)
+
+
+async def review(desk: Desk, intent: ReviewHold, member: Member, cause: str) -> None:
+    """Count the answer of a form that showed a statement whole; of whoever sent it, whoever opened it."""
+    found = await _open(desk, intent.source, intent.token, member, cause, on_card=False)
+    if found is None:
+        return
+    hold, grant = found
+    if intent.digest != hold.digest:
+        await tell(desk, intent.source, cause, plain("This form showed another statement, so nothing was done."))
+    elif intent.answer is Answer.DENY:
+        await _refuse(desk, hold, grant, intent, member, cause)
+    else:
+        await _approve(desk, hold, grant, intent.source, member, cause)
 
 
 async def _give(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from workflows.orders import Evidence
+from workflows.reviews import Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,25 @@ class RefuseHold:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenReview:
+    """A click on Review there; the form is opened on the spot, this only tells those who may not."""
+
+    source: Source
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewHold:
+    """The form behind it, sent: an answer to the statement of `digest`, which the form has shown whole."""
+
+    source: Source
+    token: str
+    digest: str
+    answer: Answer
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class NewLine:
     source: Source
     token: str
@@ -175,6 +195,8 @@ Intent = (
     | ApproveHold
     | OpenDenyHold
     | RefuseHold
+    | OpenReview
+    | ReviewHold
     | NewLine
     | EndNow
     | HomeOpened
@@ -191,6 +213,8 @@ DECISIONS = (
     ApproveHold,
     OpenDenyHold,
     RefuseHold,
+    OpenReview,
+    ReviewHold,
     NewLine,
     EndNow,
     Revoke,

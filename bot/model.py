@@ -106,6 +106,8 @@ class Exhibit(StrEnum):
     """Not yet."""
     CARD = "card"
     FILE = "file"
+    FORM = "form"
+    """Behind Review, for those who may answer."""
     IMPOSSIBLE = "impossible"
 
 
@@ -137,7 +139,7 @@ class Hold:
 
     @property
     def readable(self) -> bool:
-        return self.exhibit in (Exhibit.CARD, Exhibit.FILE)
+        return self.exhibit in (Exhibit.CARD, Exhibit.FILE, Exhibit.FORM)
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,10 @@ class Resource(Strict):
     description: str = ""
     upstream: Upstream
     search_path: list[Name] = Field(default=["public"], min_length=1)
+    show: Literal["full", "redacted"] = Field(
+        default="full",
+        description="cards show held statements whole; or without their literals, and only who may answer opens them",
+    )
     roles: dict[Name, Role] = Field(min_length=1)
 
 

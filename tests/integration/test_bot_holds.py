@@ -177,7 +177,7 @@ async def test_released_and_then_given_up_says_both(told: Story) -> None:
     told.broker.runs = False
     card, message, hold = await held(told)
     await told.click("bob", "hold.approve", message)
-    await told.thread(card, "Approved by Bob; it has not run yet.")
+    await told.thread(card, "Approved by Bob; it has not run yet, it may run once until")
     told.broker.over(hold, HoldEvent.ABANDON, reason="client")
     assert await told.thread(
         card, "Given up: Alice left. It did not run; nobody denied it. It had been approved by Bob."

@@ -171,13 +171,19 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def story(folder: Path, http: bool = False, **settings: Any) -> AsyncIterator[Story]:
-    """Run the workspace, the fake broker and the bot, to which payloads come through a socket or over HTTP."""
+async def story(
+    folder: Path, change: Callable[[Path], None] = lambda policies: None, http: bool = False, **settings: Any
+) -> AsyncIterator[Story]:
+    """Run the workspace, the fake broker and the bot, on policy files that `change` may change first.
+
+    Payloads come through a socket, or over HTTP.
+    """
     port = free_port() if http else 0
     state, policies = folder / "state", folder / "policies"
     policies.mkdir()
     for file in (REPOSITORY / "policies").glob("*.yaml"):
         shutil.copy(file, policies)
+    change(policies)
     async with (
         running(folder / "workspace", manifest(url=f"http://127.0.0.1:{port}{REQUEST_PATH}" if http else "")) as world,
         fake_broker(state / "bot" / "order.pub.pem") as (broker, address),

@@ -21,7 +21,7 @@ from policies.engine.model import Policy
 from workflows.holds import HoldEvent, HoldState, moved
 from workflows.orders import HoldAnswer, Order, OrderInvalid, verify_call, verify_hold_answer, verify_order
 from workflows.reviews import Missing, Refused, tally
-from workflows.wire import GrantView, HoldView, TicketView
+from workflows.wire import EstimateView, GrantView, HoldView, TicketView
 
 POLICIES = Path(__file__).resolve().parents[2] / "policies"
 _OVER = {HoldEvent.TIME_OUT: "timed_out", HoldEvent.ABANDON: "abandoned", HoldEvent.CONSUME: "consumed"}
@@ -87,7 +87,8 @@ class FakeBroker:
             }
         )
         self.holds[id] = view
-        told = view.model_dump(mode="json", include={"digest", "rules", "needs", "relations", "effects", "expires_at"})
+        keys = {"digest", "rules", "needs", "relations", "effects", "waits", "expires_at"}
+        told = view.model_dump(mode="json", include=keys)
         self.happens(
             "hold.opened",
             grant,
@@ -99,6 +100,12 @@ class FakeBroker:
             **told,
         )
         return id
+
+    def estimate(self, hold: str, **found: Any) -> None:
+        """Say what the upstream says of a held statement, as the broker would."""
+        estimate = EstimateView(**found)
+        self.holds[hold] = self.holds[hold].model_copy(update={"estimate": estimate})
+        self.happens("hold.estimated", self.holds[hold].grant, hold=hold, **estimate.model_dump(mode="json"))
 
     def over(self, hold: str, event: HoldEvent, **data: Any) -> None:
         """End a hold as the broker would."""
@@ -252,7 +259,8 @@ class FakeBroker:
             self.happens("hold.refused", view.grant, hold=view.id, by=count.by, reason=reason)
         else:
             self._move(view.id, HoldEvent.RELEASE)
-            self.happens("hold.released", view.grant, hold=view.id, by=list(count.by))
+            until = self.holds[view.id].model_dump(mode="json", include={"waits", "expires_at"})
+            self.happens("hold.released", view.grant, hold=view.id, by=list(count.by), **until)
             if self.runs:
                 self.over(view.id, HoldEvent.CONSUME, statement=view.statement)
         return web.json_response(self.holds[view.id].model_dump(mode="json"))

@@ -20,9 +20,10 @@ from bot.adapters.boxes import Inbox
 from bot.adapters.desks import Desks
 from bot.chat.slack.check import check_payload
 from bot.chat.slack.payloads import intent_of, kept_of, key_of, kind_of
-from bot.chat.slack.views import DENY_HOLD_VIEW, DENY_VIEW, deny_errors, deny_view
+from bot.chat.slack.reviewing import ReviewForms
+from bot.chat.slack.views import DENY_HOLD_VIEW, FORMS, deny_view, form_errors
 from bot.hold_card import does
-from bot.intents import OpenDeny, OpenDenyHold
+from bot.intents import OpenDeny, OpenDenyHold, OpenReview
 from bot.ports import Desk, Directory, Member
 from bot.request_card import duration_of, name_of
 
@@ -40,10 +41,13 @@ Next = Callable[[], Awaitable[None]]
 class Rim:
     """What Bolt calls; it keeps payloads, answers what must be answered in the acknowledgement, and opens forms."""
 
-    def __init__(self, inbox: Inbox, desks: Desks, directory: Directory, kept: Callable[[], None]) -> None:
+    def __init__(
+        self, inbox: Inbox, desks: Desks, directory: Directory, reviews: ReviewForms, kept: Callable[[], None]
+    ) -> None:
         self._inbox = inbox
         self._desks = desks
         self._directory = directory
+        self._reviews = reviews
         self._kept = kept
         self._keeping: set[asyncio.Task[bool]] = set()
         self.missed: Callable[[str], None] = lambda why: None
@@ -52,10 +56,10 @@ class Rim:
     def attach(self, app: AsyncApp) -> None:
         """Register with Bolt; the listeners only acknowledge."""
         app.use(self.keep)
-        for button in (cards.DENY, cards.DENY_HOLD):
-            app.action(button)(ack=acknowledge, lazy=[self.open_deny])
-        for form in (DENY_VIEW, DENY_HOLD_VIEW):
-            app.view(form)(self.answer_deny)
+        for button in (cards.DENY, cards.DENY_HOLD, cards.REVIEW_HOLD):
+            app.action(button)(ack=acknowledge, lazy=[self.open_form])
+        for form in FORMS:
+            app.view(form)(self.answer_form)
         app.command(ANYTHING)(acknowledge)
         app.action(ANYTHING)(acknowledge)
         app.view(ANYTHING)(acknowledge)
@@ -87,24 +91,27 @@ class Rim:
         """Wait until what is being kept is kept."""
         await asyncio.gather(*self._keeping, return_exceptions=True)
 
-    async def answer_deny(self, ack: Callable[..., Awaitable[Any]], body: dict[str, Any]) -> None:
+    async def answer_form(self, ack: Callable[..., Awaitable[Any]], body: dict[str, Any]) -> None:
         """Answer a sent form: its errors belong into the acknowledgement."""
         if errors := invalid_form(body):
             await ack(response_action="errors", errors=errors)
         else:
             await ack()
 
-    async def open_deny(self, body: dict[str, Any], client: AsyncWebClient, context: Any) -> None:
-        """Open the form behind Deny… while its trigger lives; who may not deny is told by the worker."""
+    async def open_form(self, body: dict[str, Any], client: AsyncWebClient, context: Any) -> None:
+        """Open the form behind a button while its trigger lives; who may not answer is told by the worker."""
         intent = intent_of(body, self._desks.command)
-        if context.get(DUPLICATE) or not isinstance(intent, OpenDeny | OpenDenyHold):
+        if context.get(DUPLICATE) or not isinstance(intent, OpenDeny | OpenDenyHold | OpenReview):
             return
         try:
             standing = await self._directory.standing(intent.source.team, intent.source.account, False)
             if not isinstance(standing, Member):
                 return
-            async with self._desks.open() as (desk, _):
-                view = await _deny_form(desk, intent, standing.person)
+            if isinstance(intent, OpenReview):
+                view = await self._reviews.form(intent, standing.person)
+            else:
+                async with self._desks.open() as (desk, _):
+                    view = await _deny_form(desk, intent, standing.person)
             if view is not None:
                 check_payload(view)
                 await client.views_open(trigger_id=str(body["trigger_id"]), view=view)
@@ -132,8 +139,7 @@ async def _deny_form(desk: Desk, intent: OpenDeny | OpenDenyHold, person: str) -
 
 def invalid_form(body: dict[str, Any]) -> dict[str, str]:
     """Return what is wrong with a sent form, by block; empty where nothing is."""
-    view = body.get("view") or {}
-    return deny_errors(view) if view.get("callback_id") in (DENY_VIEW, DENY_HOLD_VIEW) else {}
+    return form_errors(body.get("view") or {})
 
 
 async def acknowledge(ack: Callable[..., Awaitable[Any]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, assert_never
 
@@ -19,6 +19,7 @@ from bot.cards import (
     Moment,
     Note,
     Paragraph,
+    Part,
     Quote,
     Span,
     Words,
@@ -69,6 +70,12 @@ def _laid_out(card: Card, found: Mapping[str, str], room: int, rows: int, button
             rows -= 1
             blocks.append(block)
     return blocks
+
+
+def rendered(parts: Sequence[Part]) -> list[Block]:
+    """Return the blocks of parts for a view, each with all of the room that one may have."""
+    made = (_block(part, {}, limits.SECTION) for part in parts if not isinstance(part, Buttons))
+    return [block for block in made if block is not None]
 
 
 def _actions(part: Buttons, links: Mapping[str, str]) -> Block:

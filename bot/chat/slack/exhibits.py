@@ -11,7 +11,8 @@ from bot.adapters.store import SqlWork
 from bot.cards import Card
 from bot.chat.slack.gateway import SlackRefused
 from bot.chat.slack.shows import Shows
-from bot.hold_card import HoldFacts, file_name, hold_card
+from bot.hold_card import HoldFacts, hold_card, is_redacted
+from bot.hold_reading import file_name
 from bot.model import Exhibit
 from bot.outgoing import PostStatement, Show, card_of, hold_of
 from bot.ports import Broker, BrokerAway, Desk, Refusal
@@ -47,7 +48,9 @@ class Exhibits:
             grant = await work.grant(hold.grant) if hold else None
             if hold is None or grant is None or shown is None or shown.shown >= shown.wanted:
                 return Done({"skipped": True})
-            if hold.exhibit is Exhibit.NOWHERE and view is not None and view.digest == hold.digest:
+            # What is shown only to those who may answer is neither whole on the card nor in a file in its thread.
+            hidden = is_redacted(desk.policy, grant.resource)
+            if not hidden and hold.exhibit is Exhibit.NOWHERE and view is not None and view.digest == hold.digest:
                 if read(view).fits:
                     # Before the card is there: a click on it may be faster than the next transaction.
                     hold = await work.change_hold(hold, exhibit=Exhibit.CARD)
@@ -70,10 +73,12 @@ class Exhibits:
 
     async def statement(self, row: Queued, item: PostStatement) -> Outcome:
         """Put all of a statement into the thread as a file; only then can it be approved."""
-        async with self._desks.open() as (_, work):
+        async with self._desks.open() as (desk, work):
             hold = await work.hold(item.hold)
             grant = await work.grant(hold.grant) if hold else None
             card = await work.shown(card_of(grant.request)) if grant else None
+            if grant is not None and is_redacted(desk.policy, grant.resource):
+                return Never("the resource's statements are shown to reviewers alone by now")
         if hold is None or hold.state is not HoldState.WAITING or card is None or not card.channel or not card.ts:
             return Done({"over": True})
         name = file_name(hold)

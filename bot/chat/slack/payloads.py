@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bot import cards
-from bot.chat.slack.views import DENY_HOLD_VIEW, DENY_VIEW, deny_reason
+from bot.chat.slack.views import DENY_HOLD_VIEW, DENY_VIEW, REVIEW_VIEW, chosen, deny_reason
 from bot.commanding import read_command
 from bot.intents import (
     AccountChanged,
@@ -23,8 +23,10 @@ from bot.intents import (
     NewLine,
     OpenDeny,
     OpenDenyHold,
+    OpenReview,
     Refuse,
     RefuseHold,
+    ReviewHold,
     Source,
     Unknown,
 )
@@ -39,6 +41,7 @@ _CLICKS: dict[str, Callable[[Source, str], Intent]] = {
     cards.CANCEL: Cancel,
     cards.APPROVE_HOLD: ApproveHold,
     cards.DENY_HOLD: OpenDenyHold,
+    cards.REVIEW_HOLD: OpenReview,
     cards.NEW_LINE: NewLine,
     cards.END: EndNow,
 }
@@ -70,12 +73,18 @@ def key_of(body: dict[str, Any], envelope: str = "") -> str:
 
 
 def kept_of(body: dict[str, Any]) -> dict[str, Any]:
-    """Return what of a payload is kept: Slack repeats a clicked message whole, and held statements must not stay."""
+    """Return what of a payload is kept.
+
+    Slack repeats a clicked message, or a sent form, whole, and held statements must not stay.
+    """
     kept = dict(body)
     if kind_of(body) == "block_actions" and isinstance(body.get("message"), dict):
         kept["message"] = {key: value for key, value in body["message"].items() if key in _KEPT}
-    if _dict(body.get("view")).get("type") == "home":
-        kept["view"] = _named(body["view"])
+    view = _dict(body.get("view"))
+    if view.get("type") == "home":
+        kept["view"] = _named(view)
+    elif view.get("callback_id") == REVIEW_VIEW:
+        kept["view"] = {key: value for key, value in view.items() if key != "blocks"}
     if isinstance(_dict(body.get("event")).get("view"), dict):
         kept["event"] = {**body["event"], "view": _named(body["event"]["view"])}
     return kept
@@ -165,10 +174,20 @@ def _click(body: dict[str, Any], source: Source) -> Intent:
 def _submission(body: dict[str, Any], source: Source) -> Intent:
     view = _dict(body.get("view"))
     token = view.get("private_metadata")
+    if view.get("callback_id") == REVIEW_VIEW:
+        return _reviewed(view, source)
     made = _FORMS.get(str(view.get("callback_id")))
     if made is None or not isinstance(token, str):
         return Unknown(source, "this form")
     return made(source, token[:MAX_TOKEN], deny_reason(view))
+
+
+def _reviewed(view: dict[str, Any], source: Source) -> Intent:
+    token, _, digest = str(view.get("private_metadata")).partition(":")
+    answer = chosen(view)
+    if answer is None or not 0 < len(token) <= MAX_TOKEN:
+        return Unknown(source, "this form")
+    return ReviewHold(source, token, digest[:MAX_TOKEN], answer, deny_reason(view))
 
 
 def _event(body: dict[str, Any], source: Source) -> Intent:

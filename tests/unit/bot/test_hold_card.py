@@ -13,19 +13,22 @@ from hypothesis import strategies as st
 
 from bot import cards
 from bot.cards import Buttons, Card
+from bot.chat.slack.blocks import rendered
 from bot.chat.slack.check import check_payload
 from bot.chat.slack.views import DENY_HOLD_VIEW, deny_view
 from bot.hold_card import HoldFacts, approvable, hold_card
+from bot.hold_reading import form_parts
 from bot.model import Exhibit, Given, Hold
 from bot.statement_text import PARAMETERS_SHOWN, TEXT_SHOWN, file_of, fingerprint, parameter, read
 from bot.text import clip_head, expose, length
 from policies.engine.decisions import Need, Requirement
+from policies.engine.model import Policy
 from tests.unit.bot.memory import NOW, policy
 from tests.unit.bot.test_cards import EVIDENCE, HOSTILE, ROOMY, grant, valid
 from workflows.grants import GrantState
 from workflows.holds import HoldState
 from workflows.reviews import Answer
-from workflows.wire import HoldView
+from workflows.wire import EstimateView, HoldView, SizedRelation
 
 DIGEST = "d" * 64
 FITTING = st.text(max_size=400) | st.text(alphabet="<>&*`\n\u202e\u00a0😀x", max_size=700)
@@ -195,15 +198,88 @@ def test_parameters_cannot_forge_each_other() -> None:
     assert parameter(3, "a'\n$4 = 'b") == ("$3 = 'a''\\u000a$4 = ''b'", 1)
 
 
-def test_locks_are_named_and_the_refused_mode_says_how_it_goes_on() -> None:
-    assert "locks are held" in json.dumps(valid(hold_card(facts(view(in_transaction=True)))))
-    assert "locks are held" not in json.dumps(valid(hold_card(facts(view()))))
+def redacting() -> Policy:
     held = policy()
-    role = held.resources["prod-db"].roles["write"].model_copy(update={"hold": "refuse"})
-    roles = {**held.resources["prod-db"].roles, "write": role}
-    resources = {"prod-db": held.resources["prod-db"].model_copy(update={"roles": roles})}
-    made = replace(facts(view()), policy=held.model_copy(update={"resources": resources}))
-    assert "the same statement may run, once, within ten minutes" in json.dumps(valid(hold_card(made)))
+    resource = held.resources["prod-db"].model_copy(update={"show": "redacted"})
+    return held.model_copy(update={"resources": {"prod-db": resource}})
+
+
+def test_locks_are_named_and_how_long_they_may_wait() -> None:
+    held = hold(expires_at=NOW + timedelta(minutes=1))
+    text = json.dumps(valid(hold_card(facts(view(in_transaction=True), held))))
+    assert "It waits in an open transaction, for at most 1m: locks are held." in text
+    assert "locks are held" not in json.dumps(valid(hold_card(facts(view()))))
+    estimate = EstimateView(locks=["public.orders (row exclusive)"])
+    text = json.dumps(valid(hold_card(facts(view(in_transaction=True, estimate=estimate), held))))
+    assert "Locks: public.orders (row exclusive), and those on rows it changed." in text
+
+
+def test_statement_that_does_not_wait_says_how_it_goes_on() -> None:
+    text = json.dumps(valid(hold_card(facts(view(waits=False)))))
+    assert "the same statement may run, once, within ten minutes" in text
+
+
+@pytest.mark.parametrize(
+    ("estimate", "words"),
+    [
+        (None, "no estimate yet"),
+        (EstimateView(why="it reads masked fields"), "no estimate: it reads masked fields"),
+        (EstimateView(rows=8312), "it would change about 8,312 rows, the planner expects"),
+        (EstimateView(rows=1), "it would change about 1 row, the planner expects"),
+        (
+            EstimateView(rows=0, relations=[SizedRelation(name="public.orders", rows=100_000, bytes=12_582_912)]),
+            "public.orders: about 100,000 rows, 12 MB",
+        ),
+        (
+            EstimateView(relations=[SizedRelation(name="public.orders", bytes=8192)]),
+            "public.orders: 8.0 kB",
+        ),
+        (EstimateView(relations=[SizedRelation(name="public.orders")]), "public.orders: its size is not known"),
+    ],
+    ids=str,
+)
+def test_card_says_what_the_database_says_of_the_statement(estimate: EstimateView | None, words: str) -> None:
+    payload = valid(hold_card(facts(view(estimate=estimate, effects=["write"]))))
+    assert words in json.dumps(payload)
+    many = [SizedRelation(name=f"public.t{number}") for number in range(9)]
+    assert "and 3 more" in json.dumps(valid(hold_card(facts(view(estimate=EstimateView(relations=many))))))
+
+
+def test_redacted_card_shows_no_value_and_offers_only_review() -> None:
+    shown = view("UPDATE orders SET total = 41 WHERE id = 7", redacted="UPDATE orders SET total = $1 WHERE id = $2")
+    for exhibit in Exhibit:
+        made = replace(facts(shown, hold(exhibit=exhibit)), policy=redacting())
+        card = hold_card(made)
+        text = json.dumps(valid(card))
+        assert actions(card) == [cards.REVIEW_HOLD]
+        assert "SET total = $1" in text
+        assert "41" not in text.replace(shown.digest, "")
+    over = replace(made, hold=hold(state=HoldState.CONSUMED, people=("bob",)))
+    assert actions(hold_card(over)) == []
+    assert "41" not in json.dumps(valid(hold_card(over)))
+
+
+def test_resource_that_the_policy_lost_is_taken_for_redacted() -> None:
+    nothing = policy().model_copy(update={"resources": {}})
+    assert actions(hold_card(replace(facts(view()), policy=nothing))) == [cards.REVIEW_HOLD]
+
+
+@ROOMY
+@given(text=HOSTILE | st.text(min_size=3000, max_size=9000), values=st.lists(st.none() | HOSTILE, max_size=60))
+@example(text="x" * 130_000, values=[])
+@example(text="a\n" * 40_000, values=["v" * 5000])
+@example(text="\u202e" * 30_000, values=[])
+@example(text="", values=[])
+def test_form_shows_all_of_a_statement_or_does_not_show_it(text: str, values: list[str | None]) -> None:
+    shown = view(text, parameters=values)
+    parts = form_parts(shown)
+    reading = read(shown)
+    if parts is None:
+        assert length(reading.text) + length("\n".join(reading.parameters)) > 100_000
+        return
+    pieces = literal({"blocks": rendered(parts)})
+    whole = reading.text if reading.text.strip() else "(an empty statement)"
+    assert "".join(pieces) == whole + "\n".join(reading.parameters)
 
 
 @pytest.mark.parametrize("shown", [None, view(digest="e" * 64)], ids=["unknown", "another"])
@@ -216,7 +292,10 @@ def test_statement_that_is_not_there_or_is_another_cannot_be_approved(shown: Hol
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"state": HoldState.RELEASED, "people": ("bob",)}, "Approved by Bob; it has not run yet."),
+        (
+            {"state": HoldState.RELEASED, "people": ("bob",)},
+            "it has not run yet, it may run once until 12:10 UTC.",
+        ),
         ({"state": HoldState.CONSUMED, "people": ("bob", "erin")}, "Approved by Bob and Erin, ran once."),
         ({"state": HoldState.REFUSED, "people": ("dana",), "reason": "no"}, "Denied by Dana: no"),
         ({"state": HoldState.TIMED_OUT}, "Nobody answered in time, so it did not run."),

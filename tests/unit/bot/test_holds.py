@@ -300,7 +300,8 @@ async def test_requester_elsewhere_gets_the_same_as_direct_messages() -> None:
     told = [i.card.text for _, i in work.sent.values() if isinstance(i, Say) and isinstance(i.place, Mirror)][1:]
     assert told == [
         "Your statement that changes public.orders waits for 1 of dbas: Bob or Dana.",
-        "Your statement that changes public.orders: Approved by Bob; it has not run yet.",
+        "Your statement that changes public.orders: Approved by Bob; "
+        "it has not run yet, it may run once until 12:10 UTC.",
     ]
 
 

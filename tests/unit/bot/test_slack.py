@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from pydantic import ValidationError
@@ -18,6 +19,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from bot import cards
 from bot.adapters.boxes import Inbox
+from bot.adapters.broker import HttpBroker
 from bot.adapters.clock import RandomIds
 from bot.adapters.desks import Desks
 from bot.adapters.keys import OrderKeyUnusable, order_key
@@ -29,6 +31,7 @@ from bot.chat.slack.directory import SlackDirectory, objection
 from bot.chat.slack.gateway import SlackRefused, SlackUncertain, _judged
 from bot.chat.slack.pacing import SlackBusy
 from bot.chat.slack.payloads import intent_of, key_of
+from bot.chat.slack.reviewing import ReviewForms
 from bot.chat.slack.service import make_app
 from bot.config import Settings
 from bot.intents import (
@@ -270,7 +273,8 @@ async def rim(tmp_path: Path) -> AsyncIterator[tuple[Any, Inbox]]:
     client = Users()
     identity = AuthorizeResult(enterprise_id=None, team_id="T0", bot_user_id="U0APPBOT01", bot_id="B1", bot_token="x")
     app = make_app(Settings(), identity)
-    Rim(inbox, desks, SlackDirectory(client, Fixed(), clock, "T0"), lambda: None).attach(app)
+    forms = ReviewForms(desks, Mock(spec=HttpBroker))
+    Rim(inbox, desks, SlackDirectory(client, Fixed(), clock, "T0"), forms, lambda: None).attach(app)
     yield app, inbox
     await asyncio.sleep(0.02)
     await engine.dispose()
