@@ -22,14 +22,12 @@ broker_app = typer.Typer(invoke_without_command=True, help="Run the process that
 policy_app = typer.Typer(no_args_is_help=True, help="Check, test and explain the policy files.")
 audit_app = typer.Typer(no_args_is_help=True, help="Check the audit log.")
 slack_app = typer.Typer(no_args_is_help=True, help="Set the Slack app up.")
-doctor_app = typer.Typer(no_args_is_help=True, help="Find what is wrong with how this is set up.")
 for _name, _sub in (
     ("bot", bot_app),
     ("broker", broker_app),
     ("policy", policy_app),
     ("audit", audit_app),
     ("slack", slack_app),
-    ("doctor", doctor_app),
 ):
     app.add_typer(_sub, name=_name)
 
@@ -201,15 +199,34 @@ def slack_manifest(
     sys.stdout.write(text(command, url))
 
 
-@doctor_app.callback()
-def doctor() -> None:
-    """Find what is wrong with how this is set up."""
+@app.command()
+def doctor(
+    what: Annotated[str, typer.Argument(help="A resource, like `prod-db`; or `slack`.", metavar="RESOURCE|slack")],
+    role: Annotated[str | None, typer.Option(help="One role of the resource; all of them without.")] = None,
+    sql: Annotated[bool, typer.Option("--sql", help="Print what makes good roles, for an administrator.")] = False,
+    policies: PoliciesOption = None,
+    state: StateOption = None,
+) -> None:
+    """Say what is wrong with how this is set up, and what mends it; exits 1 if something is.
 
-
-@doctor_app.command("slack")
-def doctor_slack(state: StateOption = None) -> None:
-    """Check tokens, scopes, the reviewers' channel, the command and the clock; exits 1 if something is wrong."""
+    A resource is examined with its own credentials: its roles, TLS, the relations and fields that policies name. Of
+    Slack: tokens, scopes, the reviewers' channel, the command and the clock.
+    """
     _use_state(state)
+    if what == "slack":
+        good = _doctor_slack()
+    else:
+        os.environ["AIRLOCK_POLICIES"] = str(_policies(policies))
+        from broker.doctor import examine, provision
+
+        lines, good = provision(what, role) if sql else examine(what, role)
+        for line in lines:
+            console.print(line, soft_wrap=True, markup=not sql)
+    if not good:
+        raise typer.Exit(1)
+
+
+def _doctor_slack() -> bool:
     from bot.chat.slack.doctor import examine
 
     report = examine()
@@ -218,8 +235,7 @@ def doctor_slack(state: StateOption = None) -> None:
     for finding in report.findings:
         console.print(f"[red]wrong[/]  {escape(finding.problem)}", soft_wrap=True)
         console.print(f"       {escape(finding.remedy)}", soft_wrap=True)
-    if report.findings:
-        raise typer.Exit(1)
+    return not report.findings
 
 
 def _policies(given: Path | None) -> Path:

@@ -1,4 +1,4 @@
-"""Explains: what would happen if somebody ran a statement, and why, without running it."""
+"""Explains what would happen to a statement, and examines resources: what is wrong with a role, and what mends it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from broker.adapters.endpoints import PolicyEndpoints
 from broker.config import Settings
 from broker.errors import AirlockError
 from broker.protocols import offers
+from broker.sessions.findings import Finding, Grade, problem
 from policies.engine.decide import decide_access, terms_of
 from policies.engine.decisions import Allow, Ask, Deny
 from policies.engine.durations import format_duration
@@ -21,6 +22,7 @@ from policies.engine.load import PolicyUnreadable, load
 from policies.engine.model import Policy
 from workflows.reviews import reviewers
 
+_GRADES = {Grade.GOOD: "green", Grade.NOTE: "dim", Grade.WARNING: "yellow", Grade.PROBLEM: "red"}
 _COLOURS = {"allow": "green", "ask": "yellow", "deny": "red"}
 
 
@@ -53,6 +55,66 @@ def explain(person: str, resource: str, role: str, text: str) -> tuple[list[str]
         hint = "is the upstream up, and its credential there? name the state folder with --state"
         return [*lines, f"[red]error[/]    {escape(f'{resource}: {error}')}", f"         {hint}"], False
     return [*lines, *_statement(told, "runs" if "[red]" not in lines[0] else "would")], True
+
+
+def examine(resource: str, role: str | None) -> tuple[list[str], bool]:
+    """Return lines for a terminal (rich markup) on a resource's roles, and whether none has a problem."""
+    settings = Settings()
+    try:
+        policy = load(settings.policies)
+    except PolicyUnreadable as error:
+        return [f"[red]error[/]    {escape(finding)}" for finding in error.findings], False
+    roles, lines = _roles(policy, resource, role)
+    clean = bool(roles)
+    for name in roles:
+        found = asyncio.run(_examined(settings, policy, resource, name))
+        lines += [f"[bold]{escape(name)} on {escape(resource)}[/]", *(line for one in found for line in _finding(one))]
+        clean &= all(one.grade is not Grade.PROBLEM for one in found)
+    return lines, clean
+
+
+def provision(resource: str, role: str | None) -> tuple[list[str], bool]:
+    """Return the lines that make good roles for a resource, to be run by an administrator; nothing is run."""
+    settings = Settings()
+    try:
+        policy = load(settings.policies)
+    except PolicyUnreadable as error:
+        return [f"-- {finding}" for finding in error.findings], False
+    roles, lines = _roles(policy, resource, role)
+    for name in roles:
+        offer = offers()[policy.resources[resource].protocol]
+        try:
+            user = PolicyEndpoints(_Fixed(policy), settings.secrets_path).of(resource, name).user
+        except AirlockError:
+            # No credential yet, which is usual before there is a role.
+            user = f"airlock_{resource}_{name}".replace("-", "_")
+        lines += [*offer.provision(policy, resource, name, user), ""]
+    return lines, bool(roles)
+
+
+def _roles(policy: Policy, resource: str, role: str | None) -> tuple[list[str], list[str]]:
+    """Return the roles that are asked for, or why there are none."""
+    held = policy.resources.get(resource)
+    if held is None:
+        return [], [f"the policy has no resource `{escape(resource)}`: it has {escape(', '.join(policy.resources))}"]
+    if role is not None and role not in held.roles:
+        return [], [f"{escape(resource)} has no role `{escape(role)}`: it has {escape(', '.join(held.roles))}"]
+    return [role] if role is not None else list(held.roles), []
+
+
+async def _examined(settings: Settings, policy: Policy, resource: str, role: str) -> list[Finding]:
+    offer = offers()[policy.resources[resource].protocol]
+    try:
+        endpoint = PolicyEndpoints(_Fixed(policy), settings.secrets_path).of(resource, role)
+    except AirlockError as error:
+        hint = "put it there, or name the state folder with --state; --sql shows what makes the role"
+        return [problem(f"no way to {role} on {resource}: {error}", hint)]
+    return await offer.examine(policy, resource, role, endpoint)
+
+
+def _finding(one: Finding) -> list[str]:
+    said = f"[{_GRADES[one.grade]}]{one.grade.value:<9}[/]{escape(one.text)}"
+    return [said, *(f"         {escape(line)}" for line in one.mend)]
 
 
 async def _preview(

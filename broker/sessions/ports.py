@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from broker.sessions.findings import Finding
 from broker.sessions.holds import Estimate, Hold, HoldFacts
 from broker.sessions.model import CloseReason, Entry, GrantFacts, Lease, SessionFacts, Source, TicketFacts
 from policies.engine.decisions import Requirement
@@ -187,4 +188,12 @@ class Offer(Protocol):
         self, policy: Policy, person: str, resource: str, role: str, text: str, endpoint: Endpoint
     ) -> dict[str, Any]:
         """Say what would happen to a statement and why, without running it."""
+        ...
+
+    async def examine(self, policy: Policy, resource: str, role: str, endpoint: Endpoint) -> list[Finding]:
+        """Say what is right and wrong with a role at its upstream, and what mends it."""
+        ...
+
+    def provision(self, policy: Policy, resource: str, role: str, user: str) -> list[str]:
+        """Write what an administrator runs to make a good role, called `user`."""
         ...

@@ -234,6 +234,8 @@ def warnings(policy: Policy) -> list[str]:
         for rule in policy.fields
         if rule.others == "clear"
     ]
+    if "slack" in policy.resources:
+        found.append("resource `slack`: `airlock doctor slack` examines the Slack app, never this resource")
     for rule in (*policy.access, *policy.statements):
         found += [
             f"rule `{rule.id}`: needs {need}, who are only {len(policy.members(need.groups))}"

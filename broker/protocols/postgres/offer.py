@@ -14,11 +14,14 @@ from broker.errors import Misconfigured
 from broker.protocols.postgres.admin import Admin, Admins
 from broker.protocols.postgres.cancel import CancelKeys
 from broker.protocols.postgres.catalogues import Catalogues, read_rows
+from broker.protocols.postgres.examine import examine
 from broker.protocols.postgres.frontdoor import FrontDoor
 from broker.protocols.postgres.house import House
 from broker.protocols.postgres.inspector import Inspector
+from broker.protocols.postgres.provision import provision, wanted
 from broker.protocols.postgres.ruling import Asking, Denied, Subject, refused, rule
 from broker.protocols.postgres.workers import WorkerFailed, Workers
+from broker.sessions.findings import Finding
 from broker.sessions.model import Lease
 from broker.sessions.ports import Broker, Endpoint, TicketLine
 from broker.sql.catalogue import build
@@ -116,6 +119,14 @@ class PostgresOffer:
         if isinstance(ruling, Denied):
             return _told(ruling, found)
         return _told(None, found, ruling.rules, ruling.asking)
+
+    async def examine(self, policy: Policy, resource: str, role: str, endpoint: Endpoint) -> list[Finding]:
+        """Say what is right and wrong with a role at its upstream, and what mends it."""
+        return await examine(policy, resource, role, endpoint)
+
+    def provision(self, policy: Policy, resource: str, role: str, user: str) -> list[str]:
+        """Write the SQL that makes a good role."""
+        return provision(wanted(policy, resource, role, user))
 
 
 def _told(

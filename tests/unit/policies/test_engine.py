@@ -151,6 +151,13 @@ def test_others_clear_is_warned_of() -> None:
     assert any("others: clear" in warning for warning in warnings(policy(rules)))
 
 
+def test_resource_that_the_doctor_would_take_for_slack_is_warned_of() -> None:
+    made = policy()
+    named = made.model_copy(update={"resources": {"slack": next(iter(made.resources.values()))}})
+    assert any("doctor slack" in warning for warning in warnings(named))
+    assert not any("doctor slack" in warning for warning in warnings(made))
+
+
 @pytest.mark.parametrize(
     ("extra", "where", "what"),
     [

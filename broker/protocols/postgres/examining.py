@@ -1,0 +1,189 @@
+"""Judges what an examination read: of the server, of the role, of the relations and fields that the policy names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from broker.protocols.postgres.provision import Wanted, qualified, quoted
+from broker.sessions.findings import Finding, good, note, problem, warning
+from policies.engine.model import Policy
+
+Row = dict[str, Any]
+SHOWN = 6
+FEW_CONNECTIONS = 10
+_ATTRIBUTES = {
+    "rolsuper": ("superuser", "it is a superuser, for whom no right of the database holds"),
+    "rolcreaterole": ("createrole", "it can make roles, and members of most"),
+    "rolcreatedb": ("createdb", "it can make databases"),
+    "rolreplication": ("replication", "it can read every change of every table by replication"),
+    "rolbypassrls": ("bypassrls", "row security does not hold for it"),
+}
+_KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
+
+
+def server(one: Row, version: int) -> Iterator[Finding]:
+    """Judge the server; its version was found to be served already."""
+    yield good(f"PostgreSQL {one['version']}")
+    if one["passwords"] != "scram-sha-256":
+        yield warning(
+            f"new passwords are stored as {one['passwords']}, with which no session opens",
+            "alter system set password_encryption = 'scram-sha-256'; select pg_reload_conf();",
+        )
+    logs = one["log_statement"] != "none" or one["log_duration"] != "-1"
+    if logs:
+        how = f"log_statement {one['log_statement']}, log_min_duration_statement {one['log_duration']}"
+        yield note(f"the server logs statements too ({how}): its log has literals, so guard it like the recordings")
+    else:
+        yield note("the server logs no statements: the recordings are the only account of them")
+
+
+def rights(own: Row, database: str) -> Iterator[Finding]:
+    """Judge what the role is and may do beside its tables."""
+    found = [*_attributes(own), *_memberships(own), *_limits(own)]
+    if not own["rolsuper"]:
+        found += [*_makes(own, quoted(database)), *_reaches(own)]
+    yield from found or [good(f"{own['name']} can do nothing beside its tables")]
+
+
+def _attributes(own: Row) -> Iterator[Finding]:
+    user = quoted(own["name"])
+    for key, (word, why) in _ATTRIBUTES.items():
+        if own[key]:
+            yield problem(f"{own['name']}: {why}", f"alter role {user} no{word};")
+    if owned := own["owns"]:
+        text = f"{own['name']} owns {_listed(owned)}, so it can change and grant them"
+        yield problem(text, f"reassign owned by {user} to OWNER;")
+
+
+def _memberships(own: Row) -> Iterator[Finding]:
+    for group in own["groups"] or ():
+        mend = f"revoke {quoted(group)} from {quoted(own['name'])};"
+        if group.startswith("pg_"):
+            yield problem(f"{own['name']} is a member of {group}, which may more than any policy says", mend)
+        else:
+            yield warning(f"{own['name']} is a member of {group}, and has its rights too", mend)
+
+
+def _makes(own: Row, database: str) -> Iterator[Finding]:
+    name, user = own["name"], quoted(own["name"])
+    if own["temp"]:
+        mend = f"revoke temporary on database {database} from public, {user};"
+        yield problem(f"{name} can make temporary tables and functions", mend)
+    if own["creates"]:
+        yield problem(f"{name} can make schemas", f"revoke create on database {database} from public, {user};")
+    for schema in own["schemas"] or ():
+        mend = f"revoke create on schema {quoted(schema)} from public, {user};"
+        yield problem(f"{name} can make tables and functions in the schema {schema}", mend)
+
+
+def _reaches(own: Row) -> Iterator[Finding]:
+    name, user = own["name"], quoted(own["name"])
+    for language in own["languages"] or ():
+        mend = f"revoke usage on language {quoted(language)} from public, {user};"
+        yield problem(f"{name} may use the language {language}, which can do anything on the server", mend)
+    for function in own["files"] or ():
+        yield problem(f"{name} may call {function}", f"revoke execute on function {function} from public, {user};")
+
+
+def _limits(own: Row) -> Iterator[Finding]:
+    name, user = own["name"], quoted(own["name"])
+    if 0 <= own["rolconnlimit"] < FEW_CONNECTIONS:
+        text = f"{name} may open {own['rolconnlimit']} connections, of which the broker keeps up to 4"
+        yield warning(text, f"alter role {user} connection limit -1;")
+    if own["expires"]:
+        yield warning(
+            f"the password of {name} is good until {own['until']}", f"alter role {user} valid until 'infinity';"
+        )
+
+
+def covered(want: Wanted, relations: Sequence[Row]) -> Iterator[Finding]:
+    """Judge the relations: each one that the policy covers is there and can be read, and no other can."""
+    user = quoted(want.user)
+    by_name = {row["name"]: row for row in relations}
+    names = [name for name in want.relations if not name.endswith(".*")]
+    schemas = tuple(name.removesuffix("*") for name in want.relations if name.endswith(".*"))
+    wrong = []
+    for name in names:
+        row = by_name.get(name)
+        if row is None:
+            wrong.append(problem(f"{name} does not exist", "take it from the role's `relations` in resources.yaml"))
+        else:
+            wrong += _reached(want, row, user)
+    for prefix in schemas:
+        within = [row for row in relations if row["name"].startswith(prefix)]
+        if not within:
+            wrong.append(problem(f"the schema {prefix.rstrip('.')} has no relations, or does not exist"))
+        unread = [row["name"] for row in within if not (row["reached"] and row["reads"])]
+        if unread:
+            schema = quoted(prefix.rstrip("."))
+            grants = (
+                f"grant usage on schema {schema} to {user};",
+                f"grant select on all tables in schema {schema} to {user};",
+            )
+            wrong.append(problem(f"{want.user} cannot read {_listed(unread)}", *grants))
+    over = [
+        row["name"]
+        for row in relations
+        if row["reached"]
+        and row["reads"]
+        and row["name"] not in names
+        and not row["name"].startswith(schemas or ("\0",))
+    ]
+    if over:
+        revokes = [f"revoke all on {qualified(name)} from public, {user};" for name in over[:SHOWN]]
+        text = f"{want.user} could read {_listed(over)}, which the policy does not cover: the broker alone refuses it"
+        wrong.append(warning(text, *revokes))
+    yield from wrong or [good(f"{want.user} can read what its role covers, and nothing else")]
+
+
+def _reached(want: Wanted, row: Row, user: str) -> Iterator[Finding]:
+    name, schema = row["name"], quoted(row["name"].partition(".")[0])
+    if not row["reached"]:
+        yield problem(f"{want.user} may not use the schema of {name}", f"grant usage on schema {schema} to {user};")
+    if not row["reads"]:
+        yield problem(f"{want.user} cannot read {name}", f"grant select on {qualified(name)} to {user};")
+    if row["kind"] in _KINDS:
+        yield warning(f"{name} is {_KINDS[row['kind']]}, and statements on it are refused", "cover its tables instead")
+    changes = [word for word in ("insert", "update", "delete") if row[f"{word}s"]]
+    if want.writes and not changes and row["kind"] in ("r", "p"):
+        grant = f"grant insert, update, delete on {qualified(name)} to {user};"
+        yield warning(f"the policy lets the role change {name}, and {want.user} may not", grant)
+    elif changes and not want.writes:
+        revoke = f"revoke insert, update, delete on {qualified(name)} from public, {user};"
+        yield warning(
+            f"{want.user} may {_listed(changes)} on {name}, and no rule lets the role change anything", revoke
+        )
+    if row["row_security"]:
+        yield note(f"{name} has row security: the role sees the rows that its policies give it")
+
+
+def fields(policy: Policy, resource: str, relations: Sequence[Row]) -> Iterator[Finding]:
+    """Judge the field rules: every field that they name is there, and what nobody classified is named."""
+    by_name = {row["name"]: set(row["fields"] or ()) for row in relations}
+    named: dict[str, set[str]] = {}
+    wrong = []
+    for rule in policy.fields:
+        if rule.resource != resource:
+            continue
+        known = by_name.get(rule.relation)
+        if known is None:
+            wrong.append(problem(f"fields `{rule.id}`: {rule.relation} does not exist", "mend it in fields.yaml"))
+            continue
+        mentioned = {*rule.clear, *rule.masks}
+        named.setdefault(rule.relation, set()).update(mentioned)
+        if missing := sorted(mentioned - known):
+            text = f"fields `{rule.id}`: {rule.relation} has no {_listed(missing)}"
+            wrong.append(problem(text, "mend the names in fields.yaml: a field that is not named is masked"))
+    for relation, mentioned in sorted(named.items()):
+        if unknown := sorted(by_name[relation] - mentioned):
+            wrong.append(note(f"nobody has classified {_listed(unknown)} of {relation}: masked until somebody does"))
+    if named and not wrong:
+        yield good("every field that a rule names is there, and every field of those relations is classified")
+    yield from wrong
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = list(names[:SHOWN])
+    left = len(names) - len(shown)
+    return ", ".join([*shown, f"{left} more"] if left else shown)

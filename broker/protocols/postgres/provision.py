@@ -1,0 +1,88 @@
+"""SQL for a role that can do what the policy lets it do, and no more; text only, nothing is run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from policies.engine.decisions import Effect
+from policies.engine.model import Policy
+
+RIGHTS = "login nosuperuser nocreatedb nocreaterole noreplication nobypassrls"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A role as the policy wants it: its name at the upstream, what it covers, whether it may change rows."""
+
+    user: str
+    database: str
+    relations: tuple[str, ...]
+    writes: bool
+
+
+def wanted(policy: Policy, resource: str, role: str, user: str) -> Wanted:
+    """Return what a resource's role needs."""
+    held = policy.resources[resource]
+    writes = any(
+        rule.decision != "deny"
+        and (not rule.resources or resource in rule.resources)
+        and (not rule.roles or role in rule.roles)
+        and (not rule.effects or Effect.WRITE in rule.effects)
+        for rule in policy.statements
+    )
+    return Wanted(user, held.upstream.database, tuple(held.roles[role].relations), writes)
+
+
+def provision(want: Wanted) -> list[str]:
+    """Return the statements that make a good role, to be run by an administrator in the role's database."""
+    user, database = quoted(want.user), quoted(want.database)
+    schemas = list(dict.fromkeys(quoted(name.partition(".")[0]) for name in want.relations))
+    lines = [
+        f"-- {want.user}, in the database {want.database}",
+        "set password_encryption = 'scram-sha-256';",
+        f"create role {user} {RIGHTS};",
+        f"-- choose a password, as psql asks for it: \\password {user}",
+        f"revoke temporary on database {database} from public;",
+        f"grant connect on database {database} to {user};",
+    ]
+    for schema in schemas:
+        lines += [f"revoke create on schema {schema} from public;", f"grant usage on schema {schema} to {user};"]
+    rights = "select, insert, update, delete" if want.writes else "select"
+    lines += [f"grant {rights} on {target} to {user};" for target in _targets(want.relations)]
+    if want.writes:
+        lines += [f"grant usage on all sequences in schema {schema} to {user};" for schema in schemas]
+    return lines
+
+
+def _targets(relations: Sequence[str]) -> list[str]:
+    named = [relation for relation in relations if not relation.endswith(".*")]
+    whole = [relation.removesuffix(".*") for relation in relations if relation.endswith(".*")]
+    tables = [", ".join(qualified(relation) for relation in named)] if named else []
+    return [*tables, *(f"all tables in schema {quoted(schema)}" for schema in whole)]
+
+
+def qualified(relation: str) -> str:
+    """Quote a relation's name of two parts, where it needs it."""
+    schema, _, name = relation.partition(".")
+    return f"{quoted(schema)}.{quoted(name)}"
+
+
+def quoted(name: str) -> str:
+    """Quote a name where it needs it; a plain word stays as people write it."""
+    plain = name.isascii() and name.replace("_", "a").isalnum() and name == name.lower() and not name[0].isdigit()
+    if plain and name not in _RESERVED:
+        return name
+    return '"' + name.replace('"', '""') + '"'
+
+
+_RESERVED = frozenset(
+    "all analyse analyze and any array as asc asymmetric authorization binary both case cast check collate collation "
+    "column concurrently constraint create cross current_catalog current_date current_role current_schema current_time "
+    "current_timestamp current_user default deferrable desc distinct do else end except false fetch for foreign freeze "
+    "from full grant group having ilike in initially inner intersect into is isnull join lateral leading left like "
+    "limit localtime localtimestamp natural not notnull null offset on only or order outer overlaps placing primary "
+    "references returning right select session_user similar some symmetric system_user table tablesample then to "
+    "trailing true union unique user using variadic verbose when where window with".split()
+)
+"""PostgreSQL's reserved words, of versions 13 to 18."""

@@ -1,0 +1,253 @@
+"""The doctor of a resource, on real servers: what it finds is there, what it says mends it, and a good role is good."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker.protocols.postgres import OFFER
+from broker.sessions.findings import Finding, Grade
+from policies.engine.load import read_texts
+from policies.engine.model import Policy
+from tests.integration.postgres_world import endpoint
+from tests.support.postgres import Server
+
+POLICY = """
+groups: {engineers: ""}
+people: {alice: {name: Alice, groups: [engineers]}}
+resources:
+  prod-db:
+    protocol: postgres
+    upstream: {host: 127.0.0.1, port: 1, database: clinic, tls: disable}
+    roles:
+      read: {credential: "file:x", relations: [public.people, "public.OddNames"]}
+      write: {credential: "file:x", relations: ["ward.*", public.people]}
+statements:
+  - {id: reads, decision: allow, effects: [read]}
+  - {id: writes, decision: allow, roles: [write], effects: [write]}
+fields:
+  - {id: people-fields, resource: prod-db, relation: public.people, clear: [id, name], masks: {ssn: hide}}
+"""
+WORLD = (
+    "create table people (id int primary key, name text, ssn text)",
+    'create table "OddNames" (id int)',
+    "create table secrets (id int)",
+    "create schema ward",
+    "create table ward.beds (id serial primary key)",
+)
+USERS = {"read": "doc_read", "write": "doc_write"}
+
+
+@pytest.fixture
+def clinic(postgres: Server) -> Server:
+    postgres.create_database("clinic")
+    for user in USERS.values():
+        if postgres.execute(f"select 1 from pg_roles where rolname = '{user}'"):
+            postgres.execute(f"drop owned by {user}", "clinic")
+            postgres.execute(f"drop role {user}")
+    with postgres.connect("clinic") as connection:
+        for statement in WORLD:
+            connection.execute(statement.encode())
+    return postgres
+
+
+@pytest.fixture
+def provisioned(clinic: Server) -> Server:
+    """Both roles, made by what the doctor prints."""
+    for role, user in USERS.items():
+        script = "\n".join(OFFER.provision(read(), "prod-db", role, user))
+        assert user in script
+        done = clinic.psql(script, "clinic")
+        assert done.returncode == 0, done.stderr
+        clinic.execute(f"alter role {user} password '{user}-password'")
+    return clinic
+
+
+def read(text: str = POLICY) -> Policy:
+    return read_texts({"test.yaml": text})
+
+
+async def examined(server: Server, role: str = "read", policy: Policy | None = None, **more: Any) -> list[Finding]:
+    return await OFFER.examine(policy or read(), "prod-db", role, endpoint(server, USERS[role], "clinic", **more))
+
+
+def said(found: list[Finding], *grades: Grade) -> list[str]:
+    return [one.text for one in found if one.grade in (grades or (Grade.PROBLEM, Grade.WARNING))]
+
+
+@pytest.mark.parametrize("role", USERS)
+async def test_role_made_of_the_printed_sql_has_nothing_wrong(provisioned: Server, role: str) -> None:
+    found = await examined(provisioned, role)
+    assert said(found) == []
+    good = said(found, Grade.GOOD)
+    assert "a session opens with SCRAM-SHA-256, and the server keeps what the broker pins" in good
+    assert "a session of the role is ended by the broker, and verified gone" in good
+    assert f"{USERS[role]} can do nothing beside its tables" in good
+    assert any(text.startswith("PostgreSQL ") for text in good)
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        ("alter role doc_read superuser", "it is a superuser, for whom no right of the database holds"),
+        ("alter role doc_read createrole", "it can make roles"),
+        ("alter role doc_read createdb", "it can make databases"),
+        ("alter role doc_read replication", "by replication"),
+        ("alter role doc_read bypassrls", "row security does not hold for it"),
+        ("grant pg_read_all_data to doc_read", "a member of pg_read_all_data, which may more than any policy says"),
+        ("grant pg_signal_backend to doc_read", "a member of pg_signal_backend"),
+        ("grant doc_write to doc_read", "a member of doc_write, and has its rights too"),
+        ("grant temporary on database clinic to public", "can make temporary tables and functions"),
+        ("grant temporary on database clinic to doc_read", "can make temporary tables and functions"),
+        ("grant create on database clinic to doc_read", "can make schemas"),
+        ("grant create on schema public to public", "can make tables and functions in the schema public"),
+        ("grant create on schema ward to doc_read", "can make tables and functions in the schema ward"),
+        ("grant execute on function pg_read_file(text) to doc_read", "may call pg_read_file(text)"),
+        ("alter role doc_read connection limit 6", "may open 6 connections"),
+        ("alter role doc_read valid until 'tomorrow'", "the password of doc_read is good until"),
+        ("revoke select on people from doc_read", "cannot read public.people"),
+        ("revoke usage on schema public from public, doc_read", "may not use the schema of public.people"),
+        ("grant select on secrets to doc_read", "could read public.secrets, which the policy does not cover"),
+        ("grant insert on people to doc_read", "may insert on public.people, and no rule lets the role change"),
+    ],
+)
+async def test_what_is_wrong_is_found_and_what_is_said_mends_it(provisioned: Server, harm: str, words: str) -> None:
+    if "pg_read_all_data" in harm and provisioned.major < 14:
+        pytest.skip("this server is older than the role")
+    provisioned.execute(harm, "clinic")
+    try:
+        wrong = [one for one in await examined(provisioned) if one.grade in (Grade.PROBLEM, Grade.WARNING)]
+        assert any(words in one.text for one in wrong), said(wrong)
+        for one in wrong:
+            assert one.mend, one.text
+            for line in one.mend:
+                provisioned.execute(line, "clinic")
+        assert said(await examined(provisioned)) == []
+    finally:
+        provisioned.execute("revoke execute on function pg_read_file(text) from doc_read", "clinic")
+
+
+async def test_owner_of_a_table_is_told(provisioned: Server) -> None:
+    provisioned.execute("alter table people owner to doc_read", "clinic")
+    texts = said(await examined(provisioned))
+    assert "doc_read owns table public.people, so it can change and grant them" in texts
+
+
+async def test_role_that_may_change_what_policy_lets_it_is_told_where_it_cannot(provisioned: Server) -> None:
+    provisioned.execute("revoke insert, update, delete on people from doc_write", "clinic")
+    texts = said(await examined(provisioned, "write"))
+    assert texts == ["the policy lets the role change public.people, and doc_write may not"]
+
+
+async def test_names_of_the_policy_that_are_not_there_are_told(provisioned: Server) -> None:
+    text = POLICY.replace("public.people, ", "public.peopel, ", 1).replace("masks: {ssn: hide}", "masks: {snn: hide}")
+    found = await examined(provisioned, policy=read(text))
+    texts = said(found)
+    assert "public.peopel does not exist" in texts
+    assert "fields `people-fields`: public.people has no snn" in texts
+    assert "nobody has classified ssn of public.people: masked until somebody does" in said(found, Grade.NOTE)
+
+
+async def test_view_and_missing_schema_are_told(provisioned: Server) -> None:
+    provisioned.execute("create view shown as select id from people", "clinic")
+    provisioned.execute("grant select on shown to doc_read", "clinic")
+    text = POLICY.replace("[public.people,", "[public.shown, nowhere.*, public.people,", 1)
+    texts = said(await examined(provisioned, policy=read(text)))
+    assert texts == ["public.shown is a view, and statements on it are refused",
+                     "the schema nowhere has no relations, or does not exist"]  # fmt: skip
+
+
+async def test_server_that_stores_md5_and_logs_statements_is_told(provisioned: Server) -> None:
+    provisioned.execute("alter role doc_read set password_encryption = 'md5'")
+    provisioned.execute("alter role doc_read set log_statement = 'all'")
+    found = await examined(provisioned)
+    assert "new passwords are stored as md5, with which no session opens" in said(found)
+    assert any("log_statement all" in text for text in said(found, Grade.NOTE))
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "mend"),
+    [
+        ({"password": "wrong"}, "password authentication failed", "put the right `user:password` where"),
+        ({"port": 1}, "cannot be used", "check host, port and database"),
+        ({"database": "nowhere"}, "does not exist", "check host, port and database"),
+        ({"tls": "verify-full"}, "cannot be used", "check host, port"),
+    ],
+)
+async def test_what_cannot_be_reached_is_a_finding(
+    provisioned: Server, change: dict[str, Any], words: str, mend: str
+) -> None:
+    end = endpoint(provisioned, "doc_read", **{"dbname": "clinic", **change})
+    found = await OFFER.examine(read(), "prod-db", "read", end)
+    (last,) = [one for one in found if one.grade is Grade.PROBLEM]
+    assert words in last.text
+    assert any(mend in line for line in last.mend) or change.get("tls")
+
+
+async def test_transport_is_judged_by_where_it_leads(provisioned: Server) -> None:
+    assert "the connection is not encrypted; it does not leave this machine" in said(
+        await examined(provisioned), Grade.NOTE
+    )
+    unreachable = endpoint(provisioned, "doc_read", "clinic", host="192.0.2.1", port=1)
+    found = await OFFER.examine(read(), "prod-db", "read", unreachable)
+    assert said(found, Grade.PROBLEM)[0] == "the connection to 192.0.2.1 is not encrypted, and it leaves this machine"
+
+
+async def test_session_that_cannot_be_ended_is_told(provisioned: Server) -> None:
+    functions = "pg_terminate_backend(int, bigint)" if provisioned.major >= 14 else "pg_terminate_backend(int)"
+    provisioned.execute(f"revoke execute on function {functions} from public", "clinic")
+    try:
+        found = await examined(provisioned)
+        problems = said(found, Grade.PROBLEM)
+        assert any("cannot be ended" in text or "cannot be used" in text for text in problems), problems
+    finally:
+        provisioned.execute(f"grant execute on function {functions} to public", "clinic")
+
+
+def test_command_prints_findings_and_fails_where_something_is_wrong(
+    provisioned: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = command(provisioned, tmp_path, monkeypatch)
+    status, output = run("doctor", "prod-db")
+    assert status == 0, output
+    assert "read on prod-db" in output
+    assert "can do nothing beside its tables" in output
+    provisioned.execute("grant pg_read_all_stats to doc_write", "clinic")
+    status, output = run("doctor", "prod-db", "--role", "write")
+    assert status == 1
+    assert "revoke pg_read_all_stats from doc_write;" in output
+    assert "read on prod-db" not in output
+    status, output = run("doctor", "prod-dv")
+    assert (status, output.strip()) == (1, "the policy has no resource `prod-dv`: it has prod-db")
+    status, output = run("doctor", "prod-db", "--sql")
+    assert status == 0
+    assert "create role doc_read login nosuperuser" in output
+    assert "password'" not in output
+    assert "doc_read-password" not in output
+
+
+def command(server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
+    """The command line on a policy whose credentials lead to a server."""
+    from typer.testing import CliRunner
+
+    import airlock
+
+    (folder / "policies").mkdir()
+    (folder / "secrets").mkdir()
+    text = POLICY.replace("port: 1,", f"port: {server.port},")
+    for role, user in USERS.items():
+        text = text.replace(f'{role}: {{credential: "file:x"', f'{role}: {{credential: "file:{user}"')
+        (folder / "secrets" / user).write_text(f"{user}:{user}-password\n")
+    (folder / "policies" / "policy.yaml").write_text(text)
+    for name in ("AIRLOCK_POLICIES", "AIRLOCK_STATE", "AIRLOCK_SECRETS"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(airlock.console, "width", 200)
+
+    def run(*words: str) -> tuple[int, str]:
+        done = CliRunner().invoke(airlock.app, [*words, "--policies", str(folder / "policies"), "--state", str(folder)])
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return done.exit_code, done.output
+
+    return run
