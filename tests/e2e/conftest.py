@@ -1,6 +1,7 @@
 """The whole demo, started once as a person starts it, for tests that talk to it from outside."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -39,8 +40,9 @@ class RunningDemo:
         return self.process.wait(60)
 
 
-def start_demo(folder: Path) -> RunningDemo:
+def start_demo(folder: Path, policies: Path | None = None) -> RunningDemo:
     """Starts the demo on `folder/state`, also a second time, and waits until everything answers."""
+    environment = {**os.environ, **({"AIRLOCK_POLICIES": str(policies)} if policies else {})}
     state, ready_file, output = folder / "state", folder / "ready.json", folder / "output"
     ready_file.unlink(missing_ok=True)
     with output.open("ab") as file:
@@ -50,6 +52,7 @@ def start_demo(folder: Path) -> RunningDemo:
                 *("--state", str(state), "--ready", str(ready_file)),
             ],
             cwd=REPOSITORY,
+            env=environment,
             stdout=file,
             stderr=file,
         )
