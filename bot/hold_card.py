@@ -195,9 +195,7 @@ def _facts(facts: HoldFacts) -> list[Fact]:
 
 def _meanwhile(facts: HoldFacts) -> str:
     hold, view = facts.hold, facts.view
-    resource = facts.policy.resources.get(facts.grant.resource)
-    role = resource.roles.get(facts.grant.role) if resource else None
-    if not view.waits if view is not None else role is not None and role.hold == "refuse":
+    if view is not None and not view.waits:
         return "It was refused at once; once approved, the same statement may run, once, within ten minutes."
     limit = format_duration(timedelta(seconds=round((hold.expires_at - hold.opened_at).total_seconds())))
     if view is not None and view.in_transaction:

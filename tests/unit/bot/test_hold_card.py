@@ -148,6 +148,7 @@ def test_what_does_not_fit_waits_for_its_file(text: str, values: list[str | None
     assert actions(never) == [cards.DENY_HOLD]
 
 
+@ROOMY
 @given(HOSTILE, st.lists(st.none() | HOSTILE, max_size=5))
 def test_file_has_all_of_it_and_nothing_that_hides(text: str, values: list[str | None]) -> None:
     shown = view(text, parameters=values)

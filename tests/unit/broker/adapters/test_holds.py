@@ -8,7 +8,7 @@ import pytest
 
 from broker.adapters.holds import KEPT, MOST_PER_GRANT, HoldDesk
 from broker.errors import RecordingFailed
-from broker.sessions.holds import Abandoned, Asked, HoldFacts, Pending, Refused, Released, TimedOut
+from broker.sessions.holds import Abandoned, Asked, Estimate, HoldFacts, Pending, Refused, Released, Sized, TimedOut
 from broker.sessions.model import GrantFacts, SessionFacts
 from broker.sessions.services import Refusal
 from policies.engine.decisions import Need, Requirement
@@ -82,6 +82,49 @@ async def test_an_answer_is_recorded_before_it_is_told_and_used_once() -> None:
     view = await world.desk.get(hold.id)
     assert released == {"hold": hold.id, "by": ["bob"], "waits": True, "expires_at": view.expires_at}
     assert world.recorder.entries[1].detail["answer"]["reviews"][0]["person"] == "bob"
+
+
+async def test_estimate_is_recorded_and_shown_while_a_hold_waits() -> None:
+    world = Desk()
+    hold = world.desk.open(world.facts())
+    estimate = Estimate((Sized("public.orders", 100, 8192), Sized("public.new", None, None)), 7, "", ("public.a (x)",))
+    world.desk.estimated(hold.id, estimate)
+    shown = (await world.desk.get(hold.id)).estimate
+    assert shown is not None
+    assert (shown.rows, [one.name for one in shown.relations], shown.locks) == (
+        7,
+        ["public.orders", "public.new"],
+        ["public.a (x)"],
+    )
+    (said,) = world.recorder.of("hold.estimated")
+    assert (said["hold"], said["rows"], said["relations"][0]["bytes"]) == (hold.id, 7, 8192)
+    assert "why" not in said
+    world.desk.drop(hold.id, "client")
+    world.desk.estimated(hold.id, estimate)
+    world.desk.estimated("h00000000", estimate)
+    assert len(world.recorder.of("hold.estimated")) == 1
+
+
+async def test_estimate_that_cannot_be_recorded_is_not_shown() -> None:
+    world = Desk()
+    hold = world.desk.open(world.facts())
+    world.recorder.broken = True
+    world.desk.estimated(hold.id, Estimate(rows=7))
+    world.recorder.broken = False
+    view = await world.desk.get(hold.id)
+    assert (view.state, view.estimate) == ("waiting", None)
+
+
+async def test_approval_that_is_kept_says_until_when() -> None:
+    world = Desk()
+    hold = world.desk.open(world.facts(waits=False))
+    assert hold.fresh
+    again = world.desk.open(world.facts(waits=False))
+    assert (again.id, again.fresh) == (hold.id, False)
+    view = await world.approve(hold.id)
+    (released,) = world.recorder.of("hold.released")
+    assert (released["waits"], released["expires_at"]) == (False, view.expires_at)
+    assert view.expires_at - world.clock.now() <= timedelta(minutes=10)
 
 
 async def test_of_fifty_answers_at_once_one_wins() -> None:
