@@ -151,7 +151,8 @@ class HoldDesk:
         if not facts.waits:
             self._make_room(facts.session.grant.id)
             return self._at_once(held, opened, fresh=True)
-        return Hold(held.id, self._left(held), True, opened, held.answered)
+        # As it was opened: a slow machine must not say `up to 9m` of ten.
+        return Hold(held.id, (ends - now).total_seconds(), True, opened, held.answered)
 
     def estimated(self, hold: str, estimate: Estimate) -> None:
         """Add what the upstream says of a held statement to what its reviewers see, once it is written down."""

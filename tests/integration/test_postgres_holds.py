@@ -44,7 +44,9 @@ async def served(postgres: Server, tmp_path: Path) -> AsyncIterator[TestBroker]:
 async def test_a_held_statement_waits_in_psql_and_runs_once_it_is_approved(
     served: TestBroker, postgres: Server
 ) -> None:
-    running = asyncio.create_task(psql(served.ticket(role="ask"), WRITE, "select count(*) from log"))
+    # The grant outlives the hold by far, however slowly psql starts.
+    ticket = served.ticket(role="ask", lasts=3600)
+    running = asyncio.create_task(psql(ticket, WRITE, "select count(*) from log"))
     hold = await served.held()
     assert (hold.state, hold.text, hold.person, hold.needs) == (
         "waiting",

@@ -90,8 +90,11 @@ class Recorder:
     broken: bool = False
     unsyncable: bool = False
     pending: int = 0
+    slow_by: Callable[[], None] = lambda: None
+    """What happens while an entry is written."""
 
     def write(self, entry: Entry, *, lazy: bool = False) -> Awaitable[None]:
+        self.slow_by()
         if self.broken:
             raise RecordingFailed("the disk is full")
         self.entries.append(entry)

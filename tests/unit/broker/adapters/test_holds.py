@@ -115,6 +115,14 @@ async def test_estimate_that_cannot_be_recorded_is_not_shown() -> None:
     assert (view.state, view.estimate) == ("waiting", None)
 
 
+async def test_hold_says_the_time_that_it_was_opened_with() -> None:
+    world = Desk()
+    world.recorder.slow_by = lambda: setattr(world.clock, "offset", timedelta(seconds=3))
+    hold = world.desk.open(world.facts())
+    assert world.clock.offset == timedelta(seconds=3)
+    assert hold.seconds == 600
+
+
 async def test_approval_that_is_kept_says_until_when() -> None:
     world = Desk()
     hold = world.desk.open(world.facts(waits=False))
