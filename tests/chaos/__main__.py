@@ -1,0 +1,31 @@
+"""`python -m tests.chaos --runs N --seed S`: the fault matrix, then the bars."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+
+from tests.chaos.rig import NO_COMPILER, clock_shim
+from tests.chaos.runner import Runner
+
+
+def main() -> int:
+    """Run and print; 1 where something does not hold."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--runs", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--short", action="store_true", help="without what takes a minute: access that runs out")
+    options = parser.parse_args()
+    started = time.monotonic()
+    if clock_shim() is None:
+        print(f"skipped: {NO_COMPILER}")
+    report = asyncio.run(Runner(lambda line: print(line, flush=True), options.short).run(options.seed, options.runs))
+    print(report.summary())
+    print(f"{time.monotonic() - started:.0f} s")
+    return 1 if report.failed or report.rig_problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
