@@ -17,6 +17,7 @@ import structlog
 from pydantic import ValidationError
 from slack_bolt.app.async_app import AsyncApp
 from slack_bolt.authorization import AuthorizeResult
+from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.adapters.answers import AnswerDesk
@@ -38,12 +39,12 @@ from bot.chat.slack.delivery import Delivery
 from bot.chat.slack.directory import SlackDirectory
 from bot.chat.slack.endpoint import Endpoint
 from bot.chat.slack.exhibits import Exhibits
-from bot.chat.slack.gateway import Gateway
+from bot.chat.slack.gateway import Gateway, SlackRefused, judged
 from bot.chat.slack.home import Homes
 from bot.chat.slack.pacing import Pacer
 from bot.chat.slack.payloads import intent_of
 from bot.chat.slack.reviewing import ReviewForms
-from bot.chat.slack.service import SlackUnusable, find_channel, make_app, make_client, own_identity
+from bot.chat.slack.service import SlackAway, SlackUnusable, find_channel, make_app, make_client, own_identity
 from bot.chat.slack.shows import Shows
 from bot.chat.slack.socket import Sockets
 from bot.config import Settings
@@ -179,7 +180,7 @@ async def _listen(app: AsyncApp, rim: Rim, settings: Settings, stack: AsyncExitS
     sockets = Sockets(app, settings.slack_app_token.get_secret_value(), settings.slack_quiet)
     rim.missed = sockets.suspect
     stack.push_async_callback(sockets.close)
-    await sockets.open(START_PATIENCE)
+    await _connected(sockets)
     _run_until_left(stack, sockets, "sockets")
 
 
@@ -187,12 +188,35 @@ async def _identified(client: AsyncWebClient, settings: Settings) -> tuple[Autho
     """Return who the bot is and the reviewers' channel, waiting a while for a Slack that is not up yet."""
     deadline = asyncio.get_running_loop().time() + START_PATIENCE
     while True:
+        pause = 0.5
         try:
             return await own_identity(client), await find_channel(client, settings.channel)
+        except SlackAway as error:
+            # Slack is there, only busy: an exit would ask it again all the sooner.
+            log.warning("slack.busy", error=str(error), seconds=error.after)
+            pause = error.after
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             if asyncio.get_running_loop().time() > deadline:
                 raise SlackUnusable(f"{settings.slack_api_url} does not answer: {type(error).__name__}") from None
-            await asyncio.sleep(0.5)
+        await asyncio.sleep(pause)
+
+
+async def _connected(sockets: Sockets) -> None:
+    """Open the socket, again where Slack is busy; once it is open, the SDK opens it again by itself."""
+    while True:
+        try:
+            await sockets.open(START_PATIENCE)
+        except SlackApiError as error:
+            match judged(error):
+                case SlackRefused(error=name):
+                    raise SlackUnusable(f"SLACK_APP_TOKEN is refused: {name}") from None
+                case answer:
+                    log.warning("slack.busy", error=str(answer))
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            log.warning("slack.busy", error=type(error).__name__)
+        else:
+            return
+        await asyncio.sleep(1.0)
 
 
 class _Part(Protocol):

@@ -7,6 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Hashable
 from contextlib import suppress
 
+import structlog
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+log = structlog.get_logger()
+
 IDLE_SECONDS = 1.0
 
 
@@ -40,11 +45,19 @@ class Rounds(ABC):
         try:
             while not self._stopped:
                 self._wake.clear()
-                pause = await self.look()
+                pause = await self._looked()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), pause)
         finally:
             await asyncio.gather(*self.busy.values(), return_exceptions=True)
+
+    async def _looked(self) -> float:
+        try:
+            return await self.look()
+        except (OperationalError, InterfaceError, OSError):
+            # A database that is away comes back; whoever works on its rows must still be there then.
+            log.exception("rows.unreadable")
+            return IDLE_SECONDS
 
     async def _to_its_end(self, key: Hashable, work: Coroutine[object, object, None]) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import structlog
@@ -60,23 +60,35 @@ class Sender(Rounds):
         self._outbox = outbox
         self._deliverer = deliverer
         self._clock = clock
+        self._due: dict[str, tuple[tuple[int, datetime], float]] = {}
+        """Lane -> what its first row waits for, and when that is by the loop's clock."""
 
     async def look(self) -> float:
         """Start the first row of every idle lane that is due; return how long nothing more is due."""
         pause = IDLE_SECONDS
-        now = self._clock.now()
         for row in sorted(await self._outbox.heads(), key=lambda row: (row.urgency, row.id)):
             if row.lane in self.busy or not self._has_room(row.urgency):
                 continue
-            if row.not_before is not None and row.not_before > now:
-                pause = min(pause, (row.not_before - now).total_seconds())
+            if (left := self._left(row)) > 0:
+                pause = min(pause, left)
                 continue
+            self._due.pop(row.lane, None)
             self.begin(row.lane, self._send(row))
         return max(pause, 0.01)
 
     def _has_room(self, urgency: Urgency) -> bool:
         slow = sum(urgency_of(str(lane)) is not Urgency.BROKER for lane in self.busy)
         return urgency is Urgency.BROKER or slow < LANES_AT_ONCE[urgency]
+
+    def _left(self, row: Queued) -> float:
+        """Return the seconds until a row is due, by the clock that leaves fewer: the wall clock may be set back."""
+        if row.not_before is None:
+            return 0.0
+        now, left = asyncio.get_running_loop().time(), (row.not_before - self._clock.now()).total_seconds()
+        waits = (row.id, row.not_before)
+        if (seen := self._due.get(row.lane)) is None or seen[0] != waits:
+            seen = self._due[row.lane] = waits, now + left
+        return min(left, seen[1] - now)
 
     async def _send(self, row: Queued) -> None:
         try:

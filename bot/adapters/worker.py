@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from bot.adapters.boxes import Inbox, Kept
 from bot.adapters.desks import Desks
@@ -53,6 +54,10 @@ class InboxWorker(Rounds):
     async def _work(self, row: Kept) -> None:
         try:
             await self._once(row)
+        except (OperationalError, InterfaceError, OSError) as error:
+            # Not this payload's fault: it is not counted against it, and not given up.
+            log.error("payload.waits", key=row.key, error=type(error).__name__)
+            await asyncio.sleep(IDLE_SECONDS)
         except Exception as error:  # nothing was changed: the transaction is undone, and the row counts its attempts
             log.exception("payload.failed", key=row.key, attempts=row.attempts + 1)
             await self._failed(row, error)

@@ -77,13 +77,13 @@ def plan(seed: int, short: bool = False) -> Plan:
     late = {fault.step for fault in faults} - {"ask", "decide"}
     decision = "approve" if late else rng.choices(("approve", "deny", "cancel"), (6, 2, 2))[0]
     needs_write = bool(late & {"hold", "answer"})
-    endings = ("end", "revoke", "command") if short else ("end", "revoke", "command", "expiry")
+    ending = rng.choices(("end", "revoke", "command", "expiry"), (4, 4, 2, 1))[0]
     return Plan(
         seed,
         "write" if needs_write or rng.random() < 0.4 else "read",
         decision,
         rng.choices(("approve", "deny"), (3, 1))[0],
-        rng.choices(endings, (4, 4, 2, 1)[: len(endings)])[0],
+        "end" if short and ending == "expiry" else ending,
         rng.random() < 0.35,
         rng.random() < 0.5,
         tuple(fault for fault in faults if fault.kind != "none"),

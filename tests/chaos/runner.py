@@ -137,6 +137,7 @@ class Runner:
 
         story = Story(rig, made, say)
         problems: list[str] = []
+        deaths = {name: member.deaths for name, member in rig.members.items()}
         try:
             await story.play()
         except (NeverCame, Unanswered) as error:
@@ -150,6 +151,11 @@ class Runner:
         except Exception:  # noqa: BLE001
             settled = 0.0
             problems.append(f"checks: {traceback.format_exc()}")
+        problems += [
+            f"{name} ended by itself {member.deaths - deaths[name]} times"
+            for name, member in rig.members.items()
+            if member.deaths > deaths[name]
+        ]
         self._timelines.pop(made.seed, None)
         return Result(made, problems, lines, time.monotonic() - began, settled)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,12 +11,18 @@ import structlog
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.chat.slack.gateway import SlackRefused, judged
+from bot.chat.slack.pacing import SlackBusy
 from bot.ports import Clock, Member, Outsider, Policies, Standing
 
 log = structlog.get_logger()
 
 CACHED_FOR = timedelta(seconds=60)
 CACHE_SIZE = 5_000
+PATIENCE = 20.0
+"""How many seconds a Slack that does not answer is asked again: a click was acknowledged, and must not be lost to it."""
+FIRST_WAIT, LONGEST_WAIT = 0.2, 3.0
+UNCLEAR = "Slack did not say who you are, so nothing was done; try again"
 _NEEDED = ("deleted", "is_bot", "is_restricted", "is_ultra_restricted")
 """Keys that Slack leaves out for accounts that are not whole members: absent counts against the account."""
 
@@ -23,7 +30,10 @@ _NEEDED = ("deleted", "is_bot", "is_restricted", "is_ultra_restricted")
 class SlackDirectory:
     """Looks accounts up with `users.info`, remembering them for a minute where no decision hangs on it."""
 
-    def __init__(self, client: AsyncWebClient, policies: Policies, clock: Clock, team: str) -> None:
+    def __init__(
+        self, client: AsyncWebClient, policies: Policies, clock: Clock, team: str, patience: float = PATIENCE
+    ) -> None:
+        self._patience = patience
         self._client = client
         self._policies = policies
         self._clock = clock
@@ -53,14 +63,10 @@ class SlackDirectory:
         seen = self._seen.get(account)
         if seen and not fresh and self._clock.now() - seen[0] <= CACHED_FOR:
             return seen[1]
-        try:
-            answer = await self._client.users_info(user=account)
-        except SlackApiError as error:
-            log.warning("account.unknown", account=account, error=str(error.response.get("error")))
-            return "Slack did not say who you are, so nothing was done; try again"
-        except Exception as error:  # noqa: BLE001 - whatever went wrong, nobody is let in for it
-            log.warning("account.unknown", account=account, error=type(error).__name__)
-            return "Slack did not say who you are, so nothing was done; try again"
+        answer = await self._asked(account)
+        if answer is None:
+            # Whatever went wrong, nobody is let in for it.
+            return UNCLEAR
         problem = objection(answer.get("user"), account, self._team)
         self._seen[account] = (self._clock.now(), problem)
         self._seen.move_to_end(account)
@@ -68,11 +74,33 @@ class SlackDirectory:
             self._seen.popitem(last=False)
         return problem
 
+    async def _asked(self, account: str) -> Any:
+        """Return what Slack says of an account, or None where it does not say it in time."""
+        loop = asyncio.get_running_loop()
+        deadline, wait = loop.time() + self._patience, FIRST_WAIT
+        while True:
+            after = wait
+            try:
+                return await self._client.users_info(user=account)
+            except SlackApiError as error:
+                answer = judged(error)
+                log.warning("account.unknown", account=account, error=str(answer))
+                if isinstance(answer, SlackRefused):
+                    return None
+                if isinstance(answer, SlackBusy):
+                    after = answer.after
+            except Exception as error:  # noqa: BLE001 - a connection that breaks has many names
+                log.warning("account.unknown", account=account, error=type(error).__name__)
+            if loop.time() + after > deadline:
+                return None
+            await asyncio.sleep(after)
+            wait = min(wait * 2, LONGEST_WAIT)
+
 
 def objection(user: Any, account: str, team: str) -> str | None:
     """Say why an account may do nothing here, in words for its owner; None is a whole member."""
     if not isinstance(user, dict) or user.get("id") != account:
-        return "Slack did not say who you are, so nothing was done; try again"
+        return UNCLEAR
     if user.get("deleted") is not False:
         return "your account is deactivated"
     if user.get("team_id") != team or user.get("is_stranger") not in (None, False):

@@ -187,10 +187,10 @@ class Gateway:
                 return await self._client.api_call(method, json=arguments)
             return await self._client.api_call(method, params=_flat(arguments))
         except SlackApiError as error:
-            judged = _judged(error)
-            if isinstance(judged, SlackBusy) and str(judged) == LIMITED:
-                self._pacer.hold_off(method, channel, judged.after)
-            raise judged from None
+            told = judged(error)
+            if isinstance(told, SlackBusy) and str(told) == LIMITED:
+                self._pacer.hold_off(method, channel, told.after)
+            raise told from None
         except aiohttp.ClientConnectorError as error:
             raise SlackBusy(type(error).__name__, 1.0) from None
         except (aiohttp.ClientError, TimeoutError, OSError, SlackClientError, ValueError) as error:
@@ -210,7 +210,8 @@ def _flat(arguments: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _judged(error: SlackApiError) -> SlackRefused | SlackBusy | SlackUncertain:
+def judged(error: SlackApiError) -> SlackRefused | SlackBusy | SlackUncertain:
+    """Tell apart what Slack would say again, what passes, and what leaves open whether it was obeyed."""
     response = error.response
     data = getattr(response, "data", None)
     status = int(getattr(response, "status_code", None) or getattr(response, "status", None) or 0)

@@ -10,6 +10,8 @@ from slack_bolt.authorization import AuthorizeResult
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.chat.slack.gateway import SlackRefused, judged
+from bot.chat.slack.pacing import SlackBusy
 from bot.config import Settings
 
 log = structlog.get_logger()
@@ -17,6 +19,24 @@ log = structlog.get_logger()
 
 class SlackUnusable(Exception):
     """Slack does not accept this bot as it is set up"""
+
+
+class SlackAway(Exception):
+    """Slack is busy or broken, which passes; `after` seconds are a good time to ask again"""
+
+    def __init__(self, error: str, after: float) -> None:
+        super().__init__(error)
+        self.after = after
+
+
+def _unusable(words: str, error: SlackApiError) -> SlackUnusable | SlackAway:
+    match judged(error):
+        case SlackRefused(error=name):
+            return SlackUnusable(f"{words}: {name}")
+        case SlackBusy(after=after) as busy:
+            return SlackAway(str(busy), after)
+        case uncertain:
+            return SlackAway(str(uncertain), 1.0)
 
 
 def make_client(settings: Settings) -> AsyncWebClient:
@@ -51,7 +71,7 @@ def make_app(settings: Settings, identity: AuthorizeResult) -> AsyncApp:
 
 
 async def own_identity(client: AsyncWebClient) -> AuthorizeResult:
-    """Return who the bot is, and in which workspace; raises SlackUnusable."""
+    """Return who the bot is, and in which workspace; raises SlackUnusable or SlackAway."""
     try:
         answer = await client.auth_test()
         return AuthorizeResult(
@@ -62,11 +82,11 @@ async def own_identity(client: AsyncWebClient) -> AuthorizeResult:
             bot_token=client.token,
         )
     except SlackApiError as error:
-        raise SlackUnusable(f"SLACK_BOT_TOKEN is refused: {error.response.get('error')}") from None
+        raise _unusable("SLACK_BOT_TOKEN is refused", error) from None
 
 
 async def find_channel(client: AsyncWebClient, wanted: str) -> str:
-    """Return the id of the reviewers' channel, given by id or name; raises SlackUnusable."""
+    """Return the id of the reviewers' channel, given by id or name; raises SlackUnusable or SlackAway."""
     name = wanted.lstrip("#")
     cursor: str | None = None
     try:
@@ -82,7 +102,7 @@ async def find_channel(client: AsyncWebClient, wanted: str) -> str:
             if not cursor:
                 raise SlackUnusable(f"there is no channel `{wanted}` that the bot can see: invite it with /invite")
     except SlackApiError as error:
-        raise SlackUnusable(f"the channels cannot be listed: {error.response.get('error')}") from None
+        raise _unusable("the channels cannot be listed", error) from None
 
 
 def _usable(channel: dict[str, object]) -> str:

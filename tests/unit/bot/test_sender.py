@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bot.adapters.boxes import Outbox, Queued
@@ -142,3 +144,58 @@ async def test_card_of_a_hold_waits_for_no_counter(engine: AsyncEngine, desks: D
         await queue(desks, ("h", "hold:h1"))
         await asyncio.wait_for(stuck.answered.wait(), 3)
         stuck.open.set()
+
+
+class SteppedClock:
+    """A wall clock that a test sets back."""
+
+    def __init__(self) -> None:
+        self.step = timedelta()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.step
+
+
+async def test_wall_clock_that_is_set_back_makes_nothing_wait_longer(engine: AsyncEngine, desks: Desks) -> None:
+    await queue(desks, ("a1", "a"))
+    clock = SteppedClock()
+    script = Scripted({"a1": [Later("busy", 0.3), Done({})]})
+    sender = Sender(Outbox(engine, clock), script, clock)
+    task = asyncio.create_task(sender.run())
+    try:
+        async with asyncio.timeout(10):
+            while not script.calls:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+            clock.step = timedelta(hours=-1)
+            while len(script.calls) < 2:
+                sender.wake()
+                await asyncio.sleep(0.01)
+    finally:
+        sender.stop()
+        await task
+
+
+class Moody(Outbox):
+    """An outbox whose database is away at first."""
+
+    away = 2
+
+    async def heads(self) -> Sequence[Queued]:
+        if self.away:
+            self.away -= 1
+            raise OperationalError("select", {}, OSError("disk I/O error"))
+        return await super().heads()
+
+
+async def test_sender_outlives_a_database_that_is_away(engine: AsyncEngine, desks: Desks) -> None:
+    await queue(desks, ("a1", "a"))
+    script = Scripted({})
+    sender = Sender(Moody(engine, SystemClock()), script, SystemClock())
+    task = asyncio.create_task(sender.run())
+    async with asyncio.timeout(10):
+        while not script.calls:
+            sender.wake()
+            await asyncio.sleep(0.01)
+    sender.stop()
+    await task

@@ -28,7 +28,7 @@ from bot.adapters.store import Store
 from bot.adapters.tables import MIGRATIONS
 from bot.chat.slack.app import Rim
 from bot.chat.slack.directory import SlackDirectory, objection
-from bot.chat.slack.gateway import SlackRefused, SlackUncertain, _judged
+from bot.chat.slack.gateway import SlackRefused, SlackUncertain, judged
 from bot.chat.slack.pacing import SlackBusy
 from bot.chat.slack.payloads import intent_of, key_of
 from bot.chat.slack.reviewing import ReviewForms
@@ -201,10 +201,11 @@ class Users(AsyncWebClient):
         self.user: Any = dict(USER)
         self.calls = 0
         self.error: Exception | None = None
+        self.fails = 100
 
     async def users_info(self, *, user: str, **_: Any) -> Any:  # type: ignore[override]
         self.calls += 1
-        if self.error:
+        if self.error and self.calls <= self.fails:
             raise self.error
         return {"user": {**self.user, "id": user}}
 
@@ -224,7 +225,7 @@ async def test_account_is_remembered_for_a_minute_and_asked_afresh_for_decisions
 
 async def test_account_that_cannot_be_looked_up_is_refused() -> None:
     client = Users()
-    directory = SlackDirectory(client, Fixed(), Still(), "T0")
+    directory = SlackDirectory(client, Fixed(), Still(), "T0", patience=0)
     client.error = SlackApiError("x", {"error": "user_not_found"})
     assert isinstance(await directory.standing("T0", "U0BOB00001", True), Outsider)
     client.error = TimeoutError()
@@ -233,6 +234,30 @@ async def test_account_that_cannot_be_looked_up_is_refused() -> None:
     assert isinstance(await directory.standing("T9", "U0BOB00001", True), Outsider)
     assert isinstance(await directory.standing("T0", "", True), Outsider)
     assert isinstance(await directory.standing("T0", "U0NOBODY01", True), Outsider)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        lambda: SlackApiError("x", Answer(429, {"error": "ratelimited"}, {"Retry-After": "0"})),
+        lambda: SlackApiError("x", Answer(500, {"error": "internal_error"})),
+        TimeoutError,
+    ],
+    ids=["busy", "broken", "gone"],
+)
+async def test_slack_that_is_away_for_a_moment_is_asked_again(error: Any) -> None:
+    client = Users()
+    client.error, client.fails = error(), 2
+    directory = SlackDirectory(client, Fixed(), Still(), "T0")
+    assert await directory.standing("T0", "U0BOB00001", True) == Member("bob", "U0BOB00001")
+    assert client.calls == 3
+
+
+async def test_account_that_slack_does_not_know_is_not_asked_for_again() -> None:
+    client = Users()
+    client.error = SlackApiError("x", Answer(200, {"error": "user_not_found"}))
+    assert isinstance(await SlackDirectory(client, Fixed(), Still(), "T0").standing("T0", "U1", True), Outsider)
+    assert client.calls == 1
 
 
 class Answer:
@@ -254,10 +279,10 @@ class Answer:
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_answers_of_slack_are_told_apart(answer: Any, kind: type) -> None:
-    judged = _judged(SlackApiError("x", answer))
-    assert isinstance(judged, kind)
-    if isinstance(judged, SlackBusy) and answer.headers:
-        assert judged.after == 12
+    found = judged(SlackApiError("x", answer))
+    assert isinstance(found, kind)
+    if isinstance(found, SlackBusy) and answer.headers:
+        assert found.after == 12
 
 
 @pytest.fixture
