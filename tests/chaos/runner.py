@@ -133,6 +133,8 @@ class Runner:
         began = time.monotonic()
 
         def say(text: str) -> None:
+            if lines and lines[-1].endswith(text):
+                return
             lines.append(f"{time.monotonic() - began:7.3f}  {text}")
 
         story = Story(rig, made, say)

@@ -96,7 +96,9 @@ class Story:
         for fault in self._due:
             self.say(f"not reached: {fault}")
         self._due = []
-        await asyncio.gather(*self._faulting, return_exceptions=True)
+        for outcome in await asyncio.gather(*self._faulting, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                self.say(f"the fault itself failed: {outcome!r}")
         await self.rig.healed()
         with suppress(Unanswered):
             await self.rig.people.fault(clear=True)

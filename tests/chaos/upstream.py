@@ -102,7 +102,10 @@ class Upstream:
         self.down.append((time.time(), float("inf")))
         server = self._cluster.server
         assert server is not None
-        server.kill()
+        # The backends too, as where a machine dies: one that computes does not notice that its postmaster is gone.
+        for pid in (server.pid, *_children(server.pid)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         await self._in_thread(server.wait)
         await asyncio.sleep(pause)
         await self._in_thread(self._cluster.start, self.port)
