@@ -116,13 +116,20 @@ class Reaper:
         while not stop.is_set():
             now = time.monotonic()
             if now - beat_at >= BEAT_SECONDS:
-                self.beat()
+                self._beat()
                 beat_at = now
             self._look()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), POLL_SECONDS)
         tasks = [watched.killing for watched in self._watched.values() if watched.killing is not None]
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _beat(self) -> None:
+        try:
+            self.beat()
+        except OSError as error:
+            # A disk that is full keeps new sessions out, since nobody hears the beat; open ones still have to end.
+            _log.error("the reaper cannot say that it is awake", error=error.strerror)
 
     def beat(self) -> None:
         """Say that this process is awake; by the boot clock, which both processes share and nobody sets."""
@@ -202,10 +209,15 @@ class Reaper:
         if lease.session not in self._tail.book.leases:
             return
         self._reaped.add(lease.session)
-        os.write(self._said, line({"session": lease.session, "at": datetime.now(UTC).isoformat()}))
-        os.fdatasync(self._said)
-        data = {"reason": reason.value, "verified": True, "by": "reaper"}
-        self._events.append("session.closed", lease.grant, lease.session, data)
+        try:
+            os.write(self._said, line({"session": lease.session, "at": datetime.now(UTC).isoformat()}))
+            os.fdatasync(self._said)
+            data = {"reason": reason.value, "verified": True, "by": "reaper"}
+            self._events.append("session.closed", lease.grant, lease.session, data)
+        except (AirlockError, OSError):
+            # What is not on disk is said again; a second line of a session changes nothing.
+            self._reaped.discard(lease.session)
+            raise
 
 
 async def serve(settings: Settings) -> None:

@@ -127,6 +127,12 @@ class Outbox:
         async with self._engine.connect() as connection:
             return [_queued(row) for row in (await connection.execute(query)).all()]
 
+    async def follows(self, row: Queued, prefix: str) -> bool:
+        """Say whether an earlier row whose key begins so, in whatever lane, has not left yet."""
+        earlier = (outbox.c.id < row.id) & outbox.c.sent_at.is_(None) & outbox.c.key.startswith(prefix, autoescape=True)
+        async with self._engine.connect() as connection:
+            return (await connection.execute(select(outbox.c.id).where(earlier).limit(1))).first() is not None
+
     async def begins(self, row: Queued) -> None:
         """Note, before something leaves, that from now on it may have happened."""
         await self._set(row, attempts=row.attempts + 1, receipt={"uncertain": True})

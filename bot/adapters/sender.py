@@ -87,7 +87,9 @@ class Sender(Rounds):
         now, left = asyncio.get_running_loop().time(), (row.not_before - self._clock.now()).total_seconds()
         waits = (row.id, row.not_before)
         if (seen := self._due.get(row.lane)) is None or seen[0] != waits:
-            seen = self._due[row.lane] = waits, now + left
+            # It was never meant to wait longer than from when it was made, however the wall clock stands by now.
+            most = max((row.not_before - row.made_at).total_seconds(), 0.0)
+            seen = self._due[row.lane] = waits, now + min(left, most)
         return min(left, seen[1] - now)
 
     async def _send(self, row: Queued) -> None:

@@ -173,7 +173,7 @@ class GrantBook:
             if not killed.done():
                 killed.set_result(verified)
             drained = await self._live.drained(row.id, DRAIN_PATIENCE)
-            await self._close(row, ending, verified and drained)
+            await self._close(row, state, ending, verified and drained)
         finally:
             if not killed.done():
                 killed.set_result(False)
@@ -201,17 +201,10 @@ class GrantBook:
         except RecordingFailed as error:
             _log.error("a grant's end is not recorded", grant=row.id, error=str(error))
 
-    async def _close(self, row: GrantRow, ending: Ending | None, verified: bool) -> None:
-        try:
-            story = self._recorder.resume(row.id)
-            if not story.closed:
-                totals = {**story.totals(), "verified": verified, "request": row.request}
-                # The line itself is the recording's last: `recording` is the head that it closes.
-                facts = {**totals, "recording": commitment(story.head)}
-                await self._recorder.write(Entry("grant.closed", row.id, None, facts))
-        except RecordingFailed as error:
-            _log.error("a grant is not closed", grant=row.id, error=str(error))
-            return
+    async def _close(self, row: GrantRow, state: GrantState, ending: Ending | None, verified: bool) -> None:
+        """Record the end and the closing, however long the disk refuses, then say so in the store."""
+        while not self._stopping and not await self._recorded(row, state, ending, verified):
+            await asyncio.sleep(TICK_SECONDS)
         while not self._stopping:
             try:
                 if ending is not None:
@@ -224,6 +217,23 @@ class GrantBook:
                 pass
             break
         self._recorder.forget(row.id)
+
+    async def _recorded(self, row: GrantRow, state: GrantState, ending: Ending | None, verified: bool) -> bool:
+        try:
+            story = self._recorder.resume(row.id)
+            if EVENTS[state] not in story.types:
+                self._announce(row, state, ending)
+            if EVENTS[state] not in story.types:
+                return False
+            if not story.closed:
+                totals = {**story.totals(), "verified": verified, "request": row.request}
+                # The line itself is the recording's last: `recording` is the head that it closes.
+                facts = {**totals, "recording": commitment(story.head)}
+                await self._recorder.write(Entry("grant.closed", row.id, None, facts))
+        except RecordingFailed as error:
+            _log.error("a grant is not closed yet", grant=row.id, error=str(error))
+            return False
+        return True
 
     async def _moved_at_last(self, row: GrantRow, ending: Ending) -> None:
         found = await self._store.grant(row.id)

@@ -178,7 +178,7 @@ class Upstream:
 
     def _all_ended(self, at: float) -> None:
         for backend in self._open.values():
-            backend.ended = self.down[-1][0] if self.down else at
+            backend.ended = max((begin for begin, _ in self.down if begin <= at), default=at)
         self._open.clear()
 
     def alive(self) -> set[int]:

@@ -150,6 +150,32 @@ async def test_full_disk_refuses_everything_and_recovers(world: World) -> None:
     assert verify(world.settings.state).good
 
 
+async def test_grant_that_ended_while_the_disk_was_full_is_recorded_and_closed_once_there_is_room(world: World) -> None:
+    full = False
+
+    def write(fd: int, data: memoryview) -> int:
+        if full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return os.write(fd, data)
+
+    async with world.broker(disk=Disk(write=write)) as (process, bot):
+        grant = await bot.grant()
+        full = True
+        assert (await bot.call("DELETE", f"/v1/grants/{grant['id']}"))[0] == 200
+        assert process.live.active(grant["id"]) is None
+        full = False
+        await until(lambda: not process.book._closings)
+        assert [kind for kind in await kinds(bot) if kind.startswith("grant.")] == [
+            "grant.opened",
+            "grant.ended",
+            "grant.closed",
+        ]
+        row = await process.store.grant(grant["id"])
+        assert row is not None
+        assert row.closed_at is not None
+    assert verify(world.settings.state).good
+
+
 def ending(session: PretendSession, process: Any) -> Any:
     async def end(reason: CloseReason) -> bool:
         session.ended.append(reason)

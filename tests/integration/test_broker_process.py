@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -156,3 +157,25 @@ async def test_broken_policy_or_log_keeps_the_broker_from_starting_and_is_named(
     running.world.write_policy("people: {alice: {nom: Alice}}")
     assert await asyncio.to_thread(running.start().wait, 20) == 2
     assert running.log.read_text().splitlines()[-1].startswith("all.yaml:1: people.alice")
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="this system sets no limits of other processes")
+async def test_reaper_outlives_a_full_disk_and_says_nothing_meanwhile(running: Running) -> None:
+    reaper = running.start("broker.reaper")
+    beat = running.state / "broker" / "leases" / "reaper.beat"
+    await until_new(beat, "")
+    hard = resource.prlimit(reaper.pid, resource.RLIMIT_FSIZE)[1]
+    resource.prlimit(reaper.pid, resource.RLIMIT_FSIZE, (1, hard))
+    await asyncio.sleep(1.2)
+    last = beat.read_text()
+    await asyncio.sleep(0.8)
+    assert reaper.poll() is None
+    assert beat.read_text() == last
+    resource.prlimit(reaper.pid, resource.RLIMIT_FSIZE, (hard, hard))
+    await until_new(beat, last)
+
+
+async def until_new(file: Path, old: str) -> None:
+    async with asyncio.timeout(20):
+        while not file.exists() or file.read_text() == old:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)

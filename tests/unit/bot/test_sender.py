@@ -176,6 +176,23 @@ async def test_wall_clock_that_is_set_back_makes_nothing_wait_longer(engine: Asy
         await task
 
 
+async def test_wall_clock_that_was_set_back_before_anybody_looked_makes_nothing_wait_longer(
+    engine: AsyncEngine, desks: Desks
+) -> None:
+    clock = SteppedClock()
+    async with desks.open() as (desk, work):
+        await work.send("a1", "a", PostOrder("r", "a1"), desk.now + timedelta(seconds=0.2))
+    clock.step = desk.now - datetime.now(UTC) - timedelta(hours=1)
+    script = Scripted({})
+    sender = Sender(Outbox(engine, clock), script, clock)
+    task = asyncio.create_task(sender.run())
+    async with asyncio.timeout(10):
+        while not script.calls:
+            await asyncio.sleep(0.01)
+    sender.stop()
+    await task
+
+
 class Moody(Outbox):
     """An outbox whose database is away at first."""
 
