@@ -10,7 +10,7 @@ import signal
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TextIO, cast
 
 import aiohttp
 import structlog
@@ -49,6 +49,7 @@ from bot.chat.slack.shows import Shows
 from bot.chat.slack.socket import Sockets
 from bot.config import Settings
 from policies.engine.load import PolicyUnreadable
+from workflows.logs import Unfailing
 from workflows.storage.engine import make_engine
 from workflows.storage.migrate import NotMigrated, upgrade
 from workflows.storage.migrate import migrate as migrate_database
@@ -101,7 +102,7 @@ def set_up_logs(settings: Settings) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, Unfailing(sys.stderr))),
     )
 
 

@@ -203,9 +203,10 @@ class GrantBook:
 
     async def _close(self, row: GrantRow, state: GrantState, ending: Ending | None, verified: bool) -> None:
         """Record the end and the closing, however long the disk refuses, then say so in the store."""
-        while not self._stopping and not await self._recorded(row, state, ending, verified):
-            await asyncio.sleep(TICK_SECONDS)
         while not self._stopping:
+            if not await self._recorded(row, state, ending, verified):
+                await asyncio.sleep(TICK_SECONDS)
+                continue
             try:
                 if ending is not None:
                     await self._moved_at_last(row, ending)

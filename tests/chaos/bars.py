@@ -1,4 +1,4 @@
-"""The bars that hold on a quiet rig: races of clicks, kills, acknowledgements, releases; each is measured and printed."""
+"""The bars that hold on a quiet rig: races of clicks, kills, acknowledgements, releases; all measured and printed."""
 
 from __future__ import annotations
 
@@ -87,9 +87,7 @@ class Bars:
         token = next(e["value"] for b in card["blocks"] if b["type"] == "actions" for e in b["elements"])
         return await self.rig.people.click(who, card, action, force=True, value=token, wait_ms=0)
 
-    async def _judged(
-        self, number: int, reason: str, since: str, before: int, decisions: Counter[str]
-    ) -> list[str]:
+    async def _judged(self, number: int, reason: str, since: str, before: int, decisions: Counter[str]) -> list[str]:
         """Wait until every click was worked on, then count decisions and answers."""
         async with asyncio.timeout(30):
             while bot_rows(self.rig, "select 1 from inbox where done_at is null") or bot_rows(
@@ -98,9 +96,7 @@ class Bars:
                 await asyncio.sleep(0.02)
         [request] = bot_rows(self.rig, "select * from requests where reason = ?", reason)
         decisions[request["state"]] += 1
-        orders = bot_rows(
-            self.rig, "select 1 from outbox where kind = 'order' and lane = ?", f"order:{request['id']}"
-        )
+        orders = bot_rows(self.rig, "select 1 from outbox where kind = 'order' and lane = ?", f"order:{request['id']}")
         wrong = []
         if request["state"] not in ("approved", "cancelled"):
             wrong.append(f"race {number} ended {request['state']}")

@@ -37,7 +37,8 @@ class Fault:
     number: int = 1
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.target} at `{self.step}` +{self.delay * 1000:.0f} ms, {self.lasts:.1f} s, x{self.number}"
+        what = f"{self.kind} {self.target} at `{self.step}`"
+        return f"{what} +{self.delay * 1000:.0f} ms, {self.lasts:.1f} s, x{self.number}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,9 @@ def once(scene: Scene) -> Iterator[str]:
         request = by_reason.get(reason)
         if request is None:
             continue
-        counted = {(review["person"], review["answer"]) for review in scene.reviews if review["request"] == request["id"]}
+        counted = {
+            (review["person"], review["answer"]) for review in scene.reviews if review["request"] == request["id"]
+        }
         if action == "request.approve" and (who, "approve") not in counted:
             yield f"{who}'s acknowledged approval of {request['id']} is lost"
         if action == "request.deny" and request["state"] != "denied":
@@ -133,8 +135,11 @@ def decided(scene: Scene) -> Iterator[str]:
         request = by_id[grant["request"]]
         order = json.loads(grant["order"])
         approvers = {review["person"] for review in order["reviews"] if review["answer"] == "approve"}
-        clicked = {who for reason, who, action in scene.deeds.clicks
-                   if reason == request["reason"] and action == "request.approve"}
+        clicked = {
+            who
+            for reason, who, action in scene.deeds.clicks
+            if reason == request["reason"] and action == "request.approve"
+        }
         needed = 2 if grant["role"] == "write" else 1
         if len(approvers) < needed or not approvers <= clicked or "alice" in approvers:
             yield f"{grant['id']} was given for {approvers}, and {clicked} have approved"

@@ -37,12 +37,28 @@ def write_policy(folder: Path, upstream_port: int) -> None:
         ],
         "statements": [
             {"id": "reads", "decision": "allow", "effects": ["read", "session"]},
-            {"id": "writes", "decision": "ask", "roles": ["write"], "effects": ["write"], "reviewers": {"count": 1, "groups": ["dbas"]}},
-            {"id": "schema", "decision": "deny", "effects": ["ddl", "admin"], "message": "the schema does not change here"},
+            {
+                "id": "writes",
+                "decision": "ask",
+                "roles": ["write"],
+                "effects": ["write"],
+                "reviewers": {"count": 1, "groups": ["dbas"]},
+            },
+            {
+                "id": "schema",
+                "decision": "deny",
+                "effects": ["ddl", "admin"],
+                "message": "the schema does not change here",
+            },
         ],
         "fields": [
-            {"id": f"people-{name}", "resource": name, "relation": "public.people", "clear": ["id", "name"],
-             "masks": {"ssn": {"mask": "partial", "tail": 4}}}
+            {
+                "id": f"people-{name}",
+                "resource": name,
+                "relation": "public.people",
+                "clear": ["id", "name"],
+                "masks": {"ssn": {"mask": "partial", "tail": 4}},
+            }
             for name in names
         ],
     }
@@ -50,8 +66,14 @@ def write_policy(folder: Path, upstream_port: int) -> None:
 
 
 def _asked(role: str, reviewers: object) -> dict[str, object]:
-    return {"id": f"ask-{role}", "decision": "ask", "roles": [role], "groups": ["engineers"], "reviewers": reviewers,
-            "max_duration": "1h"}
+    return {
+        "id": f"ask-{role}",
+        "decision": "ask",
+        "roles": [role],
+        "groups": ["engineers"],
+        "reviewers": reviewers,
+        "max_duration": "1h",
+    }
 
 
 SET_UP = (

@@ -59,7 +59,7 @@ class Member:
         """Start it and keep it running; returns once it is ready."""
         self._keeping = asyncio.create_task(self._keep(), name=f"keep {self.name}")
         waiting = asyncio.create_task(self.up.wait())
-        done, _ = await asyncio.wait({waiting, self._keeping}, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({waiting, self._keeping}, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         if not self.up.is_set():
             tail = self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
@@ -134,7 +134,9 @@ class Member:
         while not self._stopping:
             self.ready_file.unlink(missing_ok=True)
             child = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", *self._words,
+                sys.executable,
+                "-m",
+                *self._words,
                 cwd=REPOSITORY,
                 env={**self._environment(), "PYTHONUNBUFFERED": "1", "AIRLOCK_READY_FILE": str(self.ready_file)},
                 stdin=asyncio.subprocess.DEVNULL,

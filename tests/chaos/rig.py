@@ -9,7 +9,6 @@ import shutil
 import struct
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
@@ -78,14 +77,18 @@ class Rig:
     def _environment(self) -> dict[str, str]:
         shim = clock_shim()
         clock = {"LD_PRELOAD": str(shim), "CHAOS_WALL_SHIFT": str(self._clock)} if shim else {}
-        return self._plain_environment() | clock | {
-            "AIRLOCK_STATE": str(self.state),
-            "AIRLOCK_POLICIES": str(self.policies),
-            "AIRLOCK_BROKER_URL": f"http://127.0.0.1:{self._ports['api']}",
-            "AIRLOCK_API_PORT": str(self._ports["api"]),
-            "AIRLOCK_PORT_POSTGRES": str(self._ports["postgres"]),
-            "AIRLOCK_PENDING_CAP": "100000",
-        }
+        return (
+            self._plain_environment()
+            | clock
+            | {
+                "AIRLOCK_STATE": str(self.state),
+                "AIRLOCK_POLICIES": str(self.policies),
+                "AIRLOCK_BROKER_URL": f"http://127.0.0.1:{self._ports['api']}",
+                "AIRLOCK_API_PORT": str(self._ports["api"]),
+                "AIRLOCK_PORT_POSTGRES": str(self._ports["postgres"]),
+                "AIRLOCK_PENDING_CAP": "100000",
+            }
+        )
 
     def _bot_environment(self) -> dict[str, str]:
         app = self.app()
@@ -151,9 +154,3 @@ class Rig:
             await self.http.close()
         if not keep:
             shutil.rmtree(self.root, ignore_errors=True)
-
-    async def idle(self, seconds: float) -> None:
-        """Let time pass."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            await asyncio.sleep(min(0.05, max(until - time.monotonic(), 0)))

@@ -144,13 +144,13 @@ class Runner:
             await story.play()
         except (NeverCame, Unanswered) as error:
             problems.append(f"story: {error}")
-        except Exception:  # noqa: BLE001  whatever the harness stumbles over fails the run, not all of them
+        except Exception:
             problems.append(f"story: {traceback.format_exc()}")
         try:
             await story.heal()
             settled = await self._rest(rig, watch, story, problems)
             problems += await violations(Scene(rig, watch, story))
-        except Exception:  # noqa: BLE001
+        except Exception:
             settled = 0.0
             problems.append(f"checks: {traceback.format_exc()}")
         problems += [

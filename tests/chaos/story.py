@@ -184,7 +184,11 @@ class Story:
         if card is None:
             return None
         text = shown(card)
-        return True if who.capitalize() in text.split("Waiting for")[0].split("pproved")[-1] or "Approved by" in text else None
+        return (
+            True
+            if who.capitalize() in text.split("Waiting for")[0].split("pproved")[-1] or "Approved by" in text
+            else None
+        )
 
     async def _press(
         self, step: str, who: str, action: str, message: dict[str, Any], look: Callable[[], Awaitable[bool | None]]

@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -148,7 +149,7 @@ class Board:
 
 
 MOVES = st.tuples(
-    st.sampled_from(("approve", "approve", "deny", "cancel", "wait", "end", "opened", "refused", "more", "over", "away")),
+    st.sampled_from("approve approve deny cancel wait end opened refused more over away".split()),
     st.sampled_from(PEOPLE),
     st.integers(0, 7),
 )
@@ -173,10 +174,7 @@ NEEDS = {
     "two": Requirement((Need(2, ("dbas",)),)),
 }
 HOLD_MOVES = st.tuples(
-    st.sampled_from(
-        ("open", "again", "approve", "approve", "both", "own", "deny", "forged", "use", "use", "drop", "leave", "end",
-         "late", "broken")
-    ),  # fmt: skip
+    st.sampled_from("open again approve approve both own deny forged use use drop leave end late broken".split()),
     st.integers(0, 3),
     st.booleans(),
 )
@@ -308,5 +306,5 @@ def test_no_order_of_events_leads_out_of_an_end(events: list[Any]) -> None:
         path = [state]
         for event in events:
             path.append(table.get((path[-1], event), path[-1]))
-        for before, after in zip(path, path[1:], strict=False):
+        for before, after in pairwise(path):
             assert before is after or before not in ends

@@ -1,4 +1,4 @@
-"""The upstream of fault runs: a real PostgreSQL that logs every connection and statement, and can be killed or frozen."""
+"""The upstream of fault runs: a real PostgreSQL that logs connections and statements, and can be killed or frozen."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ class Upstream:
             file.seek(self._position)
             data = file.read()
         # The last line may be half there, and a statement of several lines may go on.
-        whole, mark, rest = data.rpartition(b"\n\x01")
+        whole, mark, _ = data.rpartition(b"\n\x01")
         if mark:
             self._position += len(whole) + 1
             for entry in _entries(whole.decode(errors="replace")):

@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from broker.adapters.verify import verify
-from tests.integration.broker import POLICY, Bot, World
+from tests.integration.broker import POLICY, Bot, World, until
 
 ROOT = Path(__file__).parents[2]
 SECRET = "hunter2-credential"
@@ -176,6 +176,4 @@ async def test_reaper_outlives_a_full_disk_and_says_nothing_meanwhile(running: R
 
 
 async def until_new(file: Path, old: str) -> None:
-    async with asyncio.timeout(20):
-        while not file.exists() or file.read_text() == old:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+    await until(lambda: file.exists() and file.read_text() != old, patience=20)

@@ -20,7 +20,7 @@ log = structlog.get_logger()
 CACHED_FOR = timedelta(seconds=60)
 CACHE_SIZE = 5_000
 PATIENCE = 20.0
-"""How many seconds a Slack that does not answer is asked again: a click was acknowledged, and must not be lost to it."""
+"""Seconds for which a Slack that does not answer is asked again: an acknowledged click must not be lost to it."""
 FIRST_WAIT, LONGEST_WAIT = 0.2, 3.0
 UNCLEAR = "Slack did not say who you are, so nothing was done; try again"
 _NEEDED = ("deleted", "is_bot", "is_restricted", "is_ultra_restricted")

@@ -85,6 +85,10 @@ class Shows:
         if await self._outbox.follows(row, f"show:{item.message}:"):
             # The counter has two lanes, and what an earlier row may have posted only that row can find again.
             return Later("an earlier version is not posted yet", 0.25)
+        async with self._desks.open() as (_, work):
+            now = await work.shown(item.message)
+        if now is not None and now.ts != shown.ts:
+            return Later("it was posted meanwhile", 0.05)
         channel, thread = self._desks.channel, ""
         if parent is not None:
             async with self._desks.open() as (_, work):

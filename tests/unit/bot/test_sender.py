@@ -27,9 +27,17 @@ class Scripted:
     def __init__(self, script: dict[str, list[Outcome | Exception]]) -> None:
         self.script = script
         self.calls: list[tuple[str, bool]] = []
+        self._more = asyncio.Condition()
+
+    async def called(self, times: int) -> None:
+        """Wait until it was called so often."""
+        async with self._more:
+            await self._more.wait_for(lambda: len(self.calls) >= times)
 
     async def deliver(self, row: Queued) -> Outcome:
-        self.calls.append((row.key, row.uncertain))
+        async with self._more:
+            self.calls.append((row.key, row.uncertain))
+            self._more.notify_all()
         await asyncio.sleep(0)
         outcome = self.script.get(row.key, [Done({})]).pop(0)
         if isinstance(outcome, Exception):
@@ -164,13 +172,10 @@ async def test_wall_clock_that_is_set_back_makes_nothing_wait_longer(engine: Asy
     task = asyncio.create_task(sender.run())
     try:
         async with asyncio.timeout(10):
-            while not script.calls:
-                await asyncio.sleep(0.01)
+            await script.called(1)
             await asyncio.sleep(0.1)
             clock.step = timedelta(hours=-1)
-            while len(script.calls) < 2:
-                sender.wake()
-                await asyncio.sleep(0.01)
+            await script.called(2)
     finally:
         sender.stop()
         await task
@@ -187,8 +192,7 @@ async def test_wall_clock_that_was_set_back_before_anybody_looked_makes_nothing_
     sender = Sender(Outbox(engine, clock), script, clock)
     task = asyncio.create_task(sender.run())
     async with asyncio.timeout(10):
-        while not script.calls:
-            await asyncio.sleep(0.01)
+        await script.called(1)
     sender.stop()
     await task
 
@@ -211,8 +215,6 @@ async def test_sender_outlives_a_database_that_is_away(engine: AsyncEngine, desk
     sender = Sender(Moody(engine, SystemClock()), script, SystemClock())
     task = asyncio.create_task(sender.run())
     async with asyncio.timeout(10):
-        while not script.calls:
-            sender.wake()
-            await asyncio.sleep(0.01)
+        await script.called(1)
     sender.stop()
     await task

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any, cast
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -65,5 +66,10 @@ async def test_message_with_two_lanes_is_posted_by_its_first_row_alone(engine: A
     outcome = await posting
     assert isinstance(outcome, Done)
     await outbox.sent(first, outcome.receipt)
+    async with desks.open() as (_, work):
+        late = await work.shown("counter:g1")
+    assert late is not None
+    # Read before the first was posted, checked after: what is known by then counts.
+    assert isinstance(await shows.put(second, Show("counter:g1", 2), replace(late, ts=None), plain("x"), None), Later)
     assert isinstance(await put(second), Done)
     assert (len(gateway.posted), len(gateway.edited)) == (1, 1)
