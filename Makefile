@@ -5,7 +5,7 @@ RUN := .venv/bin/python
 JOBS ?= 2
 ARGS ?=
 
-.PHONY: demo test check bench fix lock venv
+.PHONY: demo test check bench chaos fix lock venv
 
 demo: venv
 	@exec $(RUN) airlock.py demo $(ARGS)
@@ -26,6 +26,15 @@ check: venv
 bench: ROUNDS ?= 5
 bench: venv
 	$(RUN) -m tests.bench --rounds $(ROUNDS) $(ARGS)
+
+# The fault matrix, RUNS seeds from SEED on; then the machines in every order, then the bars. A release: RUNS=1000 FULL=1.
+chaos: RUNS ?= 40
+chaos: SEED ?= 1
+chaos: FULL ?=
+chaos: venv
+	$(RUN) -m tests.chaos --runs $(RUNS) --seed $(SEED) $(ARGS)
+	CHAOS_EXAMPLES=$(if $(FULL),10000,1000) $(RUN) -m pytest -n 0 tests/chaos/test_machines.py --timeout 3600
+	$(RUN) -m tests.chaos --bars $(if $(FULL),--full)
 
 fix: venv
 	$(RUN) -m ruff format .

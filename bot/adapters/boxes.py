@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bot.adapters.tables import inbox, outbox
 from bot.ports import Clock
+from workflows.storage.engine import begin
 
 KEPT_FOR = timedelta(days=30)
 
@@ -83,14 +84,14 @@ class Inbox:
         """Keep a payload; False where it was kept before."""
         make = sqlite.insert if self._engine.dialect.name == "sqlite" else postgresql.insert
         statement = make(inbox).values(key=key, kind=kind, payload=payload, received_at=self._clock.now())
-        async with self._engine.begin() as connection:
+        async with begin(self._engine, urgent=True) as connection:
             result = await connection.execute(statement.on_conflict_do_nothing(index_elements=["key"]))
             return bool(result.rowcount)
 
     async def waiting(self, limit: int = 50) -> Sequence[Kept]:
         """Return what is not worked on yet, oldest first."""
         query = select(inbox).where(inbox.c.done_at.is_(None)).order_by(inbox.c.id).limit(limit)
-        async with self._engine.connect() as connection:
+        async with begin(self._engine) as connection:
             rows = (await connection.execute(query)).all()
         return [Kept(row.id, row.key, row.kind, row.payload, row.attempts) for row in rows]
 
@@ -99,12 +100,12 @@ class Inbox:
         values: dict[str, Any] = {"attempts": inbox.c.attempts + 1, "error": error[:2000]}
         if give_up:
             values["done_at"] = self._clock.now()
-        async with self._engine.begin() as connection:
+        async with begin(self._engine) as connection:
             await connection.execute(update(inbox).where(inbox.c.id == id, inbox.c.done_at.is_(None)).values(values))
 
     async def forget_old(self) -> None:
         """Forget payloads that were worked on long ago."""
-        async with self._engine.begin() as connection:
+        async with begin(self._engine) as connection:
             await connection.execute(delete(inbox).where(inbox.c.done_at < self._clock.now() - KEPT_FOR))
 
 
@@ -124,13 +125,13 @@ class Outbox:
             .subquery()
         )
         query = select(outbox).join(first, outbox.c.id == first.c.id).order_by(outbox.c.id)
-        async with self._engine.connect() as connection:
+        async with begin(self._engine) as connection:
             return [_queued(row) for row in (await connection.execute(query)).all()]
 
     async def follows(self, row: Queued, prefix: str) -> bool:
         """Say whether an earlier row whose key begins so, in whatever lane, has not left yet."""
         earlier = (outbox.c.id < row.id) & outbox.c.sent_at.is_(None) & outbox.c.key.startswith(prefix, autoescape=True)
-        async with self._engine.connect() as connection:
+        async with begin(self._engine) as connection:
             return (await connection.execute(select(outbox.c.id).where(earlier).limit(1))).first() is not None
 
     async def begins(self, row: Queued) -> None:
@@ -152,11 +153,11 @@ class Outbox:
 
     async def forget_old(self) -> None:
         """Forget what left long ago."""
-        async with self._engine.begin() as connection:
+        async with begin(self._engine) as connection:
             await connection.execute(delete(outbox).where(outbox.c.sent_at < self._clock.now() - KEPT_FOR))
 
     async def _set(self, row: Queued, **values: Any) -> None:
-        async with self._engine.begin() as connection:
+        async with begin(self._engine) as connection:
             await connection.execute(update(outbox).where(outbox.c.id == row.id).values(**values))
 
 

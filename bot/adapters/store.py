@@ -24,6 +24,7 @@ from workflows.grants import LIVE, GrantEvent
 from workflows.holds import HoldEvent, HoldState
 from workflows.requests import RequestEvent, RequestState
 from workflows.storage.boxes import RowMoved, guarded
+from workflows.storage.engine import begin
 
 COALESCED_BEFORE = timedelta(milliseconds=200)
 """A row that is due sooner may be on its way already."""
@@ -296,7 +297,7 @@ class Store:
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[SqlWork]:
         """Give one transaction: all of it or, where the block raises, nothing."""
-        async with self._engine.begin() as connection:
+        async with begin(self._engine) as connection:
             yield SqlWork(connection, self._clock)
 
     async def close(self) -> None:
