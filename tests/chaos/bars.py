@@ -16,12 +16,13 @@ import psycopg
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from tests.chaos.evidence import Watch, bot_rows, broker_rows
-from tests.chaos.people import CARDS, buttons, shown
+from tests.chaos.people import CARDS
 from tests.chaos.policy import RESOURCES, resource
 from tests.chaos.rig import Rig
-from tests.chaos.story import LONG
+from tests.chaos.stage import LONG
 from tests.chaos.upstream import Upstream
 from tests.integration.broker import Bot
+from tests.support.bot_world import buttons, shown
 
 CLICKS = 20
 CROWD = ("alice", "bob", "dana", "erin", "gus")

@@ -78,7 +78,7 @@ def plan(seed: int, short: bool = False) -> Plan:
     late = {fault.step for fault in faults} - {"ask", "decide"}
     decision = "approve" if late else rng.choices(("approve", "deny", "cancel"), (6, 2, 2))[0]
     needs_write = bool(late & {"hold", "answer"})
-    ending = rng.choices(("end", "revoke", "command", "expiry"), (4, 4, 2, 1))[0]
+    ending = rng.choices(("end", "revoke", "command", "expiry"), (3, 3, 2, 3) if "end" in late else (4, 4, 2, 1))[0]
     return Plan(
         seed,
         "write" if needs_write or rng.random() < 0.4 else "read",
@@ -101,7 +101,7 @@ def _fault(rng: random.Random, step: str, kind: str, target: str) -> Fault:
     delay = rng.choice((0.0, rng.uniform(0, 0.03), rng.uniform(0, 0.2)))
     lasts = {
         "kill": rng.choice((0.0, 0.0, rng.uniform(0, 1.5))),
-        "freeze": rng.choice((rng.uniform(0.1, 1.0), rng.uniform(1.0, 4.0))),
+        "freeze": rng.choice((rng.uniform(0.1, 1.0), rng.uniform(1.0, 6.0))),
         "disk": rng.uniform(0.3, 3.0),
     }.get(kind, 0.0)
     return Fault(step, kind, target, delay, lasts, rng.randint(1, 3))

@@ -10,11 +10,13 @@ from contextlib import suppress
 from typing import Any
 
 from tests.chaos.evidence import Watch, bot_rows, broker_rows, recording
-from tests.chaos.people import Unanswered, key_of, shown
+from tests.chaos.people import Unanswered, key_of
 from tests.chaos.policy import READ, WRITE
 from tests.chaos.rig import Rig
-from tests.chaos.story import Deeds, Story
+from tests.chaos.stage import Deeds
+from tests.chaos.story import Story
 from tests.chaos.upstream import Backend
+from tests.support.bot_world import shown
 
 NORMAL, BROKER_DEAD = 1.0, 3.0
 ENDS = ("grant.ended", "grant.expired", "grant.revoked")
@@ -232,6 +234,10 @@ def ended_in_time(scene: Scene) -> Iterator[str]:
             if late > _limit(scene, end, over):
                 still = "" if backend.ended is not None else ", and still runs"
                 yield f"session {backend.name} outlived {grant['id']} by {late:.2f} s{still}"
+            for killed in scene.rig.members["broker"].kills:
+                left = _limit(scene, killed, over)
+                if backend.began < killed and over > killed + left:
+                    yield f"session {backend.name} outlived its broker by {over - killed:.2f} s"
         for fact in facts:
             if fact.kind == "session.closed" and fact.data.get("verified"):
                 for backend in scene.backends(grant["id"]):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import aiohttp
-
-from tests.support.bot_world import buttons, shown
 
 CARDS = "#access-requests"
 
@@ -110,11 +107,3 @@ def key_of(message: dict[str, Any]) -> str:
 
 def _timeout(seconds: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=seconds)
-
-
-__all__ = ["CARDS", "People", "Unanswered", "buttons", "key_of", "shown"]
-
-
-async def pause(seconds: float) -> None:
-    """Wait as a person does between two looks."""
-    await asyncio.sleep(seconds)

@@ -37,6 +37,7 @@ class Member:
         self.pause = 0.0
         self.down: list[tuple[float, float]] = []
         """When it was not at work, as wall times; an open end is infinity."""
+        self.kills: list[float] = []
         self.deaths = 0
         self._words = words
         self._environment = environment
@@ -68,6 +69,8 @@ class Member:
     def kill(self, pause: float = 0.0) -> None:
         """End it as kill -9 does; it is started again after a pause."""
         self.pause, self._expected = pause, True
+        if self.pid:
+            self.kills.append(time.time())
         self._mark_down()
         self._signal(signal.SIGKILL)
 

@@ -19,7 +19,8 @@ from tests.chaos.faults import Plan, plan
 from tests.chaos.invariants import Scene, unsettled, violations
 from tests.chaos.people import Unanswered
 from tests.chaos.rig import Rig
-from tests.chaos.story import PATIENCE, NeverCame, Story
+from tests.chaos.stage import PATIENCE, NeverCame
+from tests.chaos.story import Story
 from tests.chaos.upstream import Upstream
 
 RUNS_OF_A_RIG = 20
@@ -76,6 +77,7 @@ class Runner:
         self._watching: asyncio.Task[None] | None = None
         self._used = 0
         self._timelines: dict[int, list[str]] = {}
+        self._beside: dict[int, set[int]] = {}
         self._late: list[asyncio.Task[Result]] = []
         self._broken = False
         self.report = Report()
@@ -123,13 +125,23 @@ class Runner:
                 self._echo(f"    {problem}")
             for line in result.timeline:
                 self._echo(f"      {line}")
-            self._echo(f"    again: make chaos RUNS=1 SEED={result.plan.seed}")
+            self._echo(f"    again: {self._again(result.plan.seed)}")
+
+    def _again(self, seed: int) -> str:
+        beside = self._beside.get(seed, {seed})
+        alone = f"make chaos RUNS=1 SEED={seed}"
+        if len(beside) == 1:
+            return alone
+        return f"{alone}; others went on beside it: make chaos RUNS={max(beside) - min(beside) + 1} SEED={min(beside)}"
 
     async def _result(self, made: Plan) -> Result:
         assert self._rig is not None
         assert self._watch is not None
         rig, watch = self._rig, self._watch
         lines = self._timelines[made.seed] = []
+        self._beside[made.seed] = set(self._timelines)
+        for seed in self._timelines:
+            self._beside[seed].add(made.seed)
         began = time.monotonic()
 
         def say(text: str) -> None:
