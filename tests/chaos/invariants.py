@@ -171,7 +171,9 @@ def said_once(scene: Scene) -> Iterator[str]:
                 yield f"{name} is {count} times under {ts}"
         texts = Counter(message["text"] for message in thread if not message.get("files") and message.get("text"))
         for text, count in texts.items():
-            if count > 1 and not text.startswith(("A connection", "Session", "Blocked", "chaos-")):
+            # What may happen twice is said twice: refused connections, blocked and denied statements, outages.
+            again = text.startswith(("A connection", "Session", "Blocked", "chaos-")) or "the statement of" in text
+            if count > 1 and not again:
                 yield f"{count} replies say: {text[:100]}"
 
 
