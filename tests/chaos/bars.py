@@ -257,7 +257,12 @@ class Bars:
                 rows = bot_rows(
                     self.rig, "select g.id from grants g join requests r on r.id = g.request where r.reason = ?", reason
                 )
-                if rows:
+                # The bot's own ticket comes first: one that is minted after it would be replaced by it.
+                if rows and bot_rows(
+                    self.rig,
+                    "select 1 from outbox where sent_at is not null and key like ?",
+                    f"ticket:{rows[0]['id']}:%",
+                ):
                     return str(rows[0]["id"])
                 await asyncio.sleep(0.05)
 
