@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
 import os
 import shutil
@@ -33,7 +34,9 @@ def clock_shim() -> Path | None:
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         return None
-    made = Path(tempfile.mkdtemp(prefix="airlock-chaos-clock-")) / "wallclock.so"
+    folder = Path(tempfile.mkdtemp(prefix="airlock-chaos-clock-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    made = folder / "wallclock.so"
     done = subprocess.run(
         [compiler, "-shared", "-fPIC", "-O1", "-o", str(made), str(_SHIM), "-ldl"], capture_output=True, check=False
     )
