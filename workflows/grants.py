@@ -17,6 +17,8 @@ class GrantState(StrEnum):
 
 class GrantEvent(StrEnum):
     OPEN = "open"
+    EXTEND = "extend"
+    """Its end moves; nothing else of it does."""
     REFUSE = "refuse"
     END = "end"
     EXPIRE = "expire"
@@ -30,6 +32,7 @@ class GrantMoveIllegal(Exception):
 TABLE: dict[tuple[GrantState, GrantEvent], GrantState] = {
     (GrantState.OPENING, GrantEvent.OPEN): GrantState.ACTIVE,
     (GrantState.OPENING, GrantEvent.REFUSE): GrantState.REFUSED,
+    (GrantState.ACTIVE, GrantEvent.EXTEND): GrantState.ACTIVE,
     (GrantState.ACTIVE, GrantEvent.END): GrantState.ENDED,
     (GrantState.ACTIVE, GrantEvent.EXPIRE): GrantState.EXPIRED,
     (GrantState.ACTIVE, GrantEvent.REVOKE): GrantState.REVOKED,

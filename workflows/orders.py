@@ -6,13 +6,14 @@ The same key signs short-lived calls: a bearer token bound to one method and pat
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from workflows.reviews import Answer, Review
+from workflows.terms import Terms
 
 ISSUER = "airlock-bot"
 AUDIENCE = "airlock-broker"
@@ -46,32 +47,65 @@ class Evidence(_Wire):
     """Slack's action_ts, or the trigger id of a command or modal."""
 
 
+Seconds = Annotated[int, Field(ge=60, le=30 * 86400)]
+
+
+class OrderedTerms(_Wire):
+    role: str
+    seconds: Seconds
+
+    def terms(self) -> Terms:
+        return Terms(self.role, self.seconds)
+
+
 class OrderedReview(_Wire):
     person: Handle
     answer: Answer
     at: AwareDatetime
     reason: Text = ""
+    terms: OrderedTerms | None = None
+    """What was approved, where it is less than what was asked for."""
     evidence: Evidence
 
     def review(self) -> Review:
-        return Review(self.person, self.answer)
+        return Review(self.person, self.answer, self.terms.terms() if self.terms else None)
 
 
 class Order(_Wire):
-    """Open a grant: who asked for what and why, for how many seconds, and everybody who answered."""
+    """Open a grant, or move the end of one: who asked for what and why, and everybody who answered.
+
+    `role` and `seconds` are what is to be given; `asked` is what was asked for, where that was more. An extension names
+    its grant, and `seconds` come on top of what that has.
+    """
 
     id: Id
-    kind: Literal["grant"] = "grant"
+    kind: Literal["grant", "extension"] = "grant"
+    extends: Id | None = None
     request: Id
     requester: Handle
     requester_evidence: Evidence
     resource: str
     role: str
-    seconds: int = Field(ge=60, le=30 * 86400)
+    seconds: Seconds
+    asked: OrderedTerms | None = None
     reason: Text = ""
     asked_at: AwareDatetime
     reviews: list[OrderedReview] = Field(max_length=50)
     policy_hash: str
+
+    @model_validator(mode="after")
+    def _extension_names_its_grant(self) -> Self:
+        if (self.kind == "extension") != (self.extends is not None):
+            raise ValueError("`extends` goes with an extension, and only with it")
+        return self
+
+    @property
+    def terms(self) -> Terms:
+        return Terms(self.role, self.seconds)
+
+    @property
+    def asked_terms(self) -> Terms:
+        return self.asked.terms() if self.asked else self.terms
 
 
 class HoldAnswer(_Wire):

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from policies.engine.decisions import Need, Requirement
 from policies.engine.model import Policy
+from workflows.terms import Terms, narrowest
 
 
 class Answer(StrEnum):
@@ -17,10 +18,12 @@ class Answer(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """One person's answer; `person` is a handle of the policy."""
+    """One person's answer; `person` is a handle of the policy, `terms` what they approved where it is not what was
+    asked for."""
 
     person: str
     answer: Answer
+    terms: Terms | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +76,26 @@ def reviewers(policy: Policy, requirement: Requirement, requester: str) -> list[
     return [person for person in policy.members(groups) if person != requester]
 
 
+def effective(policy: Policy, resource: str, requester: str, asked: Terms, reviews: Sequence[Review]) -> Terms | None:
+    """Return what may be given by these reviews: the narrowest that anybody approved; None where they contradict.
+
+    Who approves less counts here whatever their groups, for it only takes away; the tally says who counts for giving.
+    """
+    latest = {review.person: review for review in reviews}
+    approved = [
+        review.terms or asked
+        for review in latest.values()
+        if review.answer is Answer.APPROVE and review.person != requester and policy.groups_of(review.person)
+    ]
+    return narrowest(policy, resource, asked, approved)
+
+
 def tally(policy: Policy, requirement: Requirement, requester: str, reviews: Sequence[Review]) -> Tally:
     """Count reviews against a requirement under a policy.
 
     Reviews of people who may not answer do not count. A person's last review is the one that counts, and one person
-    fills one place only, also where they are in the groups of two needs. An empty requirement is never met.
+    fills one place only, also where they are in the groups of two needs. An empty requirement is never met. Terms are
+    not looked at: what is given must be no wider than `effective` says, and then every approval covers it.
     """
     latest = {
         review.person: review.answer

@@ -14,7 +14,7 @@ class _Wire(BaseModel):
 
 
 class OrderBody(_Wire):
-    """`POST /v1/grants`: the signed order; it authenticates itself."""
+    """`POST /v1/grants`: the signed order, which opens a grant or moves the end of one; it authenticates itself."""
 
     order: str
 
@@ -129,8 +129,10 @@ class EventView(_Wire):
 
 
 EVENT_TYPES = {
-    "grant.opened": "request, order, person, resource, role, expires_at, policy",
+    "grant.opened": "request, order, person, resource, role, opened_at, expires_at, policy",
     "grant.refused": "request, order, reason",
+    "grant.extended": "request, order, seconds (that came on top), before (the end until now), expires_at, by, rules",
+    "extension.refused": "request, order, reason: the grant stays what it is",
     "grant.ended": "by; state",
     "grant.expired": "",
     "grant.revoked": "by, reason",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 import structlog
 
@@ -54,6 +55,30 @@ class Live:
             deadline = min(deadline, row.boot_deadline)
         self._grants[row.id] = Active(row, row.facts, deadline)
         self._metrics.grants.set(len(self._grants))
+
+    def extend(self, row: GrantRow) -> bool:
+        """Move an active grant's end to what its row says; False where it is over."""
+        active = self.active(row.id)
+        if active is None:
+            return False
+        gained = (row.expires_at - active.facts.expires_at).total_seconds()
+        if gained > 0:
+            active.boot_deadline += gained
+            active.facts = replace(active.facts, expires_at=row.expires_at)
+            active.row = replace(active.row, expires_at=row.expires_at, seconds=row.seconds)
+        return True
+
+    async def prolong(self, grant: str) -> None:
+        """Let a grant's sessions live until its end as it is now; one that cannot be told ends when it would have."""
+        if (active := self._grants.get(grant)) is not None:
+            until = active.facts.expires_at
+            await asyncio.gather(*(self._prolong(session, until) for session in self.sessions(grant)))
+
+    async def _prolong(self, session: LiveSession, until: datetime) -> None:
+        try:
+            await session.extend(until)
+        except Exception as error:  # noqa: BLE001  one session whose lease cannot be written must not hold the others
+            _log.error("a session is not extended", session=session.facts.id, error=type(error).__name__)
 
     def dismiss(self, grant: str) -> None:
         """Let no further session of a grant open."""

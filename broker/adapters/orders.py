@@ -7,13 +7,15 @@ import hashlib
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
 
 from broker.adapters.callers import OrderKey
 from broker.adapters.clock import SystemClock, boot_id
+from broker.adapters.extensions import Extensions
+from broker.adapters.judging import Granted, Judge
 from broker.adapters.live import Live
 from broker.adapters.metrics import Metrics
 from broker.adapters.policies import PolicyFiles
@@ -24,56 +26,11 @@ from broker.sessions.eventchain import canonical
 from broker.sessions.model import Entry
 from broker.sessions.ports import Endpoints, Offer
 from broker.sessions.services import Accepted, Refusal
-from policies.engine.decide import decide_access
-from policies.engine.decisions import Allow, Ask, Deny, Need
-from policies.engine.model import Policy
 from workflows.grants import GrantEvent, GrantState
 from workflows.orders import Order
-from workflows.reviews import Met, Missing, Refused, tally
 from workflows.storage.boxes import RowMoved
 
 _log = structlog.get_logger("orders")
-
-
-@dataclass(frozen=True, slots=True)
-class Granted:
-    """The order stands: who approved it counts, and the rules that ask for nobody else."""
-
-    by: tuple[str, ...]
-    rules: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Insufficient:
-    needs: tuple[Need, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Forbidden:
-    message: str
-    hint: str | None = None
-
-
-Verdict = Granted | Insufficient | Forbidden
-
-
-def judge(policy: Policy, order: Order) -> Verdict:
-    """Tally an order's reviews under a policy, whatever the bot made of them."""
-    seconds = timedelta(seconds=order.seconds)
-    match decide_access(policy, order.requester, order.resource, order.role, seconds):
-        case Deny(message, _, hint):
-            return Forbidden(message, hint)
-        case Allow(rules):
-            return Granted((), rules)
-        case Ask(requirement, rules):
-            reviews = [review.review() for review in order.reviews]
-            match tally(policy, requirement, order.requester, reviews):
-                case Met(by):
-                    return Granted(by, rules)
-                case Missing(needs, _):
-                    return Insufficient(needs)
-                case Refused(by):
-                    return Forbidden(f"{by} denied this request")
 
 
 class OrderDesk:
@@ -100,19 +57,22 @@ class OrderDesk:
         self._endpoints = endpoints
         self._offers = offers
         self._metrics = metrics
+        self._judge = Judge(policies, recorder)
+        self.extensions = Extensions(store, recorder, clock, live, self._judge)
         self._turns: dict[str, tuple[asyncio.Lock, int]] = {}
 
     async def accept(self, token: str) -> Accepted:
-        """Open a grant by a signed order; raises Refusal."""
+        """Open a grant by a signed order, or move the end of one; raises Refusal."""
         try:
-            accepted = await self._accept(self._key.order(token))
+            order = self._key.order(token)
+            accepted = await self._accept(order)
         except Refusal as refusal:
             self._metrics.orders.labels(refusal.code).inc()
             raise
         except RecordingFailed as error:
             self._metrics.orders.labels("recording").inc()
             raise Refusal("recording", f"nothing can be recorded: {error}", "look at the broker's disk") from None
-        self._metrics.orders.labels("opened" if accepted.made else "repeated").inc()
+        self._metrics.orders.labels(("extended" if order.extends else "opened") if accepted.made else "repeated").inc()
         return accepted
 
     async def finish(self, row: GrantRow) -> GrantRow:
@@ -126,6 +86,10 @@ class OrderDesk:
 
     async def _accept(self, order: Order) -> Accepted:
         digest = hashlib.sha256(canonical(order.model_dump(mode="json"))).hexdigest()
+        if order.extends is not None:
+            # One grant at a time, so that two extensions of it see each other.
+            async with self._turn(order.extends):
+                return await self.extensions.accept(order, digest)
         async with self._turn(order.request):
             if (row := await self._store.grant_of_order(order.id)) is not None:
                 if row.order_digest != digest:
@@ -136,7 +100,9 @@ class OrderDesk:
             held = await self._store.grant_of_request(order.request)
             if held is not None and held.state is not GrantState.REFUSED:
                 raise Refusal("already", f"this request has a grant, {held.id}", "ask again with a new request")
-            granted = await self._judge(order)
+            if await self._store.extension_of_request(order.request) is not None:
+                raise Refusal("already", "this request has extended a grant", "ask again with a new request")
+            granted = await self._judge.granted(order)
             row = self._row(order, digest, granted)
             if not await self._store.insert(row):
                 raise Refusal("already", "this request has a grant")
@@ -146,25 +112,6 @@ class OrderDesk:
         if row.state is GrantState.REFUSED:
             raise Refusal("refused", row.over_reason or "the broker refused this order")
         return Accepted(row.view, made)
-
-    async def _judge(self, order: Order) -> Granted:
-        verdict = judge(self._policies.current, order)
-        if not isinstance(verdict, Granted) and order.policy_hash != self._policies.hash:
-            # The bot may have read files that this process has not read yet; outcomes are compared, not hashes.
-            await self._policies.reload()
-            verdict = judge(self._policies.current, order)
-        match verdict:
-            case Granted():
-                return verdict
-            case Insufficient(needs):
-                wanted = " and ".join(str(need) for need in needs)
-                data = {"request": order.request, "order": order.id, "needs": wanted, "policy": self._policies.hash}
-                await self._recorder.write(Entry("order.deferred", None, None, data))
-                raise Refusal("more_reviews", f"this still needs {wanted}", "ask for the reviews", needs)
-            case Forbidden(message, hint):
-                data = {"request": order.request, "order": order.id, "reason": message}
-                await self._recorder.write(Entry("grant.refused", None, None, data))
-                raise Refusal("denied", message, hint)
 
     def _row(self, order: Order, digest: str, granted: Granted) -> GrantRow:
         now = self._clock.now()
@@ -244,6 +191,7 @@ def _opened(row: GrantRow, granted: Granted) -> Entry:
         "person": row.person,
         "resource": row.resource,
         "role": row.role,
+        "opened_at": row.opened_at,
         "expires_at": row.expires_at,
         "policy": row.policy,
         "by": list(granted.by),

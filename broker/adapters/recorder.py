@@ -50,6 +50,8 @@ class Story:
     open_statements: dict[tuple[str | None, str], None] = field(default_factory=dict)
     open_holds: dict[str, str | None] = field(default_factory=dict)
     """Hold -> its session, while it can still be used."""
+    extended: set[str] = field(default_factory=set)
+    """The orders that moved its end."""
     closed: bool = False
 
     def take(self, kind: str, session: str | None, at: str, data: dict[str, Any]) -> None:
@@ -78,6 +80,8 @@ class Story:
                 self.open_holds.pop(str(data.get("hold")), None)
             case "hold.consumed" | "hold.timed_out" | "hold.abandoned":
                 self.open_holds.pop(str(data.get("hold")), None)
+            case "grant.extended":
+                self.extended.add(str(data.get("order")))
             case "grant.closed":
                 self.closed = True
             case _:

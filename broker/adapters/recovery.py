@@ -77,6 +77,7 @@ async def _take_up(
         if announced is not None:
             book.begin(row, Ending(announced, "broker", "recorded before the broker stopped"))
         else:
+            await desk.extensions.recover(row)
             live.admit(row)
     elif row.state in EVENTS:
         book.begin(row, None)

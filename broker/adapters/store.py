@@ -10,7 +10,7 @@ from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL, Row, func, insert, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from broker.adapters.tables import grants, tickets
+from broker.adapters.tables import extensions, grants, tickets
 from broker.errors import AirlockError
 from broker.sessions.model import REPLACED, GrantFacts, ScramVerifier, TicketFacts
 from workflows.grants import GrantEvent, GrantState, moved
@@ -48,7 +48,7 @@ class GrantRow:
 
     @property
     def facts(self) -> GrantFacts:
-        return GrantFacts(self.id, self.request, self.person, self.resource, self.role, self.expires_at)
+        return GrantFacts(self.id, self.request, self.person, self.resource, self.role, self.expires_at, self.opened_at)
 
     @property
     def view(self) -> GrantView:
@@ -62,6 +62,24 @@ class GrantRow:
             opened_at=self.opened_at,
             expires_at=self.expires_at,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ExtensionRow:
+    """An order that moved a grant's end, from `before` to `until`; `counted` and `rules` are what it rests on."""
+
+    order_id: str
+    order_digest: str
+    order: dict[str, Any]
+    request: str
+    grant: str
+    seconds: int
+    before: datetime
+    until: datetime
+    counted: list[str]
+    rules: list[str]
+    accepted_at: datetime
+    recorded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +168,44 @@ class Store:
         change = update(grants).where(grants.c.id == grant, grants.c.expires_at > expires_at)
         async with _Guarded(self._engine) as connection:
             await connection.execute(change.values(expires_at=expires_at))
+
+    async def extend(self, row: GrantRow, extension: ExtensionRow, boot_id: str, boot_deadline: float) -> bool:
+        """Move an active grant's end from where it was read; raises RowMoved. False where its request has done so."""
+        moved(row.state, GrantEvent.EXTEND)
+        still = (grants.c.id == row.id) & (grants.c.state == row.state.value) & (grants.c.expires_at == row.expires_at)
+        change = update(grants).where(still)
+        ends = {"expires_at": extension.until, "seconds": row.seconds + extension.seconds}
+        try:
+            async with _Guarded(self._engine) as connection:
+                await guarded(connection, change.values(**ends, boot_id=boot_id, boot_deadline=boot_deadline))
+                values = {field: getattr(extension, field) for field in ExtensionRow.__slots__}
+                await connection.execute(insert(extensions).values(values))
+        except IntegrityError:
+            return False
+        return True
+
+    async def extension_recorded(self, order: str) -> None:
+        """Note that an extension's event is on disk."""
+        async with _Guarded(self._engine) as connection:
+            change = update(extensions).where(extensions.c.order_id == order)
+            await connection.execute(change.values(recorded=True))
+
+    async def extension(self, order: str) -> ExtensionRow | None:
+        """Return the extension that an order made."""
+        return next(iter(await self._extensions(extensions.c.order_id == order)), None)
+
+    async def extension_of_request(self, request: str) -> ExtensionRow | None:
+        """Return the extension that a request gave."""
+        return next(iter(await self._extensions(extensions.c.request == request)), None)
+
+    async def extensions_of(self, grant: str) -> list[ExtensionRow]:
+        """Return a grant's extensions, oldest first."""
+        return await self._extensions(extensions.c.grant == grant)
+
+    async def _extensions(self, condition: Any) -> list[ExtensionRow]:
+        query = select(extensions).where(condition).order_by(extensions.c.accepted_at)
+        async with _Guarded(self._engine) as connection:
+            return [ExtensionRow(**row._mapping) for row in await connection.execute(query)]
 
     async def mint(self, row: TicketRow, most: int, most_a_minute: int) -> None:
         """Store a ticket and void the unused ones of its grant; raises RowMoved, TicketsSpent or UserTaken."""

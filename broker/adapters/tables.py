@@ -56,6 +56,23 @@ grants = Table(
     ),
 )
 
+extensions = Table(
+    "extensions",
+    metadata,
+    Column("order_id", String(64), primary_key=True),
+    Column("order_digest", String(64), nullable=False),
+    Column("order", JSON, nullable=False),
+    Column("request", String(64), nullable=False, unique=True),
+    Column("grant", String(40), ForeignKey("grants.id"), nullable=False, index=True),
+    Column("seconds", Integer, nullable=False),
+    Column("before", UtcDateTime, nullable=False),
+    Column("until", UtcDateTime, nullable=False),
+    Column("counted", JSON, nullable=False),
+    Column("rules", JSON, nullable=False),
+    Column("accepted_at", UtcDateTime, nullable=False),
+    Column("recorded", Boolean, nullable=False),
+)
+
 tickets = Table(
     "tickets",
     metadata,

@@ -21,6 +21,7 @@ class GrantFacts:
     resource: str
     role: str
     expires_at: datetime
+    opened_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

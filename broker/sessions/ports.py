@@ -58,6 +58,10 @@ class LiveSession(Protocol):
     @property
     def facts(self) -> SessionFacts: ...
 
+    async def extend(self, until: datetime) -> None:
+        """Let the session live until a later time, once its lease says so; one that is ending goes on ending."""
+        ...
+
     async def end(self, reason: CloseReason) -> bool:
         """Cut the session and return whether its upstream work is verified gone; ending twice awaits the first."""
         ...

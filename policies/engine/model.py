@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
@@ -58,6 +59,11 @@ class Role(Strict):
     credential: Reference
     relations: list[RelationName] = Field(min_length=1)
     description: str = ""
+    above: list[Name] = Field(
+        default=[],
+        description="roles of this resource that are lower than this one, and so are what is lower than those: a "
+        "reviewer who is asked for this role may approve one of them instead",
+    )
     hold: Literal["wait", "refuse"] = Field(
         default="wait",
         description="a statement that policy would have reviewed waits; or it is refused at once, and may run, once, "
@@ -80,6 +86,17 @@ class Resource(Strict):
         description="cards show held statements whole; or without their literals, and only who may answer opens them",
     )
     roles: dict[Name, Role] = Field(min_length=1)
+
+    def below(self, role: str) -> frozenset[str]:
+        """Return the roles that are lower than one; what no `above` says is not lower (fail closed)."""
+        found: set[str] = set()
+        todo = [role]
+        while todo:
+            level = self.roles.get(todo.pop())
+            new = [name for name in level.above if name not in found] if level else []
+            found.update(new)
+            todo += new
+        return frozenset(found)
 
 
 class Person(Strict):
@@ -202,6 +219,7 @@ def problems(policy: Policy) -> list[tuple[tuple[str | int, ...], str]]:
     for name in policy.resources:
         if name in COMMAND_WORDS:
             found.append((("resources", name), f"`{name}` is a word of the /access command"))
+        found += [(("resources", name, *path), text) for path, text in _role_problems(policy.resources[name])]
     slack_ids: dict[str, str] = {}
     for handle, person in policy.people.items():
         found += [(("people", handle, "groups"), f"no group `{g}`") for g in person.groups if g not in policy.groups]
@@ -250,6 +268,15 @@ def _repeated(ids: set[str], rule: str, path: tuple[str | int, ...]) -> list[tup
         return [(path, f"rule id `{rule}` is used twice")]
     ids.add(rule)
     return []
+
+
+def _role_problems(resource: Resource) -> Iterator[tuple[tuple[str, str, str], str]]:
+    for name, role in resource.roles.items():
+        for lower in role.above:
+            if lower not in resource.roles:
+                yield ("roles", name, "above"), f"no role `{lower}` on this resource"
+        if name in resource.below(name):
+            yield ("roles", name, "above"), f"`{name}` would be lower than itself"
 
 
 def _rule_problems(policy: Policy, rule: Rule) -> list[tuple[str, str]]:

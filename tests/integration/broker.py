@@ -88,6 +88,7 @@ class PretendSession:
     def __init__(self, process: Process, grant: GrantFacts, lag: float = 0.0, verified: bool = True) -> None:
         self.facts = SessionFacts("s" + uuid.uuid4().hex[:8], "t1", grant)
         self.ended: list[CloseReason] = []
+        self.extended: list[datetime] = []
         self._process, self._lag, self._verified = process, lag, verified
 
     def open(self) -> bool:
@@ -95,6 +96,9 @@ class PretendSession:
             return False
         self._process.recorder.write(Entry("session.opened", self.facts.grant.id, self.facts.id, {"person": "alice"}))
         return True
+
+    async def extend(self, until: datetime) -> None:
+        self.extended.append(until)
 
     async def end(self, reason: CloseReason) -> bool:
         self.ended.append(reason)
@@ -131,8 +135,10 @@ class Bot:
     def review(self, person: str, answer: Answer = Answer.APPROVE) -> OrderedReview:
         return OrderedReview(person=person, answer=answer, at=datetime.now(UTC), evidence=EVIDENCE)
 
-    async def post(self, order: Order, key: Ed25519PrivateKey | None = None) -> tuple[int, dict[str, Any]]:
-        token = sign_order(order, key or self.key, datetime.now(UTC))
+    async def post(
+        self, order: Order, key: Ed25519PrivateKey | None = None, now: datetime | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        token = sign_order(order, key or self.key, now or datetime.now(UTC))
         async with self.http.post(f"{self.url}/v1/grants", json={"order": token}) as answer:
             return answer.status, await answer.json()
 

@@ -9,21 +9,23 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from broker.adapters.leases import LeaseFile
+from broker.adapters.leases import LeaseFailed, LeaseFile
 from broker.protocols.postgres import codec
-from broker.sessions.model import CloseReason
+from broker.sessions.model import CloseReason, Lease
 from tests.integration.postgres_world import Raw, backends, endpoint, enter, kinds, make_world, problem, raw
 from tests.support.broker import POLICY, Shown, TestBroker, serving
 from tests.support.postgres import Server
 
 SLOW = "select count(*) from notes a, notes b, notes c, notes d where a.body || b.body <> c.body || d.body"
 STREAM = "select a.body || b.body || c.body from notes a, notes b, notes c"
+OLD = "1970-01-01T00:00:00+00:00"
 ROOT = Path(__file__).parents[2]
 
 
@@ -89,6 +91,63 @@ async def test_expiry_ends_the_upstreams_work_within_a_second(
     outcomes = [entry["outcome"] for entry in served.recorder.of("statement.finished")]
     assert len(outcomes) == len(served.recorder.of("statement.allowed"))
     assert wheel_postgres.execute("select count(*) from log", "shop") == [(0,)]
+
+
+async def test_an_extended_session_works_on_past_its_old_end_and_ends_at_the_new_one(
+    served: TestBroker, wheel_postgres: Server
+) -> None:
+    ticket = served.ticket(lasts=1.5)
+    with raw(served.port) as client:
+        await asyncio.to_thread(enter, client, ticket)
+        until = ticket.grant.expires_at + timedelta(seconds=2)
+        (session,) = served.live.sessions
+        await session.extend(until)
+        assert [lease.expires_at for lease in served.leases.written][-1] == until
+        assert served.leases.written[-1].pid == served.leases.written[-2].pid
+        await asyncio.sleep(max(0.0, ticket.grant.expires_at.timestamp() + 0.5 - time.time()))
+        assert not served.recorder.of("session.closed")
+        # What is armed upstream, once, is for the longest that the policy gives.
+        client.send(codec.query("show statement_timeout"))
+        (row,) = [frame for frame in await asyncio.to_thread(client.until, "Z") if frame.type == ord("D")]
+        armed = row.body[6:].decode()
+        assert timedelta(hours=3) < timedelta(milliseconds=int(armed.removesuffix("ms"))) < timedelta(hours=5), armed
+        await asyncio.sleep(max(0.0, until.timestamp() - time.time()))
+        await gone_within(wheel_postgres, 1.0)
+        assert b"the time of this access is over" in await asyncio.to_thread(client.rest)
+
+
+async def test_a_session_whose_new_lease_cannot_be_written_keeps_its_old_end(
+    served: TestBroker, wheel_postgres: Server
+) -> None:
+    ticket = served.ticket(lasts=1.5)
+    with raw(served.port) as client:
+        await asyncio.to_thread(enter, client, ticket)
+        (session,) = served.live.sessions
+
+        async def fail(_lease: Lease) -> None:
+            raise LeaseFailed("the disk is full")
+
+        served.leases.write = fail
+        with pytest.raises(LeaseFailed):
+            await session.extend(ticket.grant.expires_at + timedelta(seconds=60))
+        await asyncio.sleep(max(0.0, ticket.grant.expires_at.timestamp() - time.time()))
+        await gone_within(wheel_postgres, 1.0)
+
+
+async def test_a_session_that_ends_is_not_extended(served: TestBroker, wheel_postgres: Server) -> None:
+    ticket = served.ticket()
+    with raw(served.port) as client:
+        await asyncio.to_thread(enter, client, ticket)
+        (session,) = served.live.sessions
+        leases = len(served.leases.written)
+        _, gone = await asyncio.gather(
+            session.extend(ticket.grant.expires_at + timedelta(seconds=60)), session.end(CloseReason.REVOKED)
+        )
+        assert gone
+        await session.extend(ticket.grant.expires_at + timedelta(seconds=90))
+        # Nothing is written after the close, or the reaper would take a session that is gone for one that lives.
+        assert len(served.leases.written) == leases + 1
+        assert served.leases.closed == [session.facts.id]
 
 
 async def test_a_revoked_session_is_told_why_and_verified_gone(served: TestBroker, wheel_postgres: Server) -> None:
@@ -189,6 +248,7 @@ def reaper(state: Path, secrets: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 SERVER = """
 import asyncio, json, sys
+from datetime import timedelta
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from broker.adapters.leases import LeaseFile
@@ -206,6 +266,10 @@ async def main():
                  "ends": ticket.grant.expires_at.timestamp()}}
         Path(state / "ready.json.part").write_text(json.dumps(shown))
         (state / "ready.json.part").rename(state / "ready.json")
+        if {longer}:
+            while not any(lease.pid for lease in broker.leases._open.values()):
+                await asyncio.sleep(0.02)
+            await broker.live.sessions[0].extend(ticket.grant.expires_at + timedelta(seconds={longer}))
         await asyncio.sleep(60)
 
 asyncio.run(main())
@@ -213,8 +277,10 @@ asyncio.run(main())
 
 
 @contextmanager
-def broker_process(state: Path, policy: str, upstream: int, lasts: float) -> Iterator[tuple[Any, dict[str, Any]]]:
-    text = SERVER.format(root=str(ROOT), state=str(state), upstream=upstream, policy=policy, lasts=lasts)
+def broker_process(
+    state: Path, policy: str, upstream: int, lasts: float, longer: float = 0.0
+) -> Iterator[tuple[Any, dict[str, Any]]]:
+    text = SERVER.format(root=str(ROOT), state=str(state), upstream=upstream, policy=policy, lasts=lasts, longer=longer)
     process = subprocess.Popen([sys.executable, "-c", text], cwd=ROOT)
     try:
         deadline = time.monotonic() + 10
@@ -262,6 +328,36 @@ async def test_the_reaper_ends_sessions_of_a_broker_that_cannot(
         (line,) = [line for line in lines if line["type"] == "session.closed"]
         assert line["data"]["verified"] is True
         assert line["data"]["reason"] == ("expired" if how is signal.SIGSTOP else "error")
+
+
+async def test_the_reaper_follows_an_extension_and_ends_the_session_at_its_new_end(
+    wheel_postgres: Server, tmp_path: Path
+) -> None:
+    make_world(wheel_postgres)
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    policy = POLICY.replace("port: 1,", f"port: {wheel_postgres.port},")
+    (secrets / "x").write_text("app:app-password\n")
+    with (
+        reaper(tmp_path, secrets),
+        broker_process(tmp_path, policy, wheel_postgres.port, 2.0, longer=2.0) as (process, shown),
+    ):
+        ticket = Shown(shown["user"], shown["password"], "prod-db", shown["port"], None)  # type: ignore[arg-type]
+        with raw(shown["port"]) as client:
+            assert kinds(await asyncio.to_thread(enter, client, ticket)).endswith("Z")
+            client.send(codec.query(SLOW))
+            leases = tmp_path / "broker" / "leases" / "leases.ndjson"
+            later = shown["ends"] + 1.0
+            while not any(
+                datetime.fromisoformat(row.get("expires_at", OLD)).timestamp() > later for row in _lines(leases)
+            ):
+                assert time.time() < shown["ends"]
+                await asyncio.sleep(0.02)
+            process.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(max(0.0, shown["ends"] + 1.0 - time.time()))
+            assert len(backends(wheel_postgres)) == 1
+            await asyncio.sleep(max(0.0, shown["ends"] + 2.0 - time.time()))
+            await gone_within(wheel_postgres, 3.0)
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -37,7 +37,11 @@ def facts() -> SessionFacts:
     from datetime import UTC, datetime
 
     return SessionFacts(
-        "s1", "t1", GrantFacts("g1", "r1", "alice", "prod-db", "read", datetime(2030, 1, 1, tzinfo=UTC))
+        "s1",
+        "t1",
+        GrantFacts(
+            "g1", "r1", "alice", "prod-db", "read", datetime(2030, 1, 1, tzinfo=UTC), datetime(2029, 1, 1, tzinfo=UTC)
+        ),
     )
 
 

@@ -235,7 +235,7 @@ class TestBroker:
     ) -> "Shown":
         number = secrets.token_hex(2)
         expires = self.clock.now() + timedelta(seconds=lasts)
-        grant = GrantFacts(f"g{number}", f"r{number}", "alice", resource, role, expires)
+        grant = GrantFacts(f"g{number}", f"r{number}", "alice", resource, role, expires, self.clock.now())
         password = secrets.token_urlsafe(16)
         user = f"alice.{number}"
         verifier: ScramVerifier = make_verifier(password, secrets.token_bytes(16), 4096)

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable
 from dataclasses import replace
+from datetime import datetime
 
 import structlog
 
@@ -56,6 +57,7 @@ from broker.sessions.holds import Estimate
 from broker.sessions.model import CloseReason, Lease, SessionFacts
 from broker.sessions.ports import Endpoint
 from broker.transport.stream import Stream
+from policies.engine.decide import terms_of
 
 GRACE_SECONDS = 0.05
 """What an upstream that was told Terminate gets before it is terminated."""
@@ -137,6 +139,22 @@ class Session:
         self._arm()
         self._upstream.stream.attach(UpstreamSink(self))
         self._client.attach(ClientSink(self))
+
+    async def extend(self, until: datetime) -> None:
+        """Let the session live until a later time, once its lease says so; one that is ending goes on ending."""
+        if self._cut or self._ending is not None:
+            return
+        before = self._lease
+        if before is not None:
+            self._lease = replace(before, expires_at=until)
+            try:
+                # Queued at once, so that the close of a session that ends meanwhile comes after it.
+                await self._house.broker.leases.write(self._lease)
+            except AirlockError:
+                # The lease on disk is the old one, so the session keeps its old end (fail closed).
+                self._lease = replace(self._lease, expires_at=before.expires_at)
+                raise
+        self._facts = replace(self._facts, grant=replace(self._facts.grant, expires_at=until))
 
     async def end(self, reason: CloseReason) -> bool:
         """Cut the session and return whether its upstream work is verified gone; ending twice awaits the first."""
@@ -330,7 +348,7 @@ class Session:
             # The admin connection is warm before there is anything to kill, and says which pins this server knows.
             version = await self._house.admins.of(self._upstream.endpoint).version()
             await self._house.inspector.ready(self._matter)
-            remaining = int((grant.expires_at - broker.clock.now()).total_seconds() * 1000)
+            remaining = int((self._furthest() - broker.clock.now()).total_seconds() * 1000)
             pinned = pins.pinned(
                 self._search_path,
                 version=version,
@@ -356,6 +374,12 @@ class Session:
             ) from None
         return logged_in
 
+    def _furthest(self) -> datetime:
+        """Return the latest end that extensions could bring, for what is armed upstream once and cannot be moved."""
+        grant = self._facts.grant
+        terms = terms_of(self._house.broker.policies.current, grant.person, grant.resource, grant.role)
+        return max(grant.expires_at, grant.opened_at + terms.max_duration)
+
     async def _dialled(self, local_port: int) -> None:
         grant = self._facts.grant
         self._lease = Lease(
@@ -373,6 +397,7 @@ class Session:
 
     async def _forget(self) -> bool:
         """Undo a session that did not open."""
+        self._cut = True
         self._upstream.abort()
         gone = True
         try:

@@ -32,7 +32,7 @@ class Desk:
 
     def facts(self, sql: str = "insert", session: str = "s1", grant: str = "g1", **change: Any) -> HoldFacts:
         expires = self.clock.now() + timedelta(hours=1)
-        held = SessionFacts(session, "t1", GrantFacts(grant, "r1", "alice", "prod-db", "write", expires))
+        held = SessionFacts(session, "t1", GrantFacts(grant, "r1", "alice", "prod-db", "write", expires, expires))
         values = {"requirement": ONE, "rules": ("asked",), "seconds": 600.0, "sequence": next(self.numbers)}
         return HoldFacts(session=held, statement="q1", **{"asked": Asked(sql), **values, **change})
 
