@@ -21,7 +21,7 @@ from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.adapters.answers import AnswerDesk
-from bot.adapters.boxes import Inbox, Outbox
+from bot.adapters.boxes import Inbox, Outbox, Reserved
 from bot.adapters.broker import HttpBroker
 from bot.adapters.clock import RandomIds, SystemClock
 from bot.adapters.desks import Desks
@@ -41,6 +41,7 @@ from bot.chat.slack.endpoint import Endpoint
 from bot.chat.slack.exhibits import Exhibits
 from bot.chat.slack.gateway import Gateway, SlackRefused, judged
 from bot.chat.slack.home import Homes
+from bot.chat.slack.opening import Opener
 from bot.chat.slack.pacing import Pacer
 from bot.chat.slack.payloads import intent_of
 from bot.chat.slack.reviewing import ReviewForms
@@ -150,7 +151,8 @@ async def start(settings: Settings, stack: AsyncExitStack) -> set[asyncio.Task[N
     homes = Homes(gateway, desks, directory, str(identity.team_id))
     delivery = Delivery(gateway, desks, OrderDesk(broker, desks), AnswerDesk(broker, desks), shows, exhibits, homes)
     sender = Sender(outbox, delivery, clock)
-    worker = InboxWorker(inbox, desks, directory, intent_of, sender.wake)
+    reserved = Reserved()
+    worker = InboxWorker(inbox, desks, directory, intent_of, sender.wake, reserved)
     sweeper = Sweeper(desks, inbox, outbox, policies, sender.wake)
     tasks = {
         _run_until_left(stack, part, name)
@@ -160,7 +162,8 @@ async def start(settings: Settings, stack: AsyncExitStack) -> set[asyncio.Task[N
     sweeper.start()
     stack.push_async_callback(sweeper.stop)
     app = make_app(settings, identity)
-    rim = Rim(inbox, desks, directory, ReviewForms(desks, broker), worker.wake)
+    opener = Opener(desks, directory, ReviewForms(desks, broker))
+    rim = Rim(inbox, desks, opener, worker.wake, reserved)
     rim.attach(app)
     stack.push_async_callback(rim.rest)
     await _listen(app, rim, settings, stack)

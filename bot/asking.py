@@ -7,14 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from bot.cards import Card, Code, MessageLink, Note, Paragraph, Spans, prose, say
+from bot.cards import Buttons, Card, Code, MessageLink, Note, Paragraph, Spans, prose, say
+from bot.drafts import draft_of, form_button, too_long
 from bot.grant_cards import counted, holding_card
-from bot.intents import Ask, Source
+from bot.intents import Ask, OpenAsk, Source
 from bot.model import Grant, Request
 from bot.outgoing import InThread, Mirror, PostOrder, Privately, Say, card_of, counter_of
 from bot.ports import Desk, Member
-from bot.request_card import duration_of, requirement_words
-from bot.text import LINES_SHOWN, REASON_SHOWN, excerpt, length, one_line, reveal
+from bot.request_card import duration_of, requirement_words, subject_of
+from bot.text import one_line, reveal
 from policies.engine.decide import decide_access, may_ask, terms_of
 from policies.engine.decisions import Allow, Decision, Deny, Requirement
 from policies.engine.decisions import Ask as AskDecision
@@ -49,25 +50,54 @@ async def ask(desk: Desk, intent: Ask, member: Member, cause: str) -> None:
     """Answer an ask: deny, give at once, or put a card before the reviewers."""
     wish = understood(desk.policy, member.person, intent, desk.command)
     if isinstance(wish, Card):
-        await tell(desk, intent.source, cause, wish)
+        await tell(desk, intent.source, cause, _with_form(desk.policy, member.person, intent, wish))
         return
     decision = decide_access(desk.policy, member.person, wish.resource, wish.role, wish.duration)
     if isinstance(decision, Deny):
-        await tell(desk, intent.source, cause, denied_card(decision))
+        card = _with_form(desk.policy, member.person, intent, denied_card(decision))
+        await tell(desk, intent.source, cause, card)
         return
     pending = await desk.work.requests_of(member.person)
     asked = (wish.resource, wish.role, int(wish.duration.total_seconds()), wish.reason)
-    if same := [r for r in pending if (r.resource, r.role, r.seconds, r.reason) == asked]:
+    if same := [r for r in pending if (r.resource, r.role, r.seconds, r.reason) == asked and r.extends is None]:
         await tell(desk, intent.source, cause, _duplicate_card(same[0]))
         return
     if len(pending) >= desk.pending_cap:
-        await tell(desk, intent.source, cause, _cap_card(pending, desk.command))
+        await tell(desk, intent.source, cause, cap_card(pending, desk.command))
         return
-    await _file(desk, intent, member, wish, decision, cause)
+    await file(desk, intent.source, member, wish, decision, cause)
+    held = [g for g in await desk.work.live_grants(member.person, wish.resource) if g.role == wish.role]
+    if held:
+        again = holding_card(held[0], isinstance(decision, AskDecision))
+        place = Privately(member.account, intent.source.channel, intent.source.thread, intent.source.reply_url)
+        await desk.work.send(f"{cause}:held", f"tell:{member.account}", Say(place, again))
 
 
-async def _file(desk: Desk, intent: Ask, member: Member, wish: Wish, decision: Allow | AskDecision, cause: str) -> None:
-    terms = terms_of(desk.policy, member.person, wish.resource, wish.role)
+async def open_form(desk: Desk, intent: OpenAsk, member: Member, cause: str) -> None:
+    """Answer a click whose form did not open: say what it would have asked, with the button to try again."""
+    card = understood(desk.policy, member.person, intent.ask, desk.command)
+    if not isinstance(card, Card):
+        card = Card("The form did not open; press the button again.", (Paragraph(say("The form did not open.")),))
+    await tell(desk, intent.source, cause, _with_form(desk.policy, member.person, intent.ask, card))
+
+
+def _with_form(policy: Policy, person: str, intent: Ask, card: Card) -> Card:
+    if not may_ask(policy, person):
+        return card
+    return Card(card.text, (*card.parts, Buttons((form_button(draft_of(policy, person, intent)),))))
+
+
+async def file(
+    desk: Desk,
+    source: Source,
+    member: Member,
+    wish: Wish,
+    decision: Allow | AskDecision,
+    cause: str,
+    grant: Grant | None = None,
+) -> None:
+    """File a request, for a grant of its own or to move the end of one, and tell who asked how it stands."""
+    pending_for = terms_of(desk.policy, member.person, wish.resource, wish.role).pending_for
     request = Request(
         id=desk.ids.short("rq"),
         token=desk.ids.token(),
@@ -82,11 +112,11 @@ async def _file(desk: Desk, intent: Ask, member: Member, wish: Wish, decision: A
         rules=decision.rules,
         policy_hash=desk.policy_hash,
         asked_at=desk.now,
-        expires_at=desk.now + terms.pending_for,
-        asked_in=intent.source.channel,
-        evidence=intent.source.evidence(),
+        expires_at=min(desk.now + pending_for, grant.expires_at) if grant else desk.now + pending_for,
+        asked_in=source.channel,
+        evidence=source.evidence(),
+        extends=grant.id if grant else None,
     )
-    held = [g for g in await desk.work.live_grants(member.person, wish.resource) if g.role == wish.role]
     await desk.work.add_request(request)
     match decision:
         case Allow():
@@ -99,23 +129,22 @@ async def _file(desk: Desk, intent: Ask, member: Member, wish: Wish, decision: A
         case AskDecision():
             card = _waiting_card(desk.policy, request)
     await desk.work.want(card_of(request.id), f"card:{request.id}")
-    place = Privately(member.account, intent.source.channel, intent.source.thread, intent.source.reply_url)
+    place = Privately(member.account, source.channel, source.thread, source.reply_url)
     # In the card's lane, so that the link has something to point at.
     await desk.work.send(f"{cause}:tell", f"card:{request.id}", Say(place, card))
-    if held:
-        again = holding_card(held[0], isinstance(decision, AskDecision))
-        await desk.work.send(f"{cause}:held", f"tell:{member.account}", Say(place, again))
 
 
 def understood(policy: Policy, person: str, intent: Ask, command: str) -> Wish | Card:
     """Return what the words mean, or what would be right; the nearest name is suggested, never taken."""
     terms = may_ask(policy, person)
     resources = list(dict.fromkeys(term.resource for term in terms))
+    if intent.resource is None:
+        return wrong_card(policy, person, "what would you like?", command, None)
     if intent.resource not in resources:
-        return _wrong_resource(policy, person, intent, resources, command)
+        return _wrong_resource(policy, person, intent.resource, intent, resources, command)
     roles = [term.role for term in terms if term.resource == intent.resource]
     if intent.role is None or intent.role not in roles:
-        return _wrong_role(policy, person, intent, roles, command)
+        return _wrong_role(policy, person, intent.resource, intent, roles, command)
     limit = format_duration(
         next(t.max_duration for t in terms if (t.resource, t.role) == (intent.resource, intent.role))
     )
@@ -130,49 +159,39 @@ def understood(policy: Policy, person: str, intent: Ask, command: str) -> Wish |
     if intent.extra:
         problem = "a reason comes after the word `because`."
         return wrong_card(policy, person, problem, command, _line(policy, person, command, intent, reason=intent.extra))
-    if excerpt(intent.reason)[1]:
-        return wrong_card(policy, person, _too_long(intent.reason), command, None)
+    if problem := too_long(intent.reason):
+        return wrong_card(policy, person, problem, command, None)
     return Wish(intent.resource, intent.role, duration, intent.reason)
-
-
-def _too_long(reason: str) -> str:
-    """Refuse a reason that the card would cut: reviewers approve what they see, so all of it must be there."""
-    shown = reveal(reason)
-    has = f"{counted(length(shown), 'character')} and {counted(shown.count(chr(10)) + 1, 'line')}"
-    return (
-        f"reviewers must see all of a reason, and a card shows {REASON_SHOWN:,} characters and {LINES_SHOWN} lines of "
-        f"it; this one has {has}. Say it shorter, or say where the rest can be read."
-    )
 
 
 def _ended(sentence: str) -> str:
     return sentence if sentence.endswith("?") else f"{sentence}."
 
 
-def _wrong_resource(policy: Policy, person: str, intent: Ask, resources: list[str], command: str) -> Card:
-    typed = one_line(intent.resource, 60).replace("`", "'")
-    if intent.resource in policy.resources:
+def _wrong_resource(policy: Policy, person: str, wanted: str, intent: Ask, resources: list[str], command: str) -> Card:
+    typed = one_line(wanted, 60).replace("`", "'")
+    if wanted in policy.resources:
         problem = f"you may not ask for `{typed}`: no rule of the policy gives it to you."
         return wrong_card(policy, person, problem, command, None)
-    near = difflib.get_close_matches(intent.resource[:63].lower(), resources, n=1)
+    near = difflib.get_close_matches(wanted[:63].lower(), resources, n=1)
     if not near:
         return wrong_card(policy, person, f"there is no resource `{typed}`.", command, None)
     problem = f"there is no resource `{typed}`; did you mean `{near[0]}`?"
     return wrong_card(policy, person, problem, command, _line(policy, person, command, intent, resource=near[0]))
 
 
-def _wrong_role(policy: Policy, person: str, intent: Ask, roles: list[str], command: str) -> Card:
+def _wrong_role(policy: Policy, person: str, resource: str, intent: Ask, roles: list[str], command: str) -> Card:
     listed = " or ".join(f"`{role}`" for role in roles)
     if intent.role is None:
-        problem = f"as what? On {intent.resource} you may ask for {listed}."
+        problem = f"as what? On {resource} you may ask for {listed}."
         return wrong_card(policy, person, problem, command, _line(policy, person, command, intent, role=roles[0]))
     typed = one_line(intent.role, 60).replace("`", "'")
-    if intent.role in policy.resources[intent.resource].roles:
-        problem = f"you may not ask for `{typed}` on {intent.resource}; you may ask for {listed}."
+    if intent.role in policy.resources[resource].roles:
+        problem = f"you may not ask for `{typed}` on {resource}; you may ask for {listed}."
         return wrong_card(policy, person, problem, command, None)
     near = difflib.get_close_matches(intent.role[:63].lower(), roles, n=1)
     ending = f"; did you mean `{near[0]}`?" if near else "."
-    problem = f"there is no role `{typed}` on {intent.resource}{ending} You may ask for {listed}."
+    problem = f"there is no role `{typed}` on {resource}{ending} You may ask for {listed}."
     return wrong_card(
         policy,
         person,
@@ -185,7 +204,7 @@ def _wrong_role(policy: Policy, person: str, intent: Ask, roles: list[str], comm
 def _line(policy: Policy, person: str, command: str, intent: Ask, **right: str) -> str:
     """Return a command that would be right: what is wrong beside the first mistake is put right as well."""
     terms = may_ask(policy, person)
-    resource = right.get("resource", intent.resource)
+    resource = right.get("resource", intent.resource or "")
     roles = [term.role for term in terms if term.resource == resource]
     role = right.get("role", intent.role or "")
     if role not in roles:
@@ -248,26 +267,28 @@ def denied_card(decision: Decision) -> Card:
 
 
 def _duplicate_card(request: Request) -> Card:
-    text = f"You already have a request for {request.role} on {request.resource} waiting."
+    text = f"You already have a request for {subject_of(request)} waiting."
     link = MessageLink(card_of(request.id), "Its card")
     return Card(text, (Paragraph(say(text, " ", link, " has a button to cancel it.")),))
 
 
-def _cap_card(pending: Iterable[Request], command: str) -> Card:
-    rows = [f"• {r.resource} {r.role}, {duration_of(r)} ({r.id})" for r in pending]
+def cap_card(pending: Iterable[Request], command: str) -> Card:
+    rows = [f"• {subject_of(r)}, {duration_of(r)} ({r.id})" for r in pending]
     text = f"You have {counted(len(rows), 'request')} waiting, which is as many as one person may have."
     return Card(text, (Paragraph(say(f"{text}\n" + "\n".join(rows))), Note(say(f"{command} revoke ID cancels one."))))
 
 
 def _waiting_card(policy: Policy, request: Request) -> Card:
     who = requirement_words(policy, request.requirement.needs, request.requester)
-    text = f"Your request for {request.role} on {request.resource} waits for {who}."
+    text = f"Your request for {subject_of(request)} waits for {who}."
     link = MessageLink(card_of(request.id), "Its card")
     return Card(text, (Paragraph(say(text, " ", link, " shows how it stands; you will get a direct message.")),))
 
 
 def _given_card(request: Request) -> Card:
-    text = f"The policy gives you {request.role} on {request.resource} at once; your line comes as a direct message."
+    text = f"The policy gives you {subject_of(request)} at once; your line comes as a direct message."
+    if request.extends is not None:
+        text = f"The policy gives you {subject_of(request)} at once."
     link = MessageLink(card_of(request.id), "What happens is in this thread")
     return Card(text, (Paragraph(say(text, " ", link, ".")),))
 
@@ -281,14 +302,21 @@ async def to_thread(
     spans: Spans = (),
     mirrored: bool = False,
 ) -> None:
-    """Say something under a request's card, and to a requester who does not see it if it is `mirrored`.
+    """Say something in a request's thread, and to a requester who does not see it if it is `mirrored`.
 
     `spans` say the same as the text, better.
     """
     card = Card(text, (Paragraph(spans or say(text)), *parts))
-    await desk.work.send(key, f"thread:{request.id}", Say(InThread(request.id), card))
+    thread = await thread_of(desk, request)
+    await desk.work.send(key, f"thread:{thread}", Say(InThread(thread), card))
     if mirrored:
-        await mirror(desk, request.account, key, f"{request.role} on {request.resource}: {text}")
+        await mirror(desk, request.account, key, f"{subject_of(request)}: {text}")
+
+
+async def thread_of(desk: Desk, request: Request) -> str:
+    """Return the request whose card heads the thread: an extension's story goes on where its grant's is told."""
+    grant = await desk.work.grant(request.extends) if request.extends else None
+    return grant.request if grant else request.id
 
 
 async def mirror(desk: Desk, account: str, key: str, text: str) -> None:

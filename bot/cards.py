@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import Field
+
+from bot.text import clip, length
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,11 @@ class Card:
 
 
 APPROVE = "request.approve"
+CHANGES = "request.changes"
+AGAIN = "request.again"
+ASK = "access.ask"
+EXTEND = "grant.extend"
+"""Followed by a dot and seconds: ids of buttons that stand side by side differ."""
 DENY = "request.deny"
 CANCEL = "request.cancel"
 APPROVE_HOLD = "hold.approve"
@@ -164,6 +173,25 @@ def prose(text: str) -> Spans:
 def plain(text: str, *parts: Part) -> Card:
     """Return a card of one paragraph, and more parts after it."""
     return Card(text, (Paragraph(prose(text)), *parts))
+
+
+def packed(values: Sequence[str], limit: int = 1_800) -> str:
+    """Write texts as the value of a button, the last one cut to what a value may hold."""
+    *short, last = values
+    while length(text := json.dumps([*short, last], ensure_ascii=False)) > limit:
+        last = clip(last, length(last) // 2)
+    return text
+
+
+def unpacked(value: str, count: int) -> tuple[str, ...] | None:
+    """Read such a value back; None for anything else."""
+    try:
+        values = json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(values, list) or len(values) != count or not all(isinstance(one, str) for one in values):
+        return None
+    return tuple(values)
 
 
 def clock(at: datetime) -> str:

@@ -19,9 +19,9 @@ _BECAUSE = re.compile(r"\s*because\b[\s:]*(.*)", re.IGNORECASE | re.DOTALL)
 
 def read_command(text: str, source: Source) -> Intent:
     """Return what a command asks for."""
-    words, reason, said_why = _split(whole(_decoded(text)))
+    words, reason = _split(whole(_decoded(text)))
     if not words:
-        return Help(source, "what would you like?" if said_why else "")
+        return Ask(source, None)
     match words[0].lower(), words[1:]:
         case "list", []:
             return List(source)
@@ -50,13 +50,13 @@ def _ask(source: Source, words: list[str], reason: str) -> Ask:
     return Ask(source, resource, role, duration, reason, written[len(duration or "") :].strip())
 
 
-def _split(text: str) -> tuple[list[str], str, bool]:
+def _split(text: str) -> tuple[list[str], str]:
     """Return the words before `because`, and all that follows it as it was written."""
     words: list[str] = []
     rest = text
     while rest := rest.lstrip():
         if words and (found := _BECAUSE.fullmatch(rest)):
-            return words, found[1].strip(), True
+            return words, found[1].strip()
         if rest.startswith(('"', "“", "”")) and (quoted := re.match(r'["“”]([^"“”]*)["“”](?=\s|$)', rest)):
             words.append(quoted[1].translate(_TYPED))
             rest = rest[quoted.end() :]
@@ -64,7 +64,7 @@ def _split(text: str) -> tuple[list[str], str, bool]:
         word, *more = re.split(r"\s", rest, maxsplit=1)
         words.append(word.translate(_TYPED))
         rest = more[0] if more else ""
-    return words, "", False
+    return words, ""
 
 
 def _decoded(text: str) -> str:

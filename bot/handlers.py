@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from bot import asking, holding, holds, homes, reviewing
+from bot import again, asking, extending, holding, holds, homes, reviewing
 from bot.asking import tell
 from bot.cards import plain
 from bot.intents import (
     AccountChanged,
     Approve,
+    ApproveChanged,
     ApproveHold,
     Ask,
+    AskAgain,
     Cancel,
     EndNow,
+    Extend,
     Help,
     HomeOpened,
     Ignored,
     Intent,
     List,
     NewLine,
+    OpenAsk,
+    OpenChanges,
     OpenDeny,
     OpenDenyHold,
     OpenReview,
@@ -29,65 +34,71 @@ from bot.intents import (
     Revoke,
     Status,
     Unknown,
+    Wanted,
 )
 from bot.ordering import BOT
 from bot.outgoing import EndGrant
-from bot.ports import Desk, Outsider, Standing
-
-LEFT = "The requester's account was deactivated, so the request is closed."
+from bot.ports import Desk, Member, Outsider, Standing
+from bot.request_card import LEFT
 
 
 async def handle(desk: Desk, intent: Intent, standing: Standing, cause: str) -> None:
     """Do what an intent asks for, in one transaction; `cause` names the payload, so that nothing is done twice."""
     match intent:
         case Ignored():
-            return
+            pass
         case AccountChanged():
             await account_changed(desk, intent, cause)
-            return
         case HomeOpened():
             await homes.opened(desk, intent)
-            return
         case Unknown():
             text = f"Nothing here answers to {intent.what}, so nothing was done. {desk.command} help says what does."
             await tell(desk, intent.source, cause, plain(text))
-            return
-    if isinstance(standing, Outsider):
-        await tell(desk, intent.source, cause, plain(f"You cannot use this: {standing.reason}."))
-        return
+        case _ if isinstance(standing, Outsider):
+            await tell(desk, intent.source, cause, plain(f"You cannot use this: {standing.reason}."))
+        case _:
+            await _act(desk, intent, standing, cause)
+
+
+async def _act(desk: Desk, intent: Wanted, member: Member, cause: str) -> None:
+    """Do what somebody asks for who may use this."""
     match intent:
         case Ask():
-            await asking.ask(desk, intent, standing, cause)
-        case Approve():
-            await reviewing.approve(desk, intent, standing, cause)
-        case OpenDeny():
-            await reviewing.open_deny(desk, intent, standing, cause)
+            await asking.ask(desk, intent, member, cause)
+        case OpenAsk():
+            await asking.open_form(desk, intent, member, cause)
+        case AskAgain():
+            await again.ask_again(desk, intent, member, cause)
+        case Extend():
+            await extending.extend(desk, intent, member, cause)
+        case Approve() | ApproveChanged():
+            await reviewing.approve(desk, intent, member, cause)
+        case OpenDeny() | OpenChanges():
+            await reviewing.open_form(desk, intent, member, cause)
         case Refuse():
-            await reviewing.refuse(desk, intent, standing, cause)
+            await reviewing.refuse(desk, intent, member, cause)
         case Cancel():
-            await reviewing.cancel(desk, intent, standing, cause)
+            await reviewing.cancel(desk, intent, member, cause)
         case ApproveHold():
-            await holds.approve(desk, intent, standing, cause)
-        case OpenDenyHold():
-            await holds.open_deny(desk, intent, standing, cause)
+            await holds.approve(desk, intent, member, cause)
+        case OpenDenyHold() | OpenReview():
+            await holds.open_form(desk, intent, member, cause)
         case RefuseHold():
-            await holds.refuse(desk, intent, standing, cause)
-        case OpenReview():
-            await holds.open_review(desk, intent, standing, cause)
+            await holds.refuse(desk, intent, member, cause)
         case ReviewHold():
-            await holds.review(desk, intent, standing, cause)
+            await holds.review(desk, intent, member, cause)
         case NewLine():
-            await holding.new_line(desk, intent, standing, cause)
+            await holding.new_line(desk, intent, member, cause)
         case EndNow():
-            await holding.end_now(desk, intent, standing, cause)
+            await holding.end_now(desk, intent, member, cause)
         case Revoke():
-            await holding.revoke(desk, intent, standing, cause)
+            await holding.revoke(desk, intent, member, cause)
         case List():
-            await holding.show_list(desk, intent, standing, cause)
+            await holding.show_list(desk, intent, member, cause)
         case Status():
-            await holding.show_status(desk, intent, standing, cause)
+            await holding.show_status(desk, intent, member, cause)
         case Help():
-            await holding.show_help(desk, intent, standing, cause)
+            await holding.show_help(desk, intent, member, cause)
         case _:
             assert_never(intent)
 

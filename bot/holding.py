@@ -11,7 +11,7 @@ from bot.intents import EndNow, Help, List, NewLine, Revoke, Source, Status
 from bot.model import Grant, Request
 from bot.outgoing import DeliverTicket, EndGrant
 from bot.ports import Desk, Member
-from bot.request_card import duration_of, name_of
+from bot.request_card import duration_of, name_of, subject_of
 from bot.reviewing import withdraw
 from bot.text import one_line
 from workflows.reviews import may_review
@@ -44,11 +44,10 @@ def _status_card(pending: Sequence[Request], grants: Sequence[Grant]) -> Card:
         parts.append(Paragraph(say("Open: ", what, " until ", Moment(grant.expires_at), f" ({grant.id})")))
         parts.append(Buttons((new_line_button(grant), end_button(grant))))
     for request in pending[:SHOWN]:
-        what = Words(f"{request.role} on {request.resource}", bold=True)
+        what = Words(subject_of(request), bold=True)
+        for_how_long = f" for {duration_of(request)}" if request.extends is None else ""
         until = Moment(request.expires_at)
-        parts.append(
-            Paragraph(say("Waiting: ", what, f" for {duration_of(request)}, until ", until, f" ({request.id})"))
-        )
+        parts.append(Paragraph(say("Waiting: ", what, f"{for_how_long}, until ", until, f" ({request.id})")))
     return Card(f"You have {len(grants)} open and {len(pending)} waiting.", tuple(parts))
 
 
@@ -57,6 +56,7 @@ async def show_help(desk: Desk, intent: Help, member: Member, cause: str) -> Non
     problem = f"{one_line(intent.problem)[:1].upper()}{one_line(intent.problem)[1:]}." if intent.problem else ""
     command = desk.command
     rows = (
+        (command, "opens a form to ask with"),
         (usage(command), "asks for access"),
         (f"{command} list", "says what you may ask for"),
         (f"{command} status", "says what you have and what waits"),
@@ -128,7 +128,7 @@ async def revoke(desk: Desk, intent: Revoke, member: Member, cause: str) -> None
             desk,
             intent.source,
             cause,
-            plain(f"Your request for {pending[0].role} on {pending[0].resource} is cancelled."),
+            plain(f"Your request for {subject_of(pending[0])} is cancelled."),
         )
     else:
         card = _status_card(pending, grants)
@@ -148,9 +148,7 @@ async def _revoke_named(desk: Desk, intent: Revoke, member: Member, cause: str) 
         and request in await desk.work.requests_of(member.person)
     ):
         await withdraw(desk, request, member.person, cause)
-        await tell(
-            desk, intent.source, cause, plain(f"Your request for {request.role} on {request.resource} is cancelled.")
-        )
+        await tell(desk, intent.source, cause, plain(f"Your request for {subject_of(request)} is cancelled."))
     else:
         await tell(
             desk,

@@ -14,7 +14,7 @@ from bot.ordering import needs_from, raised
 from bot.outgoing import AnswerHold, Privately, hold_of
 from bot.ports import Desk, Member, Refusal
 from bot.request_card import name_of, names_of, requirement_words
-from bot.reviewing import misplaced, not_known
+from bot.reviewing import NO_FORM, misplaced, not_known
 from bot.text import one_line
 from policies.engine.model import Policy
 from workflows.holds import HoldState
@@ -57,9 +57,10 @@ async def _approve(desk: Desk, hold: Hold, grant: Grant, source: Source, member:
         await _give(desk, hold, member, Answer.APPROVE, "", source, cause)
 
 
-async def open_deny(desk: Desk, intent: OpenDenyHold, member: Member, cause: str) -> None:
-    """Tell those who may not deny; for the others the form is already open."""
-    await _open(desk, intent.source, intent.token, member, cause)
+async def open_form(desk: Desk, intent: OpenDenyHold | OpenReview, member: Member, cause: str) -> None:
+    """Tell somebody why they got no form."""
+    if await _open(desk, intent.source, intent.token, member, cause) is not None:
+        await tell(desk, intent.source, cause, plain(NO_FORM))
 
 
 async def refuse(desk: Desk, intent: RefuseHold, member: Member, cause: str) -> None:
@@ -77,11 +78,6 @@ async def _refuse(
         await tell(desk, intent.source, cause, plain(_answered_words(desk.policy, count) or ""))
     else:
         await _give(desk, hold, member, Answer.DENY, intent.reason, intent.source, cause)
-
-
-async def open_review(desk: Desk, intent: OpenReview, member: Member, cause: str) -> None:
-    """Tell those who may not answer; for the others the form is already open."""
-    await _open(desk, intent.source, intent.token, member, cause)
 
 
 async def review(desk: Desk, intent: ReviewHold, member: Member, cause: str) -> None:

@@ -14,7 +14,7 @@ from bot.intents import HomeOpened
 from bot.model import Grant, Hold, Request
 from bot.outgoing import card_of, hold_of, home_of
 from bot.ports import Desk
-from bot.request_card import RequestFacts, duration_of, name_of, standing_words
+from bot.request_card import RequestFacts, name_of, standing_words, wish_words
 from bot.text import clip, one_line
 from workflows.requests import RequestState
 from workflows.reviews import may_review, reviewers
@@ -97,12 +97,17 @@ async def home_for(desk: Desk, person: str) -> Card:
     """Make somebody's home from the database."""
     grants = await desk.work.live_grants(person)
     own = [
-        RequestFacts(one, await desk.work.reviews(one.id), await desk.work.grant_of(one.id), desk.policy, desk.now)
+        RequestFacts(one, await desk.work.reviews(one.id), await grant_behind(desk, one), desk.policy, desk.now)
         for one in _shown_requests(await desk.work.requests_of(person, pending=False), desk.now)
     ]
     requests = [one for one in await desk.work.pending(LOOKED_AT) if await _waits_for(desk, one, person)]
     holds = [found for one in await desk.work.waiting(LOOKED_AT) if (found := await _held_for(desk, one, person))]
     return home_card(desk, Home(requests, holds, grants, own, desk.now))
+
+
+async def grant_behind(desk: Desk, request: Request) -> Grant | None:
+    """Return the grant that a request gave, or is to extend."""
+    return await (desk.work.grant(request.extends) if request.extends else desk.work.grant_of(request.id))
 
 
 def _shown_requests(requests: Sequence[Request], now: datetime) -> list[Request]:
@@ -158,7 +163,7 @@ def _to_review(desk: Desk, home: Home) -> list[Part]:
         parts.append(_card_button(hold_of(hold.id), f"Review the statement of {who}"))
     for request in home.requests[:SHOWN]:
         who = name_of(desk.policy, request.requester)
-        scope = f"{request.role} on {request.resource} for {duration_of(request)}"
+        scope = wish_words(request)
         why = f": {one_line(request.reason, 150)}" if request.reason else ""
         parts.append(Paragraph(say(Words(f"{who} asks for {scope}", bold=True), why)))
         parts.append(_card_button(card_of(request.id), f"Review {scope} for {who}"))
@@ -192,7 +197,7 @@ def _own(home: Home) -> list[Part]:
     parts: list[Part] = []
     for facts in home.own:
         request = facts.request
-        what = f"{request.role} on {request.resource} for {duration_of(request)}"
+        what = wish_words(request)
         words = clip(standing_words(facts), 400)
         parts.append(Paragraph(say(MessageLink(card_of(request.id), what), f": {words}")))
     return parts

@@ -37,12 +37,28 @@ class Ask:
     """`/access <resource> <role> [for] <duration> [because <reason>]`, words as typed; None is missing."""
 
     source: Source
-    resource: str
+    resource: str | None
     role: str | None = None
     duration: str | None = None
     reason: str = ""
     extra: str = ""
     """What follows the duration without `because`."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAsk:
+    """A click on Open the form; it is opened on the spot, with what `ask` says already."""
+
+    source: Source
+    ask: Ask
+
+
+@dataclass(frozen=True, slots=True)
+class AskAgain:
+    """A click on Ask again, on a request that nobody answered."""
+
+    source: Source
+    token: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +90,26 @@ class Approve:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenChanges:
+    """A click on Approve with changes…; the form is opened on the spot, this is for those who got none."""
+
+    source: Source
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApproveChanged:
+    """The form behind it, sent: a role, and a duration as it was typed or chosen."""
+
+    source: Source
+    token: str
+    role: str
+    duration: str
+
+
+@dataclass(frozen=True, slots=True)
 class OpenDeny:
-    """A click on Deny…; the form is opened on the spot, this only tells those who may not."""
+    """A click on Deny…; the form is opened on the spot, this is for those who got none."""
 
     source: Source
     token: str
@@ -106,7 +140,7 @@ class ApproveHold:
 
 @dataclass(frozen=True, slots=True)
 class OpenDenyHold:
-    """A click on Deny… there; the form is opened on the spot, this only tells those who may not."""
+    """A click on Deny… there; the form is opened on the spot, this is for those who got none."""
 
     source: Source
     token: str
@@ -147,6 +181,15 @@ class NewLine:
 
 
 @dataclass(frozen=True, slots=True)
+class Extend:
+    """A click on +15m or the like, before access ends."""
+
+    source: Source
+    token: str
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class EndNow:
     source: Source
     token: str
@@ -182,8 +225,13 @@ class Ignored:
     source: Source
 
 
-Intent = (
+Wanted = (
     Ask
+    | OpenAsk
+    | AskAgain
+    | OpenChanges
+    | ApproveChanged
+    | Extend
     | List
     | Status
     | Revoke
@@ -199,21 +247,22 @@ Intent = (
     | ReviewHold
     | NewLine
     | EndNow
-    | HomeOpened
-    | AccountChanged
-    | Unknown
-    | Ignored
 )
+"""What only somebody who is known here may do."""
+Intent = Wanted | HomeOpened | AccountChanged | Unknown | Ignored
+FORMS = (OpenAsk, OpenChanges, OpenDeny, OpenDenyHold, OpenReview)
+"""Clicks that open a form."""
 DECISIONS = (
+    *FORMS,
     Ask,
+    AskAgain,
+    ApproveChanged,
+    Extend,
     Approve,
-    OpenDeny,
     Refuse,
     Cancel,
     ApproveHold,
-    OpenDenyHold,
     RefuseHold,
-    OpenReview,
     ReviewHold,
     NewLine,
     EndNow,

@@ -12,11 +12,15 @@ from workflows.holds import HoldState
 from workflows.orders import Evidence
 from workflows.requests import RequestState
 from workflows.reviews import Answer, Review
+from workflows.terms import Terms
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An access request; `token` is what its buttons carry, `id` is what people see."""
+    """An access request; `token` is what its buttons carry, `id` is what people see.
+
+    `role` and `seconds` are what was asked for; an extension's seconds come on top of what its grant has.
+    """
 
     id: str
     token: str
@@ -42,6 +46,21 @@ class Request:
     """The reason of a denial."""
     note: str | None = None
     """What the broker said, where it keeps the request waiting."""
+    narrowed: Terms | None = None
+    """What its reviewers have agreed on so far, where that is less than what was asked for."""
+    extends: str | None = None
+    """The grant whose end is to move."""
+    until: datetime | None = None
+    """The end that an extension has brought."""
+
+    @property
+    def asked(self) -> Terms:
+        return Terms(self.role, self.seconds)
+
+    @property
+    def terms(self) -> Terms:
+        """What is given, by the reviews so far."""
+        return self.narrowed or self.asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +73,11 @@ class Given:
     reason: str
     at: datetime
     evidence: Evidence
+    terms: Terms | None = None
+    """What was approved, where it is less than what was asked for."""
 
     def review(self) -> Review:
-        return Review(self.person, self.answer)
+        return Review(self.person, self.answer, self.terms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bot.asking import to_thread
-from bot.cards import Moment, plain, say
+from bot.cards import Card, Moment, Paragraph, clock, plain, say
+from bot.extensions import refresh_offers, want_offers
 from bot.holding import deliver
 from bot.lines import line
 from bot.model import Grant, Request
 from bot.outgoing import EndGrant, Say, ToPerson, card_of, counter_of
 from bot.ports import Desk, Refusal
-from bot.request_card import name_of, requirement_words
+from bot.request_card import name_of, requirement_words, subject_of
 from bot.text import one_line
 from policies.engine.decisions import Need, Requirement
 from policies.engine.model import Policy
@@ -54,7 +55,7 @@ async def opened(desk: Desk, facts: Opened) -> None:
         person=request.requester,
         account=request.account,
         resource=request.resource,
-        role=request.role,
+        role=request.terms.role,
         state=GrantState.ACTIVE,
         opened_at=facts.opened_at,
         expires_at=facts.expires_at,
@@ -74,6 +75,44 @@ async def opened(desk: Desk, facts: Opened) -> None:
     await to_thread(desk, request, f"opened:{grant.id}", text, spans=spans)
     await desk.work.want(counter_of(grant.id), f"thread:{request.id}")
     await deliver(desk, grant)
+
+
+@dataclass(frozen=True, slots=True)
+class Extended:
+    """A grant whose end the broker has moved."""
+
+    grant: str
+    request: str
+    expires_at: datetime
+
+
+async def extended(desk: Desk, facts: Extended) -> None:
+    """Take note of a grant's new end, once, and show it wherever the old one stood."""
+    grant = await desk.work.grant(facts.grant)
+    request = await desk.work.request(facts.request)
+    if grant is not None and grant.live and facts.expires_at > grant.expires_at:
+        before = grant.expires_at
+        grant = await desk.work.change_grant(grant, expires_at=facts.expires_at)
+        await desk.work.want(card_of(grant.request), f"card:{grant.request}")
+        await desk.work.want(counter_of(grant.id), f"counter:{grant.id}")
+        await want_offers(desk, grant, before)
+        await _say_extended(desk, grant)
+    if request is not None and request.until is None:
+        await desk.work.change_request(request, until=facts.expires_at, note=None)
+        await desk.work.want(card_of(request.id), f"card:{request.id}")
+
+
+async def _say_extended(desk: Desk, grant: Grant) -> None:
+    root = await desk.work.request(grant.request)
+    key = f"extended:{grant.id}:{int(grant.expires_at.timestamp())}"
+    who, until = name_of(desk.policy, grant.person), Moment(grant.expires_at)
+    if root is not None:
+        text = line("grant_extended", person=who, until=grant.expires_at)
+        await to_thread(desk, root, key, text, spans=say(f"{who} has access until ", until, " now."))
+    what = f"{grant.role} on {grant.resource}"
+    spans = say(f"Your {what} was extended: it is open until ", until, ". The line that you have goes on working.")
+    card = Card(f"Your {what} was extended: it is open until {clock(grant.expires_at)}.", (Paragraph(spans),))
+    await desk.work.send(f"{key}:told", f"person:{grant.account}", Say(ToPerson(grant.account), card))
 
 
 async def waiting(desk: Desk, request_id: str, order: str) -> None:
@@ -97,19 +136,24 @@ async def refused(desk: Desk, request_id: str, order: str, refusal: Refusal) -> 
     if problem.code == "more_reviews" and needs:
         await _more_reviews(desk, request, needs)
         return
+    if request.extends is not None and request.until is not None:
+        return  # its event was here before this answer
     hint = f" {one_line(problem.hint)}" if problem.hint else ""
     note = f"The broker refused: {one_line(problem.message, 300)}.{hint}"
     facts = {"message": problem.message, "hint": problem.hint}
     request = await _reopen(desk, request, request.requirement, note)
-    if request.requirement.needs:
+    if request.requirement.needs and request.extends is None:
         text = line("reopened", message=f"The broker refused: {one_line(problem.message, 300)}.", hint=problem.hint)
         await to_thread(desk, request, f"refused:{order}", text)
     else:
-        # Nobody reviews what the policy allows at once, so there is nobody to try again.
+        # Nobody reviews what the policy allows at once, so there is nobody to try again; and what an extension was to
+        # move is over, or may not move.
         await desk.work.move_request(request, RequestEvent.CANCEL, decided_at=desk.now, note=note)
         await to_thread(desk, request, f"refused:{order}", line("order_refused", **facts))
-    told = plain(f"{request.role} on {request.resource}: {note}")
+    subject = subject_of(request)
+    told = plain(f"{subject[:1].upper()}{subject[1:]}: {note}" if request.extends else f"{subject}: {note}")
     await desk.work.send(f"refused:{order}:told", f"person:{request.account}", Say(ToPerson(request.account), told))
+    await refresh_offers(desk, request)
 
 
 async def _more_reviews(desk: Desk, request: Request, wanted: tuple[Need, ...]) -> None:
@@ -142,6 +186,8 @@ def _on_top(policy: Policy, need: Need, given: Sequence[Review]) -> Need:
 
 async def _reopen(desk: Desk, request: Request, requirement: Requirement, note: str) -> Request:
     expires_at = max(request.expires_at, desk.now + ANSWER_TIME)
+    if request.extends is not None and (grant := await desk.work.grant(request.extends)) is not None:
+        expires_at = min(expires_at, grant.expires_at)
     await desk.work.want(card_of(request.id), f"card:{request.id}")
     return await desk.work.move_request(
         request,

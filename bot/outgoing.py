@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
@@ -162,3 +163,13 @@ def home_of(account: str) -> str:
 def hold_of(hold: str) -> str:
     """Name the message that is a hold's card."""
     return f"hold:{hold}"
+
+
+def offer_of(grant: str, end: datetime) -> str:
+    """Name the message in the thread that offers to extend a grant before one of its ends."""
+    return f"offer:{grant}:{int(end.timestamp())}"
+
+
+def reminder_of(grant: str, end: datetime) -> str:
+    """Name the direct message that does."""
+    return f"reminder:{grant}:{int(end.timestamp())}"

@@ -8,16 +8,19 @@ from typing import Any
 
 from bot.asking import count_soon, mirror, to_thread
 from bot.cards import Card, Code, Note, Paragraph, say
+from bot.extensions import TOO_LATE, want_offers
 from bot.hold_card import held_words
 from bot.hold_events import apply_to_holds
 from bot.lines import line
 from bot.model import Grant, Request
-from bot.ordering import BOT, Opened, opened, refused
+from bot.ordering import BOT, Extended, Opened, extended, opened, refused
 from bot.outgoing import PostTranscript, Say, ToPerson, card_of, counter_of, ticket_of
 from bot.ports import Desk, Refusal
 from bot.request_card import ending_words, name_of, names_of
+from bot.reviewing import withdraw
 from bot.text import excerpt, one_line
 from workflows.grants import GrantEvent
+from workflows.requests import RequestState
 from workflows.reviews import Answer
 from workflows.wire import EventView, Problem
 
@@ -50,7 +53,8 @@ async def _opened(desk: Desk, event: EventView) -> None:
     if event.grant is None:
         return
     until = datetime.fromisoformat(str(event.data["expires_at"]))
-    await opened(desk, Opened(event.grant, str(event.data["request"]), str(event.data["order"]), event.at, until))
+    since = datetime.fromisoformat(str(event.data.get("opened_at") or event.at.isoformat()))
+    await opened(desk, Opened(event.grant, str(event.data["request"]), str(event.data["order"]), since, until))
 
 
 async def _refused(desk: Desk, event: EventView) -> None:
@@ -79,6 +83,10 @@ async def _over(desk: Desk, grant: Grant, request: Request, event: EventView) ->
     await desk.work.want(card_of(request.id), f"card:{request.id}")
     await desk.work.want(counter_of(grant.id), f"thread:{request.id}")
     await desk.work.want(ticket_of(grant.id), f"ticket:{grant.id}")
+    await want_offers(desk, grant, grant.expires_at)
+    for extension in await desk.work.extensions_of(grant.id):
+        if extension.state is RequestState.PENDING:
+            await withdraw(desk, extension, None, f"event:{event.cursor}", TOO_LATE)
     if move is GrantEvent.REVOKE and by not in (grant.person, BOT):
         await _tell_revoked(desk, grant, event, by)
 
@@ -90,6 +98,11 @@ async def _tell_revoked(desk: Desk, grant: Grant, event: EventView, by: str) -> 
     text = line("revoked", by=who, role=grant.role, resource=grant.resource, at=event.at, reason=reason)
     card = Card(text, (Paragraph(say(text)),))
     await desk.work.send(f"revoked:{grant.id}", f"person:{grant.account}", Say(ToPerson(grant.account), card))
+
+
+async def _extended(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:
+    until = datetime.fromisoformat(str(event.data["expires_at"]))
+    await extended(desk, Extended(grant.id, str(event.data.get("request") or ""), until))
 
 
 async def _session_opened(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:
@@ -239,5 +252,6 @@ _STEPS: dict[str, _Step] = {
     "session.closed": _session_closed,
     "statement.allowed": _statement_allowed,
     "statement.denied": _statement_denied,
+    "grant.extended": _extended,
     "grant.closed": _closed,
 }

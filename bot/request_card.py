@@ -28,23 +28,20 @@ from bot.cards import (
     say,
 )
 from bot.model import Given, Grant, Request
+from bot.policy_words import effect_words, masked_words
 from bot.text import clip, excerpt, one_line
-from policies.engine.decide import decide_statement, field_view
-from policies.engine.decisions import Ask, Deny, Effect, Mask, MaskKind, Need, Requirement, StatementFacts
+from policies.engine.decisions import Need, Requirement
 from policies.engine.durations import format_duration
 from policies.engine.model import Policy
 from workflows.grants import GrantState
 from workflows.requests import RequestState
 from workflows.reviews import Answer, Missing, reviewers, tally
+from workflows.terms import Terms
 
 NAMES_SHOWN = 6
-FIELDS_SHOWN = 12
-_EFFECTS = {
-    Effect.READ: "reading",
-    Effect.WRITE: "changing data",
-    Effect.DDL: "changing the schema",
-    Effect.ADMIN: "administering the server",
-}
+ROWS_SHOWN = 12
+MENTIONED = 10
+LEFT = "The requester's account was deactivated, so the request is closed."
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +60,10 @@ def request_card(facts: RequestFacts) -> Card:
     request = facts.request
     status, status_text = _status(facts)
     who = name_of(facts.policy, request.requester)
-    asked = f"{who} asks for {request.role} on {request.resource} for {duration_of(request)}"
+    asked = f"{who} asks for {wish_words(request)}"
+    kind = "Access request" if request.extends is None else "Extension"
     parts: list[Part] = [
-        Heading(f"Access request: {request.resource} ({request.role})"),
+        Heading(f"{kind}: {request.resource} ({request.role})"),
         Facts(tuple(_facts(facts))),
         *_reason(request),
         *_policy_words(facts),
@@ -73,8 +71,21 @@ def request_card(facts: RequestFacts) -> Card:
         *_small_print(facts),
     ]
     if request.state is RequestState.PENDING:
+        if request.extends is not None:
+            parts.append(Paragraph(_mentions(facts)))
         parts.append(_buttons(facts))
+    elif may_ask_again(request, facts.grant):
+        parts.append(Buttons((again_button(request),)))
     return Card(f"{asked}. {status_text}", tuple(parts))
+
+
+def _mentions(facts: RequestFacts) -> Spans:
+    """Mention who may answer: a reply in a thread notifies nobody by itself."""
+    request, policy = facts.request, facts.policy
+    people = reviewers(policy, request.requirement, request.requester)
+    accounts = [account for person in people if (account := policy.people[person].slack)]
+    spans = [span for account in accounts[:MENTIONED] for span in (Words(" "), Mention(account))]
+    return say("May be answered by", *spans) if spans else say("Nobody is left who may answer.")
 
 
 def name_of(policy: Policy, person: str) -> str:
@@ -96,6 +107,22 @@ def duration_of(request: Request) -> str:
     return format_duration(timedelta(seconds=request.seconds))
 
 
+def subject_of(request: Request) -> str:
+    """Return what a request is for, as `read on prod-db`, or `15m more of read on prod-db`."""
+    what = f"{request.role} on {request.resource}"
+    return what if request.extends is None else f"{duration_of(request)} more of {what}"
+
+
+def wish_words(request: Request) -> str:
+    """Return what a request is for and for how long, as `read on prod-db for 30m`."""
+    return subject_of(request) if request.extends else f"{subject_of(request)} for {duration_of(request)}"
+
+
+def terms_words(terms: Terms) -> str:
+    """Return terms as `read for 15m`."""
+    return f"{terms.role} for {format_duration(timedelta(seconds=terms.seconds))}"
+
+
 def need_words(policy: Policy, need: Need, requester: str) -> str:
     """Return one need as `1 of dbas: Bob or Dana`."""
     people = reviewers(policy, Requirement((need,)), requester)
@@ -115,8 +142,12 @@ def _facts(facts: RequestFacts) -> list[Fact]:
         Fact("Requester", say(Mention(request.account))),
         Fact("Resource", _described(request.resource, resource.description if resource else "")),
         Fact("Role", _described(request.role, role.description if role else "")),
-        Fact("Duration", say(f"{duration_of(request)} from when access opens")),
+        Fact("Duration", _duration(facts)),
     ]
+    if any(given.terms for given in facts.reviews):
+        listed.append(Fact("Approved", say("\n".join(_approvals(facts)))))
+    if request.narrowed:
+        listed.append(Fact("Gives", say(Words(_terms(request, request.narrowed), bold=True))))
     if request.requirement.needs:
         words = requirement_words(policy, request.requirement.needs, request.requester)
         listed.append(Fact("Policy needs", say(words)))
@@ -127,6 +158,34 @@ def _facts(facts: RequestFacts) -> list[Fact]:
     elif facts.grant and facts.grant.live:
         listed.append(Fact("Open until", say(Moment(facts.grant.expires_at))))
     return listed
+
+
+def _duration(facts: RequestFacts) -> Spans:
+    request, grant = facts.request, facts.grant
+    if request.extends is None:
+        return say(f"{duration_of(request)} from when access opens")
+    end = request.until
+    if end is None and grant is not None and grant.live:
+        end = grant.expires_at + timedelta(seconds=request.terms.seconds)
+    return say(f"{duration_of(request)} more, until ", Moment(end)) if end else say(f"{duration_of(request)} more")
+
+
+def _terms(request: Request, terms: Terms) -> str:
+    """Return what was approved; of an extension, only its time differs."""
+    return (
+        terms_words(terms) if request.extends is None else f"{format_duration(timedelta(seconds=terms.seconds))} more"
+    )
+
+
+def _approvals(facts: RequestFacts) -> list[str]:
+    """Return what each reviewer approved, a row each."""
+    approved = [given for given in facts.reviews if given.answer is Answer.APPROVE]
+    rows = [
+        f"{name_of(facts.policy, given.person)}: {_terms(facts.request, given.terms) if given.terms else 'as asked'}"
+        for given in approved[:ROWS_SHOWN]
+    ]
+    left = len(approved) - len(rows)
+    return [*rows, f"and {left} more"] if left else rows
 
 
 def _described(name: str, description: str) -> Spans:
@@ -145,65 +204,19 @@ def _reason(request: Request) -> list[Part]:
 
 def _policy_words(facts: RequestFacts) -> list[Part]:
     request = facts.request
+    if request.extends is not None:
+        return []  # the card above in the thread says it
     if request.resource not in facts.policy.resources:
         return [Note(say("The policy does not have this resource any more."))]
     lines: list[Spans] = []
-    if masked := masked_words(facts.policy, request.requester, request.resource, request.role):
+    if masked := masked_words(facts.policy, request.requester, request.resource, request.terms.role):
         lines.append(say(Words("Masked: ", bold=True), masked))
-    refused, asked = effect_words(facts.policy, request.requester, request.resource, request.role)
+    refused, asked = effect_words(facts.policy, request.requester, request.resource, request.terms.role)
     if asked:
         lines.append(say(Words("Needs a reviewer each time: ", bold=True), asked))
     if refused:
         lines.append(say(Words("Blocked: ", bold=True), refused))
     return [Paragraph(line) for line in lines]
-
-
-def masked_words(policy: Policy, person: str, resource: str, role: str) -> str:
-    """Say which fields a person would see masked under a role, and how."""
-    level = policy.resources[resource].roles.get(role)
-    words = []
-    for relation, fields in field_view(policy, person, resource).items():
-        if level is None or not level.covers(relation):
-            continue
-        table = relation.removeprefix("public.")
-        named = [f"{table}.{name} ({_mask_words(mask)})" for name, mask in fields.masks.items()]
-        if len(named) > FIELDS_SHOWN:
-            named = [*named[:FIELDS_SHOWN], f"{len(named) - FIELDS_SHOWN} more fields of {table}"]
-        if fields.others is not None:
-            named.append(f"any other field of {table} that nobody has classified")
-        words.append(", ".join(named))
-    return clip("; ".join(word for word in words if word), 900)
-
-
-def _mask_words(mask: Mask) -> str:
-    match mask.kind:
-        case MaskKind.HIDE:
-            return "hidden"
-        case MaskKind.PARTIAL:
-            return f"last {mask.tail} shown"
-        case MaskKind.FIXED:
-            return "a fixed text"
-        case MaskKind.NULL:
-            return "empty"
-        case _:
-            assert_never(mask.kind)
-
-
-def effect_words(policy: Policy, person: str, resource: str, role: str) -> tuple[str, str]:
-    """Say what a session would refuse, and what it would ask a reviewer for."""
-    refused: dict[str, list[str]] = {}
-    asked: list[str] = []
-    for effect, words in _EFFECTS.items():
-        facts = StatementFacts(verb="", effects=frozenset({effect}))
-        match decide_statement(policy, person, resource, role, facts):
-            case Deny(message=message, rules=rules):
-                reason = "" if rules[0].startswith("default") else f" ({one_line(message)})"
-                refused.setdefault(reason, []).append(words)
-            case Ask(requirement=requirement):
-                asked.append(f"{words} ({requirement})")
-            case _:
-                pass
-    return clip("; ".join(f"{' and '.join(words)}{why}" for why, words in refused.items()), 900), "; ".join(asked)
 
 
 def _status(facts: RequestFacts) -> tuple[Spans, str]:
@@ -239,6 +252,8 @@ def _waiting(facts: RequestFacts) -> str:
     if not isinstance(count, Missing):
         return f"{note}Approve again to try once more."
     waiting = f"{note}Waiting for {requirement_words(policy, count.needs, request.requester)}."
+    if request.narrowed:
+        waiting = f"It would give {_terms(request, request.narrowed)}. {waiting}"
     places = sum(need.count for need in request.requirement.needs)
     if not count.by:
         return waiting
@@ -250,6 +265,10 @@ def _granted(facts: RequestFacts) -> tuple[Spans, str]:
     request, policy, grant = facts.request, facts.policy, facts.grant
     people = [given.person for given in facts.reviews if given.answer is Answer.APPROVE]
     by = f"Approved by {names_of(policy, people, 'and')}" if people else "Allowed by the policy"
+    if request.narrowed:
+        by = f"{by}, {_terms(request, request.narrowed)}"
+    if request.extends is not None:
+        return _extension(facts, by)
     if grant is None:
         text = f"{by}. {request.note or 'The broker is opening the access.'}"
         return say(Words(text, bold=True)), text
@@ -259,6 +278,16 @@ def _granted(facts: RequestFacts) -> tuple[Spans, str]:
         return spans, text
     text = f"{by}. {ending_words(policy, grant)}"
     return say(Words(text, bold=True)), text
+
+
+def _extension(facts: RequestFacts, by: str) -> tuple[Spans, str]:
+    """Say what became of an approved extension; what becomes of its grant is on the grant's own card."""
+    request = facts.request
+    if request.until is None:
+        text = f"{by}. {request.note or 'The broker is moving the end.'}"
+        return say(Words(text, bold=True)), text
+    spans = say(Words(by, bold=True), "; the access was extended until ", Moment(request.until), ".")
+    return spans, f"{by}; the access was extended until {clock(request.until)}."
 
 
 def ending_words(policy: Policy, grant: Grant) -> str:
@@ -309,7 +338,10 @@ def _small_print(facts: RequestFacts) -> list[Part]:
 def _buttons(facts: RequestFacts) -> Buttons:
     request = facts.request
     who = name_of(facts.policy, request.requester)
-    scope = f"{request.role} on {request.resource} for {duration_of(request)}"
+    given = format_duration(timedelta(seconds=request.terms.seconds))
+    scope = f"{request.terms.role} on {request.resource} for {given}"
+    if request.extends is not None:
+        scope = f"{given} more of {request.role} on {request.resource}"
     cancel = Button(
         cards.CANCEL,
         "Cancel",
@@ -321,10 +353,12 @@ def _buttons(facts: RequestFacts) -> Buttons:
     )
     if not request.requirement.needs:
         return Buttons((cancel,))
-    asked = f"Approve {request.role} on {request.resource}?"
-    gives = f"{who} gets {scope}, from the moment the broker opens it."
+    asked = f"Approve {request.terms.role} on {request.resource}?"
+    gives = f"{who} gets {scope}{', from the moment the broker opens it' if request.extends is None else ''}."
     approve = approve_button(cards.APPROVE, request.token, asked, gives, f"{scope} for {who}")
-    return Buttons((approve, deny_button(cards.DENY, request.token, f"{who} {scope}"), cancel))
+    label = clip(f"Approve less than {scope} for {who}", 75)
+    changes = Button(cards.CHANGES, "Approve with changes…", request.token, label=label)
+    return Buttons((approve, changes, deny_button(cards.DENY, request.token, f"{who} {scope}"), cancel))
 
 
 def approve_button(action: str, token: str, question: str, consequence: str, what: str) -> Button:
@@ -336,3 +370,17 @@ def approve_button(action: str, token: str, question: str, consequence: str, wha
 def deny_button(action: str, token: str, what: str) -> Button:
     """Return a button that opens the form for a denial."""
     return Button(action, "Deny…", token, style="danger", label=clip(f"Deny {what}, with a reason", 75))
+
+
+def again_button(request: Request) -> Button:
+    """Return the button that asks once more for the same."""
+    return Button(cards.AGAIN, "Ask again", request.token, label=clip(f"Ask again for {subject_of(request)}", 75))
+
+
+def may_ask_again(request: Request, grant: Grant | None) -> bool:
+    """Say whether asking again is of use: nobody said no, the requester is there, what it extends is open."""
+    return (
+        request.state in (RequestState.EXPIRED, RequestState.CANCELLED)
+        and request.note != LEFT
+        and (request.extends is None or (grant is not None and grant.live))
+    )

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from bot.asking import tell, to_thread
-from bot.cards import Card, Paragraph, plain, say
-from bot.intents import Approve, Cancel, OpenDeny, Refuse, Source
+from bot.cards import Buttons, Card, Paragraph, plain, say
+from bot.extensions import refresh_offers
+from bot.intents import Approve, ApproveChanged, Cancel, OpenChanges, OpenDeny, Refuse, Source
 from bot.lines import line
 from bot.model import Given, Request
+from bot.narrowing import Problem, Scene, answerable
 from bot.outgoing import PostOrder, Say, ToPerson, card_of
 from bot.ports import Desk, Member
-from bot.request_card import name_of, requirement_words
+from bot.request_card import again_button, may_ask_again, name_of, requirement_words, subject_of, terms_words
 from bot.text import clip, reveal
-from policies.engine.decide import decide_access
-from policies.engine.decisions import Ask, Deny, Requirement
+from policies.engine.decisions import Deny, Requirement
 from policies.engine.model import Policy
 from workflows.requests import RequestEvent, RequestState
-from workflows.reviews import Answer, Met, Missing, Refused, may_review, tally
+from workflows.reviews import Answer, Met, Missing, Refused, Tally, may_review, tally
+from workflows.terms import Terms
+
+NO_FORM = "The form did not open; press the button again."
 
 
 def not_known(what: str = "request") -> str:
@@ -25,52 +31,108 @@ def not_known(what: str = "request") -> str:
     return f"This button belongs to no {what} that is known here, so nothing was done."
 
 
-async def approve(desk: Desk, intent: Approve, member: Member, cause: str) -> None:
-    """Count an approval; where it completes the requirement, order the grant."""
-    request = await _open(desk, intent.source, intent.token, member, cause)
+async def approve(desk: Desk, intent: Approve | ApproveChanged, member: Member, cause: str) -> None:
+    """Count an approval of what was asked for, or of less; where it completes the requirement, order the grant."""
+    changed = isinstance(intent, ApproveChanged)
+    request = await _open(desk, intent.source, intent.token, member, cause, on_card=not changed)
     if request is None:
         return
-    requirement, problem = _current_requirement(desk.policy, request)
-    if problem:
-        await tell(desk, intent.source, cause, plain(problem))
+    scene = await scene_of(desk, request, member.person)
+    terms = scene.read(intent.role, intent.duration) if isinstance(intent, ApproveChanged) else request.asked
+    if isinstance(terms, Problem):
+        await tell(desk, intent.source, cause, plain(f"Nothing was approved. {terms.text}"))
         return
-    earlier = await desk.work.reviews(request.id)
-    before = tally(desk.policy, requirement, request.requester, [given.review() for given in earlier])
-    approved_before = any(given.person == member.person and given.answer is Answer.APPROVE for given in earlier)
-    if approved_before and isinstance(before, Missing):
-        words = requirement_words(desk.policy, before.needs, request.requester)
-        await tell(desk, intent.source, cause, plain(f"You have approved this already; it still needs {words}."))
+    less = terms if terms != request.asked else None
+    given = Given(member.person, member.account, Answer.APPROVE, "", desk.now, intent.source.evidence(), less)
+    agreed = scene.agreed((given,))
+    if agreed is None:
+        text = f"Nothing was approved: {scene.narrowed_by()} That is neither more nor less than {terms.role}."
+        await tell(desk, intent.source, cause, plain(text))
         return
-    given = Given(member.person, member.account, Answer.APPROVE, "", desk.now, intent.source.evidence())
-    if not approved_before:
+    needed = scene.needed(agreed)
+    if isinstance(needed, Deny):
+        text = f"The policy does not allow this request any more: {needed.message}."
+        await tell(desk, intent.source, cause, plain(text))
+        return
+    await _count(desk, intent.source, _Approval(request, scene, given, agreed, needed), cause)
+
+
+@dataclass(frozen=True, slots=True)
+class _Approval:
+    """An approval with what it comes to: what all agree on, and what policy needs for that."""
+
+    request: Request
+    scene: Scene
+    given: Given
+    agreed: Terms
+    needed: Requirement
+
+    @property
+    def count(self) -> Tally:
+        request = self.request
+        if not self.needed.needs:
+            return Met((self.given.person,))
+        reviews = [one.review() for one in (*self.scene.others, self.given)]
+        return tally(self.scene.policy, self.needed, request.requester, reviews)
+
+
+async def _count(desk: Desk, source: Source, approval: _Approval, cause: str) -> None:
+    request, given, count = approval.request, approval.given, approval.count
+    who = name_of(desk.policy, given.person)
+    earlier = next((one for one in await desk.work.reviews(request.id) if one.person == given.person), None)
+    repeated = earlier is not None and (earlier.answer, earlier.terms) == (Answer.APPROVE, given.terms)
+    if repeated and isinstance(count, Missing):
+        words = requirement_words(desk.policy, count.needs, request.requester)
+        await tell(desk, source, cause, plain(f"You have approved this already; it still needs {words}."))
+        return
+    if not repeated:
         await desk.work.add_review(request.id, given)
-        earlier = (*earlier, given)
-    count = tally(desk.policy, requirement, request.requester, [one.review() for one in earlier])
-    who = name_of(desk.policy, member.person)
+    narrowed = approval.agreed if approval.agreed != request.asked else None
+    changes: dict[str, Any] = {"requirement": approval.needed, "narrowed": narrowed}
+    facts: dict[str, Any] = {"person": who, "terms": terms_words(given.terms) if given.terms else ""}
     match count:
         case Met():
             order = desk.ids.token()
-            changes = {"requirement": requirement, "order": order, "decided_at": desk.now, "decided_by": member.person}
-            await desk.work.move_request(
-                request, RequestEvent.APPROVE, **changes, note=None, policy_hash=desk.policy_hash
+            changes |= {"order": order, "decided_at": desk.now, "decided_by": given.person, "note": None}
+            request = await desk.work.move_request(
+                request, RequestEvent.APPROVE, **changes, policy_hash=desk.policy_hash
             )
             await desk.work.send(f"order:{order}", f"order:{request.id}", PostOrder(request.id, order))
-            text = line("approved", person=who, missing="")
+            text = line("approved", **facts, missing="")
             await to_thread(desk, request, f"{cause}:thread", text, mirrored=True)
+            await _tell_of_less(desk, request, cause)
         case Missing():
-            await desk.work.change_request(request, requirement=requirement)
+            await desk.work.change_request(request, **changes)
             missing = requirement_words(desk.policy, count.needs, request.requester)
-            text = line("approved", person=who, missing=missing)
+            text = line("approved", **facts, missing=missing)
             await to_thread(desk, request, f"{cause}:thread", text, mirrored=True)
-            await tell(desk, intent.source, cause, plain(f"Your approval counts; it still needs {missing}."))
+            await tell(desk, source, cause, plain(f"Your approval counts; it still needs {missing}."))
         case Refused():
-            await tell(desk, intent.source, cause, plain("This request was denied by somebody else."))
+            await tell(desk, source, cause, plain("This request was denied by somebody else."))
     await desk.work.want(card_of(request.id), f"card:{request.id}")
 
 
-async def open_deny(desk: Desk, intent: OpenDeny, member: Member, cause: str) -> None:
-    """Tell those who may not deny; for the others the form is already open."""
-    await _open(desk, intent.source, intent.token, member, cause)
+async def _tell_of_less(desk: Desk, request: Request, cause: str) -> None:
+    """Tell the requester what they get, where it is less than they asked for."""
+    if request.narrowed is None:
+        return
+    given = terms_words(request.narrowed)
+    text = f"Your request for {subject_of(request)} was approved with changes: {given} on {request.resource}."
+    await desk.work.send(f"{cause}:less", f"person:{request.account}", Say(ToPerson(request.account), plain(text)))
+
+
+async def scene_of(desk: Desk, request: Request, person: str) -> Scene:
+    """Return a request with what everybody but one person has answered."""
+    others = tuple(given for given in await desk.work.reviews(request.id) if given.person != person)
+    grant = await desk.work.grant(request.extends) if request.extends else None
+    held = round((grant.expires_at - grant.opened_at).total_seconds()) if grant else 0
+    return Scene(desk.policy, request, others, timedelta(seconds=held))
+
+
+async def open_form(desk: Desk, intent: OpenDeny | OpenChanges, member: Member, cause: str) -> None:
+    """Tell somebody why they got no form."""
+    if await _open(desk, intent.source, intent.token, member, cause) is not None:
+        await tell(desk, intent.source, cause, plain(NO_FORM))
 
 
 async def refuse(desk: Desk, intent: Refuse, member: Member, cause: str) -> None:
@@ -88,10 +150,11 @@ async def refuse(desk: Desk, intent: Refuse, member: Member, cause: str) -> None
     await to_thread(
         desk, request, f"{cause}:thread", line("denied", person=who, reason=clip(reveal(intent.reason), 1500))
     )
-    asked = f"Your request for {request.role} on {request.resource}"
+    asked = f"Your request for {subject_of(request)}"
     text = f"{asked} was denied by {who}: {clip(reveal(intent.reason), 2000)}"
     told = Card(text, (Paragraph(say(text)),))  # no prose: backticks of the reviewer's stay what they are
     await desk.work.send(f"{cause}:requester", f"person:{request.account}", Say(ToPerson(request.account), told))
+    await refresh_offers(desk, request)
 
 
 async def cancel(desk: Desk, intent: Cancel, member: Member, cause: str) -> None:
@@ -115,17 +178,22 @@ async def withdraw(desk: Desk, request: Request, person: str | None, cause: str,
     await desk.work.want(card_of(request.id), f"card:{request.id}")
     text = note or line("cancelled", person=name_of(desk.policy, person or request.requester))
     await to_thread(desk, request, f"{cause}:{request.id}:cancelled", text)
+    await refresh_offers(desk, request)
 
 
 async def expire(desk: Desk, request: Request) -> None:
     """Close a request that nobody answered in time, and tell whoever asked."""
-    await desk.work.move_request(request, RequestEvent.EXPIRE, decided_at=desk.now)
+    request = await desk.work.move_request(request, RequestEvent.EXPIRE, decided_at=desk.now)
     await desk.work.want(card_of(request.id), f"card:{request.id}")
     key = f"expired:{request.id}"
     who = name_of(desk.policy, request.requester)
     await to_thread(desk, request, f"{key}:thread", line("request_expired", person=who))
-    text = f"Nobody answered your request for {request.role} on {request.resource} in time, so it has expired."
-    await desk.work.send(f"{key}:requester", f"person:{request.account}", Say(ToPerson(request.account), plain(text)))
+    text = f"Nobody answered your request for {subject_of(request)} in time, so it has expired."
+    grant = await desk.work.grant(request.extends) if request.extends else None
+    buttons = (Buttons((again_button(request),)),) if may_ask_again(request, grant) else ()
+    told = Say(ToPerson(request.account), plain(text, *buttons))
+    await desk.work.send(f"{key}:requester", f"person:{request.account}", told)
+    await refresh_offers(desk, request)
 
 
 async def _open(
@@ -162,7 +230,7 @@ def why_not(policy: Policy, request: Request, person: str) -> str | None:
         return late
     if not request.requirement.needs:
         return "This request needs no review."
-    if ineligible := may_review(policy, request.requirement, request.requester, person):
+    if ineligible := may_review(policy, answerable(policy, request), request.requester, person):
         return f"You cannot answer this request: {ineligible.reason}."
     return None
 
@@ -182,17 +250,3 @@ def lateness(policy: Policy, request: Request) -> str | None:
             return f"This request was cancelled{by}."
         case RequestState.EXPIRED:
             return "This request expired before anybody answered it."
-
-
-def _current_requirement(policy: Policy, request: Request) -> tuple[Requirement, str | None]:
-    """Return what is needed now: what was asked for at first, and what the policy has added since."""
-    decision = decide_access(
-        policy, request.requester, request.resource, request.role, timedelta(seconds=request.seconds)
-    )
-    match decision:
-        case Deny(message=message):
-            return request.requirement, f"The policy does not allow this request any more: {message}."
-        case Ask(requirement=requirement):
-            return request.requirement.merged(requirement), None
-        case _:
-            return request.requirement, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -73,6 +74,27 @@ class Queued:
         return urgency_of(self.lane)
 
 
+class Reserved:
+    """Payloads that are answered where they came in, for as long as that can take; no worker takes them meanwhile."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def reserve(self, key: str, seconds: float) -> None:
+        """Keep workers off a payload; a second time changes nothing."""
+        self._until.setdefault(key, time.monotonic() + seconds)
+
+    def release(self, key: str) -> None:
+        """Leave a payload to the workers."""
+        self._until.pop(key, None)
+
+    def has(self, key: str) -> bool:
+        """Say whether a payload is not for workers yet."""
+        for late in [one for one, until in self._until.items() if until <= time.monotonic()]:
+            del self._until[late]
+        return key in self._until
+
+
 class Inbox:
     """Payloads by the key that their sender repeats."""
 
@@ -94,6 +116,12 @@ class Inbox:
         async with begin(self._engine) as connection:
             rows = (await connection.execute(query)).all()
         return [Kept(row.id, row.key, row.kind, row.payload, row.attempts) for row in rows]
+
+    async def done(self, key: str) -> None:
+        """Note that a payload was answered where it came in, so that there is nothing left to do."""
+        async with self._engine.begin() as connection:
+            change = update(inbox).where(inbox.c.key == key, inbox.c.done_at.is_(None))
+            await connection.execute(change.values(done_at=self._clock.now()))
 
     async def failed(self, id: int, error: str, give_up: bool) -> None:
         """Note that working on a payload raised; given up, it is not tried again."""

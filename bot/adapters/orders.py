@@ -14,12 +14,13 @@ from bot.adapters.desks import Desks
 from bot.adapters.sender import Done, Later, Never, Outcome
 from bot.cards import plain
 from bot.model import Given, Request
-from bot.ordering import Opened
+from bot.ordering import Extended, Opened
 from bot.outgoing import EndGrant, PostOrder, Say, ToPerson
 from bot.ports import BrokerAway, Refusal
-from workflows.orders import Order, OrderedReview
+from workflows.orders import Order, OrderedReview, OrderedTerms
 from workflows.requests import RequestState
 from workflows.reviews import Answer
+from workflows.terms import Terms
 from workflows.wire import Problem
 
 log = structlog.get_logger()
@@ -55,6 +56,10 @@ class OrderDesk:
             if error.status == 429 or (error.status == 401 and row.attempts < UNAUTHORISED_TRIES):
                 return Later(error.problem.message)
             return await self._refused(item, error)
+        if request.extends is not None:
+            moved = Extended(view.id, item.request, view.expires_at)
+            await self._desks.settle(lambda desk, _: ordering.extended(desk, moved))
+            return Done({"extended": view.id})
         facts = Opened(view.id, item.request, item.order, view.opened_at, view.expires_at)
         await self._desks.settle(lambda desk, _: ordering.opened(desk, facts))
         return Done({"grant": view.id})
@@ -89,12 +94,15 @@ def order_of(request: Request, order: str, given: Sequence[Given]) -> Order:
     """Write the order of an approved request, with everybody's evidence."""
     return Order(
         id=order,
+        kind="grant" if request.extends is None else "extension",
+        extends=request.extends,
         request=request.id,
         requester=request.requester,
         requester_evidence=request.evidence,
         resource=request.resource,
-        role=request.role,
-        seconds=request.seconds,
+        role=request.terms.role,
+        seconds=request.terms.seconds,
+        asked=_terms(request.asked) if request.narrowed else None,
         reason=request.reason,
         asked_at=request.asked_at,
         reviews=[ordered(one) for one in given],
@@ -105,5 +113,14 @@ def order_of(request: Request, order: str, given: Sequence[Given]) -> Order:
 def ordered(given: Given) -> OrderedReview:
     """Write a review as orders carry it."""
     return OrderedReview(
-        person=given.person, answer=Answer(given.answer), at=given.at, reason=given.reason, evidence=given.evidence
+        person=given.person,
+        answer=Answer(given.answer),
+        at=given.at,
+        reason=given.reason,
+        terms=_terms(given.terms) if given.terms else None,
+        evidence=given.evidence,
     )
+
+
+def _terms(terms: Terms) -> OrderedTerms:
+    return OrderedTerms(role=terms.role, seconds=terms.seconds)

@@ -14,6 +14,7 @@ from workflows.holds import HoldState
 from workflows.orders import Evidence
 from workflows.requests import RequestState
 from workflows.reviews import Answer
+from workflows.terms import Terms
 
 
 def request_from(row: Row[Any]) -> Request:
@@ -26,6 +27,7 @@ def request_from(row: Row[Any]) -> Request:
             "requirement": _requirement(values["requirement"]),
             "rules": tuple(values["rules"]),
             "evidence": Evidence.model_validate(values["evidence"]),
+            "narrowed": _terms(values["narrowed"]),
         }
     )
 
@@ -34,7 +36,8 @@ def review_from(row: Row[Any]) -> Given:
     """Read a review."""
     values = _known(row, Given)
     evidence = Evidence.model_validate(values["evidence"])
-    return Given(**{**values, "answer": Answer(values["answer"]), "evidence": evidence})
+    terms = _terms(values.get("terms"))
+    return Given(**{**values, "answer": Answer(values["answer"]), "evidence": evidence, "terms": terms})
 
 
 def grant_from(row: Row[Any]) -> Grant:
@@ -57,6 +60,10 @@ def hold_from(row: Row[Any]) -> Hold:
             "answered": HoldState(values["answered"]) if values["answered"] else None,
         }
     )
+
+
+def _terms(stored: dict[str, Any] | None) -> Terms | None:
+    return Terms(stored["role"], stored["seconds"]) if stored else None
 
 
 def _requirement(stored: list[dict[str, Any]]) -> Requirement:
@@ -82,6 +89,8 @@ def _stored(value: Any) -> Any:
     match value:
         case Requirement():
             return [{"count": need.count, "groups": list(need.groups)} for need in value.needs]
+        case Terms():
+            return {"role": value.role, "seconds": value.seconds}
         case Evidence():
             return value.model_dump(mode="json")
         case RequestState() | GrantState() | HoldState() | Exhibit() | Answer():

@@ -71,6 +71,11 @@ class SqlWork:
         late = (requests.c.state == RequestState.PENDING.value) & (requests.c.expires_at <= now)
         return await self._requests(select(requests).where(late).order_by(requests.c.expires_at).limit(100))
 
+    async def extensions_of(self, grant: str) -> Sequence[Request]:
+        return await self._requests(
+            select(requests).where(requests.c.extends == grant).order_by(requests.c.asked_at.desc()).limit(100)
+        )
+
     async def _requests(self, query: Select[Any]) -> list[Request]:
         rows = (await self.connection.execute(query)).all()
         self._versions |= {("requests", row.id): row.version for row in rows}
@@ -122,6 +127,13 @@ class SqlWork:
             query = query.where(grants.c.person == person)
         if resource is not None:
             query = query.where(grants.c.resource == resource)
+        return await self._grants(query)
+
+    async def ending_grants(self, before: datetime) -> Sequence[Grant]:
+        live = grants.c.state.in_(_LIVE) & (grants.c.expires_at < before)
+        return await self._grants(select(grants).where(live).order_by(grants.c.expires_at).limit(500))
+
+    async def _grants(self, query: Select[Any]) -> list[Grant]:
         rows = (await self.connection.execute(query)).all()
         self._versions |= {("grants", row.id): row.version for row in rows}
         return [grant_from(row) for row in rows]
@@ -171,7 +183,9 @@ class SqlWork:
 
     async def add_hold_review(self, hold: Hold, review: Given) -> None:
         self.changed.add(("holds", hold.id))
+        # Nobody approves less of a statement, so there are no terms.
         values = {"hold": hold.id, "digest": hold.digest, **columns_of(review)}
+        del values["terms"]
         kept = {key: value for key, value in values.items() if key not in ("hold", "person")}
         statement = self._insert(hold_reviews).values(values)
         await self.connection.execute(statement.on_conflict_do_update(index_elements=["hold", "person"], set_=kept))

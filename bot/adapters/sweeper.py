@@ -12,6 +12,7 @@ from bot import homes, reviewing
 from bot.adapters.boxes import Inbox, Outbox
 from bot.adapters.desks import Desks
 from bot.adapters.policies import FolderPolicies
+from bot.extensions import LEAD, offer_due
 from workflows.storage.boxes import RowMoved
 
 log = structlog.get_logger()
@@ -35,6 +36,7 @@ class Sweeper:
         """Start the timers."""
         once = {"coalesce": True, "max_instances": 1, "misfire_grace_time": 30}
         self._scheduler.add_job(self.expire, "interval", seconds=1, **once)
+        self._scheduler.add_job(self.offer, "interval", seconds=1, **once)
         self._scheduler.add_job(self.reload, "interval", seconds=2, **once)
         self._scheduler.add_job(self.tick, "interval", minutes=1, **once)
         self._scheduler.add_job(self.forget, "interval", hours=1, **once)
@@ -63,6 +65,18 @@ class Sweeper:
             except RowMoved:
                 continue  # somebody answered in the last moment
             self._caused()
+
+    async def offer(self) -> None:
+        """Offer to extend what is about to end, each grant in a transaction of its own."""
+        async with self._turn:
+            async with self._desks.open() as (desk, work):
+                ending = [grant.id for grant in await work.ending_grants(desk.now + LEAD)]
+            for id in ending:
+                async with self._desks.open() as (desk, work):
+                    grant = await work.grant(id)
+                    offered = grant is not None and grant.live and await offer_due(desk, grant)
+                if offered:
+                    self._caused()
 
     async def reload(self) -> None:
         """Read the policy files again if they changed."""

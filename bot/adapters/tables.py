@@ -52,6 +52,9 @@ requests = Table(
     Column("decided_by", String(32)),
     Column("answer", Text),
     Column("note", Text),
+    Column("narrowed", JSON(none_as_null=True)),
+    Column("extends", String(64), index=True),
+    Column("until", UtcDateTime),
     Index("requests_pending", "state", "expires_at"),
     Index("requests_requester", "requester", "state"),
 )
@@ -67,6 +70,7 @@ reviews = Table(
     Column("reason", Text, nullable=False),
     Column("at", UtcDateTime, nullable=False),
     Column("evidence", JSON, nullable=False),
+    Column("terms", JSON(none_as_null=True)),
     UniqueConstraint("request", "person", name="reviews_person_once"),
 )
 

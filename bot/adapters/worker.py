@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-from bot.adapters.boxes import Inbox, Kept
+from bot.adapters.boxes import Inbox, Kept, Reserved
 from bot.adapters.desks import Desks
 from bot.adapters.rounds import IDLE_SECONDS, Rounds
 from bot.adapters.store import SqlWork
@@ -27,7 +27,7 @@ SORRY = "Something went wrong here, so nothing was done. It is logged; please tr
 
 
 class InboxWorker(Rounds):
-    """Takes payloads from the inbox until it is told to stop."""
+    """Takes payloads from the inbox until it is told to stop; those that are `reserved` wait."""
 
     def __init__(
         self,
@@ -36,6 +36,7 @@ class InboxWorker(Rounds):
         directory: Directory,
         read: Callable[[dict[str, Any], str], Intent],
         caused: Callable[[], None],
+        reserved: Reserved,
     ) -> None:
         super().__init__()
         self._inbox = inbox
@@ -43,11 +44,12 @@ class InboxWorker(Rounds):
         self._directory = directory
         self._read = read
         self._caused = caused
+        self._reserved = reserved
 
     async def look(self) -> float:
         """Begin on the oldest payloads, a few at a time."""
         for row in await self._inbox.waiting():
-            if row.id not in self.busy and len(self.busy) < AT_ONCE:
+            if row.id not in self.busy and len(self.busy) < AT_ONCE and not self._reserved.has(row.key):
                 self.begin(row.id, self._work(row))
         return IDLE_SECONDS
 

@@ -199,9 +199,19 @@ def _check_relations(value: Mapping[str, Any], at: str) -> Iterator[Problem]:
         value.get("option_groups")
     ):
         yield Problem(at, "must provide exactly one of: options, option_groups", "required", "options")
+    chosen = value.get("initial_option")
+    if kind == "static_select" and chosen is not None and chosen not in options_of(value):
+        yield Problem(f"{at}/initial_option", "must be one of the options", "enum")
     least, most = value.get("min_length"), value.get("max_length")
     if isinstance(least, int) and isinstance(most, int) and least > most:
         yield Problem(f"{at}/min_length", "must be no more than max_length", "range", most)
+
+
+def options_of(element: Mapping[str, Any]) -> list[Any]:
+    """Gives every option an element offers, in groups or not."""
+    groups = element.get("option_groups") or []
+    grouped = [option for group in groups if isinstance(group, dict) for option in group.get("options") or []]
+    return [*(element.get("options") or []), *grouped]
 
 
 def _check_markdown(blocks: Any) -> Iterator[Problem]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .checks import interactive_elements, length
+from .checks import interactive_elements, length, options_of
 
 _CHOICE = {"static_select": "options", "external_select": "options", "radio_buttons": "options"}
 _CHOICES = {"multi_static_select": "options", "checkboxes": "options"}
@@ -61,14 +61,9 @@ def _names(block: Mapping[str, Any], element: Mapping[str, Any]) -> Iterator[str
         yield str(label.get("text"))
 
 
-def options(element: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Gives every option an element offers."""
-    grouped = [option for group in element.get("option_groups") or [] for option in group["options"]]
-    return [*(element.get("options") or []), *grouped]
-
-
 def _pick(element: Mapping[str, Any], value: Any) -> dict[str, Any]:
-    for option in options(element):
+    option: dict[str, Any]
+    for option in options_of(element):
         if value in (option["value"], option["text"]["text"]):
             return option
     return {"text": {"type": "plain_text", "text": str(value), "emoji": True}, "value": str(value)}

@@ -190,3 +190,54 @@ def test_session_that_runs_is_cut_when_a_reviewer_revokes(workspace: Workspace) 
     final = workspace.find("bob", CARDS, "Revoked by Dana.")
     assert final["ts"] == card["ts"]
     workspace.find("bob", CARDS, "verified gone", thread_ts=card["ts"])
+
+
+def test_form_is_approved_with_changes_and_the_session_has_no_more(workspace: Workspace) -> None:
+    since = now_of(workspace)
+    opened_form = workspace.post("command", user="alice", channel="incidents", text="/access prod-db write")
+    view = opened_form["view"]
+    assert view["callback_id"] == "access.ask"
+    sent = workspace.post("submit", user="alice", view_id=view["id"], values={"For how long": "30m", "Why": "INC-7"})
+    assert sent["ok"], sent
+    card = workspace.find("bob", CARDS, "Access request", since)
+    less = workspace.click("bob", card, "request.changes")["view"]
+    values = {"As": "read", "For how long": "15m"}
+    assert workspace.post("submit", user="bob", view_id=less["id"], values=values)["ok"]
+    workspace.find("bob", CARDS, "Approved by Bob, read for 15m", since)
+    line = line_of(workspace.find("alice", "@Airlock", "PGPASSWORD", since))
+    assert psql(line, "select count(*) from orders").returncode == 0
+    refused = psql(line, "update products set name = name where id = 1")
+    assert "changing data is not allowed by this role" in refused.stderr
+    workspace.post("command", user="alice", channel="incidents", text="/access revoke")
+    workspace.find("bob", CARDS, "Ended by Alice", since)
+
+
+def test_access_is_extended_while_its_session_runs_on(workspace: Workspace) -> None:
+    card, line = opened(workspace, "/access prod-db read 10m because long work")
+    thread = {"thread_ts": card["ts"]}
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", f"{line} --no-psqlrc -At"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    try:
+        counter = workspace.find("bob", CARDS, "1 open session", **thread)
+        token = next(e["value"] for b in counter["blocks"] if b["type"] == "actions" for e in b["elements"])
+        # The button itself comes five minutes before the end; what it sends is sent now.
+        forced = {"channel": counter["channel"], "message_ts": counter["ts"], "value": token, "force": True}
+        workspace.post("click", user="alice", action_id="grant.extend.900", **forced)
+        request = workspace.find("bob", CARDS, "Alice asks for 15m more of read on prod-db", **thread)
+        workspace.click("bob", request, "request.approve")
+        workspace.find("bob", CARDS, "the access was extended until", **thread)
+        workspace.find("alice", "@Airlock", "was extended: it is open until", card["ts"])
+        output, _ = process.communicate("select 40 + 2;\n", timeout=20)
+        assert output == "42\n"
+        again = workspace.post("click", user="alice", action_id="grant.extend.86400", **forced)
+        assert "can be extended by at most 3h35m" in "".join(shown(one) for one in again["messages"])
+    finally:
+        process.kill()
+    workspace.post("command", user="alice", channel="incidents", text="/access revoke")
+    workspace.find("bob", CARDS, "Ended by Alice", str(float(card["ts"]) - 0.001))

@@ -23,7 +23,7 @@ async def test_alice_asks_bob_approves_and_alice_alone_gets_a_line(told: Story) 
     answer = await told.whispers("alice", ASK, "incidents")
     assert "waits for 1 of dbas: Bob or Dana" in answer
     card = await told.card()
-    assert {"request.approve", "request.deny", "request.cancel"} == set(buttons(card))
+    assert {"request.approve", "request.changes", "request.deny", "request.cancel"} == set(buttons(card))
     assert "INC-42 customer cannot log in" in shown(card)
     assert "customers.ssn (last 4 shown)" in shown(card)
     assert "the schema of prod-db changes only through migrations" in shown(card)

@@ -66,6 +66,15 @@ class Story:
         where = {"channel": message["channel"], "message_ts": message["ts"], "action_id": action}
         return await self.world.post("click", user=user, **where, **more)
 
+    async def view(self, user: str) -> dict[str, Any] | None:
+        """Return the form that somebody looks at."""
+        views = (await self.world.get("views", **{"as": user}))["views"]
+        return views[-1] if views else None
+
+    async def submit(self, user: str, view: dict[str, Any], **values: Any) -> dict[str, Any]:
+        """Send a form; values by label."""
+        return await self.world.post("submit", user=user, view_id=view["id"], values=values)
+
     async def thread(self, card: dict[str, Any], has: str) -> dict[str, Any]:
         """Return the reply under a card that says something."""
 
@@ -168,6 +177,30 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def options(view: dict[str, Any], label: str) -> list[str]:
+    """Return what a menu of a form offers."""
+    return [option["value"] for option in element(view, label)["options"]]
+
+
+def element(view: dict[str, Any], label: str) -> dict[str, Any]:
+    """Return the input of a form by its label."""
+    found = next(b for b in view["blocks"] if b["type"] == "input" and b["label"]["text"] == label)
+    made: dict[str, Any] = found["element"]
+    return made
+
+
+def labels(view: dict[str, Any]) -> list[str]:
+    """Return the labels of a form's inputs."""
+    return [block["label"]["text"] for block in view["blocks"] if block["type"] == "input"]
+
+
+def initial(view: dict[str, Any], label: str) -> str | None:
+    """Return what an input of a form starts with."""
+    held = element(view, label)
+    option = held.get("initial_option")
+    return option["value"] if option else held.get("initial_value")
 
 
 @asynccontextmanager

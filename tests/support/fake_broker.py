@@ -39,6 +39,9 @@ class FakeBroker:
         self.away = False
         self.drop_after_order = 0
         self.minted: list[str] = []
+        self.extended: list[str] = []
+        self.elapsed = timedelta()
+        """How long ago a grant opens that opens now."""
         self.ended: list[tuple[str, str, str]] = []
         self.holds: dict[str, HoldView] = {}
         self.answers: list[HoldAnswer] = []
@@ -155,6 +158,8 @@ class FakeBroker:
             status, problem = self.refusals.pop(0)
             return web.json_response(problem, status=status)
         known = next((grant for grant in self.grants.values() if grant["order"] == order.id), None)
+        if order.extends is not None:
+            return self._extend(order)
         grant = known or self._open(order)
         if self.drop_after_order:
             self.drop_after_order -= 1
@@ -163,7 +168,7 @@ class FakeBroker:
         return web.json_response(grant, status=201)
 
     def _open(self, order: Order) -> dict[str, Any]:
-        now = datetime.now(UTC)
+        now = datetime.now(UTC) - self.elapsed
         grant = GrantView.model_validate(
             {
                 "id": f"g{len(self.grants) + 1:08d}",
@@ -178,9 +183,26 @@ class FakeBroker:
         ).model_dump(mode="json")
         grant["order"] = order.id
         self.grants[grant["id"]] = grant
-        facts = {key: grant[key] for key in ("request", "order", "person", "resource", "role", "expires_at")}
+        facts = {
+            key: grant[key] for key in ("request", "order", "person", "resource", "role", "opened_at", "expires_at")
+        }
         self.happens("grant.opened", grant["id"], **facts, policy=order.policy_hash)
         return grant
+
+    def _extend(self, order: Order) -> web.Response:
+        grant = self.grants[str(order.extends)]
+        if order.id not in self.extended:
+            if grant["state"] != "active":
+                message = f"this access is over ({grant['state']}), so it was not extended"
+                hint = f"ask again: /access {grant['resource']} {grant['role']}"
+                return web.json_response({"code": "over", "message": message, "hint": hint}, status=409)
+            before = grant["expires_at"]
+            until = datetime.fromisoformat(before) + timedelta(seconds=order.seconds)
+            grant["expires_at"] = until.isoformat()
+            self.extended.append(order.id)
+            facts = {"request": order.request, "order": order.id, "seconds": order.seconds, "before": before}
+            self.happens("grant.extended", grant["id"], **facts, expires_at=grant["expires_at"], by=[], rules=[])
+        return web.json_response(grant, status=201)
 
     async def _mint(self, request: web.Request) -> web.Response:
         actor = self._actor(request)

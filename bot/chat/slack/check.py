@@ -155,8 +155,28 @@ def _input(block: dict[str, Any], at: str) -> Iterator[str]:
     yield from _plain(block["label"], limits.INPUT_LABEL, at)
     if "hint" in block:
         yield from _plain(block["hint"], limits.INPUT_LABEL, at)
-    if not 1 <= block["element"].get("max_length", 1) <= limits.INPUT_TEXT:
+    element = block["element"]
+    if not 1 <= element.get("max_length", 1) <= limits.INPUT_TEXT:
         yield f"{at}: max_length out of range"
+    if length(element.get("initial_value", "")) > element.get("max_length", limits.INPUT_TEXT):
+        yield f"{at}: initial_value too long"
+    if "placeholder" in element:
+        yield from _plain(element["placeholder"], limits.PLACEHOLDER, at)
+    if element.get("type") in ("static_select", "external_select"):
+        yield from _menu(element, at)
+
+
+def _menu(element: dict[str, Any], at: str) -> Iterator[str]:
+    options = element.get("options", [])
+    if element["type"] == "static_select" and not 1 <= len(options) <= limits.OPTIONS:
+        yield f"{at}: between 1 and 100 options"
+    chosen = element.get("initial_option")
+    if chosen is not None and element["type"] == "static_select" and chosen not in options:
+        yield f"{at}: initial_option is none of the options"
+    for option in [*options, *([chosen] if chosen else [])]:
+        yield from _plain(option["text"], limits.OPTION_TEXT, at)
+        if not 1 <= length(option.get("value", "")) <= limits.OPTION_VALUE:
+            yield f"{at}: an option's value is missing or too long"
 
 
 def _text(value: dict[str, Any], limit: int, at: str) -> Iterator[str]:

@@ -10,7 +10,7 @@ from bot.adapters.sender import Done, Later, Never, Outcome
 from bot.adapters.store import SqlWork
 from bot.cards import Card
 from bot.chat.slack.gateway import SlackRefused
-from bot.chat.slack.shows import Shows
+from bot.chat.slack.shows import Found, Shows
 from bot.hold_card import HoldFacts, hold_card, is_redacted
 from bot.hold_reading import file_name
 from bot.model import Exhibit
@@ -57,7 +57,7 @@ class Exhibits:
                 elif hold.state is HoldState.WAITING:
                     await work.send(f"statement:{id}", f"statement:{id}", PostStatement(id))
             card: Card = hold_card(HoldFacts(hold, await work.hold_reviews(hold), grant, view, desk.policy))
-        return await self._shows.put(row, item, shown, card, card_of(grant.request))
+        return await self._shows.put(row, item, shown, Found(card, card_of(grant.request)))
 
     async def _view(self, hold: str) -> HoldView | None:
         try:

@@ -29,6 +29,7 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "users.info": ("users:read",),
     "views.open": (),
     "views.publish": (),
+    "views.update": (),
 }
 """Every Web API method that the bot's token calls, and the scopes it takes for the conversations that there are."""
 EVENTS: Mapping[str, tuple[str, ...]] = {

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from bot import cards
+from bot.chat.slack.forms import ASK_VIEW, CHANGES_VIEW, PICK_RESOURCE, PICK_ROLE, channel_in, draft_in
 from bot.chat.slack.views import DENY_HOLD_VIEW, DENY_VIEW, REVIEW_VIEW, chosen, deny_reason
 from bot.commanding import read_command
 from bot.intents import (
     AccountChanged,
     Approve,
+    ApproveChanged,
     ApproveHold,
+    Ask,
+    AskAgain,
     Cancel,
     EndNow,
+    Extend,
     Help,
     HomeOpened,
     Ignored,
     Intent,
     NewLine,
+    OpenAsk,
+    OpenChanges,
     OpenDeny,
     OpenDenyHold,
     OpenReview,
@@ -33,10 +43,13 @@ from bot.intents import (
 from bot.text import one_line
 
 MAX_TOKEN = 100
+_EXTEND = re.compile(re.escape(cards.EXTEND) + r"\.([0-9]{1,7})", re.ASCII)
 _KEPT = ("ts", "thread_ts", "type", "user", "bot_id", "app_id", "team")
 """Of the message that a clicked button is in; its words are made from the database, never read back."""
 _CLICKS: dict[str, Callable[[Source, str], Intent]] = {
     cards.APPROVE: Approve,
+    cards.CHANGES: OpenChanges,
+    cards.AGAIN: AskAgain,
     cards.DENY: OpenDeny,
     cards.CANCEL: Cancel,
     cards.APPROVE_HOLD: ApproveHold,
@@ -160,10 +173,14 @@ def intent_of(body: dict[str, Any], command: str) -> Intent:
 
 def _click(body: dict[str, Any], source: Source) -> Intent:
     action = _action(body)
-    value = action.get("value")
-    if action.get("action_id") == cards.GO:
-        return Ignored(source)
-    made = _CLICKS.get(str(action.get("action_id")))
+    name, value = str(action.get("action_id")), action.get("value")
+    if name in (PICK_RESOURCE, PICK_ROLE, cards.GO):
+        return Ignored(source)  # an open form follows a choice, and a link its address: there is nothing to do
+    if name == cards.ASK:
+        return _open_ask(source, value)
+    made = _CLICKS.get(name)
+    if found := _EXTEND.fullmatch(name):
+        made = partial(Extend, seconds=int(found[1]))
     if made is None:
         return Unknown(source, "this button")
     if not isinstance(value, str) or not 0 < len(value) <= MAX_TOKEN:
@@ -171,11 +188,25 @@ def _click(body: dict[str, Any], source: Source) -> Intent:
     return made(source, value)
 
 
+def _open_ask(source: Source, value: Any) -> Intent:
+    words = cards.unpacked(value, 4) if isinstance(value, str) else None
+    if words is None:
+        return Unknown(source, "what this button carries")
+    resource, role, duration, reason = words
+    return OpenAsk(source, Ask(source, resource or None, role or None, duration or None, reason))
+
+
 def _submission(body: dict[str, Any], source: Source) -> Intent:
     view = _dict(body.get("view"))
     token = view.get("private_metadata")
     if view.get("callback_id") == REVIEW_VIEW:
         return _reviewed(view, source)
+    if view.get("callback_id") == ASK_VIEW:
+        draft, place = draft_in(view), replace(source, channel=channel_in(view))
+        return Ask(place, draft.resource or None, draft.role or None, draft.duration or None, draft.reason)
+    if view.get("callback_id") == CHANGES_VIEW and isinstance(token, str):
+        draft = draft_in(view)
+        return ApproveChanged(source, token[:MAX_TOKEN], draft.role[:100], draft.duration[:100])
     made = _FORMS.get(str(view.get("callback_id")))
     if made is None or not isinstance(token, str):
         return Unknown(source, "this form")
@@ -209,6 +240,11 @@ _EVENTS: dict[str, Callable[[Source, dict[str, Any]], Intent]] = {
     "app_mention": lambda source, _: Help(source),
     "user_change": _changed,
 }
+
+
+def picked(body: dict[str, Any]) -> str:
+    """Return the id of what was clicked or chosen."""
+    return _text(_action(body).get("action_id"), 255)
 
 
 def _action(body: dict[str, Any]) -> dict[str, Any]:

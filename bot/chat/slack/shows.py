@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import structlog
@@ -15,8 +16,10 @@ from bot.cards import Card, plain
 from bot.chat.slack.blocks import render
 from bot.chat.slack.gateway import Gateway, SlackRefused, SlackUncertain
 from bot.chat.slack.pacing import SlackBusy
+from bot.extensions import OfferFacts, offer_card
 from bot.grant_cards import counter_card, spent_ticket_card, ticket_card
 from bot.hold_card import held_words
+from bot.homes import grant_behind
 from bot.model import Grant, Shown
 from bot.outgoing import DeliverTicket, PostTranscript, Show, card_of, ticket_of
 from bot.ports import Broker, BrokerAway, Desk, Refusal
@@ -56,15 +59,14 @@ class Shows:
             shown = await work.shown(item.message)
             if shown is None or shown.shown >= shown.wanted:
                 return Done({"skipped": True})
-            found = await _card(desk, item.message)
+            found = await _found(desk, item.message)
         if found is None:
             return Done({"nothing": True})
-        parent, card = found
-        return await self.put(row, item, shown, card, parent)
+        return await self.put(row, item, shown, found)
 
-    async def put(self, row: Queued, item: Show, shown: Shown, card: Card, parent: str | None) -> Outcome:
+    async def put(self, row: Queued, item: Show, shown: Shown, found: Found) -> Outcome:
         """Edit a message in place, or post it where it is not there."""
-        payload = render(card)
+        payload = render(found.card)
         if shown.channel and shown.ts:
             try:
                 await self.gateway.update(shown.channel, shown.ts, payload)
@@ -76,12 +78,10 @@ class Shows:
                 return await self._is_at(row, item, shown.channel, shown.ts, shown.wanted)
         if item.message.startswith("ticket:"):
             return Done({"nothing": True})
-        return await self._post(row, item, shown, payload, parent)
+        return await self._post(row, item, shown, payload, found)
 
-    async def _post(
-        self, row: Queued, item: Show, shown: Shown, payload: dict[str, Any], parent: str | None
-    ) -> Outcome:
-        """Post a message that is not there, under its parent where it has one."""
+    async def _post(self, row: Queued, item: Show, shown: Shown, payload: dict[str, Any], found: Found) -> Outcome:
+        """Post a message that is not there, under its parent where it has one, or to one person."""
         if await self._outbox.follows(row, f"show:{item.message}:"):
             # The counter has two lanes, and what an earlier row may have posted only that row can find again.
             return Later("an earlier version is not posted yet", 0.25)
@@ -90,9 +90,11 @@ class Shows:
         if now is not None and now.ts != shown.ts:
             return Later("it was posted meanwhile", 0.05)
         channel, thread = self._desks.channel, ""
-        if parent is not None:
+        if found.account is not None:
+            channel = await self.gateway.direct(found.account)
+        elif found.parent is not None:
             async with self._desks.open() as (_, work):
-                above = await work.shown(parent)
+                above = await work.shown(found.parent)
             if above is None or not above.channel or not above.ts:
                 return Later("the card is not posted yet", 0.25 if row.attempts < 20 else None)
             channel, thread = above.channel, above.ts
@@ -176,21 +178,40 @@ class Shows:
         return Done({"file": await self.certain(row, upload)})
 
 
-async def _card(desk: Desk, message: str) -> tuple[str | None, Card] | None:
-    """Return what a message says now, and the message it is a reply to."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a message says now; `parent` is the message it replies to, `account` whom it goes to alone."""
+
+    card: Card
+    parent: str | None = None
+    account: str | None = None
+
+
+async def _found(desk: Desk, message: str) -> Found | None:
+    """Make a message from what the database says now."""
     kind, _, id = message.partition(":")
     if kind == "card":
-        request = await desk.work.request(id)
-        if request is None:
-            return None
-        reviews, grant = await desk.work.reviews(id), await desk.work.grant_of(id)
-        return None, request_card(RequestFacts(request, reviews, grant, desk.policy, desk.now))
+        return await _request(desk, id)
+    id, _, end = id.partition(":")
     grant = await desk.work.grant(id)
     if grant is None:
         return None
     if kind == "counter":
         held = held_words(desk.policy, await desk.work.holds_of(grant.id))
-        return card_of(grant.request), counter_card(desk.policy, grant, held)
+        return Found(counter_card(desk.policy, grant, held), card_of(grant.request))
+    if kind in ("offer", "reminder"):
+        at, direct = datetime.fromtimestamp(int(end), UTC), kind == "reminder"
+        card = offer_card(OfferFacts(grant, at, await desk.work.extensions_of(grant.id), desk.policy, direct))
+        return Found(card, account=grant.account) if direct else Found(card, card_of(grant.request))
     if kind == "ticket" and not grant.live:
-        return None, spent_ticket_card(desk.policy, grant)
+        return Found(spent_ticket_card(desk.policy, grant))
     return None
+
+
+async def _request(desk: Desk, id: str) -> Found | None:
+    request = await desk.work.request(id)
+    if request is None:
+        return None
+    grant = await grant_behind(desk, request)
+    card = request_card(RequestFacts(request, await desk.work.reviews(id), grant, desk.policy, desk.now))
+    return Found(card, card_of(grant.request) if grant and request.extends else None)

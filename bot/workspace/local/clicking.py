@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import payloads
-from ..checks import interactive_elements
+from ..checks import interactive_elements, options_of
 from ..directory import Channel, Person
-from ..inputs import entered, options, state_values
+from ..inputs import entered, state_values
 from ..messages import Message
 from ..views import View
 from ..workspace import Workspace
@@ -84,7 +84,7 @@ def _pressed(element: dict[str, Any], wish: Wish) -> dict[str, Any]:
             pressed["value"] = str(wish["value"])
         return pressed
     if element["type"] == "overflow":
-        chosen = [option for option in options(element) if wish.get("value") in (option["value"], None)]
+        chosen = [option for option in options_of(element) if wish.get("value") in (option["value"], None)]
         if not chosen:
             raise Refused("no_such_option")
         return {"selected_option": chosen[0]}
@@ -106,7 +106,7 @@ async def _click_message(
         message,
         space.messages,
         action,
-        state_values(message.body.get("blocks", []), given),
+        _with_choice(state_values(message.body.get("blocks", []), given), action),
         space.triggers.make(person.id),
         f"{space.settings.origin}/response/{secret}",
     )
@@ -117,10 +117,19 @@ async def _click_message(
 async def _click_view(
     space: Workspace, person: Person, view: View, action: dict[str, Any], given: Mapping[str, Any]
 ) -> Outcome:
-    values = state_values(view.body["blocks"], given)
+    values = _with_choice(state_values(view.body["blocks"], given), action)
     payload = payloads.view_action(person, view, action, values, space.triggers.make(person.id))
     error, _ = await space.deliveries.interaction("interactive", payload)
     return Outcome(error)
+
+
+def _with_choice(values: dict[str, dict[str, Any]], action: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Puts what was just chosen into the state, as Slack does."""
+    held = values.get(action["block_id"], {})
+    if action["action_id"] in held:
+        chosen = {key: value for key, value in action.items() if key not in ("action_id", "block_id", "action_ts")}
+        held[action["action_id"]] = chosen
+    return values
 
 
 async def shortcut(space: Workspace, wish: Wish) -> dict[str, Any]:

@@ -29,9 +29,9 @@ _VERIFICATION = """
 def pinned(
     search_path: Sequence[str], *, version: int, remaining_ms: int, read_only: bool, session: str
 ) -> dict[str, str]:
-    """Return the pins of one session; `version` is server_version_num, `remaining_ms` until the grant ends at the latest.
+    """Return the pins of one session; `version` is server_version_num, `remaining_ms` until the latest end.
 
-    Extensions that policy could give are included: the upstream's own timeouts cannot be moved later.
+    That is the grant's end with every extension that policy could give: what is armed upstream cannot be moved.
     """
     remaining = str(min(max(remaining_ms, 0) + SLACK_MS, 2_147_483_647))
     pins = {

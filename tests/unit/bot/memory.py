@@ -57,6 +57,21 @@ def policy(text: str = POLICY) -> Policy:
     return read_texts({"p.yaml": text})
 
 
+class CountingIds:
+    """Ids in a row."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def short(self, prefix: str) -> str:
+        self._count += 1
+        return f"{prefix}-{self._count:04d}"
+
+    def token(self) -> str:
+        self._count += 1
+        return f"token-{self._count:04d}"
+
+
 @dataclass
 class MemoryWork:
     """Rows in dictionaries; a second change of a value that was read before is a RowMoved, as in the database."""
@@ -70,6 +85,7 @@ class MemoryWork:
     places: dict[str, Shown] = field(default_factory=dict)
     opened: dict[str, datetime] = field(default_factory=dict)
     sent: dict[str, tuple[str, Outgoing]] = field(default_factory=dict)
+    ids: CountingIds = field(default_factory=CountingIds)
 
     async def request(self, id: str) -> Request | None:
         return self.requests.get(id)
@@ -83,6 +99,9 @@ class MemoryWork:
 
     async def overdue(self, now: datetime) -> Sequence[Request]:
         return [o for o in self.requests.values() if o.state is RequestState.PENDING and o.expires_at <= now]
+
+    async def extensions_of(self, grant: str) -> Sequence[Request]:
+        return [one for one in reversed(self.requests.values()) if one.extends == grant]
 
     async def add_request(self, request: Request) -> None:
         self.requests[request.id] = request
@@ -114,6 +133,9 @@ class MemoryWork:
     async def live_grants(self, person: str | None = None, resource: str | None = None) -> Sequence[Grant]:
         live = [one for one in self.grants.values() if one.live]
         return [o for o in live if person in (None, o.person) and resource in (None, o.resource)]
+
+    async def ending_grants(self, before: datetime) -> Sequence[Grant]:
+        return [one for one in self.grants.values() if one.live and one.expires_at < before]
 
     async def add_grant(self, grant: Grant) -> None:
         self.grants[grant.id] = grant
@@ -197,25 +219,18 @@ class MemoryWork:
         return item.card.text
 
 
-class CountingIds:
-    """Ids in a row."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def short(self, prefix: str) -> str:
-        self._count += 1
-        return f"{prefix}-{self._count:04d}"
-
-    def token(self) -> str:
-        self._count += 1
-        return f"token-{self._count:04d}"
-
-
 def desk(work: Any, now: datetime = NOW, given: Policy | None = None, **more: Any) -> Desk:
     """Return a desk over some work."""
     held = given or policy()
-    return Desk(work, held, held.hash, now, more.pop("ids", None) or CountingIds(), channel=CHANNEL, **more)
+    return Desk(
+        work,
+        held,
+        held.hash,
+        now,
+        more.pop("ids", None) or getattr(work, "ids", None) or CountingIds(),
+        channel=CHANNEL,
+        **more,
+    )
 
 
 def member(person: str) -> Member:

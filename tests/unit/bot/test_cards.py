@@ -27,14 +27,18 @@ from bot.cards import (
     Quote,
     Words,
     say,
+    unpacked,
 )
 from bot.chat.slack.blocks import render
 from bot.chat.slack.check import PayloadInvalid, check_payload
+from bot.chat.slack.forms import ask_form, changes_form
 from bot.chat.slack.mrkdwn import defused, escaped
 from bot.chat.slack.views import deny_errors, deny_reason, deny_view
+from bot.drafts import draft_of, fitted, form_button
 from bot.grant_cards import counter_card, spent_ticket_card, ticket_card
-from bot.intents import Ask
+from bot.intents import Ask, Source
 from bot.model import Given, Grant, Request
+from bot.narrowing import Scene
 from bot.outgoing import Privately, Say, from_row, to_row
 from bot.relay import blocked
 from bot.request_card import RequestFacts, request_card
@@ -46,6 +50,7 @@ from workflows.grants import GrantState
 from workflows.orders import Evidence
 from workflows.requests import RequestState
 from workflows.reviews import Answer
+from workflows.terms import Terms
 from workflows.wire import TicketView
 
 EVIDENCE = Evidence(platform="slack", team="T0", user="U0ALICE001")
@@ -267,3 +272,50 @@ def test_cards_survive_the_outbox(text: str) -> None:
     card = Card(whole(text), (Paragraph(say(whole(text), Moment(NOW))), Quote(whole(text))))
     item = Say(Privately("U0", "C0"), card)
     assert from_row(json.loads(json.dumps(to_row(item)))) == item
+
+
+@given(HOSTILE, HOSTILE, HOSTILE)
+@ROOMY
+def test_form_to_ask_with_is_valid_whatever_was_typed(resource: str, duration: str, reason: str) -> None:
+    held = policy()
+    typed = Ask(Source("slack", "T0", "U0ALICE001", "C0ACCESS01"), resource, "read", duration, whole(reason))
+    for intent in (typed, replace(typed, resource="prod-db"), replace(typed, resource=None, role=None)):
+        draft = draft_of(held, "alice", intent)
+        for person in ("alice", "dana"):
+            view = ask_form(held, person, fitted(held, person, draft), "C0ACCESS01")
+            check_payload(view)
+            assert check_view(view) == []
+        button = form_button(draft)
+        assert length(button.value) <= 2000
+        resource_, role, duration_, reason_ = unpacked(button.value, 4) or ("?", "", "", "")
+        assert (resource_, role, duration_) == (draft.resource, draft.role, draft.duration)
+        assert reason_ == draft.reason or length(draft.reason) > 200
+
+
+@given(HOSTILE, st.integers(60, 30 * 86400))
+@ROOMY
+def test_form_to_approve_less_with_is_valid(name: str, seconds: int) -> None:
+    held = policy()
+    people = {**held.people, "alice": held.people["alice"].model_copy(update={"name": name})}
+    held = held.model_copy(update={"people": people})
+    narrow = Given("bob", "U0BOB00001", Answer.APPROVE, "", NOW, EVIDENCE, Terms("read", 60))
+    for others in ((), (narrow,)):
+        view = changes_form(Scene(held, request(seconds=seconds), others))
+        check_payload(view)
+        assert check_view(view) == []
+
+
+def test_request_card_says_what_each_reviewer_approved() -> None:
+    given_ = (
+        Given("bob", "U0BOB00001", Answer.APPROVE, "", NOW, EVIDENCE, Terms("read", 900)),
+        Given("dana", "U0DANA0001", Answer.APPROVE, "", NOW, EVIDENCE),
+    )
+    for state in RequestState:
+        for extends in (None, "g0001"):
+            made = request(state=state, narrowed=Terms("read", 900), extends=extends)
+            card = request_card(RequestFacts(made, given_, None, policy(), NOW))
+            valid(card)
+            listed = [fact for part in card.parts if isinstance(part, Facts) for fact in part.facts]
+            [approved] = [fact for fact in listed if fact.label == "Approved"]
+            told = "".join(span.text for span in approved.value if isinstance(span, Words))
+            assert told == ("Bob: read for 15m\nDana: as asked" if extends is None else "Bob: 15m more\nDana: as asked")

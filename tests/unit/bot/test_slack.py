@@ -18,7 +18,7 @@ from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot import cards
-from bot.adapters.boxes import Inbox
+from bot.adapters.boxes import Inbox, Reserved
 from bot.adapters.broker import HttpBroker
 from bot.adapters.clock import RandomIds
 from bot.adapters.desks import Desks
@@ -29,6 +29,7 @@ from bot.adapters.tables import MIGRATIONS
 from bot.chat.slack.app import Rim
 from bot.chat.slack.directory import SlackDirectory, objection
 from bot.chat.slack.gateway import SlackRefused, SlackUncertain, judged
+from bot.chat.slack.opening import Opener
 from bot.chat.slack.pacing import SlackBusy
 from bot.chat.slack.payloads import intent_of, key_of
 from bot.chat.slack.reviewing import ReviewForms
@@ -37,13 +38,18 @@ from bot.config import Settings
 from bot.intents import (
     AccountChanged,
     Approve,
+    ApproveChanged,
     ApproveHold,
     Ask,
+    AskAgain,
     Cancel,
     EndNow,
+    Extend,
     Help,
     Ignored,
     NewLine,
+    OpenAsk,
+    OpenChanges,
     OpenDeny,
     OpenDenyHold,
     Refuse,
@@ -113,6 +119,22 @@ def submission(reason: str | None, callback: str = "request.deny") -> dict[str, 
     }
 
 
+def form(callback: str, metadata: str = "t0", **values: Any) -> dict[str, Any]:
+    """A form of ours, sent: values by action id."""
+    state = {f"b{n}": {action: state_of(value)} for n, (action, value) in enumerate(values.items())}
+    body = submission(None, callback)
+    blocks = [{"type": "input", "block_id": block} for block in state]
+    return {
+        **body,
+        "view": {**body["view"], "private_metadata": metadata, "blocks": blocks, "state": {"values": state}},
+    }
+
+
+def state_of(value: Any) -> dict[str, Any]:
+    chosen = {"type": "static_select", "selected_option": {"value": value}}
+    return chosen if isinstance(value, str) else {"type": "plain_text_input", "value": None}
+
+
 def event(inner: dict[str, Any]) -> dict[str, Any]:
     return {"type": "event_callback", "team_id": "T0", "event_id": "Ev1", "event": inner}
 
@@ -125,6 +147,23 @@ def event(inner: dict[str, Any]) -> dict[str, Any]:
         (click(cards.APPROVE), Approve),
         (click(cards.DENY), OpenDeny),
         (click(cards.CANCEL), Cancel),
+        (click(cards.CHANGES), OpenChanges),
+        (click(cards.AGAIN), AskAgain),
+        (click(cards.ASK, '["prod-db","","",""]'), OpenAsk),
+        (click(cards.ASK, '["prod-db"]'), Unknown),
+        (click(cards.ASK, "[["), Unknown),
+        (click(cards.ASK, None), Unknown),
+        (click(f"{cards.EXTEND}.900"), Extend),
+        (click(f"{cards.EXTEND}.900", "x" * 101), Unknown),
+        (click(f"{cards.EXTEND}.-900"), Unknown),
+        (click(f"{cards.EXTEND}.99999999"), Unknown),
+        (click(f"{cards.EXTEND}.١"), Unknown),
+        (click("form.resource"), Ignored),
+        (click("form.role"), Ignored),
+        (form("access.ask", "{}"), Ask),
+        (form("access.ask", "not json"), Ask),
+        (form("request.changes"), ApproveChanged),
+        ({**form("request.changes"), "view": {"callback_id": "request.changes"}}, Unknown),
         (click(cards.NEW_LINE), NewLine),
         (click(cards.END), EndNow),
         (click(cards.APPROVE_HOLD), ApproveHold),
@@ -298,8 +337,9 @@ async def rim(tmp_path: Path) -> AsyncIterator[tuple[Any, Inbox]]:
     client = Users()
     identity = AuthorizeResult(enterprise_id=None, team_id="T0", bot_user_id="U0APPBOT01", bot_id="B1", bot_token="x")
     app = make_app(Settings(), identity)
-    forms = ReviewForms(desks, Mock(spec=HttpBroker))
-    Rim(inbox, desks, SlackDirectory(client, Fixed(), clock, "T0"), forms, lambda: None).attach(app)
+    directory = SlackDirectory(client, Fixed(), clock, "T0")
+    opener = Opener(desks, directory, ReviewForms(desks, Mock(spec=HttpBroker)))
+    Rim(inbox, desks, opener, lambda: None, Reserved()).attach(app)
     yield app, inbox
     await asyncio.sleep(0.02)
     await engine.dispose()
@@ -312,6 +352,14 @@ async def rim(tmp_path: Path) -> AsyncIterator[tuple[Any, Inbox]]:
         command(command="/unheard-of"),
         click(cards.APPROVE),
         click(cards.DENY),
+        click(cards.CHANGES),
+        click(cards.AGAIN),
+        click(cards.ASK, '["prod-db","","",""]'),
+        click(f"{cards.EXTEND}.900"),
+        click("form.resource", view={"id": "V1", "callback_id": "access.ask"}),
+        form("access.ask", "{}", **{"form.resource": "prod-db", "form.role": "read", "form.duration": "30m"}),
+        form("request.changes", **{"form.role": "read", "form.duration": "30m"}),
+        command(""),
         click("unheard.of"),
         submission("because"),
         click(cards.APPROVE_HOLD),
@@ -363,6 +411,38 @@ async def test_form_without_a_reason_is_answered_in_the_acknowledgement(rim: tup
     response = await app.async_dispatch(AsyncBoltRequest(body=submission(None, form), mode="socket_mode"))
     assert json.loads(response.body)["response_action"] == "errors"
     assert await inbox.waiting() == []
+
+
+async def test_form_that_asks_for_too_much_is_answered_in_the_acknowledgement(rim: tuple[Any, Inbox]) -> None:
+    app, inbox = rim
+    values = {"form.resource": "prod-db", "form.role": "read", "form.duration": "9h"}
+    body = form("access.ask", "{}", **values)
+    response = await app.async_dispatch(AsyncBoltRequest(body=body, mode="socket_mode"))
+    answer = json.loads(response.body)
+    assert answer["response_action"] == "errors"
+    assert "at most 4h" in "".join(answer["errors"].values())
+    assert await inbox.waiting() == []
+
+
+async def test_payload_that_a_form_may_answer_waits_for_as_long_as_its_trigger_lives() -> None:
+    reserved = Reserved()
+    reserved.reserve("a", 0.05)
+    reserved.reserve("b", 60)
+    assert reserved.has("a")
+    reserved.release("b")
+    assert not reserved.has("b")
+    await asyncio.sleep(0.1)
+    assert not reserved.has("a")
+
+
+def test_sent_form_is_the_ask_that_the_command_would_be() -> None:
+    values = {"form.resource": "prod-db", "form.role": "read", "form.duration": "30m", "form.reason": "why"}
+    asked = intent_of(form("access.ask", '{"channel": "C0GENERAL1"}', **values), "/access")
+    typed = intent_of(command("prod-db read 30m because why"), "/access")
+    assert isinstance(asked, Ask)
+    assert isinstance(typed, Ask)
+    assert (asked.resource, asked.role, asked.duration) == (typed.resource, typed.role, typed.duration)
+    assert asked.source.channel == "C0GENERAL1"
 
 
 @pytest.mark.parametrize(

@@ -205,7 +205,7 @@ def valid_typed(family: str, name: str, depth: int) -> st.SearchStrategy[Any]:
     return valid_record(rule, depth, type=name) if isinstance(rule, Record) else valid(rule, depth)
 
 
-RELATIONS = ("text or fields", "image_url", "option_groups", "already exists", "max_length")
+RELATIONS = ("text or fields", "image_url", "option_groups", "already exists", "max_length", "one of the options")
 
 
 @given(valid(Many(Typed("block"), 2)))
@@ -230,3 +230,13 @@ def walk(value: Any) -> list[Any]:
 
 def test_every_view_type_is_described() -> None:
     assert set(VIEWS) == {"modal", "home"}
+
+
+def test_initial_option_must_be_one_of_the_options() -> None:
+    def menu(chosen: str) -> list[dict[str, Any]]:
+        element = {"type": "static_select", "options": [option("a")], "initial_option": option(chosen)}
+        return [{"type": "actions", "elements": [element]}]
+
+    assert check_blocks(menu("a")) == []
+    [problem] = check_blocks(menu("b"))
+    assert problem.pointer == "/0/elements/0/initial_option"
