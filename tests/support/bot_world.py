@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -50,7 +51,15 @@ class Story:
 
     async def whispers(self, user: str, text: str, channel: str = CARDS) -> str:
         """Type a command; gives the text of the private answers to it."""
-        return private({"messages": await self.command(user, text, channel)})
+        since = f"{time.time():.6f}"
+        if found := private({"messages": await self.command(user, text, channel)}):
+            return found
+
+        async def later() -> str | None:
+            return private({"messages": await self.world.seen(user, channel, since=since)}) or None
+
+        answer: str = await self.eventually(later)
+        return answer
 
     async def card(self, has: str = "", user: str = "bob") -> dict[str, Any]:
         """Return the newest card, once it says something."""
