@@ -56,17 +56,16 @@ class Live:
         self._grants[row.id] = Active(row, row.facts, deadline)
         self._metrics.grants.set(len(self._grants))
 
-    def extend(self, row: GrantRow) -> bool:
-        """Move an active grant's end to what its row says; False where it is over."""
+    def extend(self, row: GrantRow) -> None:
+        """Move an active grant's end to what its row says; one that is over stays over."""
         active = self.active(row.id)
         if active is None:
-            return False
+            return
         gained = (row.expires_at - active.facts.expires_at).total_seconds()
         if gained > 0:
             active.boot_deadline += gained
             active.facts = replace(active.facts, expires_at=row.expires_at)
             active.row = replace(active.row, expires_at=row.expires_at, seconds=row.seconds)
-        return True
 
     async def prolong(self, grant: str) -> None:
         """Let a grant's sessions live until its end as it is now; one that cannot be told ends when it would have."""

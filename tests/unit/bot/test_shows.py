@@ -14,7 +14,7 @@ from bot.adapters.desks import Desks
 from bot.adapters.sender import Done, Later
 from bot.cards import plain
 from bot.chat.slack.gateway import Gateway
-from bot.chat.slack.shows import Shows
+from bot.chat.slack.shows import Found, Shows
 from bot.outgoing import Show
 from bot.ports import Broker
 from tests.unit.bot.test_store import desks, engine
@@ -57,7 +57,7 @@ async def test_message_with_two_lanes_is_posted_by_its_first_row_alone(engine: A
             shown = await work.shown("counter:g1")
         assert shown is not None
         version = int(row.key.rpartition(":")[2])
-        return await shows.put(row, Show("counter:g1", version), shown, plain("1 session"), None)
+        return await shows.put(row, Show("counter:g1", version), shown, Found(plain("1 session")))
 
     posting = asyncio.create_task(put(first))
     await gateway.asked.wait()
@@ -70,6 +70,6 @@ async def test_message_with_two_lanes_is_posted_by_its_first_row_alone(engine: A
         late = await work.shown("counter:g1")
     assert late is not None
     # Read before the first was posted, checked after: what is known by then counts.
-    assert isinstance(await shows.put(second, Show("counter:g1", 2), replace(late, ts=None), plain("x"), None), Later)
+    assert isinstance(await shows.put(second, Show("counter:g1", 2), replace(late, ts=None), Found(plain("x"))), Later)
     assert isinstance(await put(second), Done)
     assert (len(gateway.posted), len(gateway.edited)) == (1, 1)
