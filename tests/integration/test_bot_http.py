@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,9 +15,10 @@ from urllib.parse import urlencode
 import aiohttp
 import pytest
 from pydantic import ValidationError
+from slack_bolt.app.async_app import AsyncApp
 from slack_sdk.signature import SignatureVerifier
 
-from bot.chat.slack.endpoint import LARGEST
+from bot.chat.slack.endpoint import LARGEST, Endpoint
 from bot.chat.slack.manifest import REQUEST_PATH
 from bot.chat.slack.signature import signature_of
 from bot.config import Settings
@@ -102,6 +105,30 @@ async def test_body_is_checked_byte_by_byte_before_it_is_parsed(told: Story) -> 
 async def test_large_body_is_refused_without_being_read(told: Story) -> None:
     body = b"x" * (LARGEST + 1)
     assert (await post(told, body, headers(told, body)))[0] == 413
+
+
+async def test_packed_body_is_checked_as_it_came_and_never_unpacked(told: Story) -> None:
+    body = event()
+    packed = gzip.compress(body)
+    assert (await post(told, packed, headers(told, body, **{"Content-Encoding": "gzip"})))[0] == 401
+    large = gzip.compress(b"x" * (LARGEST + 1))
+    assert (await post(told, large, headers(told, b"", **{"Content-Encoding": "gzip"})))[0] == 401
+
+
+async def test_connection_that_says_nothing_or_no_whole_header_is_closed() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    endpoint = Endpoint(AsyncApp(token="xoxb-1", signing_secret="s"), "s", idle=0.2)
+    await endpoint.start("127.0.0.1", port)
+    try:
+        for said in (b"", b"POST /slack/events HTTP/1.1\r\nHost"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(said)
+            assert await asyncio.wait_for(reader.read(), 30) == b""
+            writer.close()
+    finally:
+        await endpoint.close()
 
 
 async def test_replayed_request_is_refused_when_it_is_old_and_changes_nothing_when_it_is_not(told: Story) -> None:

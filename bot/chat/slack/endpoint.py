@@ -23,15 +23,20 @@ LARGEST = 1024 * 1024
 BODY_SECONDS = 2.0
 ANSWER_SECONDS = 2.8
 """Slack waits for three."""
+IDLE_SECONDS = 75.0
+"""How long a connection may say nothing, or dawdle over its headers; a proxy in front keeps idle ones for a minute."""
 
 
 class Endpoint:
     """One address for commands, interactions and events; Slack's retries are told apart by the inbox."""
 
-    def __init__(self, app: AsyncApp, secret: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, app: AsyncApp, secret: str, clock: Callable[[], float] = time.time, idle: float = IDLE_SECONDS
+    ) -> None:
         self._app = app
         self._secret = secret
         self._clock = clock
+        self._idle = idle
         self._runner: web.AppRunner | None = None
         self._working: set[asyncio.Task[BoltResponse]] = set()
 
@@ -39,7 +44,14 @@ class Endpoint:
         """Listen."""
         server = web.Application(client_max_size=LARGEST)
         server.router.add_post(REQUEST_PATH, self.receive)
-        self._runner = web.AppRunner(server, access_log=None, shutdown_timeout=ANSWER_SECONDS)
+        self._runner = web.AppRunner(
+            server,
+            access_log=None,
+            shutdown_timeout=ANSWER_SECONDS,
+            keepalive_timeout=self._idle,
+            # A body that nobody has checked yet is not unpacked: a few kilobytes can stand for a gigabyte.
+            auto_decompress=False,
+        )
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port).start()
 
