@@ -195,7 +195,7 @@ def entries(content: bytes) -> Iterator[dict[str, Any]]:
     for text in content.split(b"\n"):
         try:
             entry = json.loads(text) if text else None
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(entry, dict):
             yield entry
@@ -210,16 +210,40 @@ def written(lease: Lease) -> dict[str, Any]:
 
 
 def lease_of(entry: dict[str, Any]) -> Lease | None:
-    """Read a lease; None where it is not whole."""
+    """Read a lease; None where it is not whole, for one that only looks like a lease would stop what it is asked in."""
+    source = entry.get("source")
+    if not isinstance(source, dict) or not _fits(entry, _OF_LEASE) or not _fits(source, _OF_SOURCE):
+        return None
     values = {name: entry.get(name) for name in Lease.__slots__}
     try:
-        expires_at = datetime.fromisoformat(str(values["expires_at"]))
-        if expires_at.tzinfo is None or not all(isinstance(values[n], str) for n in ("session", "protocol", "grant")):
+        expires_at = datetime.fromisoformat(entry["expires_at"])
+        if expires_at.tzinfo is None:
             return None
-        source = Source(**values["source"])  # type: ignore[arg-type]
-        return Lease(**{**values, "expires_at": expires_at, "source": source})  # type: ignore[arg-type]
+        return Lease(**{**values, "expires_at": expires_at, "source": Source(**source)})  # type: ignore[arg-type]
     except (ValueError, TypeError):
         return None
+
+
+_INT4, _INT8 = 1 << 31, 1 << 63
+_OF_LEASE: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("session", "grant", "protocol", "resource", "role", "expires_at"), (str,)),
+    **dict.fromkeys(("broker_pid", "local_port"), (int,)),
+    **dict.fromkeys(("pid", "backend_start"), (int, type(None))),
+}
+_OF_SOURCE: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("host", "database", "tls", "credential"), (str,)),
+    "port": (int, str),
+    "ca": (str, type(None)),
+}
+
+
+def _fits(values: dict[str, Any], kinds: dict[str, tuple[type, ...]]) -> bool:
+    """Say whether values are of their kinds, and numbers such as an upstream can be asked about."""
+    return all(type(values.get(name)) in kind for name, kind in kinds.items()) and all(
+        abs(value) < (_INT8 if name == "backend_start" else _INT4)
+        for name, value in values.items()
+        if isinstance(value, int)
+    )
 
 
 def boot_time() -> float:

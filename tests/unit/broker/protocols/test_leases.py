@@ -1,13 +1,15 @@
 """Leases survive crashes, tell orphans from the living, and stay small."""
 
 import asyncio
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from broker.adapters import leases as module
+from broker.adapters.endpoints import resolved
 from broker.adapters.leases import LeaseBook, LeaseFile, Lock
 from broker.errors import Misconfigured
 from broker.reaper import Tail
@@ -59,6 +61,51 @@ async def test_a_torn_line_is_passed_over(tmp_path: Path) -> None:
     with path(tmp_path).open("ab") as file:
         file.write(b'{"op":"close","sess\n{"op":"lease"}\n[1]\n')
     assert set(LeaseBook.read(path(tmp_path)).leases) == {"s1"}
+
+
+ENTRY = {"op": "lease", **module.written(LEASE), "session": "odd"}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"[" * 200_000,
+        b"\0",
+        b'{"op":["lease"]}',
+        *(
+            json.dumps({**ENTRY, name: value}).encode()
+            for name, value in (
+                ("pid", "x"),
+                ("pid", 1 << 31),
+                ("pid", True),
+                ("backend_start", 1 << 63),
+                ("local_port", "1"),
+                ("grant", None),
+                ("role", ["read"]),
+                ("expires_at", 5),
+                ("expires_at", "2030-01-01"),
+                ("source", {}),
+                ("source", ["env:PGHOST"]),
+                ("source", {**asdict(SOURCE), "credential": ["file:x"]}),
+                ("source", {**asdict(SOURCE), "more": 1}),
+                ("source", {**asdict(SOURCE), "port": 1 << 70}),
+            )
+        ),
+    ],
+    ids=lambda odd: odd[-60:].decode(errors="replace"),
+)
+async def test_a_line_that_only_looks_like_a_lease_stops_no_other(tmp_path: Path, odd: bytes) -> None:
+    leases = LeaseFile(tmp_path)
+    await leases.write(LEASE)
+    leases.release()
+    with path(tmp_path).open("ab") as file:
+        file.write(odd + b"\n" + module.line({**module.written(LEASE), "op": "lease", "session": "s2"}))
+    assert set(LeaseBook.read(path(tmp_path)).leases) == {"s1", "s2"}
+
+
+def test_a_reference_with_a_zero_byte_is_misconfigured(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured):
+        resolved(replace(SOURCE, credential="file:\0"), tmp_path)
 
 
 async def test_the_file_is_begun_anew_when_nothing_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
