@@ -138,7 +138,11 @@ def load(folder: Path) -> Policy:
     """Read every `*.yaml` directly in a folder; raises PolicyUnreadable, also where there is none."""
     files = sorted(folder.glob("*.yaml"))
     # A file that would be passed over may hold the deny that somebody counts on.
-    findings = [f"{file.name}: a policy file's name ends in `.yaml`" for file in sorted(folder.glob("*.yml"))]
+    findings = [
+        f"{file.name}: a policy file's name ends in `.yaml`"
+        for file in sorted(folder.glob("*"))
+        if file.suffix.lower() in (".yml", ".yaml") and file not in files
+    ]
     if not files:
         findings.append(f"{folder}: no policy files (*.yaml) here")
     texts: dict[str, str] = {}
@@ -171,6 +175,9 @@ def _merge(
             ]
             merged[section] = {**merged[section], **value}
         else:
+            if section in merged:
+                # Only one of the two would count, and what the other says would be lost without a word.
+                findings.append(f"{reader.places[(section,)]}: {section}: of another kind in {places[(section,)]}")
             merged[section] = value
         for path, place in reader.places.items():
             if path and path[0] == section:

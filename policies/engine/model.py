@@ -30,7 +30,10 @@ def _mask_name(value: Any) -> Any:
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 Handle = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
-RelationName = Annotated[str, StringConstraints(pattern=r"^[^.\s]+\.[^.\s]+$")]
+RelationName = Annotated[str, StringConstraints(pattern=r"^[^.\s*]+\.([^.\s*]+|\*)$")]
+"""`schema.relation`, or `schema.*`; a star elsewhere would name nothing, and a rule with it would say nothing."""
+FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]*$")]
+"""As statements are compared: a function's own name in lower case, without its schema."""
 Reference = Annotated[str, StringConstraints(pattern=r"^(env|file):[A-Za-z0-9_./-]+$")]
 Duration = Annotated[
     timedelta,
@@ -129,6 +132,8 @@ class Rule(Strict):
     def _ask_names_reviewers(self) -> Self:
         if (self.decision == "ask") != (self.reviewers is not None):
             raise ValueError("`reviewers` goes with `decision: ask`, and only with it")
+        if self.reviewers == []:
+            raise ValueError("`reviewers` is empty, so nobody could answer")
         return self
 
     @property
@@ -148,7 +153,7 @@ class StatementRule(Rule):
     effects: list[Effect] = Field(default=[], description="empty means any effect")
     relations: list[RelationName] = Field(default=[], description="empty means any relation the role covers")
     verbs: list[str] = []
-    functions: list[str] = []
+    functions: list[FunctionName] = []
 
 
 class MaskSpec(Strict):
@@ -238,6 +243,9 @@ def problems(policy: Policy) -> list[tuple[tuple[str | int, ...], str]]:
             found += _repeated(ids, rule.id, (section, index, "id"))
     for index, field_rule in enumerate(policy.fields):
         found += _repeated(ids, field_rule.id, ("fields", index, "id"))
+        if field_rule.relation.endswith(".*"):
+            text = "the fields of one relation are classified at a time: name it, without a star"
+            found.append((("fields", index, "relation"), text))
         if field_rule.resource not in policy.resources:
             found.append((("fields", index, "resource"), f"no resource `{field_rule.resource}`"))
         found += [(("fields", index, "groups"), f"no group `{g}`") for g in field_rule.groups if g not in policy.groups]

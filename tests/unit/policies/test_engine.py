@@ -182,6 +182,14 @@ def test_resource_that_the_doctor_would_take_for_slack_is_warned_of() -> None:
         ("fields: [{id: f, resource: db, relation: public.t, masks: {ssn: stars}}]", "masks.ssn: ", "should be 'hide'"),
         ("people: {zoe: {nmae: Zoe}}", "people.zoe.nmae", "unknown key, did you mean `name`?"),
         ("people: {zoe: {groups: []}}", "people.zoe.name", "is required"),
+        ("statements: [{id: a, decision: deny, relations: [public.secret_*]}]", "relations[0]", "pattern"),
+        ("statements: [{id: a, decision: deny, relations: ['*.secret']}]", "relations[0]", "pattern"),
+        ("statements: [{id: a, decision: deny, functions: [PG_SLEEP]}]", "functions[0]", "pattern"),
+        ("statements: [{id: a, decision: deny, functions: [pg_catalog.pg_sleep]}]", "functions[0]", "pattern"),
+        ("statements: [{id: a, decision: ask, reviewers: []}]", "extra.yaml:1", "nobody could answer"),
+        ("fields: [{id: f, resource: db, relation: public.*}]", "fields[0].relation", "without a star"),
+        ("groups: [devs]", "small.yaml:8", "groups: of another kind in extra.yaml:1"),
+        ("groups:", "small.yaml:8", "groups: of another kind in extra.yaml:1"),
         (SMALL.replace("db:", "list:", 1).split("groups")[0], "extra.yaml:3", "word of the /access command"),
     ],
 )
@@ -229,11 +237,13 @@ def test_files_that_cannot_be_read_or_would_be_passed_over_are_findings(tmp_path
     (tmp_path / "a.yaml").write_bytes(b"groups:\n  cats: \xff\n")
     (tmp_path / "b.yml").write_text("groups: {dogs: ''}")
     (tmp_path / "c.yaml").mkdir()
+    (tmp_path / "d.YAML").write_text("groups: {cows: ''}")
     with pytest.raises(PolicyUnreadable) as caught:
         load(tmp_path)
     told = "\n".join(caught.value.findings)
     assert "a.yaml:2: not UTF-8" in told
     assert "b.yml: a policy file's name ends in `.yaml`" in told
+    assert "d.YAML: a policy file's name ends in `.yaml`" in told
     assert "c.yaml: Is a directory" in told
 
 
