@@ -116,6 +116,11 @@ def durations_to(limit: timedelta) -> list[str]:
     return [format_duration(one) for one in (*usual, limit)] if limit >= timedelta(minutes=1) else []
 
 
+def new_button() -> Button:
+    """Return the button that opens the form with nothing in it yet."""
+    return replace(form_button(Draft()), text="New request", label="Ask for access")
+
+
 def form_button(draft: Draft) -> Button:
     """Return the button that opens the form with a draft; the platform's renderer writes the draft into it."""
     values = (draft.resource, draft.role, draft.duration, draft.reason)

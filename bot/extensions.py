@@ -109,7 +109,7 @@ def offer_card(facts: OfferFacts) -> Card:
         text = f"{text} {duration_of(waiting)} more waits for {who}."
         return Card(text, (*parts, Note(say(f"{duration_of(waiting)} more waits for {who}."))))
     if steps := steps_of(facts.policy, grant):
-        parts.append(Buttons(tuple(_button(grant, step) for step in steps)))
+        parts.append(Buttons(tuple(extend_button(grant, step) for step in steps)))
         text = f"{text} It can be extended."
     return Card(text, tuple(parts))
 
@@ -122,7 +122,7 @@ def _ends(facts: OfferFacts, what: str) -> tuple[Spans, str]:
     return spans, f"{what} ends at {clock(facts.end)}."
 
 
-def _button(grant: Grant, step: timedelta) -> Button:
+def extend_button(grant: Grant, step: timedelta) -> Button:
     text = f"+{format_duration(step)}"
     return Button(
         f"{cards.EXTEND}.{int(step.total_seconds())}",

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 
 from bot import cards
 from bot.cards import Button, Buttons, Card, Heading, MessageLink, Moment, Note, Paragraph, Part, Words, plain, say
+from bot.drafts import new_button
+from bot.extensions import extend_button, steps_of
 from bot.grant_cards import end_button, new_line_button
 from bot.hold_card import does
 from bot.intents import HomeOpened
@@ -16,12 +18,14 @@ from bot.outgoing import card_of, hold_of, home_of
 from bot.ports import Desk
 from bot.request_card import RequestFacts, name_of, standing_words, wish_words
 from bot.text import clip, one_line
+from policies.engine.model import Policy
 from workflows.requests import RequestState
 from workflows.reviews import may_review, reviewers
 
 SHOWN = 10
 """Of each kind; the rest is counted, so that a home stays far below Slack's 100 blocks."""
 RECENT_SHOWN = 5
+EXTENSIONS_SHOWN = 2
 RECENT = timedelta(days=1)
 LOOKED_AT = 200
 """How many open requests, and holds, are searched for those that wait for one person."""
@@ -140,7 +144,7 @@ def home_card(desk: Desk, home: Home) -> Card:
     """Lay a home out: what waits for this person first."""
     waiting = len(home.requests) + len(home.holds)
     parts: list[Part] = [Heading("Waits for you"), *_to_review(desk, home)]
-    parts += [Heading("Your access"), *_access(home)]
+    parts += [Heading("Your access"), *_access(desk.policy, home)]
     parts += [Heading("Your requests"), *_own(home)]
     parts.append(Note(say("As of ", Moment(home.now), f". {desk.command} help says what else there is.")))
     return Card(f"{waiting} waiting for you, {len(home.grants)} open.", tuple(parts))
@@ -177,7 +181,7 @@ def _card_button(message: str, label: str) -> Buttons:
     return Buttons((Button(cards.GO, "Open the card", "go", label=clip(label, 75), message=message),))
 
 
-def _access(home: Home) -> list[Part]:
+def _access(policy: Policy, home: Home) -> list[Part]:
     if not home.grants:
         return [Paragraph(say("None open."))]
     parts: list[Part] = []
@@ -185,16 +189,17 @@ def _access(home: Home) -> list[Part]:
         what = Words(f"{grant.role} on {grant.resource}", bold=True)
         left = left_words(grant.expires_at - home.now)
         parts.append(Paragraph(say(what, f": {left}, until ", Moment(grant.expires_at), f" ({grant.id})")))
-        parts.append(Buttons((new_line_button(grant), end_button(grant))))
+        more = [extend_button(grant, step) for step in steps_of(policy, grant)[:EXTENSIONS_SHOWN]]
+        parts.append(Buttons((new_line_button(grant), *more, end_button(grant))))
     if len(home.grants) > SHOWN:
         parts.append(Note(say(f"and {len(home.grants) - SHOWN} more")))
     return parts
 
 
 def _own(home: Home) -> list[Part]:
+    parts: list[Part] = [Buttons((new_button(),))]
     if not home.own:
-        return [Paragraph(say("None waiting, and none decided since yesterday."))]
-    parts: list[Part] = []
+        return [Paragraph(say("None waiting, and none decided since yesterday.")), *parts]
     for facts in home.own:
         request = facts.request
         what = wish_words(request)

@@ -51,6 +51,23 @@ async def test_home_with_the_most_of_everything_is_one_that_slack_takes(text: st
     ]
     assert actions.count("go") == 2 * SHOWN
     assert actions.count("grant.end") == SHOWN
+    assert actions.count("access.ask") == 1
+
+
+async def test_access_can_be_extended_from_home_where_the_policy_gives_more() -> None:
+    work = MemoryWork()
+    await held(work)
+    [grant] = work.grants.values()
+    view = home_view(home_card(desk(work), Home((), (), [grant], (), NOW)), {})
+    check_payload(view)
+    buttons = [element for block in view["blocks"] if block["type"] == "actions" for element in block["elements"]]
+    assert [one["action_id"] for one in buttons] == [
+        "ticket.new",
+        "grant.extend.900",
+        "grant.extend.1800",
+        "grant.end",
+        "access.ask",
+    ]
 
 
 async def test_what_leads_to_no_posted_card_is_left_out() -> None:
