@@ -10,6 +10,7 @@ from broker.sql.system import SHOWN
 from broker.sql.tree import Node, wrapped
 
 _ANY = re.compile(r"[^\x00-\x1f]{0,63}")
+_NAME = re.compile(r"[a-z_][a-z_.]{0,62}")
 _SWITCH = re.compile(r"on|off|true|false", re.IGNORECASE)
 CHANGEABLE: dict[str, re.Pattern[str]] = {
     "application_name": _ANY,
@@ -75,7 +76,8 @@ def refusal_of_call(content: Node) -> Refusal | None:
         return _unwritten("set_config")
     name, value = str(_value(arguments[0])).lower(), _value(arguments[1])
     if name not in CHANGEABLE:
-        return _pinned(name)
+        # A literal that could be no setting's name is a value, and values are not repeated where others read.
+        return _pinned(name if _NAME.fullmatch(name) else "that setting")
     if "ParamRef" in arguments[1]:
         # Its value comes later, but the server takes none for a switch that is not one.
         return None if CHANGEABLE[name] is _SWITCH else _unwritten(name)

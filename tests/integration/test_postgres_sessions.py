@@ -44,6 +44,21 @@ async def test_what_postgresql_itself_would_refuse_is_recorded_as_mistyped(serve
     assert [entry.get("mistyped", False) for entry in denied] == [True, True, True, False, True]
 
 
+async def test_no_value_of_a_denied_text_is_in_what_others_read_of_it(served: TestBroker) -> None:
+    texts = (
+        "select 1 'value 9'",
+        "select id from people where name = 'O'Brien' and ssn = 'value 9'",
+        "select 9value",
+        "select set_config('value 9', 'on', false)",
+        "drop table people -- value 9",
+    )
+    _, _, errors = await psql(served.ticket(), *texts)
+    assert "syntax error at or near" in errors
+    denied = served.recorder.of("statement.denied")
+    assert len(denied) == len(texts)
+    assert [entry for entry in denied if "9" in f"{entry['text']} {entry['message']} {entry['hint']}"] == []
+
+
 async def test_a_denied_write_names_the_line_that_asks_for_the_role_that_may(served: TestBroker) -> None:
     _, _, errors = await psql(served.ticket(), "insert into log (what) values ('x')")
     assert "ERROR:  airlock: changing data is not allowed by this role" in errors

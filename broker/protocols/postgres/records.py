@@ -91,7 +91,8 @@ def denied(session: SessionFacts, id_: str, ruling: Denied, sql: str) -> Entry:
         "text": ruling.text,
         "verb": ruling.verb,
         "rules": list(ruling.rules),
-        "message": ruling.message,
+        # What a syntax error stands near can be the rest of a text, values and all; only its author is told.
+        "message": ruling.message.partition(" at or near ")[0] if "syntax" in ruling.rules else ruling.message,
         "hint": ruling.hint,
     }
     if ruling.sqlstate in _MISTYPED:
