@@ -141,6 +141,20 @@ async def test_where_planning_is_not_harmless_there_is_no_estimate_and_it_says_w
     assert postgres.log.read_text().count("lies ran") == before
 
 
+async def test_value_cannot_become_code_where_a_role_reads_strings_in_the_old_way(
+    served: TestBroker, postgres: Server
+) -> None:
+    before = postgres.log.read_text().count("lies ran")
+    postgres.execute("alter role app_write set standard_conforming_strings = off")
+    try:
+        value = "\\' || public.lies(1)::text) --"
+        estimate, _ = await estimate_of(served, "insert into log (what) values (%s)", (value,))
+    finally:
+        postgres.execute("alter role app_write reset standard_conforming_strings")
+    assert estimate.rows == 1, estimate.why
+    assert postgres.log.read_text().count("lies ran") == before
+
+
 async def test_estimate_of_what_reads_masked_relations_asks_about_what_would_run(served: TestBroker) -> None:
     text = "delete from notes using people where people.id = notes.id and people.name = 'Ann'"
     await estimate_of(served, text)

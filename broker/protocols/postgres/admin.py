@@ -100,6 +100,9 @@ class Admin:
                             "application_name": "airlock:broker",
                             "search_path": "pg_catalog, pg_temp",
                             "default_transaction_read_only": "on",
+                            # An inspected text means the same here, and a value that is written out stays one.
+                            "standard_conforming_strings": "on",
+                            "backslash_quote": "safe_encoding",
                         },
                     )
                 except (ValueError, Misconfigured) as error:
