@@ -12,6 +12,7 @@ from pathlib import Path
 from aiohttp import web
 
 from .manifest import ManifestBroken, load_manifest
+from .progress import GuideBroken
 from .server import make_app
 from .workspace import Settings, Workspace, write_atomically
 
@@ -34,8 +35,12 @@ def main() -> int:
     except OSError as error:
         sys.stderr.write(f"workspace: port `{args.port}` cannot be used: {error}\n")
         return 2
-    settings = Settings(args.state, listener.getsockname()[1], manifest, guide)
-    asyncio.run(serve(settings, listener, args.ready))
+    settings = Settings(args.state, listener.getsockname()[1], manifest, guide, args.psql)
+    try:
+        asyncio.run(serve(settings, listener, args.ready))
+    except GuideBroken as error:
+        sys.stderr.write(f"workspace: {error}\n")
+        return 2
     return 0
 
 
@@ -45,6 +50,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0 takes a free one")
     parser.add_argument("--manifest", type=Path, required=True, metavar="FILE", help="the app's manifest, JSON")
     parser.add_argument("--guide", type=Path, metavar="FILE", help="what to try next, JSON")
+    parser.add_argument("--psql", type=Path, metavar="FILE", help="the psql program of the terminal pane")
     parser.add_argument("--ready", type=Path, metavar="FILE", help="written when it listens")
     return parser.parse_args()
 

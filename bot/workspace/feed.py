@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -80,12 +80,19 @@ class Feed:
 
     def __init__(self) -> None:
         self._watchers: list[Watcher] = []
+        self._witnesses: list[Callable[[Effect], None]] = []
 
     def publish(self, effect: Effect) -> None:
         """Tells everyone concerned."""
+        for witness in self._witnesses:
+            witness(effect)
         for watcher in list(self._watchers):
             if effect.reaches(watcher.user):
                 watcher.see(effect)
+
+    def witnessed_by(self, witness: Callable[[Effect], None]) -> None:
+        """Tells someone every change from now on, whomever it reaches."""
+        self._witnesses.append(witness)
 
     @contextmanager
     def watched_by(self, watcher: W) -> Iterator[W]:

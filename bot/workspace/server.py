@@ -8,6 +8,7 @@ from .api.serve import WORKSPACE, call, respond, upload
 from .files import LARGEST
 from .local import clicking, looking, running, submitting, talking
 from .local.live import live
+from .local.terminal import terminal
 from .local.wire import Handler, posted, read
 from .workspace import Workspace
 
@@ -28,6 +29,7 @@ POSTS = {
     "submit": submitting.submit,
     "close": submitting.close,
     "faults": running.arm,
+    "guide": running.change_guide,
     "people": running.change_person,
     "groups": running.change_group,
 }
@@ -56,6 +58,7 @@ def make_app(space: Workspace) -> web.Application:
     for name, look in READS.items():
         app.router.add_get(f"/local/{name}", read(look))
     app.router.add_get("/local/live", live)
+    app.router.add_get("/local/terminal", terminal)
     app.router.add_get("/archives/{channel}/{message}", permalink)
     app.router.add_get("/", page)
     app.router.add_static("/static/", STATIC)

@@ -10,9 +10,9 @@ from typing import Any
 from aiohttp import web
 
 from .deliveries import Deliveries
-from .directory import APP_ID, BOT_USER_ID, TEAM_ID, Directory
+from .directory import APP_ID, BOT_USER_ID, TEAM_ID, Channel, Directory
 from .faults import Faults
-from .feed import Feed
+from .feed import Effect, Feed
 from .files import Files
 from .handles import ResponseUrls, Triggers
 from .hooks import Hooks
@@ -20,9 +20,11 @@ from .ids import Timestamps
 from .journal import Journal
 from .manifest import Manifest
 from .messages import Messages
+from .progress import Progress, all_text
 from .reads import Reads
 from .sockets import Sockets
 from .store import Store
+from .terminal.panes import Panes
 from .views import Views
 
 
@@ -34,6 +36,7 @@ class Settings:
     port: int
     manifest: Manifest
     guide: dict[str, Any] = field(default_factory=dict)
+    psql: Path | None = None
 
     @property
     def origin(self) -> str:
@@ -67,6 +70,9 @@ class Workspace:
         self.hooks = Hooks(self.manifest, self.journal, self.faults, self.signing_secret)
         door = self.sockets if self.manifest.socket_mode else self.hooks
         self.deliveries = Deliveries(door, self.manifest, self.directory)
+        self.panes = Panes(self.settings.psql, self.messages, self._hear)
+        self.progress = Progress(self.store, self.settings.guide, self._tell_progress)
+        self.feed.witnessed_by(self._witness)
 
     @property
     def app_file(self) -> Path:
@@ -77,6 +83,36 @@ class Workspace:
     def connected(self) -> bool:
         """Says whether the app can be reached, as far as that is known."""
         return self.sockets.count > 0 or not self.manifest.socket_mode
+
+    def note(self, fact: str, who: str, channel: Channel | None = None, text: str = "") -> None:
+        """Takes note of what somebody did, for the guide."""
+        self.progress.note(fact, who=self._handle(who), where=self._place(channel), text=text)
+
+    def _hear(self, user: str, what: str, text: str) -> None:
+        self.note(what, user, None, text)
+
+    def _witness(self, effect: Effect) -> None:
+        """Follows what is posted; `offered` says that somebody was sent a line for psql."""
+        if effect.kind != "message":
+            return
+        body = effect.body
+        channel = self.directory.channels.get(str(body["channel"]))
+        self.note("posted", str(body["user"]), channel, all_text([body]))
+        for user in effect.readers or ():
+            if channel is not None and self.panes.connection(user, channel, str(body["ts"])) is not None:
+                self.note("offered", user, channel)
+
+    def _tell_progress(self, done: list[str]) -> None:
+        self.feed.publish(Effect("guide", {"done": done}, counts=False))
+
+    def _handle(self, user: str) -> str:
+        person = self.directory.people.get(user)
+        return person.handle if person else "app" if user == BOT_USER_ID else user
+
+    def _place(self, channel: Channel | None) -> str:
+        if channel is None:
+            return ""
+        return channel.name if channel.person is None else f"@{self.directory.bot_handle}"
 
     def _tokens(self) -> tuple[str, str, str]:
         known = dict(self.store.all("token"))
@@ -106,6 +142,7 @@ class Workspace:
 
     async def close(self) -> None:
         """Ends sockets, retries and the store."""
+        await self.panes.close()
         await self.deliveries.close()
         await self.sockets.close()
         await self.hooks.close()

@@ -1,6 +1,7 @@
 """Finds PostgreSQL servers: the one in the wheel, then those that the machine has."""
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -69,6 +70,24 @@ def installs() -> Iterator[Install]:
 def find_psql() -> str | None:
     """The psql that a person's shell would start, or None."""
     return shutil.which("psql")
+
+
+def find_bare_psql() -> Path | None:
+    """The psql program itself: Debian's on the path is a script that looks for it."""
+    on_path = find_psql()
+    debian = [path for path in Path("/usr/lib/postgresql").glob("*/bin") if path.parent.name.isdigit()]
+    folders = sorted(debian, key=lambda path: int(path.parent.name), reverse=True)
+    places = [Path(on_path).resolve()] if on_path else []
+    places += [folder / "psql" for folder in (*folders, *(folder for _, folder in _places()))]
+    return next((place for place in places if _is_program(place)), None)
+
+
+def _is_program(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return os.access(path, os.X_OK) and file.read(2) != b"#!"
+    except OSError:
+        return False
 
 
 def _places() -> Iterator[tuple[str, Path]]:

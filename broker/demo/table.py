@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import yaml
 
+from broker.demo.install import find_bare_psql
 from broker.demo.keeper import Process, python
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -102,6 +103,7 @@ def demo_processes(demo: Demo) -> list[Process]:
                 *("--port", str(demo.ports["workspace"])),
                 *("--manifest", str(_MANIFEST)),
                 *("--guide", str(GUIDE)),
+                *_pane(),
                 *("--ready", str(ready("workspace"))),
             ),
             ready("workspace"),
@@ -131,6 +133,12 @@ def demo_summary(demo: Demo, pids: Mapping[str, int]) -> dict[str, Any]:
         "channels": app.get("channels", {}),
         "pids": dict(pids),
     }
+
+
+def _pane() -> tuple[str, ...]:
+    """What the page's terminal pane runs, where this machine has it."""
+    psql = find_bare_psql()
+    return ("--psql", str(psql)) if psql else ()
 
 
 def _environment(demo: Demo, name: str) -> Callable[[], Mapping[str, str]]:

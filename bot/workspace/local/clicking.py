@@ -111,6 +111,8 @@ async def _click_message(
         f"{space.settings.origin}/response/{secret}",
     )
     error, _ = await space.deliveries.interaction("interactive", payload)
+    if error is None:
+        space.note("clicked", person.id, channel, str(action["action_id"]))
     return Outcome(error)
 
 
@@ -120,6 +122,8 @@ async def _click_view(
     values = _with_choice(state_values(view.body["blocks"], given), action)
     payload = payloads.view_action(person, view, action, values, space.triggers.make(person.id))
     error, _ = await space.deliveries.interaction("interactive", payload)
+    if error is None:
+        space.note("clicked", person.id, None, str(action["action_id"]))
     return Outcome(error)
 
 

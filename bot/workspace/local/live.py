@@ -1,11 +1,14 @@
 """Live updates for the page: what one person sees, as it happens."""
 
 import asyncio
+import json
 
 from aiohttp import WSMsgType, web
 
 from ..api.serve import WORKSPACE
+from ..directory import Person
 from ..feed import Effect
+from ..workspace import Workspace
 
 
 class Eyes:
@@ -35,10 +38,23 @@ async def live(request: web.Request) -> web.StreamResponse:
             async for frame in socket:
                 if frame.type is not WSMsgType.TEXT:
                     break
+                _look(space, person, frame.data)
         finally:
             space.pages.discard(socket)
             sender.cancel()
     return socket
+
+
+def _look(space: Workspace, person: Person, text: str) -> None:
+    """Takes note of where someone looks, as their page says; anything else is nothing."""
+    try:
+        where = json.loads(text)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(where, dict):
+        channel = space.directory.channel(where.get("channel"), person.id)
+        if channel is not None and person.id in channel.members:
+            space.note("looked", person.id, channel, str(where.get("at", "")))
 
 
 async def _send(socket: web.WebSocketResponse, eyes: Eyes) -> None:

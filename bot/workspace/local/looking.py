@@ -102,7 +102,8 @@ async def overview(space: Workspace, wish: Wish) -> dict[str, Any]:
         },
         "users": [shown_person(person) for person in space.directory.people.values()],
         "groups": [{"id": g.id, "handle": g.handle, "users": list(g.users)} for g in space.directory.groups.values()],
-        "guide": space.settings.guide,
+        "guide": {**space.settings.guide, "done": space.progress.done},
+        "terminal": {"token": space.panes.token, "psql": space.panes.psql is not None},
     }
 
 
@@ -112,6 +113,8 @@ async def file(request: web.Request) -> web.StreamResponse:
     record = space.files.record(request.match_info["file"])
     if record is None or record["name"] != request.match_info["name"] or not _may_read(space, request, record):
         raise web.HTTPNotFound(text="no such file")
+    if request.query.get("opened") or request.query.get("download"):
+        space.note("read", _reader(space, request), None, record["name"])
     shown = space.files.as_api(record, space.settings.origin)
     text = str(shown["mimetype"]).startswith("text/plain")
     picture = shown["mimetype"] in ("image/png", "image/jpeg", "image/gif")
@@ -126,9 +129,13 @@ async def file(request: web.Request) -> web.StreamResponse:
 def _may_read(space: Workspace, request: web.Request, record: dict[str, Any]) -> bool:
     if request.headers.get("Authorization") == f"Bearer {space.bot_token}":
         return True
-    # A message's URL names its reader already; a script may name another behind it, and the last one counts.
-    named = request.query.getall("as", [""])[-1].rpartition("?as=")[2]
-    person = space.directory.person(named)
+    person = space.directory.person(_reader(space, request))
     return person is not None and any(
         person.id in space.directory.channels[channel].members for channel in record["channels"]
     )
+
+
+def _reader(space: Workspace, request: web.Request) -> str:
+    """Names who reads a file: a message's URL does already, a script may add another, and the last one counts."""
+    person = space.directory.person(request.query.getall("as", [""])[-1].rpartition("?as=")[2])
+    return person.id if person else ""

@@ -45,6 +45,15 @@ async def arm(space: Workspace, wish: Wish) -> dict[str, Any]:
     return {"ok": True, "error": None, "faults": space.faults.armed(), **done}
 
 
+async def change_guide(space: Workspace, wish: Wish) -> dict[str, Any]:
+    """Counts a step of the guide as done, or with `start_over` none."""
+    if wish.get("start_over"):
+        space.progress.start_over()
+    else:
+        space.progress.finish(str(wish.get("done", "")))
+    return {"ok": True, "error": None, "done": space.progress.done}
+
+
 async def change_person(space: Workspace, wish: Wish) -> dict[str, Any]:
     """Deactivates someone, makes them a guest, or takes that back; the app hears `user_change`."""
     person = person_in(space, wish)

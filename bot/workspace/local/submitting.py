@@ -45,6 +45,7 @@ async def _submit(space: Workspace, person: Person, view: View, values: dict[str
     error, answer = await space.deliveries.interaction("interactive", payload)
     if error is not None:
         return Outcome(error)
+    space.note("submitted", person.id, None, str(view.body["callback_id"]))
     try:
         return _follow(space, view, answer)
     except SlackError as refusal:

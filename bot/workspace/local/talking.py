@@ -102,6 +102,8 @@ async def _command(space: Workspace, person: Person, channel: Channel, known: Co
     trigger = space.triggers.make(person.id)
     payload = payloads.command(person, channel, known.name, encoded, trigger, url)
     error, answer = await space.deliveries.interaction("slash_commands", payload)
+    if error is None:
+        space.note("commanded", person.id, channel, f"{known.name} {text}".strip())
     if error is None and answer:
         wish = {"text": answer} if isinstance(answer, str) else answer
         try:
