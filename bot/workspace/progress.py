@@ -19,18 +19,17 @@ class GuideBroken(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One step: what does it, and which step has to be done before that counts."""
+class Sign:
+    """One fact that a step may be known by, and the step that has to be done before it counts."""
 
-    id: str
     fact: str
     who: str | None
     where: str | None
     text: re.Pattern[str] | None
     after: str | None
 
-    def met_by(self, fact: str, who: str, where: str, text: str) -> bool:
-        """Says whether this fact is what the step asks for."""
+    def is_(self, fact: str, who: str, where: str, text: str) -> bool:
+        """Says whether this is the fact."""
         return (
             fact == self.fact
             and self.who in (None, who)
@@ -45,10 +44,9 @@ class Progress:
     def __init__(self, store: Store, guide: Mapping[str, Any], changed: Callable[[list[str]], None]) -> None:
         self._store = store
         self._changed = changed
-        self._steps = [step for index, entry in enumerate(guide.get("steps") or []) if (step := _step(entry, index))]
-        known = {step.id for step in self._steps}
+        self._steps = dict(_step(entry, index) for index, entry in enumerate(guide.get("steps") or []))
         kept = dict(store.all("guide")).get("done") or []
-        self._done = [each for each in kept if each in known]
+        self._done = [each for each in kept if each in self._steps]
         self._tails: dict[str, str] = {}
 
     @property
@@ -58,25 +56,29 @@ class Progress:
 
     def note(self, fact: str, *, who: str = "", where: str = "", text: str = "") -> None:
         """Takes note of something that happened."""
-        waiting = [step for step in self._steps if step.id not in self._done]
         if fact == "said":
             # Output comes in pieces; what a step looks for may lie across two of them.
             text = self._tails.get(who, "") + text
             self._tails[who] = text[-_TAIL:]
         elif fact in ("opened", "typed"):
             self._tails.pop(who, None)
-        for step in waiting:
-            if step.met_by(fact, who, where, text) and (step.after is None or step.after in self._done):
-                self.finish(step.id)
+        for step, signs in self._steps.items():
+            if step not in self._done and any(
+                self._counts(sign) and sign.is_(fact, who, where, text) for sign in signs
+            ):
+                self.finish(step)
 
     def finish(self, step: str) -> None:
         """Counts a step as done."""
-        if step not in self._done and any(step == known.id for known in self._steps):
+        if step in self._steps and step not in self._done:
             self._keep([*self._done, step])
 
     def start_over(self) -> None:
         """Counts nothing as done."""
         self._keep([])
+
+    def _counts(self, sign: Sign) -> bool:
+        return sign.after is None or sign.after in self._done
 
     def _keep(self, done: list[str]) -> None:
         self._done = done
@@ -84,20 +86,24 @@ class Progress:
         self._changed(self.done)
 
 
-def _step(entry: Any, index: int) -> Step | None:
+def _step(entry: Any, index: int) -> tuple[str, list[Sign]]:
+    where = f"step {index + 1} of the guide"
     if not isinstance(entry, dict):
-        raise GuideBroken(f"step {index + 1} of the guide is not an object")
-    done = entry.get("done") or {}
-    fact = done.get("fact") if isinstance(done, dict) else None
-    if fact is None:
-        return None
+        raise GuideBroken(f"{where} is not an object")
+    done = entry.get("done") or []
+    signs = [_sign(each, where) for each in (done if isinstance(done, list) else [done])]
+    return str(entry.get("id", index)), signs
+
+
+def _sign(entry: Any, where: str) -> Sign:
+    fact = entry.get("fact") if isinstance(entry, dict) else None
     if fact not in FACTS:
-        raise GuideBroken(f"step {index + 1} of the guide: `{fact}` is none of {', '.join(FACTS)}")
+        raise GuideBroken(f"{where}: `{fact}` is none of {', '.join(FACTS)}")
     try:
-        text = re.compile(done["text"], re.MULTILINE) if "text" in done else None
+        text = re.compile(entry["text"], re.MULTILINE) if "text" in entry else None
     except re.error as error:
-        raise GuideBroken(f"step {index + 1} of the guide: `{done['text']}` is no pattern: {error}") from error
-    return Step(str(entry.get("id", index)), fact, done.get("who"), done.get("where"), text, done.get("after"))
+        raise GuideBroken(f"{where}: `{entry['text']}` is no pattern: {error}") from error
+    return Sign(fact, entry.get("who"), entry.get("where"), text, entry.get("after"))
 
 
 def all_text(value: Any) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from broker.demo.install import NoPostgres, find_postgres, find_psql
+from broker.demo.install import NoPostgres, find_postgres, find_psql, speaks_tls
 from broker.demo.table import GUIDE, Demo
 
 _INSTALL = (
@@ -38,6 +38,6 @@ def psql_advice() -> str:
         install = find_postgres()
     except NoPostgres:
         install = None
-    if install is None or not (install.bin / "psql").is_file():
+    if install is None or not speaks_tls(install.bin / "psql"):
         return f"No psql is installed here: `{_INSTALL}`."
     return f'No psql is installed here. The demo\'s own works: `export PATH="$PATH:{install.bin}"`. Or: `{_INSTALL}`.'

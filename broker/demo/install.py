@@ -73,13 +73,24 @@ def find_psql() -> str | None:
 
 
 def find_bare_psql() -> Path | None:
-    """The psql program itself: Debian's on the path is a script that looks for it."""
+    """The psql program for the page's own terminal: the server's version first; no script, and none without TLS."""
+    folders = [folder for _, folder in _places()]
     on_path = find_psql()
-    debian = [path for path in Path("/usr/lib/postgresql").glob("*/bin") if path.parent.name.isdigit()]
-    folders = sorted(debian, key=lambda path: int(path.parent.name), reverse=True)
-    places = [Path(on_path).resolve()] if on_path else []
-    places += [folder / "psql" for folder in (*folders, *(folder for _, folder in _places()))]
-    return next((place for place in places if _is_program(place)), None)
+    if on_path:
+        folders.append(Path(on_path).resolve().parent)
+    return next((path for folder in folders if speaks_tls(path := folder / "psql")), None)
+
+
+def speaks_tls(psql: Path) -> bool:
+    """Whether this is a psql that connects where a ticket demands TLS; the wheel's is built without."""
+    if not _is_program(psql):
+        return False
+    nowhere = "host=127.0.0.1 port=1 dbname=x user=x sslmode=require connect_timeout=2"
+    try:
+        done = subprocess.run([psql, "-X", "-w", nowhere], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 2 and "SSL support" not in done.stderr
 
 
 def _is_program(path: Path) -> bool:

@@ -45,9 +45,14 @@ export function listen(user, { onEffect, onUp, onDown }) {
     };
   };
   open();
-  return () => {
-    over = true;
-    socket.close();
+  return {
+    stop() {
+      over = true;
+      socket.close();
+    },
+    tell(body) {
+      if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(body));
+    },
   };
 }
 

@@ -5,13 +5,14 @@ import { get, listen, post, said } from "./api.js";
 import { renderBlocks } from "./blocks.js";
 import { prepareComposer } from "./composer.js";
 import { prepareDialogs, showViews } from "./dialogs.js";
-import { noticeForGuide, renderGuide } from "./guide.js";
+import { renderGuide } from "./guide.js";
 import { toggleInspector } from "./inspector.js";
 import { forgetMessages, renderLog, renderThread } from "./messages.js";
 import { renderSidebar } from "./sidebar.js";
 import { currentChannel, state } from "./state.js";
+import { followTerminal, openPsql, prepareTerminal, toggleTerminal, typeThere } from "./terminal.js";
 
-let stop = () => {};
+let line = { stop() {}, tell() {} };
 let composer = null;
 let live = true;
 
@@ -27,14 +28,16 @@ async function start() {
   state.groups = overview.groups;
   state.guide = overview.guide && overview.guide.steps ? overview.guide : null;
   state.users = new Map(overview.users.map((person) => [person.id, person]));
+  state.terminal = overview.terminal;
   document.title = `${state.app.name} · local workspace`;
   prepareDialogs();
+  prepareTerminal();
   composer = prepareComposer(byId("composer"), { label: () => (state.channel ? `Message ${place()}` : "Message") });
   byId("veil").addEventListener("click", () => showSidebar(false));
   document.addEventListener("keydown", onKey);
   window.addEventListener("hashchange", () => fromHash());
   document.addEventListener("visibilitychange", markRead);
-  if (state.guide && innerWidth > 1100 && localStorage.getItem("guide-hidden") !== "1") toggleGuide(true);
+  if (state.guide) toggleGuide(innerWidth > 1100 && localStorage.getItem("guide-hidden") !== "1", false);
   await fromHash();
 }
 
@@ -60,17 +63,22 @@ function toHash() {
 async function become(user, channel, thread) {
   state.me = state.users.get(user);
   localStorage.setItem("me", state.me.handle);
-  stop();
+  line.stop();
   forgetMessages();
   state.views = [];
   showViews();
   const wanted = channel || state.channel;
   state.channel = null;
   closeThread();
-  stop = listen(user, { onEffect, onUp: () => ((live = true), refresh()), onDown: () => ((live = false), renderStatus()) });
+  line = listen(user, { onEffect, onUp: () => ((live = true), refresh(), look()), onDown: () => ((live = false), renderStatus()) });
+  followTerminal(user);
   await loadChannels();
   await refreshViews();
   await openChannel(wanted, thread);
+}
+
+function look() {
+  if (state.channel) line.tell({ channel: state.channel, at: state.thread ? "thread" : state.tab });
 }
 
 async function loadChannels() {
@@ -101,6 +109,7 @@ async function openChannel(name, thread) {
   if (state.tab === "home" && channel.direct) showHome();
   if (thread) await openThread(thread);
   toHash();
+  look();
 }
 
 async function loadMessages() {
@@ -212,6 +221,7 @@ async function openThread(ts) {
   await loadThread();
   drawThread(true);
   toHash();
+  look();
 }
 
 async function loadThread() {
@@ -239,7 +249,6 @@ function closeThread() {
 
 const effects = {
   message(message) {
-    noticeForGuide(message);
     const here = message.channel === state.channel;
     const top = !message.thread_ts || message.broadcast;
     const fresh = top && !(here && state.messages.has(message.ts));
@@ -273,6 +282,11 @@ const effects = {
   home({ view }) {
     state.home = view;
     if (state.tab === "home") renderHome();
+  },
+  guide({ done }) {
+    if (!state.guide) return;
+    state.guide.done = done;
+    renderGuide();
   },
   app({ connected }) {
     state.app.connected = connected;
@@ -312,12 +326,12 @@ function showSidebar(wanted) {
   byId("veil").hidden = !wanted;
 }
 
-function toggleGuide(wanted) {
-  const guide = byId("guide");
-  guide.hidden = wanted === undefined ? !guide.hidden : !wanted;
-  document.body.classList.toggle("guided", !guide.hidden);
-  if (!guide.hidden) showSidebar(false);
-  localStorage.setItem("guide-hidden", guide.hidden ? "1" : "0");
+function toggleGuide(wanted = byId("guide").hidden, chosen = true) {
+  byId("guide").hidden = !wanted;
+  byId("coach").hidden = wanted || !state.guide;
+  document.body.classList.toggle("guided", wanted);
+  if (wanted) showSidebar(false);
+  if (chosen) localStorage.setItem("guide-hidden", wanted ? "0" : "1");
 }
 
 function onKey(event) {
@@ -328,11 +342,19 @@ function onKey(event) {
 }
 
 async function follow(person, where, command) {
-  if (innerWidth <= 760) toggleGuide(false);
+  if (innerWidth <= 1000) toggleGuide(false);
+  if (innerWidth <= 760) toggleTerminal(false);
   if (person && person.id !== state.me.id) await become(person.id, where);
   else if (where) await openChannel(where);
   if (state.tab === "home") chooseTab("messages");
   if (command) composer.put(command);
+}
+
+function psqlChanged(runs) {
+  const button = byId("psql-button");
+  if (!button || button.classList.contains("on") === runs) return;
+  button.classList.toggle("on", runs);
+  renderGuide();
 }
 
 async function copy(text, button) {
@@ -341,5 +363,5 @@ async function copy(text, button) {
   setTimeout(() => (button.textContent = label), 1500);
 }
 
-state.actions = { become, openChannel, openThread, toggleGuide, toggleInspector, follow, copy, refreshViews, keepEnds };
+state.actions = { toggleTerminal, openPsql, typeThere, psqlChanged, showSidebar, become, openChannel, openThread, toggleGuide, toggleInspector, follow, copy, refreshViews, keepEnds };
 start();

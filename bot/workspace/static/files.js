@@ -1,6 +1,6 @@
 // Shared files: a card with the beginning of the text, and a viewer for the rest.
 
-import { byId, el, fill, icon } from "./dom.js";
+import { byId, el, fill, icon, toast } from "./dom.js";
 import { codeBlock } from "./mrkdwn.js";
 import { state } from "./state.js";
 
@@ -24,6 +24,7 @@ export function renderFile(file) {
       { class: "file-head" },
       icon("file"),
       el("span", { class: "file-name" }, el("strong", {}, file.title), el("small", {}, `${file.name} · ${size(file.size)}`)),
+      el("button", { type: "button", class: "kit-button", "aria-label": `Open ${file.name}`, onclick: () => open(file) }, "Open"),
       el("a", { href: address(file, "&download=1"), download: file.name, class: "kit-button" }, "Download"),
     ),
     preview,
@@ -45,9 +46,17 @@ async function showText(file, preview) {
   const lines = text.split("\n");
   preview.append(el("pre", { tabindex: "0" }, lines.slice(0, LINES).join("\n")));
   if (lines.length > LINES + 1) {
-    preview.append(el("button", { type: "button", class: "more", onclick: () => view(file, text) }, `Show all ${lines.length} lines`));
+    preview.append(el("button", { type: "button", class: "more", onclick: () => open(file) }, `Show all ${lines.length} lines`));
   }
   state.actions.keepEnds();
+}
+
+// `opened` says that a person reads it, not the page for its preview.
+async function open(file) {
+  const response = await fetch(address(file, "&opened=1"));
+  if (!response.ok) return toast("This file is not there any more.");
+  if (file.mimetype && file.mimetype.startsWith("text/")) view(file, await response.text());
+  else window.open(address(file), "_blank", "noopener");
 }
 
 function view(file, text) {

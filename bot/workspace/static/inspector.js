@@ -2,6 +2,7 @@
 
 import { byId, el, fill, icon, toast } from "./dom.js";
 import { get, post } from "./api.js";
+import { state } from "./state.js";
 
 const FAULTS = [
   ["Next call: 429", { status: 429, retry_after: 2 }],
@@ -25,6 +26,7 @@ export function toggleInspector(wanted) {
   document.body.classList.toggle("inspecting", !drawer.hidden);
   clearInterval(timer);
   if (drawer.hidden) return;
+  state.actions.toggleTerminal(false);
   seen = 0;
   list.replaceChildren();
   fill(

@@ -5,7 +5,8 @@ import { post, said } from "./api.js";
 import { renderBlocks } from "./blocks.js";
 import { renderFile } from "./files.js";
 import { mrkdwn } from "./mrkdwn.js";
-import { nameOf, state } from "./state.js";
+import { currentChannel, nameOf, state } from "./state.js";
+import { isLine, openPsql } from "./terminal.js";
 
 const TOGETHER_SECONDS = 300;
 
@@ -50,6 +51,7 @@ function draw(message, inThread, follows) {
   if (message.ephemeral) body.append(el("p", { class: "only-you" }, icon("eye"), "Only visible to you"));
   if (inThread && message.broadcast) body.append(el("p", { class: "only-you" }, "Also sent to the channel"));
   body.append(...content(message));
+  offerPsql(message, body);
   for (const file of message.files) body.append(renderFile(file));
   if (message.reactions.length) body.append(el("p", { class: "reactions" }, message.reactions.map((one) => mrkdwn(`:${one.name}: ${one.count}`))));
   if (!inThread && message.reply_count) body.append(threadLink(message));
@@ -69,6 +71,17 @@ function content(message) {
   const typed = !message.from_app && message.blocks.length === 1 && message.blocks[0].type === "rich_text";
   if (message.blocks.length && !typed) return [el("div", { class: "kit" }, renderBlocks(message.blocks, host)), edited(message)];
   return message.text ? [mrkdwn(message.text), edited(message)] : [];
+}
+
+// A line for psql, sent to this person alone: the pane can run it.
+function offerPsql(message, body) {
+  const channel = currentChannel();
+  if (!message.from_app || !(message.ephemeral || (channel && channel.direct))) return;
+  for (const block of body.querySelectorAll(".code-block")) {
+    if (!isLine(block.querySelector("pre").textContent)) continue;
+    block.classList.add("runs");
+    block.append(el("button", { type: "button", class: "kit-button primary run-psql", onclick: () => openPsql(message.channel, message.ts) }, icon("terminal"), "Open psql here"));
+  }
 }
 
 function edited(message) {

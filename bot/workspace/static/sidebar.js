@@ -4,6 +4,7 @@ import { byId, el, fill, icon, toast } from "./dom.js";
 import { post, said } from "./api.js";
 import { avatar, badge } from "./messages.js";
 import { state } from "./state.js";
+import { psqlRuns } from "./terminal.js";
 
 export function renderSidebar() {
   const open = byId("people") && byId("people").matches(":popover-open");
@@ -23,6 +24,7 @@ export function renderSidebar() {
     ),
     el("div", { class: "side-foot" },
       state.guide ? el("button", { type: "button", onclick: () => state.actions.toggleGuide() }, icon("guide"), "What to try next") : null,
+      el("button", { type: "button", id: "psql-button", class: psqlRuns() ? "on" : "", onclick: () => (state.actions.showSidebar(false), state.actions.toggleTerminal()) }, icon("terminal"), "Terminal", el("span", { class: "dot", title: "psql is running" })),
       el("button", { type: "button", onclick: () => state.actions.toggleInspector() }, icon("inspect"), "Payloads and faults"),
     ),
   );

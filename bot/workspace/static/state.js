@@ -7,6 +7,7 @@ export const state = {
   channels: [],
   app: null,
   guide: null,
+  terminal: { token: "", psql: false },
   channel: null,
   messages: new Map(),
   thread: null,

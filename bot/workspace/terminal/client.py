@@ -22,6 +22,8 @@ from .ticket import Connection
 CAGE = Path(__file__).with_name("cage.py")
 KEPT = 256 * 1024
 """Characters of output that a page which comes later still sees."""
+PROMPT = "\x1e"
+"""What `cage.py` has psql write before a prompt."""
 _CHUNK = 65_536
 _BEHIND = 512 * 1024
 _UNREAD = 1024 * 1024
@@ -78,6 +80,7 @@ class Client:
         self._terminal = -1
         self._pump: asyncio.Task[None] | None = None
         self._unsent = bytearray()
+        self._greeted = False
 
     @property
     def running(self) -> bool:
@@ -92,7 +95,7 @@ class Client:
     @property
     def label(self) -> str:
         """Names what it is connected to."""
-        return f"{self.connection.user} on {self.connection.dbname}"
+        return f"{self.connection.dbname} as {self.connection.user}"
 
     def start(self, psql: Path, columns: int, rows: int) -> None:
         """Starts psql; raises OSError where the system gives no terminal or no process."""
@@ -192,6 +195,9 @@ class Client:
                 break
             text = self._decoder.decode(data)
             self.note({"out": text})
+            if not self._greeted and PROMPT in text:
+                self._greeted = True
+                self._heard("opened", self.label)
             self._heard("said", text)
             await self._wait_for_slow_readers()
         self._unsent.clear()

@@ -50,7 +50,6 @@ class Panes:
         client = Client(self._count, connection, lambda what, text: self._heard(user, what, text))
         client.start(self.psql, columns, rows)
         self._clients[user] = client
-        self._heard(user, "opened", client.label)
         return client
 
     async def close(self) -> None:
