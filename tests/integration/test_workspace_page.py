@@ -223,7 +223,7 @@ async def test_phone_width_has_no_sideways_scroll_and_reaches_everything(world: 
     await world.client.chat_postMessage(channel=REQUESTS, thread_ts=top["ts"], text="reply")
     opened = await open_page(browser, world, width=375, color_scheme="dark")
     page = await opened.show("alice/general")
-    await page.get_by_role("button", name="Show channels").click()
+    await page.get_by_role("button", name="Show channels; you are Alice").click()
     await page.get_by_role("button", name="#access-requests").click()
     await page.get_by_role("button", name="1 reply").click()
     await page.get_by_role("button", name="Close thread").click()

@@ -7,7 +7,7 @@ import { prepareComposer } from "./composer.js";
 import { prepareDialogs, showViews } from "./dialogs.js";
 import { renderGuide } from "./guide.js";
 import { toggleInspector } from "./inspector.js";
-import { forgetMessages, renderLog, renderThread } from "./messages.js";
+import { avatar, forgetMessages, renderLog, renderThread } from "./messages.js";
 import { renderSidebar } from "./sidebar.js";
 import { currentChannel, state } from "./state.js";
 import { followTerminal, openPsql, prepareTerminal, toggleTerminal, typeThere } from "./terminal.js";
@@ -37,6 +37,7 @@ async function start() {
   document.addEventListener("keydown", onKey);
   window.addEventListener("hashchange", () => fromHash());
   document.addEventListener("visibilitychange", markRead);
+  byId("coach").hidden = !state.guide;
   if (state.guide) toggleGuide(innerWidth > 1100 && localStorage.getItem("guide-hidden") !== "1", false);
   await fromHash();
 }
@@ -155,7 +156,7 @@ function renderStatus() {
 
 function renderHead() {
   const channel = currentChannel();
-  const menu = el("button", { type: "button", class: "plain-button menu", "aria-label": "Show channels", onclick: () => showSidebar(true) }, icon("menu"));
+  const menu = el("button", { type: "button", class: "plain-button menu", "aria-label": `Show channels; you are ${state.me.name}`, onclick: () => showSidebar(true) }, icon("menu"), avatar(state.me.id, true));
   const title = el("h1", {}, channel.direct ? state.app.display_name : [el("span", { class: "hash" }, "#"), channel.name]);
   const facts = channel.direct ? state.app.description : channel.purpose;
   const tab = (name, label) =>
@@ -328,7 +329,6 @@ function showSidebar(wanted) {
 
 function toggleGuide(wanted = byId("guide").hidden, chosen = true) {
   byId("guide").hidden = !wanted;
-  byId("coach").hidden = wanted || !state.guide;
   document.body.classList.toggle("guided", wanted);
   if (wanted) showSidebar(false);
   if (chosen) localStorage.setItem("guide-hidden", wanted ? "0" : "1");

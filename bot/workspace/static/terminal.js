@@ -161,7 +161,7 @@ function renderLine() {
   const waits = running && prompt === null;
   form.classList.toggle("waits", waits);
   form.querySelector(".running").textContent = waits ? "running" : "";
-  input.placeholder = waits || !screen.node.childElementCount ? "" : "SQL, or \\d to list the tables";
+  input.placeholder = waits || !screen.node.childElementCount ? "" : innerWidth > 760 ? "SQL, or \\d to list the tables" : "SQL, or \\d";
   byId("terminal").classList.toggle("live", running);
   if (state.actions.psqlChanged) state.actions.psqlChanged(running);
 }

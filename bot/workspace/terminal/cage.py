@@ -7,6 +7,7 @@ and loses its powers. At the end it tries: if a process can still be started or 
 """
 
 import fcntl
+import importlib.util
 import os
 import pwd
 import resource
@@ -14,14 +15,26 @@ import stat
 import sys
 import tempfile
 import termios
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-if sys.platform == "linux":
-    # Before root is left, who alone may be able to read it; isolated, the interpreter finds no package of ours.
-    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-    from confine import confine  # type: ignore[import-not-found]
 
+def _linux_layers() -> Callable[[Path, int], None] | None:
+    """Loads what lies beside this file, which an isolated interpreter does not find by name."""
+    if sys.platform != "linux":
+        return None
+    spec = importlib.util.spec_from_file_location("confine", Path(__file__).with_name("confine.py"))
+    if spec is None or spec.loader is None:
+        raise ImportError("confine")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    layers: Callable[[Path, int], None] = module.confine
+    return layers
+
+
+# At once: only root may be able to read Python's own files, and root is left before the layers are put on.
+CONFINE = _linux_layers()
 CAGE_BROKEN = 97
 MEMORY = 1 << 30
 _FILES = 64
@@ -65,8 +78,8 @@ def enclose(psql: Path, port: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     if os.geteuid() == 0:
         _leave_root(psql)
-    if sys.platform == "linux":
-        confine(psql, port)
+    if CONFINE is not None:
+        CONFINE(psql, port)
     # Last: it also keeps an ordinary user's Python from starting anything.
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
 

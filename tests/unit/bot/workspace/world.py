@@ -116,12 +116,12 @@ async def until(fact: Callable[[], Any], seconds: float = 3) -> None:
 
 
 @asynccontextmanager
-async def running(state: Path, manifest: dict[str, Any] = MANIFEST, port: int = 0) -> AsyncIterator[World]:
-    """Runs a workspace with its own state."""
+async def running(state: Path, manifest: dict[str, Any] = MANIFEST, port: int = 0, **more: Any) -> AsyncIterator[World]:
+    """Runs a workspace with its own state; `more` are settings such as `guide` and `psql`."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
-    space = Workspace(Settings(state, listener.getsockname()[1], read_manifest(manifest)))
+    space = Workspace(Settings(state, listener.getsockname()[1], read_manifest(manifest), **more))
     runner = web.AppRunner(make_app(space), shutdown_timeout=0.1)
     await runner.setup()
     await web.SockSite(runner, listener).start()
