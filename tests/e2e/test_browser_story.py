@@ -1,10 +1,11 @@
-"""The story as a newcomer lives it: every step in a real browser, with psql run from the line that the page shows."""
+"""The story as a newcomer lives it: every step in a real browser, in one window, also on a phone's."""
 
+import json
 import re
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,20 +15,180 @@ from tests.support.require import require_program
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="python -m pip install playwright")
 pytestmark = [pytest.mark.e2e, pytest.mark.browser]
+DESKTOP, PHONE = (1360, 900), (390, 844)
 
 
-@pytest.fixture
-def page(demo: dict[str, Any]) -> Iterator[Any]:
+class Window:
+    """One browser window and the demo behind it."""
+
+    def __init__(self, page: Any, url: str) -> None:
+        self.page = page
+        self.url = url
+
+    def guide(self) -> dict[str, Any]:
+        """Gives the guide as the workspace has it."""
+        with urllib.request.urlopen(f"{self.url}/local/workspace", timeout=20) as response:
+            found: dict[str, Any] = json.load(response)["guide"]
+        return found
+
+    def start_over(self) -> None:
+        """Has the guide begin at its first step."""
+        body = json.dumps({"start_over": True}).encode()
+        request = urllib.request.Request(f"{self.url}/local/guide", body, {"Content-Type": "application/json"})
+        urllib.request.urlopen(request, timeout=20).close()
+
+    def press(self, name: str) -> None:
+        """Presses what is called so, the last of several."""
+        self.page.get_by_role("button", name=re.compile(name)).last.click()
+
+    def confirm(self, name: str) -> None:
+        """Says yes in the dialog."""
+        dialog = self.page.get_by_role("dialog")
+        dialog.get_by_role("button", name=name).click()
+        dialog.wait_for(state="hidden")
+
+    def says(self, text: str) -> None:
+        """Waits until the page shows a text."""
+        self.page.get_by_text(text).last.wait_for()
+
+    def has_done(self, *steps: str) -> None:
+        """Waits until the guide has ticked steps, the page too."""
+        deadline = time.monotonic() + 20
+        while not set(steps) <= set(done := self.guide()["done"]):
+            assert time.monotonic() < deadline, (steps, done)
+            time.sleep(0.05)
+
+    def leads(self, label: str) -> None:
+        """Follows the guide's own button, in the panel or in the strip."""
+        self.press(f"^{label}: step")
+
+    def send(self) -> None:
+        """Sends what the guide has filled in, once it is there."""
+        box = self.page.get_by_role("textbox", name=re.compile("^Message "))
+        sync_api.expect(box).to_have_value(re.compile("^/"))
+        box.press("Enter")
+
+    def psql(self, text: str) -> str:
+        """Presses Enter in the terminal and waits for what psql says; returns all it has said."""
+        box = self.page.get_by_role("textbox", name="Type SQL for psql")
+        sync_api.expect(box).not_to_have_value("")
+        box.press("Enter")
+        screen = self.page.get_by_role("log", name="What psql says")
+        screen.get_by_text(re.compile(text)).last.wait_for()
+        said: str = screen.inner_text()
+        return said
+
+
+@pytest.fixture(params=[DESKTOP, PHONE], ids=["desktop", "phone"])
+def window(request: pytest.FixtureRequest, demo: dict[str, Any]) -> Iterator[Window]:
     path = chromium()
+    width, height = request.param
     with sync_api.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=path, args=FLAGS)
-        shown = browser.new_context(viewport={"width": 1360, "height": 900}).new_page()
-        shown.set_default_timeout(15_000)
+        page = browser.new_context(viewport={"width": width, "height": height}).new_page()
+        page.set_default_timeout(15_000)
         complaints: list[str] = []
-        shown.on("pageerror", lambda error: complaints.append(str(error)))
-        yield shown
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        opened = Window(page, demo["workspace"])
+        opened.start_over()
+        page.goto(f"{opened.url}/#alice/incidents")
+        yield opened
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert complaints == []
         browser.close()
+
+
+def test_the_guide_leads_from_asking_to_the_transcript_in_one_window(window: Window) -> None:
+    require_program("psql", "apt install postgresql-client")
+    ask_for_access(window)
+    line = open_psql(window, "connect")
+    look_around(window)
+    change_something(window)
+    leave_a_trail(window, line)
+    assert set(window.guide()["done"]) == {step["id"] for step in window.guide()["steps"]}
+
+
+def ask_for_access(window: Window) -> None:
+    window.leads("Fill it in")
+    window.send()
+    window.says("Your request for read on prod-db waits for 1 of dbas: Bob or Dana.")
+    window.has_done("ask")
+    window.leads("Go there as Bob")
+    approve(window, "read")
+    window.has_done("approve")
+
+
+def approve(window: Window, role: str) -> None:
+    window.press(f"^Approve {role} on prod-db for 30m")
+    assert "Alice" in window.page.get_by_role("dialog").inner_text()
+    window.confirm("Approve")
+
+
+def open_psql(window: Window, step: str) -> str:
+    window.leads("Go there as Alice")
+    window.says("PGPASSWORD=")
+    line: str = window.page.get_by_text("PGPASSWORD=").last.inner_text()
+    window.press("^Open psql here")
+    window.has_done(step)
+    return line
+
+
+def look_around(window: Window) -> None:
+    window.leads("Type it for me")
+    rows = window.psql(r"\*\*\*\d{4}")
+    assert "Marta" in rows
+    window.has_done("look")
+    window.leads("Type it for me")
+    assert "airlock: the schema of prod-db changes only through migrations" in window.psql("^HINT:")
+    window.has_done("blocked")
+
+
+def change_something(window: Window) -> None:
+    window.leads("Go there as Alice")
+    window.send()
+    window.says("Your request for write on prod-db waits for")
+    window.leads("Go there as Bob")
+    approve(window, "write")
+    window.has_done("approve-write")
+    window.leads("Go there as Erin")
+    approve(window, "write")
+    window.has_done("approve-security")
+    open_psql(window, "connect-write")
+    window.leads("Type it for me")
+    window.psql("review")
+    window.has_done("write")
+    window.leads("Go there as Bob")
+    window.press("repl")
+    thread = window.page.get_by_role("complementary", name="Thread")
+    thread.get_by_role("button", name=re.compile("^(Approve|Let)")).last.click()
+    window.confirm("Approve")
+    window.has_done("review")
+    window.leads("Go there as Alice")
+    if "UPDATE 1" not in window.page.locator("#terminal").inner_text():
+        window.leads("Type it for me")
+        window.psql("^UPDATE 1")
+    window.has_done("run")
+
+
+def leave_a_trail(window: Window, line: str) -> None:
+    window.leads("Go there as Alice")
+    # The read access and then the write access, each under its own line.
+    for _ in range(2):
+        window.page.get_by_role("log", name="Messages").get_by_role("button", name=re.compile("^End ")).last.click()
+        window.confirm("End now")
+        window.page.wait_for_timeout(300)
+    window.has_done("end")
+    deadline = time.monotonic() + 20
+    while "this access was ended" not in (said := run(line, "select 1;\n")):
+        assert time.monotonic() < deadline, said
+    window.leads("Go there as Bob")
+    window.press("repl")
+    window.says("Its sessions are verified gone")
+    window.press("^Open .*txt")
+    transcript = window.page.get_by_role("dialog").inner_text()
+    assert "update orders" in transcript or "drop table" in transcript
+    window.has_done("read")
+    window.page.keyboard.press("Escape")
 
 
 def run(line: str, sql: str) -> str:
@@ -36,52 +197,18 @@ def run(line: str, sql: str) -> str:
     return done.stdout + done.stderr
 
 
-def finished(page: Any, wanted: int) -> int:
-    """Wait until the guide has ticked that many steps; returns how many it has."""
-    page.locator(".steps li.finished").nth(wanted - 1).wait_for()
-    return int(page.locator(".steps li.finished").count())
-
-
-def test_the_guide_leads_from_asking_to_the_transcript(demo: dict[str, Any], page: Any, tmp_path: Path) -> None:
+def test_a_line_pasted_into_a_shell_works_as_the_pane_does(window: Window) -> None:
     require_program("psql", "apt install postgresql-client")
-    page.goto(f"{demo['workspace']}/#alice/incidents")
-    page.get_by_role("button", name="Fill it in: step 1").click()
-    page.keyboard.press("Enter")
-    page.get_by_text("Your request for read on prod-db waits for 1 of dbas: Bob or Dana.").last.wait_for()
-    assert finished(page, 1) == 1
-
-    page.get_by_role("button", name="Go there as Bob: step 2").click()
-    page.get_by_role("heading", name="Access request: prod-db (read)").last.wait_for()
-    assert finished(page, 1) == 1, "looking at the card approves nothing"
-    page.screenshot(path=tmp_path / "card.png")
-    page.get_by_role("button", name=re.compile("^Approve read on prod-db for 30m")).last.click()
-    dialog = page.get_by_role("dialog")
-    assert "Alice" in dialog.inner_text()
-    dialog.get_by_role("button", name="Approve").click()
-    page.get_by_text("Approved by Bob").last.wait_for()
-    assert finished(page, 2) == 2
-
-    page.get_by_role("button", name="Go there as Alice: step 3").click()
-    page.get_by_text("PGPASSWORD=").last.wait_for()
-    line = page.get_by_text("PGPASSWORD=").last.inner_text()
+    ask_for_access(window)
+    window.leads("Go there as Alice")
+    window.says("PGPASSWORD=")
+    line = window.page.get_by_text("PGPASSWORD=").last.inner_text()
     rows = run(line, "select name, ssn, email from customers order by id limit 2;\n")
     assert re.search(r"\*\*\*\d{4} \| \*\*\*", rows), rows
     refused = run(line, r"\set VERBOSITY verbose" + "\ndrop table orders;\n")
     assert "ERROR:  42501: airlock: the schema of prod-db changes only through migrations" in refused
-
-    assert finished(page, 5) == 5
-
-    page.get_by_role("button", name="End now: read on prod-db").last.click()
-    page.get_by_role("dialog").get_by_role("button", name=re.compile("End")).click()
-    # Other stories may have ended on this page before, so psql says whether this one has.
-    deadline = time.monotonic() + 10
-    while "this access was ended" not in (said := run(line, "select 1;\n")):
-        assert time.monotonic() < deadline, said
-    page.get_by_text("Its sessions are verified gone").last.wait_for()
-    assert finished(page, 6) == 6
-
-    page.get_by_role("button", name="Go there as Bob: step 7").click()
-    page.get_by_role("button", name=re.compile("repl")).last.click()
-    page.get_by_text("drop table orders", exact=True).last.wait_for()
-    page.get_by_text("Transcript, to read: read on prod-db").last.wait_for()
-    page.screenshot(path=tmp_path / "thread.png")
+    # The guide has heard of it from the thread alone.
+    window.has_done("connect", "look", "blocked")
+    window.page.get_by_role("log", name="Messages").get_by_role("button", name=re.compile("^End ")).last.click()
+    window.confirm("End now")
+    window.has_done("end")
