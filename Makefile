@@ -5,7 +5,7 @@ RUN := .venv/bin/python
 JOBS ?= 2
 ARGS ?=
 
-.PHONY: demo test check bench chaos fix lock venv
+.PHONY: demo test check bench chaos tour fix lock venv
 
 demo: venv
 	@exec $(RUN) airlock.py demo $(ARGS)
@@ -35,6 +35,10 @@ chaos: venv
 	$(RUN) -m tests.chaos --runs $(RUNS) --seed $(SEED) $(ARGS)
 	CHAOS_EXAMPLES=$(if $(FULL),10000,1000) $(RUN) -m pytest -n 0 tests/chaos/test_machines.py --timeout 3600
 	$(RUN) -m tests.chaos --bars $(if $(FULL),--full)
+
+# The pictures of the README, taken from the running demo; needs a browser (apt install chromium).
+tour: venv
+	$(RUN) -m tests.e2e.tour
 
 fix: venv
 	$(RUN) -m ruff format .

@@ -50,6 +50,11 @@ class Progress:
         self._tails: dict[str, str] = {}
 
     @property
+    def waiting(self) -> bool:
+        """Says whether any step is still open, so that facts are worth collecting."""
+        return len(self._done) < len(self._steps)
+
+    @property
     def done(self) -> list[str]:
         """Gives the ids of the steps that are done."""
         return list(self._done)

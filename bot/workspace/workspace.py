@@ -93,7 +93,7 @@ class Workspace:
 
     def _witness(self, effect: Effect) -> None:
         """Follows what is posted; `offered` says that somebody was sent a line for psql."""
-        if effect.kind != "message":
+        if effect.kind != "message" or not self.progress.waiting:
             return
         body = effect.body
         channel = self.directory.channels.get(str(body["channel"]))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.bot.workspace.world import ALICE, REQUESTS, World, button, field_of, modal, running, section
+from tests.unit.bot.workspace.world import ALICE, DANA, REQUESTS, World, button, field_of, modal, running, section
 
 playwright = pytest.importorskip("playwright.async_api", reason="python -m pip install playwright")
 
@@ -242,4 +242,105 @@ async def test_home_tab_shows_what_the_app_publishes(world: World, browser: Any)
     page = await opened.show("alice/@helper")
     await page.get_by_role("tab", name="Home").click()
     await page.get_by_text("Your sessions").wait_for()
+    assert opened.complaints == []
+
+
+async def test_home_tab_is_each_persons_own_its_buttons_work_and_what_is_typed_there_stays(
+    world: World, browser: Any
+) -> None:
+    def home(text: str) -> dict[str, Any]:
+        blocks = [section(text), {"type": "actions", "elements": [button("end", "g1")]}, field_of("Why", "why")]
+        return {"type": "home", "blocks": blocks}
+
+    @world.app.event("app_home_opened")
+    async def opened_home(event: dict[str, Any], client: Any) -> None:
+        if "view" not in event:
+            await client.views_publish(user_id=event["user"], view=home(f"Home of {event['user']}"))
+
+    @world.app.action("end")
+    async def end(ack: Any, body: dict[str, Any], client: Any) -> None:
+        await ack()
+        typed = body["view"]["state"]["values"]["why_block"]["why"]["value"]
+        await client.views_publish(user_id=body["user"]["id"], view=home(f"Ended because {typed}"))
+
+    await world.connect()
+    opened = await open_page(browser, world)
+    page = await opened.show("alice/@helper")
+    await page.get_by_role("tab", name="Home").click()
+    await page.get_by_text("Home of U0ALICE001").wait_for()
+    await page.get_by_label("Why").fill("done")
+    await world.client.chat_postMessage(channel="D0ALICE001", text="meanwhile")
+    await asyncio.sleep(0.2)
+    await page.get_by_role("button", name="End").click()
+    await page.get_by_text("Ended because done").wait_for()
+    await page.get_by_role("button", name="You are Alice").click()
+    await page.get_by_role("menuitemradio", name="Bob").click()
+    await page.get_by_text("Home of U0BOB00001").wait_for()
+    assert await page.get_by_text("Ended because").count() == 0
+    assert opened.complaints == []
+
+
+async def test_a_long_channel_shows_its_end_and_gives_the_rest_on_request(world: World, browser: Any) -> None:
+    for number in range(700):
+        world.space.messages.post(REQUESTS, {"user": ALICE, "text": f"line {number}"})
+    opened = await open_page(browser, world)
+    page = await opened.show("alice/access-requests")
+    log = page.get_by_role("log", name="Messages")
+    await log.get_by_text("line 699", exact=True).wait_for()
+    assert await log.get_by_role("article").count() == 300
+    await page.get_by_role("button", name="Show earlier messages").click()
+    await log.get_by_text("line 100", exact=True).wait_for()
+    world.space.messages.post(REQUESTS, {"user": DANA, "text": "the newest"})
+    await log.get_by_text("the newest").wait_for()
+    assert opened.complaints == []
+
+
+async def test_the_guide_ticks_what_was_done_wherever_it_was_done(tmp_path: Path, browser: Any) -> None:
+    steps = [
+        {"id": "ask", "title": "Ask", "text": "Ask.", "as": "alice", "where": "incidents", "command": "/ask x",
+         "done": {"fact": "commanded", "who": "alice"}},
+        {"id": "look", "title": "Look", "text": "Look.", "as": "bob", "where": "general",
+         "done": {"fact": "looked", "who": "bob", "where": "general", "after": "ask"}},
+    ]  # fmt: skip
+    async with running(tmp_path / "state", guide={"steps": steps, "end": "That was all of it."}) as world:
+
+        @world.app.command("/ask")
+        async def ask(ack: Any) -> None:
+            await ack("fine")
+
+        await world.connect()
+        opened = await open_page(browser, world)
+        page = await opened.show("alice/general")
+        await page.get_by_text("0 of 2").wait_for()
+        # From a script, not from the page: the page hears of it all the same.
+        assert (await world.post("command", user="alice", channel="general", text="/ask y"))["ok"]
+        await page.get_by_text("1 of 2").wait_for()
+        await page.get_by_role("button", name="Go there as Bob: step 2").click()
+        await page.get_by_role("complementary", name="What to try next").get_by_text("That was all of it.").wait_for()
+        await page.get_by_role("button", name="Start over").click()
+        await page.get_by_text("0 of 2").wait_for()
+        await page.get_by_role("button", name="Skip this step").click()
+        await page.get_by_text("1 of 2").wait_for()
+        assert opened.complaints == []
+
+
+async def test_up_and_down_walk_through_lists(world: World, browser: Any) -> None:
+    opened = await open_page(browser, world)
+    page = await opened.show("alice/general")
+    await page.get_by_role("button", name="#general").focus()
+    await page.keyboard.press("ArrowDown")
+    await page.keyboard.press("Enter")
+    await page.get_by_role("heading", name="#incidents", exact=True).wait_for()
+    await page.get_by_role("button", name="You are Alice").click()
+    await page.keyboard.press("ArrowDown")
+    await page.keyboard.press("Enter")
+    await page.get_by_role("button", name="You are Bob").wait_for()
+    assert opened.complaints == []
+
+
+async def test_without_psql_the_pane_says_what_to_install(world: World, browser: Any) -> None:
+    opened = await open_page(browser, world)
+    page = await opened.show("alice/general")
+    await page.get_by_role("button", name="Terminal").click()
+    await page.get_by_text("There is no psql on this machine").wait_for()
     assert opened.complaints == []

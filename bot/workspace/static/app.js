@@ -1,25 +1,22 @@
 // Puts the page together: who looks at what, and what happens when something changes.
 
-import { atEnd, byId, copyText, el, fill, icon, patch, toEnd, toast } from "./dom.js";
-import { get, listen, post, said } from "./api.js";
-import { renderBlocks } from "./blocks.js";
+import { byId, copyText, el, fill, icon } from "./dom.js";
+import { get, listen, post } from "./api.js";
 import { prepareComposer } from "./composer.js";
 import { prepareDialogs, showViews } from "./dialogs.js";
 import { renderGuide } from "./guide.js";
+import { showHome } from "./home.js";
 import { toggleInspector } from "./inspector.js";
-import { avatar, forgetMessages, renderLog, renderThread } from "./messages.js";
+import { byTime, drawLogSoon, keepEnds, loadMessages, place, renderMessages, showLatest } from "./log.js";
+import { avatar, forgetMessages } from "./messages.js";
 import { renderSidebar } from "./sidebar.js";
 import { currentChannel, state } from "./state.js";
+import { closeThread, drawThread, drawThreadSoon, loadThread, openThread } from "./thread.js";
 import { followTerminal, openPsql, prepareTerminal, toggleTerminal, typeThere } from "./terminal.js";
 
 let line = { stop() {}, tell() {} };
 let composer = null;
 let live = true;
-
-const SHOWN = 300;
-
-const byTime = (messages) => [...messages.values()].sort((one, other) => (one.ts < other.ts ? -1 : 1));
-const place = () => (currentChannel().direct ? state.app.display_name : `#${currentChannel().name}`);
 
 async function start() {
   const overview = await get("workspace");
@@ -46,7 +43,15 @@ function personNamed(name) {
   return [...state.users.values()].find((person) => person.handle === name || person.id === name);
 }
 
-async function fromHash() {
+let moving = Promise.resolve();
+
+// One at a time: a second change of address must not be overtaken by the first.
+function fromHash() {
+  moving = moving.then(goToHash, goToHash);
+  return moving;
+}
+
+async function goToHash() {
   const parts = decodeURIComponent(location.hash.slice(1)).split("/").filter(Boolean);
   const person = personNamed(parts[0]);
   if (person) parts.shift();
@@ -66,9 +71,15 @@ async function become(user, channel, thread) {
   localStorage.setItem("me", state.me.handle);
   line.stop();
   forgetMessages();
+  // What another person saw, and could press, goes at once.
+  state.messages = new Map();
+  fill(byId("log"));
   state.views = [];
+  state.home = null;
   showViews();
-  const wanted = channel || state.channel;
+  // Everyone has a conversation of their own with the app.
+  const before = currentChannel();
+  const wanted = channel || (before && before.direct ? `@${state.app.handle}` : state.channel);
   state.channel = null;
   closeThread();
   line = listen(user, { onEffect, onUp: () => ((live = true), refresh(), look()), onDown: () => ((live = false), renderStatus()) });
@@ -99,6 +110,7 @@ async function openChannel(name, thread) {
   const channel = findChannel(name) || state.channels[0];
   if (!channel) return;
   const moved = channel.id !== state.channel;
+  if (moved) showLatest();
   state.channel = channel.id;
   state.tab = channel.direct && state.app.home_tab && moved && !thread ? state.tab : "messages";
   if (moved) closeThread();
@@ -111,13 +123,6 @@ async function openChannel(name, thread) {
   if (thread) await openThread(thread);
   toHash();
   look();
-}
-
-async function loadMessages() {
-  const asked = state.channel;
-  const me = state.me;
-  const answer = await get("messages", { as: me.id, channel: asked, limit: SHOWN });
-  if (asked === state.channel && me === state.me) state.messages = new Map((answer.messages || []).map((message) => [message.ts, message]));
 }
 
 async function refresh() {
@@ -169,83 +174,10 @@ function renderHead() {
   fill(byId("channel-head"), menu, title, channel.shared ? el("span", { class: "tag outside" }, "SHARED") : null, el("span", { class: "facts" }, facts || ""), tabs, members, guide);
 }
 
-function renderMessages(jump) {
-  const log = byId("log");
-  const home = state.tab === "home";
-  byId("home").hidden = !home;
-  log.hidden = home;
-  byId("composer").hidden = home;
-  if (home) return renderHome();
-  const stick = atEnd(log) || jump;
-  const hint = state.app.commands.length ? ` Try ${state.app.commands[0].command}.` : "";
-  const note = el("div", { class: "empty" }, el("h2", {}, `This is the beginning of ${place()}`), el("p", {}, `Nothing has been said yet.${hint}`));
-  patch(log, renderLog(byTime(state.messages), note));
-  if (stick) toEnd(log);
-}
-
-function renderHome() {
-  const view = state.home;
-  if (!view) return fill(byId("home"), el("p", { class: "empty" }, "The app has not published a home yet."));
-  const values = new Map();
-  const act = async (action) => {
-    const answer = await post("click", { user: state.me.id, view_id: view.id, ...action, wait_ms: 1000 });
-    if (!answer.ok) toast(said(answer.error));
-  };
-  fill(byId("home"), el("div", { class: "kit" }, renderBlocks(view.blocks, { values, act, place: { user: state.me.id, view_id: view.id } })));
-}
-
 function chooseTab(name) {
   state.tab = name;
   draw(true);
   if (name === "home") showHome();
-}
-
-async function showHome() {
-  const answer = await post("home", { user: state.me.id });
-  if (!answer.ok) toast(said(answer.error));
-}
-
-async function openThread(ts) {
-  state.thread = ts;
-  byId("thread").hidden = false;
-  document.body.classList.add("threaded");
-  const pane = byId("thread");
-  const form = el("form", { class: "composer" });
-  fill(
-    pane,
-    el("header", { class: "pane-head" }, el("h2", {}, "Thread", el("small", {}, place())),
-      el("button", { type: "button", class: "plain-button", "aria-label": "Close thread", onclick: () => (closeThread(), toHash()) }, icon("close"))),
-    el("div", { class: "pane-scroll", id: "thread-log", role: "log", "aria-label": "Thread messages", tabindex: "0" }),
-    form,
-  );
-  prepareComposer(form, { label: () => "Reply in thread", threadOf: () => state.thread });
-  await loadThread();
-  drawThread(true);
-  toHash();
-  look();
-}
-
-async function loadThread() {
-  const asked = state.thread;
-  const answer = await get("messages", { as: state.me.id, channel: state.channel, thread_ts: asked });
-  if (asked === state.thread) state.replies = new Map((answer.messages || []).map((message) => [message.ts, message]));
-}
-
-function drawThread(jump = false) {
-  const log = byId("thread-log");
-  const stick = atEnd(log) || jump;
-  patch(log, renderThread(byTime(state.replies)));
-  if (stick) toEnd(log);
-}
-
-function keepEnds() {
-  for (const log of [byId("log"), byId("thread-log")]) if (log && atEnd(log)) toEnd(log);
-}
-
-function closeThread() {
-  state.thread = null;
-  byId("thread").hidden = true;
-  document.body.classList.remove("threaded");
 }
 
 const effects = {
@@ -255,26 +187,26 @@ const effects = {
     const fresh = top && !(here && state.messages.has(message.ts));
     if (here && top) {
       state.messages.set(message.ts, message);
-      renderMessages(message.user === state.me.id);
+      drawLogSoon(message.user === state.me.id);
       markRead();
     } else if (fresh && message.user !== state.me.id) {
       countUnread();
     }
     if (here && state.thread && (message.ts === state.thread || message.thread_ts === state.thread)) {
       state.replies.set(message.ts, message);
-      drawThread(message.user === state.me.id);
+      drawThreadSoon(message.user === state.me.id);
     }
   },
   message_deleted({ channel, ts }) {
     if (channel !== state.channel) return;
-    if (state.messages.delete(ts)) renderMessages();
-    if (state.replies.delete(ts) && state.thread) drawThread();
+    if (state.messages.delete(ts)) drawLogSoon();
+    if (state.replies.delete(ts)) drawThreadSoon();
   },
   thread({ channel, ts, ...counts }) {
     const parent = channel === state.channel ? state.messages.get(ts) : null;
     if (!parent) return;
-    Object.assign(parent, counts);
-    renderMessages();
+    state.messages.set(ts, { ...parent, ...counts });
+    drawLogSoon();
   },
   views({ views }) {
     state.views = views;
@@ -282,7 +214,7 @@ const effects = {
   },
   home({ view }) {
     state.home = view;
-    if (state.tab === "home") renderHome();
+    if (state.tab === "home") renderMessages();
   },
   guide({ done }) {
     if (!state.guide) return;
@@ -335,7 +267,7 @@ function toggleGuide(wanted = byId("guide").hidden, chosen = true) {
 }
 
 function onKey(event) {
-  if (event.key !== "Escape" || document.querySelector("dialog[open]")) return;
+  if (event.key !== "Escape" || document.querySelector("dialog[open], :popover-open")) return;
   if (document.body.classList.contains("side-open")) showSidebar(false);
   else if (state.thread) (closeThread(), toHash());
   else toggleInspector(false);
@@ -363,5 +295,5 @@ async function copy(text, button) {
   setTimeout(() => (button.textContent = label), 1500);
 }
 
-state.actions = { toggleTerminal, openPsql, typeThere, psqlChanged, showSidebar, become, openChannel, openThread, toggleGuide, toggleInspector, follow, copy, refreshViews, keepEnds };
+state.actions = { look, toHash, toggleTerminal, openPsql, typeThere, psqlChanged, showSidebar, become, openChannel, openThread, toggleGuide, toggleInspector, follow, copy, refreshViews, keepEnds };
 start();

@@ -75,11 +75,21 @@ const ICONS = {
   more: "M4 10h.01M10 10h.01M16 10h.01",
 };
 
-export function clock(ts) {
-  return new Date(Number(ts) * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+const TIME = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit" });
+const days = new Map();
+
+export const clock = (ts) => TIME.format(new Date(Number(ts) * 1000));
+
+// The name of a message's day, worked out once until the day changes.
+export function day(ts) {
+  const now = new Date().toDateString();
+  if (days.get("now") !== now || days.size > 20000) days.clear();
+  days.set("now", now);
+  if (!days.has(ts)) days.set(ts, nameOfDay(ts));
+  return days.get(ts);
 }
 
-export function day(ts) {
+function nameOfDay(ts) {
   const date = new Date(Number(ts) * 1000);
   const today = new Date();
   const yesterday = new Date(today);

@@ -9,6 +9,7 @@ import { currentChannel, nameOf, state } from "./state.js";
 import { isLine, openPsql } from "./terminal.js";
 
 const TOGETHER_SECONDS = 300;
+const MOST_KEPT = 5000;
 
 export function avatar(user, small = false) {
   const name = nameOf(user);
@@ -34,11 +35,17 @@ export function forgetMessages() {
 
 export function renderMessage(message, { inThread = false, follows = false } = {}) {
   const key = `${message.channel}/${message.ts}/${inThread}`;
-  const signature = JSON.stringify([message, follows]);
   const known = drawn.get(key);
-  if (known && known.signature === signature) return known.node;
+  // The same object has not changed: an update puts a new one in its place.
+  if (known && known.message === message && known.follows === follows) return known.node;
+  const signature = JSON.stringify([message, follows]);
+  if (known && known.signature === signature) {
+    known.message = message;
+    return known.node;
+  }
   const node = draw(message, inThread, follows);
-  drawn.set(key, { signature, node });
+  if (drawn.size > MOST_KEPT) drawn.clear();
+  drawn.set(key, { message, follows, signature, node });
   return node;
 }
 
@@ -159,13 +166,13 @@ export function renderLog(messages, emptyNote) {
   return nodes.length ? nodes : [emptyNote];
 }
 
-export function renderThread(messages) {
-  const [parent, ...replies] = messages;
+export function renderThread(parent, all, replies, more) {
   if (!parent) return [el("p", { class: "empty" }, "This thread is not there any more.")];
-  const many = replies.length === 1 ? "1 reply" : `${replies.length} replies`;
+  const many = all.length === 1 ? "1 reply" : `${all.length} replies`;
   return [
     renderMessage(parent, { inThread: true }),
-    replies.length ? divider(`replies-${parent.ts}`, many) : null,
+    all.length ? divider(`replies-${parent.ts}`, many) : null,
+    more,
     ...replies.map((reply, index) => renderMessage(reply, { inThread: true, follows: follows(reply, replies[index - 1]) })),
   ].filter(Boolean);
 }

@@ -15,7 +15,7 @@ export function renderSidebar() {
     byId("sidebar"),
     el("div", { class: "side-head" }, el("strong", { class: "team" }, state.team)),
     me(),
-    el("div", { class: "side-scroll" },
+    el("div", { class: "side-scroll", onkeydown: (event) => walk(event, event.currentTarget) },
       el("h2", {}, "Channels"),
       el("ul", {}, channels.map((channel) => el("li", {}, channelButton(channel)))),
       el("h2", {}, "Apps"),
@@ -25,9 +25,19 @@ export function renderSidebar() {
     el("div", { class: "side-foot" },
       state.guide ? el("button", { type: "button", onclick: () => state.actions.toggleGuide() }, icon("guide"), "What to try next") : null,
       el("button", { type: "button", id: "psql-button", class: psqlRuns() ? "on" : "", onclick: () => (state.actions.showSidebar(false), state.actions.toggleTerminal()) }, icon("terminal"), "Terminal", el("span", { class: "dot", title: "psql is running" })),
-      el("button", { type: "button", onclick: () => state.actions.toggleInspector() }, icon("inspect"), "Payloads and faults"),
+      el("button", { type: "button", onclick: () => (state.actions.showSidebar(false), state.actions.toggleInspector()) }, icon("inspect"), "Payloads and faults"),
     ),
   );
+}
+
+// Up and down walk through a list, home and end go to its ends.
+export function walk(event, list) {
+  const places = [...list.querySelectorAll("button")];
+  const at = places.indexOf(document.activeElement);
+  const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: places.length - 1 }[event.key];
+  if (to === undefined || at < 0) return;
+  event.preventDefault();
+  places[(to + places.length) % places.length].focus();
 }
 
 function me() {
@@ -39,6 +49,8 @@ function me() {
     icon("chevron"),
   );
   const list = el("div", { id: "people", popover: "auto", role: "menu", "aria-label": "Switch user" });
+  list.addEventListener("keydown", (event) => walk(event, list));
+  list.addEventListener("toggle", (event) => event.newState === "open" && list.querySelector('[aria-checked="true"]').focus());
   list.addEventListener("beforetoggle", () => {
     list.style.top = `${button.getBoundingClientRect().bottom + 6}px`;
   });
