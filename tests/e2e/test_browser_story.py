@@ -114,6 +114,8 @@ def ask_for_access(window: Window) -> None:
     window.says("Your request for read on prod-db waits for 1 of dbas: Bob or Dana.")
     window.has_done("ask")
     window.leads("Go there as Bob")
+    window.page.get_by_role("button", name=re.compile("^Approve read on prod-db for 30m")).last.wait_for()
+    assert "approve" not in window.guide()["done"], "looking at the card approves nothing"
     approve(window, "read")
     window.has_done("approve")
 
@@ -174,7 +176,9 @@ def leave_a_trail(window: Window, line: str) -> None:
     window.leads("Go there as Alice")
     # The read access and then the write access, each under its own line.
     for _ in range(2):
-        window.page.get_by_role("log", name="Messages").get_by_role("button", name=re.compile("^End ")).last.click()
+        window.page.get_by_role("log", name="Messages").get_by_role(
+            "button", name=re.compile("^End now: ")
+        ).last.click()
         window.confirm("End now")
         window.page.wait_for_timeout(300)
     window.has_done("end")
@@ -209,6 +213,6 @@ def test_a_line_pasted_into_a_shell_works_as_the_pane_does(window: Window) -> No
     assert "ERROR:  42501: airlock: the schema of prod-db changes only through migrations" in refused
     # The guide has heard of it from the thread alone.
     window.has_done("connect", "look", "blocked")
-    window.page.get_by_role("log", name="Messages").get_by_role("button", name=re.compile("^End ")).last.click()
+    window.page.get_by_role("log", name="Messages").get_by_role("button", name=re.compile("^End now: ")).last.click()
     window.confirm("End now")
     window.has_done("end")

@@ -102,7 +102,7 @@ def change_and_end(window: Window) -> None:
         window.leads("Type it for me")
         window.psql("^UPDATE 1")
     window.leads("Go there as Alice")
-    window.page.get_by_role("log", name="Messages").get_by_role("button", name="End write on prod-db").last.click()
+    window.page.get_by_role("log", name="Messages").get_by_role("button", name="End now: write on prod-db").last.click()
     window.confirm("End now")
     window.has_done("end")
     take(window, "5-ended")

@@ -145,6 +145,7 @@ async function refreshViews() {
 
 function draw(jump = false) {
   renderStatus();
+  if (!currentChannel()) return;
   renderSidebar();
   renderGuide();
   renderHead();

@@ -26,6 +26,8 @@ export async function loadMessages() {
 }
 
 export function renderMessages(jump) {
+  // Between two people there is no channel for a moment.
+  if (!currentChannel()) return;
   const log = byId("log");
   const home = state.tab === "home";
   byId("home").hidden = !home;

@@ -50,7 +50,6 @@ function me() {
   );
   const list = el("div", { id: "people", popover: "auto", role: "menu", "aria-label": "Switch user" });
   list.addEventListener("keydown", (event) => walk(event, list));
-  list.addEventListener("toggle", (event) => event.newState === "open" && list.querySelector('[aria-checked="true"]').focus());
   list.addEventListener("beforetoggle", () => {
     list.style.top = `${button.getBoundingClientRect().bottom + 6}px`;
   });
@@ -62,6 +61,7 @@ function me() {
         {
           type: "button",
           role: "menuitemradio",
+          autofocus: person.id === state.me.id,
           "aria-checked": person.id === state.me.id ? "true" : "false",
           onclick: () => (list.hidePopover(), state.actions.become(person.id)),
         },
