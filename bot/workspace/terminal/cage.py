@@ -123,7 +123,7 @@ def _leave_root(psql: Path) -> None:
 
 def _readable_by_all(psql: Path) -> bool:
     """Says whether anyone may run psql and load what lies beside it."""
-    libraries = [*psql.parent.parent.glob("lib"), *psql.parents[2].parent.glob("*.libs")]
+    libraries = [*psql.parent.parent.glob("lib"), *psql.parent.parent.parent.parent.glob("*.libs")]
     for path in (psql, *libraries):
         for each in (path, *path.parents):
             mode = each.stat().st_mode
