@@ -19,9 +19,10 @@ import psycopg
 import pytest
 
 from broker.demo.cluster import free_port
-from broker.demo.install import find_postgres
+from broker.demo.install import find_bare_psql, find_postgres, speaks_tls
 from broker.demo.lifeline import command_line, is_alive
 from broker.demo.owner import reachable_install, server_home, server_owner
+from tests.support.require import missing
 
 _CREDENTIALS = {
     "prod-db-read": ("shop", "airlock_read"),
@@ -396,3 +397,18 @@ def test_another_install_serves_the_shop_as_well(make: Callable[..., Upstream]) 
     upstream.start("--postgres", "debian")
     assert upstream.query("select current_setting('server_version_num')::int < 180000") == [(True,)]
     assert upstream.query("select customer_age(1) > 70") == [(True,)]
+
+
+def test_the_pane_runs_a_psql_that_is_a_program_and_speaks_tls(tmp_path: Path) -> None:
+    wrapper = tmp_path / "psql"
+    wrapper.write_text("#!/bin/sh\nexit 2\n")
+    wrapper.chmod(0o755)
+    assert not speaks_tls(wrapper)
+    assert not speaks_tls(tmp_path / "missing")
+    found = find_bare_psql()
+    if found is None:
+        missing("no psql that speaks TLS", "apt install postgresql-client")
+    assert found.read_bytes()[:2] != b"#!"
+    nowhere = "host=127.0.0.1 port=1 dbname=x user=x sslmode=require"
+    done = subprocess.run([found, "-X", "-w", nowhere], capture_output=True, text=True, timeout=20, check=False)
+    assert "refused" in done.stderr

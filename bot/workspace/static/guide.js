@@ -15,7 +15,7 @@ export function renderGuide() {
   // What was done out of turn is not asked for again, and neither is what lies before it.
   const next = steps.find((step) => !done.has(step.id)) || null;
   renderPanel(guide, steps, done, next);
-  renderStrip(guide, steps, next);
+  renderStrip(steps, next);
 }
 
 function renderPanel(guide, steps, done, next) {
@@ -101,9 +101,9 @@ function deed(step, next) {
   return foot(el("small", { class: "here" }, icon("check"), `You are ${state.me.name}, in ${placeOf(step) || "the right place"}`));
 }
 
-function renderStrip(guide, steps, next) {
+function renderStrip(steps, next) {
   const strip = byId("coach");
-  if (!next) return fill(strip, el("button", { type: "button", class: "strip-words", onclick: () => state.actions.toggleGuide(true) }, el("small", {}, "All done"), el("span", {}, guide.end || "")));
+  if (!next) return fill(strip, el("button", { type: "button", class: "strip-words", onclick: () => state.actions.toggleGuide(true) }, el("small", {}, "All done"), el("span", {}, "You have seen the whole story")));
   fill(
     strip,
     el("button", { type: "button", class: "strip-words", "aria-label": `Step ${next.number} of ${steps.length}: ${next.title || next.text}. Show all steps`, onclick: () => state.actions.toggleGuide(true) },
