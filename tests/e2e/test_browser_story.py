@@ -174,13 +174,13 @@ def change_something(window: Window) -> None:
 
 def leave_a_trail(window: Window, line: str) -> None:
     window.leads("Go there as Alice")
-    # The read access and then the write access, each under its own line.
-    for _ in range(2):
-        window.page.get_by_role("log", name="Messages").get_by_role(
-            "button", name=re.compile("^End now: ")
-        ).last.click()
+    # Write is ended first, under the newest line; its button goes, and read's is the last.
+    for role in ("write", "read"):
+        name = f"End now: {role} on prod-db"
+        ends = window.page.get_by_role("log", name="Messages").get_by_role("button", name=name)
+        ends.last.click()
         window.confirm("End now")
-        window.page.wait_for_timeout(300)
+        sync_api.expect(ends).to_have_count(0)
     window.has_done("end")
     deadline = time.monotonic() + 20
     while "this access was ended" not in (said := run(line, "select 1;\n")):
