@@ -151,13 +151,15 @@ def change_something(window: Window) -> None:
     window.says("Your request for write on prod-db waits for")
     window.leads("Go there as Bob")
     approve(window, "write")
+    window.says("Your approval counts")
     window.has_done("approve-write")
     window.leads("Go there as Erin")
     approve(window, "write")
     window.has_done("approve-security")
     open_psql(window, "connect-write")
     window.leads("Type it for me")
-    window.psql("review")
+    # psql waits, and says for whom.
+    window.psql("waiting for|review")
     window.has_done("write")
     window.leads("Go there as Bob")
     window.press("repl")
@@ -166,9 +168,7 @@ def change_something(window: Window) -> None:
     window.confirm("Approve")
     window.has_done("review")
     window.leads("Go there as Alice")
-    if "UPDATE 1" not in window.page.locator("#terminal").inner_text():
-        window.leads("Type it for me")
-        window.psql("^UPDATE 1")
+    window.page.get_by_role("log", name="What psql says").get_by_text(re.compile("^UPDATE 1")).wait_for()
     window.has_done("run")
 
 

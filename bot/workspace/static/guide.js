@@ -94,11 +94,16 @@ function deed(step, next) {
   const style = next ? "kit-button primary" : "kit-button";
   const button = (label, act) => el("button", { type: "button", class: style, onclick: act, "aria-label": `${label}: step ${step.number}` }, label);
   const foot = (...parts) => el("div", { class: "step-foot" }, ...parts);
-  if (!there) return foot(button(`Go there as ${person ? person.name : state.me.name}`, () => state.actions.follow(person, step.where, step.terminal ? null : step.command)));
-  if (step.terminal && psqlRuns()) return foot(button("Type it for me", () => state.actions.typeThere(step.command)));
+  if (!there) return foot(button(`Go there as ${person ? person.name : state.me.name}`, () => go(step, person)));
+  if (step.terminal && psqlRuns() && step.command) return foot(button("Type it for me", () => state.actions.typeThere(step.command)));
   if (step.terminal) return foot(button("Show me the line", () => state.actions.follow(person, `@${state.app.handle}`)), el("small", {}, "psql is not open: the line opens it."));
   if (step.command) return foot(button("Fill it in", () => state.actions.follow(person, step.where, step.command)));
   return foot(el("small", { class: "here" }, icon("check"), `You are ${state.me.name}, in ${placeOf(step) || "the right place"}`));
+}
+
+async function go(step, person) {
+  await state.actions.follow(person, step.where, step.terminal ? null : step.command);
+  if (step.terminal) state.actions.toggleTerminal(true);
 }
 
 function renderStrip(steps, next) {
