@@ -144,7 +144,9 @@ class _Inspector:
                 refusal = refusal_of_show(content["name"])
             case "ClosePortalStmt":
                 control, name = Control.CLOSE, content.get("portalname", "")
-            case "FetchStmt" | "UnlistenStmt":
+            case "FetchStmt":
+                control, name = Control.FETCH, content["portalname"]
+            case "UnlistenStmt":
                 pass
             case _:
                 effect, refusal = refused_kind("CreateTableAsStmt" if kind == "SelectStmt" else kind, verb)

@@ -51,6 +51,7 @@ class Control(StrEnum):
     DECLARE = "declare"
     DECLARE_HELD = "declare_held"
     """WITH HOLD: the cursor outlives its transaction."""
+    FETCH = "fetch"
     CLOSE = "close"
     COPY_OUT = "copy_out"
     COPY_IN = "copy_in"

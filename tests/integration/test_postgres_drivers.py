@@ -132,6 +132,25 @@ async def test_psycopg_reads_through_a_named_cursor(served: TestBroker) -> None:
     assert served.recorder.of("statement.denied") == []
 
 
+@pytest.mark.parametrize("expression", ["upper(ssn)", "ssn"])
+async def test_a_cursor_gives_no_rows_that_a_later_policy_masks(served: TestBroker, expression: str) -> None:
+    masked = served.policies.current
+    rule = masked.fields[0].model_copy(update={"clear": [*masked.fields[0].clear, "ssn"], "masks": {}})
+    served.policies.current = masked.model_copy(update={"fields": [rule]})
+    async with await psycopg.AsyncConnection.connect(served.ticket().dsn(), autocommit=True) as connection:
+        await connection.execute(f"declare h cursor with hold for select {expression} from people order by id")
+        fetched = await connection.execute("fetch 1 from h")
+        assert await fetched.fetchone() == ("123-45-6789",)
+        served.policies.current = masked
+        for text in ("fetch 1 from h", "fetch 1 from h; select 1", "move 1 in h"):
+            with pytest.raises(psycopg.errors.FeatureNotSupported, match="has changed since this cursor was declared"):
+                await connection.execute(text)
+        await connection.execute("close h")
+        await connection.execute(f"declare h cursor with hold for select {expression} from people order by id")
+        fetched = await connection.execute("fetch 1 from h")
+        assert await fetched.fetchone() == ("***",)
+
+
 async def test_a_cursor_with_hold_outlives_its_commit_and_not_a_rollback(served: TestBroker) -> None:
     async with await connected(served) as connection:
         async with connection.cursor(name="kept", withhold=True) as cursor:

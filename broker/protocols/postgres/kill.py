@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from broker.errors import UpstreamUnavailable
 from broker.protocols.postgres.pins import STARTED
 from broker.sessions.model import Lease
@@ -30,6 +32,8 @@ _TERMINATE = """
     join unnest($1::int4[], $2::int8[]) as due(pid, start) on due.pid = a.pid and due.start = STARTED""".replace(
     "STARTED", STARTED
 )
+
+_log = structlog.get_logger("kill")
 
 Fetch = Callable[..., Awaitable[list[dict[str, Any]]]]
 
@@ -79,8 +83,19 @@ class Killer:
                 await self._look(list(self._due), loop.time())
             except UpstreamUnavailable:
                 await asyncio.sleep(0.1)
+            except Exception as error:  # noqa: BLE001  one lease that no query takes must not keep the others alive
+                _log.error("sessions could not be looked for together", error=str(error), type=type(error).__name__)
+                await self._look_at_each(loop.time())
             self._give_up(loop.time())
             await asyncio.sleep(POLL_SECONDS)
+
+    async def _look_at_each(self, now: float) -> None:
+        for one in list(self._due):
+            try:
+                await self._look([one], now)
+            except Exception as error:  # noqa: BLE001  as above; this one is given up when its time is over
+                _log.error("a session could not be looked for", session=one.lease.session, error=str(error))
+        await asyncio.sleep(0.1)
 
     async def _look(self, due: list[_Due], now: float) -> None:
         rows = await self._fetch(

@@ -19,6 +19,9 @@ from policies.engine.decisions import Effect
 stale = Denied("0A000", "cached plan must not change result type", (), "prepare the statement again")
 """What drivers know as the order to prepare again: today's rewriting is not what the upstream parsed."""
 
+outdated = Denied("0A000", "what may be seen has changed since this cursor was declared", (), "declare it again")
+"""Its rows would come as they were decided on under an earlier policy or catalogue."""
+
 _GRADES = (Durability.WRITTEN, Durability.RESULTS_WAIT, Durability.SYNCED)
 
 
@@ -67,6 +70,7 @@ class Planner:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._own: list[Change[Prepared]] = []
+        self._declared: set[str] = set()
 
     def text(self, sql: str) -> Planning:
         """Plan a text of the client's."""
@@ -88,6 +92,12 @@ class Planner:
                     if isinstance(answer, Denied):
                         return answer
                     bodies.append(answer)
+                case Control.FETCH if statement.name not in self._declared:
+                    rows = yield from self._rows(statement)
+                    if isinstance(rows, Denied):
+                        return rows
+                    if rows is not None:
+                        bodies.append(rows)
                 case Control.DECLARE | Control.DECLARE_HELD if self._session.portals.full:
                     return Denied(
                         "53400",
@@ -97,6 +107,8 @@ class Planner:
                         verb=statement.facts.verb,
                         text=statement.redacted,
                     )
+                case Control.DECLARE | Control.DECLARE_HELD:
+                    self._declared.add(statement.name)
                 case Control.DEALLOCATE:
                     made = (Change(self._session.segment, statement.name or None, None),)
                 case _:
@@ -127,6 +139,26 @@ class Planner:
             return stale
         return ruling
 
+    def _rows(self, statement: Statement) -> Generator[Command, Any, Ruling | None]:
+        """Rule anew on what a FETCH takes rows of; None where there is no such name, as the upstream says itself."""
+        while True:
+            try:
+                found = self._session.portals.find(statement.name, self._session.segment)
+                break
+            except Uncertain:
+                yield Drain()
+        if found is None:
+            return None
+        before = found.ruling if isinstance(found, Cursor) else found.prepared.ruling
+        ruling: Ruling = yield Inspect(before.sql)
+        if isinstance(ruling, Denied):
+            return replace(ruling, verb=statement.facts.verb, text=statement.redacted)
+        if ruling.inspection.rewritten != before.inspection.rewritten or (ruling.asking and not before.asking):
+            # Fail closed: the upstream has the rows of the earlier text, whoever may see them now.
+            return replace(outdated, verb=statement.facts.verb, text=statement.redacted)
+        # What was asked about was answered before the cursor was made.
+        return replace(ruling, asking=None)
+
     def _find(self, name: str) -> Generator[Command, Any, Prepared | None]:
         """Look a name up, first among what this very text prepares."""
         for change in reversed(self._own):
@@ -147,7 +179,7 @@ def _joined(ruling: Permitted, bodies: Sequence[Permitted]) -> Permitted:
     masked = frozenset().union(*(s.facts.masked for body in bodies for s in body.inspection.statements))
     statements = tuple(
         replace(statement, facts=replace(statement.facts, masked=statement.facts.masked | masked))
-        if statement.control is Control.EXECUTE
+        if statement.control in (Control.EXECUTE, Control.FETCH)
         else statement
         for statement in ruling.inspection.statements
     )
