@@ -190,6 +190,7 @@ async def test_race_of_two_reviewers_has_one_winner_and_both_are_answered(told: 
         *(told.click(user, "hold.approve", message) for user in ("bob", "dana", "bob", "dana"))
     )
     await told.thread(card, "ran once.")
+    await told.thread(card, "approved the statement of Alice")
     texts = [private(answer) for answer in answers]
     assert sum("This statement was already approved by" in text for text in texts) >= 1
     assert sum("approved the statement of Alice" in shown(one) for one in await told.replies(card)) == 1

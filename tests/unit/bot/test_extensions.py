@@ -145,7 +145,9 @@ async def test_approval_after_the_end_of_the_access_expires_the_extension() -> N
     assert len([item for _, item in work.sent.values() if isinstance(item, PostOrder)]) == 1
 
 
-@pytest.mark.parametrize(("state", "code"), itertools.product(RequestState, ["over", "denied", "not_found", "already"]))
+@pytest.mark.parametrize(
+    ("state", "code"), list(itertools.product(RequestState, ["over", "denied", "not_found", "already"]))
+)
 async def test_refused_extension_is_closed_and_reopens_nothing(state: RequestState, code: str) -> None:
     work = MemoryWork()
     grant = await granted(work)
