@@ -143,6 +143,8 @@ class Bars:
             host="127.0.0.1", port=self.rig.postgres_port, user=ticket["user"], dbname=ticket["database"],
             password=ticket["password"], sslmode="require", autocommit=True,
         )  # fmt: skip
+        # While it is open: the broker begins its leases anew now and then, where none is.
+        self.watch.look()
         return grant, asyncio.create_task(_work(connection, busy))
 
     async def _revoked(self, count: int) -> list[float]:
