@@ -54,7 +54,7 @@ async def ask(desk: Desk, intent: Ask, member: Member, cause: str) -> None:
         return
     decision = decide_access(desk.policy, member.person, wish.resource, wish.role, wish.duration)
     if isinstance(decision, Deny):
-        card = _with_form(desk.policy, member.person, intent, denied_card(decision))
+        card = _with_form(desk.policy, member.person, intent, denied_card(decision, intent.reason))
         await tell(desk, intent.source, cause, card)
         return
     pending = await desk.work.requests_of(member.person)
@@ -252,8 +252,8 @@ def choices(policy: Policy, person: str) -> list[str]:
     return ["You may ask for:\n" + "\n".join(f"• {row}" for row in rows)]
 
 
-def denied_card(decision: Decision) -> Card:
-    """Say a policy's refusal in its own words."""
+def denied_card(decision: Decision, reason: str = "") -> Card:
+    """Say a policy's refusal in its own words; a line that would do instead keeps the reason."""
     if not isinstance(decision, Deny):
         raise TypeError("only a refusal is worded so")
     message = reveal(decision.message)
@@ -261,7 +261,8 @@ def denied_card(decision: Decision) -> Card:
     parts: list[Paragraph | Code | Note] = [Paragraph(prose(sentence))]
     if decision.hint:
         hint = reveal(decision.hint)
-        parts.append(Code(hint) if hint.startswith("/") else Paragraph(say(hint)))
+        line = one_line(f"{hint} because {reason}" if reason else hint, 300)
+        parts.append(Code(line) if hint.startswith("/") else Paragraph(say(hint)))
     parts.append(Note(say(f"Rule {', '.join(decision.rules)}.")))
     return Card(sentence, tuple(parts))
 

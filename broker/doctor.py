@@ -96,7 +96,10 @@ def _roles(policy: Policy, resource: str, role: str | None) -> tuple[list[str], 
     """Return the roles that are asked for, or why there are none."""
     held = policy.resources.get(resource)
     if held is None:
-        return [], [f"the policy has no resource `{escape(resource)}`: it has {escape(', '.join(policy.resources))}"]
+        return [], [
+            f"the policy has no resource `{escape(resource)}`: it has "
+            f"{escape(', '.join(policy.resources))}; another folder is named with --policies"
+        ]
     if role is not None and role not in held.roles:
         return [], [f"{escape(resource)} has no role `{escape(role)}`: it has {escape(', '.join(held.roles))}"]
     return [role] if role is not None else list(held.roles), []

@@ -264,7 +264,8 @@ def warnings(policy: Policy) -> list[str]:
         found.append("resource `slack`: `airlock doctor slack` examines the Slack app, never this resource")
     for rule in (*policy.access, *policy.statements):
         found += [
-            f"rule `{rule.id}`: needs {need}, who are only {len(policy.members(need.groups))}"
+            f"rule `{rule.id}`: needs {need}, of whom there are {len(policy.members(need.groups))}: too few where "
+            "one of them asks or is away"
             for need in rule.requirement.needs
             if len(policy.members(need.groups)) < need.count + 1
         ]

@@ -6,8 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot.asking import denied_card
+from bot.cards import Code
 from bot.commanding import read_command
 from bot.intents import Ask, Help, Intent, List, Revoke, Source, Status
+from policies.engine.decisions import Deny
 
 HERE = Source("slack", "T0", "U0")
 
@@ -62,3 +65,9 @@ def test_what_is_read_can_be_stored(text: str) -> None:
     assert isinstance(intent, Ask)
     assert "\x00" not in intent.reason
     intent.reason.encode()
+
+
+def test_line_that_would_do_instead_keeps_the_reason() -> None:
+    card = denied_card(Deny("read on db is given for at most 4h", ("r",), "/access db read 4h"), "INC-1 `x`")
+    assert Code("/access db read 4h because INC-1 `x`") in card.parts
+    assert "because" not in str(denied_card(Deny("no", ("r",), "talk to a DBA"), "INC-1").parts)
