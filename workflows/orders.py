@@ -6,7 +6,7 @@ The same key signs short-lived calls: a bearer token bound to one method and pat
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -119,6 +119,9 @@ class HoldAnswer(_Wire):
     policy_hash: str
 
 
+D = TypeVar("D", Order, HoldAnswer)
+
+
 def sign_hold_answer(answer: HoldAnswer, key: Ed25519PrivateKey, now: datetime) -> str:
     """Sign an answer to a hold; it is good for ten minutes."""
     return _sign({"hold_answer": answer.model_dump(mode="json"), "jti": answer.id}, key, now, ORDER_LIFE)
@@ -126,14 +129,7 @@ def sign_hold_answer(answer: HoldAnswer, key: Ed25519PrivateKey, now: datetime) 
 
 def verify_hold_answer(token: str, key: Ed25519PublicKey, now: datetime) -> HoldAnswer:
     """Return the answer inside a token; raises OrderInvalid like verify_order."""
-    claims = _verify(token, key, now)
-    try:
-        answer = HoldAnswer.model_validate(claims.get("hold_answer"))
-    except ValidationError as error:
-        raise OrderInvalid(f"the answer does not read: {error.errors()[0]['msg']}") from None
-    if claims.get("jti") != answer.id:
-        raise OrderInvalid("the answer's id is not the token's")
-    return answer
+    return _document(HoldAnswer, "hold_answer", "the answer", _verify(token, key, now))
 
 
 def sign_order(order: Order, key: Ed25519PrivateKey, now: datetime) -> str:
@@ -143,14 +139,7 @@ def sign_order(order: Order, key: Ed25519PrivateKey, now: datetime) -> str:
 
 def verify_order(token: str, key: Ed25519PublicKey, now: datetime) -> Order:
     """Return the order inside a token; raises OrderInvalid for anything but a fresh, well-formed, well-signed one."""
-    claims = _verify(token, key, now)
-    try:
-        order = Order.model_validate(claims.get("order"))
-    except ValidationError as error:
-        raise OrderInvalid(f"the order does not read: {error.errors()[0]['msg']}") from None
-    if claims.get("jti") != order.id:
-        raise OrderInvalid("the order's id is not the token's")
-    return order
+    return _document(Order, "order", "the order", _verify(token, key, now))
 
 
 def sign_call(method: str, path: str, key: Ed25519PrivateKey, now: datetime, actor: str = "") -> str:
@@ -175,6 +164,16 @@ def _sign(claims: dict[str, Any], key: Ed25519PrivateKey, now: datetime, life: t
         "exp": int((now + life).timestamp()),
     }
     return jwt.encode(stamped, key, algorithm="EdDSA")
+
+
+def _document(model: type[D], claim: str, words: str, claims: dict[str, Any]) -> D:
+    try:
+        found = model.model_validate(claims.get(claim))
+    except ValidationError as error:
+        raise OrderInvalid(f"{words} does not read: {error.errors()[0]['msg']}") from None
+    if claims.get("jti") != found.id:
+        raise OrderInvalid(f"{words}'s id is not the token's")
+    return found
 
 
 def _verify(token: str, key: Ed25519PublicKey, now: datetime) -> dict[str, Any]:

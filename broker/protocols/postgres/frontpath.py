@@ -8,10 +8,10 @@ from typing import Any
 
 from broker.protocols.postgres import codec, records
 from broker.protocols.postgres.codec import Frame, Malformed, ProtocolViolation
-from broker.protocols.postgres.events import Command, Drain, Gate, Record, ToClient, ToUpstream
+from broker.protocols.postgres.events import Command, Gate, Record, ToClient, ToUpstream
 from broker.protocols.postgres.holding import Cleared, review
-from broker.protocols.postgres.plan import Plan, Planner, Planning, stale
-from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Registry, Uncertain
+from broker.protocols.postgres.plan import Plan, Planner, Planning, found_in, stale
+from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Registry
 from broker.protocols.postgres.replies import Problem, denial
 from broker.protocols.postgres.responses import Expected, Kind
 from broker.protocols.postgres.ruling import Denied
@@ -114,7 +114,7 @@ class FrontPath:
     def _bind(self, frame: Frame) -> Gate:
         session = self._session
         message = codec.read_bind(frame.body)
-        prepared = yield from self._find(session.prepared, message.statement)
+        prepared = yield from found_in(session.prepared, message.statement, session.segment)
         if prepared is None:
             yield from self._refuse(_no_statement(message.statement))
             return
@@ -146,7 +146,7 @@ class FrontPath:
         session = self._session
         message = codec.read_named(frame.body)
         registry: Registry[Any] = session.prepared if message.kind == "S" else session.portals
-        found: Prepared | Portal | Cursor | None = yield from self._find(registry, message.name)
+        found: Prepared | Portal | Cursor | None = yield from found_in(registry, message.name, session.segment)
         if found is None:
             missing = _no_statement if message.kind == "S" else _no_portal
             yield from self._refuse(missing(message.name))
@@ -162,7 +162,7 @@ class FrontPath:
     def _execute(self, frame: Frame) -> Gate:
         session = self._session
         message = codec.read_execute(frame.body)
-        portal = yield from self._find(session.portals, message.portal)
+        portal = yield from found_in(session.portals, message.portal, session.segment)
         if isinstance(portal, Cursor):
             yield from self._refuse(Problem("0A000", "what DECLARE made is not executed here", hint="use FETCH"))
             return
@@ -236,13 +236,6 @@ class FrontPath:
 
     def _planner(self) -> Planner:
         return Planner(self._session)
-
-    def _find(self, registry: Registry[Any], name: str) -> Generator[Command, Any, Any]:
-        while True:
-            try:
-                return registry.find(name, self._session.segment)
-            except Uncertain:
-                yield Drain()
 
     def _cleared(
         self, plan: Plan, asked: Asked, again: Callable[[], Planning], portal: Portal | None = None

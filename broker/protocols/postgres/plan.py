@@ -8,7 +8,7 @@ from functools import reduce
 from typing import Any
 
 from broker.protocols.postgres.events import Command, Drain, Inspect
-from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Uncertain
+from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Registry, Uncertain, V
 from broker.protocols.postgres.responses import Running
 from broker.protocols.postgres.ruling import Asking, Denied, Permitted, Ruling
 from broker.protocols.postgres.shared import Session
@@ -141,12 +141,7 @@ class Planner:
 
     def _rows(self, statement: Statement) -> Generator[Command, Any, Ruling | None]:
         """Rule anew on what a FETCH takes rows of; None where there is no such name, as the upstream says itself."""
-        while True:
-            try:
-                found = self._session.portals.find(statement.name, self._session.segment)
-                break
-            except Uncertain:
-                yield Drain()
+        found = yield from found_in(self._session.portals, statement.name, self._session.segment)
         if found is None:
             return None
         before = found.ruling if isinstance(found, Cursor) else found.prepared.ruling
@@ -164,11 +159,16 @@ class Planner:
         for change in reversed(self._own):
             if change.name is None or change.name == name:
                 return change.value
-        while True:
-            try:
-                return self._session.prepared.find(name, self._session.segment)
-            except Uncertain:
-                yield Drain()
+        return (yield from found_in(self._session.prepared, name, self._session.segment))
+
+
+def found_in(registry: Registry[V], name: str, segment: int) -> Generator[Command, Any, V | None]:
+    """Return what a name will stand for, once the answers that it depends on have come."""
+    while True:
+        try:
+            return registry.find(name, segment)
+        except Uncertain:
+            yield Drain()
 
 
 def _joined(ruling: Permitted, bodies: Sequence[Permitted]) -> Permitted:
