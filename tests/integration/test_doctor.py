@@ -219,7 +219,10 @@ def test_command_prints_findings_and_fails_where_something_is_wrong(
     assert "revoke pg_read_all_stats from doc_write;" in output
     assert "read on prod-db" not in output
     status, output = run("doctor", "prod-dv")
-    assert (status, output.strip()) == (1, "the policy has no resource `prod-dv`: it has prod-db")
+    assert status == 1
+    assert output.strip() == (
+        "the policy has no resource `prod-dv`: it has prod-db; another folder is named with --policies"
+    )
     status, output = run("doctor", "prod-db", "--sql")
     assert status == 0
     assert "create role doc_read login nosuperuser" in output
