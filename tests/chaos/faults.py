@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.chaos.people import Unanswered
 from tests.chaos.rig import Rig, clock_shim
@@ -79,6 +79,9 @@ def plan(seed: int, short: bool = False) -> Plan:
     decision = "approve" if late else rng.choices(("approve", "deny", "cancel"), (6, 2, 2))[0]
     needs_write = bool(late & {"hold", "answer"})
     ending = rng.choices(("end", "revoke", "command", "expiry"), (3, 3, 2, 3) if "end" in late else (4, 4, 2, 1))[0]
+    if (STEPS[step], kind, target) == ("end", "freeze", "broker"):
+        # Nothing but the reaper can end a session on time while its broker stands still past the end.
+        ending, faults[0] = "expiry", replace(faults[0], lasts=rng.uniform(4.5, 6.5))
     return Plan(
         seed,
         "write" if needs_write or rng.random() < 0.4 else "read",
@@ -89,6 +92,12 @@ def plan(seed: int, short: bool = False) -> Plan:
         rng.random() < 0.5,
         tuple(fault for fault in faults if fault.kind != "none"),
     )
+
+
+def without_a_net() -> Plan:
+    """Return what must be noticed: nobody is there to end a session on time."""
+    faults = (Fault("denied", "freeze", "reaper", 0.0, 75.0), Fault("end", "freeze", "broker", 0.0, 6.0))
+    return Plan(0, "read", "approve", "approve", "expiry", busy=False, simple=True, faults=faults)
 
 
 def _together(one: tuple[str, str], other: tuple[str, str]) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,10 +84,13 @@ class Runner:
 
     async def run(self, first: int, count: int) -> Report:
         """Play `count` seeds from `first` on."""
+        return await self.play(plan(seed, self._short) for seed in range(first, first + count))
+
+    async def play(self, plans: Iterable[Plan]) -> Report:
+        """Play what is planned."""
         await self._upstream.start()
         try:
-            for seed in range(first, first + count):
-                made = plan(seed, self._short)
+            for made in plans:
                 if self._rig is None or self._broken or (self._used >= RUNS_OF_A_RIG and not self._late):
                     await self._fresh()
                 await self._one(made)
