@@ -1,8 +1,8 @@
 # `make demo` and `make test` work on a fresh clone with Python 3.11 or newer; .venv is made when it is missing or outdated.
 PYTHON ?= python3
 RUN := .venv/bin/python
-# How many processes `make test` uses, a whole file of tests each.
-JOBS ?= 2
+# How many processes `make test` uses, a whole file of tests each: half of its time is waiting, so more than cores.
+JOBS ?= 3
 ARGS ?=
 
 .PHONY: demo test check bench chaos tour fix lock venv
