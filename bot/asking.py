@@ -68,7 +68,7 @@ async def ask(desk: Desk, intent: Ask, member: Member, cause: str) -> None:
     await file(desk, intent.source, member, wish, decision, cause)
     held = [g for g in await desk.work.live_grants(member.person, wish.resource) if g.role == wish.role]
     if held:
-        again = holding_card(held[0], isinstance(decision, AskDecision))
+        again = holding_card(desk.policy, held[0], isinstance(decision, AskDecision))
         place = Privately(member.account, intent.source.channel, intent.source.thread, intent.source.reply_url)
         await desk.work.send(f"{cause}:held", f"tell:{member.account}", Say(place, again))
 

@@ -104,10 +104,13 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Confirm:
+    """What is asked before a click counts; nothing but an approval is coloured as a success."""
+
     title: str
     text: str
     yes: str
     no: str
+    style: Literal["primary", "danger"] = "danger"
 
 
 @dataclass(frozen=True, slots=True)

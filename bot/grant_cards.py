@@ -5,7 +5,7 @@ from __future__ import annotations
 from bot import cards
 from bot.cards import Button, Buttons, Card, Code, Confirm, Fact, Facts, Moment, Note, Paragraph, Words, clock, say
 from bot.model import Grant
-from bot.request_card import ending_words, name_of
+from bot.request_card import ending_words, name_of, with_reason
 from bot.text import clip, one_line
 from policies.engine.model import Policy
 from workflows.wire import TicketView
@@ -13,8 +13,10 @@ from workflows.wire import TicketView
 MASKED_SHOWN = 12
 
 
-def end_button(grant: Grant) -> Button:
-    """Return the button that ends a grant."""
+def end_button(policy: Policy, grant: Grant) -> Button:
+    """Return the button that ends a grant; its dialog tells whoever may press it whose it is and what it is for."""
+    has = f"{name_of(policy, grant.person)} has it until {clock(grant.expires_at)}."
+    cut = "Every session under it is cut at once, and it cannot be opened again."
     return Button(
         cards.END,
         "End now",
@@ -22,7 +24,7 @@ def end_button(grant: Grant) -> Button:
         style="danger",
         confirm=Confirm(
             clip(f"End {grant.role} on {grant.resource}?", 100),
-            "Every session under it is cut at once. It cannot be opened again.",
+            with_reason(f"{has} {cut}", grant.reason),
             "End now",
             "Keep it",
         ),
@@ -80,12 +82,12 @@ def counter_card(policy: Policy, grant: Grant, held: str = "") -> Card:
         (
             Paragraph(say(Words(line, bold=True))),
             Note(say("Open until ", Moment(grant.expires_at), ". This message is kept up to date.")),
-            Buttons((end_button(grant),)),
+            Buttons((end_button(policy, grant),)),
         ),
     )
 
 
-def ticket_card(grant: Grant, ticket: TicketView) -> Card:
+def ticket_card(policy: Policy, grant: Grant, ticket: TicketView) -> Card:
     """Make the message that hands over a ticket; it holds a secret, so it is sent and never stored."""
     fields = (("Host", ticket.host), ("Port", str(ticket.port)), ("Database", ticket.database), ("User", ticket.user))
     return Card(
@@ -105,7 +107,7 @@ def ticket_card(grant: Grant, ticket: TicketView) -> Card:
             Paragraph(say(Words("Password", bold=True))),
             Code(ticket.password),
             Note(say("It works for you alone and stops when access ends. A new line replaces one that was not used.")),
-            Buttons((new_line_button(grant), end_button(grant))),
+            Buttons((new_line_button(grant), end_button(policy, grant))),
         ),
     )
 
@@ -118,7 +120,7 @@ def spent_ticket_card(policy: Policy, grant: Grant) -> Card:
     return cards.plain(f"{grant.role} on {grant.resource}: {ending} The line that was here opens nothing any more.")
 
 
-def holding_card(grant: Grant, reviewed: bool) -> Card:
+def holding_card(policy: Policy, grant: Grant, reviewed: bool) -> Card:
     """Say to somebody who asks again that their access is open, how to get in, and what the new request is for."""
     text = f"Your access to {grant.role} on {grant.resource} is open until {clock(grant.expires_at)}."
     more = "What you asked for just now is for more time: when it opens, it is an access of its own, with its own line."
@@ -137,6 +139,6 @@ def holding_card(grant: Grant, reviewed: bool) -> Card:
                 )
             ),
             Note(say(more)),
-            Buttons((new_line_button(grant), end_button(grant))),
+            Buttons((new_line_button(grant), end_button(policy, grant))),
         ),
     )

@@ -13,7 +13,6 @@ from bot.cards import (
     Card,
     Fact,
     Facts,
-    Heading,
     Mention,
     Moment,
     Note,
@@ -27,9 +26,9 @@ from bot.cards import (
 from bot.hold_estimate import expected_words, locks_words, sizes_words
 from bot.hold_reading import redacted_parts, statement_parts
 from bot.model import Exhibit, Given, Grant, Hold
-from bot.request_card import approve_button, deny_button, name_of, names_of, requirement_words
+from bot.request_card import CONFIRM_ROOM, approve_button, deny_button, name_of, names_of, requirement_words
 from bot.statement_text import read
-from bot.text import clip, excerpt, one_line
+from bot.text import clip, excerpt, length, one_line
 from policies.engine.durations import format_duration
 from policies.engine.model import Policy
 from workflows.holds import HoldState
@@ -80,11 +79,12 @@ def hold_card(facts: HoldFacts) -> Card:
     who = name_of(facts.policy, grant.person)
     status = hold_words(facts.policy, hold, grant.person, facts.reviews)
     asked = f"{who} asks to run a statement that {does(hold)}, under {grant.role} on {grant.resource}"
+    # What would run comes first, and what it takes room from is what stands below it.
     parts: list[Part] = [
-        Heading(f"Review a statement: {grant.resource} ({grant.role})"),
-        Facts(tuple(_facts(facts))),
+        Paragraph(_asked(facts)),
         *_statement(facts),
         Paragraph(_status(facts, status)),
+        Facts(tuple(_facts(facts))),
         _small_print(facts),
     ]
     if facts.waiting:
@@ -174,22 +174,25 @@ def held_words(policy: Policy, holds: Sequence[Hold]) -> str:
     return f"{len(holds)} held: {listed}" if holds else ""
 
 
+def _asked(facts: HoldFacts) -> tuple[Span, ...]:
+    """Return the one line above the statement: who wants to run it, and where."""
+    grant = facts.grant
+    where = Words(f"{grant.role} on {grant.resource}", bold=True)
+    if facts.waiting:
+        return say(Mention(grant.account), " asks to run this, once, as ", where)
+    return say(Words(name_of(facts.policy, grant.person), bold=True), " asked to run this, once, as ", where)
+
+
 def _facts(facts: HoldFacts) -> list[Fact]:
-    hold, grant, policy = facts.hold, facts.grant, facts.policy
-    who = clip(requirement_words(policy, hold.requirement.needs, grant.person), 500)
-    listed = [
-        Fact("Who", say(Mention(grant.account))),
-        Fact("Role", say(f"{grant.role} on {grant.resource}")),
-        Fact("The statement", say(clip(does(hold), 600))),
-        Fact("Policy needs", say(who or "nobody is named who may")),
-    ]
+    hold = facts.hold
+    what = clip(does(hold), 600)
+    listed = [Fact("What it does", say(what))]
     if facts.view is not None and facts.view.digest == hold.digest and (facts.view.estimate or facts.waiting):
         listed.append(Fact("Estimate", say(expected_words(facts.view))))
         if facts.view.estimate is not None and facts.view.estimate.relations:
             listed.append(Fact("Size", say(sizes_words(facts.view.estimate))))
     if facts.waiting:
-        listed.append(Fact("Waits until", say(Moment(hold.expires_at))))
-        listed.append(Fact("Meanwhile", say(_meanwhile(facts))))
+        listed.append(Fact("Waits until", say(Moment(hold.expires_at), f"\n{_meanwhile(facts)}")))
     return listed
 
 
@@ -252,6 +255,16 @@ def _buttons(facts: HoldFacts) -> Buttons:
     if not approvable(facts):
         return Buttons((deny,))
     asked = f"Let it run on {grant.resource}?"
-    runs = f"{who} runs exactly this statement once, as {grant.role} on {grant.resource}. It {does(hold)}."
     what = f"{who}'s statement on {grant.resource}, once"
-    return Buttons((approve_button(cards.APPROVE_HOLD, hold.token, asked, runs, what), deny))
+    return Buttons((approve_button(cards.APPROVE_HOLD, hold.token, asked, _runs(facts, who), what), deny))
+
+
+def _runs(facts: HoldFacts, who: str) -> str:
+    """Say what an approval lets run: how the statement begins, and the digest that tells it from any other."""
+    hold, grant, view = facts.hold, facts.grant, facts.view
+    if view is None:
+        return ""  # what is not there is not offered for approval
+    count = len(view.parameters)
+    given = f", with {count} parameter{'' if count == 1 else 's'}" if count else ""
+    runs = f"{who} runs this once, as {grant.role} on {grant.resource}{given}. Digest {hold.digest[:12]}."
+    return f"{runs}\n{one_line(read(view).text, max(CONFIRM_ROOM - length(runs) - 1, 20))}"

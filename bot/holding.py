@@ -14,6 +14,7 @@ from bot.ports import Desk, Member
 from bot.request_card import duration_of, name_of, subject_of
 from bot.reviewing import withdraw
 from bot.text import one_line
+from policies.engine.model import Policy
 from workflows.reviews import may_review
 
 NOT_KNOWN = "This button belongs to no access that is known here, so nothing was done."
@@ -32,17 +33,17 @@ async def show_status(desk: Desk, intent: Status, member: Member, cause: str) ->
     """Say what a person has and what they wait for."""
     pending = await desk.work.requests_of(member.person)
     grants = await desk.work.live_grants(member.person)
-    await tell(desk, intent.source, cause, _status_card(pending, grants))
+    await tell(desk, intent.source, cause, _status_card(desk.policy, pending, grants))
 
 
-def _status_card(pending: Sequence[Request], grants: Sequence[Grant]) -> Card:
+def _status_card(policy: Policy, pending: Sequence[Request], grants: Sequence[Grant]) -> Card:
     if not pending and not grants:
         return plain("You have no access and no request waiting.")
     parts: list[Part] = []
     for grant in grants[:SHOWN]:
         what = Words(f"{grant.role} on {grant.resource}", bold=True)
         parts.append(Paragraph(say("Open: ", what, " until ", Moment(grant.expires_at), f" ({grant.id})")))
-        parts.append(Buttons((new_line_button(grant), end_button(grant))))
+        parts.append(Buttons((new_line_button(grant), end_button(policy, grant))))
     for request in pending[:SHOWN]:
         what = Words(subject_of(request), bold=True)
         for_how_long = f" for {duration_of(request)}" if request.extends is None else ""
@@ -131,7 +132,7 @@ async def revoke(desk: Desk, intent: Revoke, member: Member, cause: str) -> None
             plain(f"Your request for {subject_of(pending[0])} is cancelled."),
         )
     else:
-        card = _status_card(pending, grants)
+        card = _status_card(desk.policy, pending, grants)
         hint = Note(say(f"Say which: {desk.command} revoke ID"))
         await tell(desk, intent.source, cause, Card(f"Say which one to revoke. {card.text}", (*card.parts, hint)))
 

@@ -190,7 +190,7 @@ def _access(policy: Policy, home: Home) -> list[Part]:
         left = left_words(grant.expires_at - home.now)
         parts.append(Paragraph(say(what, f": {left}, until ", Moment(grant.expires_at), f" ({grant.id})")))
         more = [extend_button(grant, step) for step in steps_of(policy, grant)[:EXTENSIONS_SHOWN]]
-        parts.append(Buttons((new_line_button(grant), *more, end_button(grant))))
+        parts.append(Buttons((new_line_button(grant), *more, end_button(policy, grant))))
     if len(home.grants) > SHOWN:
         parts.append(Note(say(f"and {len(home.grants) - SHOWN} more")))
     return parts

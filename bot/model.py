@@ -94,6 +94,8 @@ class Grant:
     state: GrantState
     opened_at: datetime
     expires_at: datetime
+    reason: str = ""
+    """What it was asked for."""
     ended_by: str | None = None
     closed_at: datetime | None = None
     sessions: int = 0

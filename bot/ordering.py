@@ -59,6 +59,7 @@ async def opened(desk: Desk, facts: Opened) -> None:
         state=GrantState.ACTIVE,
         opened_at=facts.opened_at,
         expires_at=facts.expires_at,
+        reason=request.reason,
     )
     await desk.work.add_grant(grant)
     if request.state is not RequestState.APPROVED or request.order != facts.order:

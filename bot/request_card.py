@@ -29,7 +29,7 @@ from bot.cards import (
 )
 from bot.model import Given, Grant, Request
 from bot.policy_words import effect_words, masked_words
-from bot.text import clip, excerpt, one_line
+from bot.text import clip, excerpt, length, one_line
 from policies.engine.decisions import Need, Requirement
 from policies.engine.durations import format_duration
 from policies.engine.model import Policy
@@ -41,6 +41,8 @@ from workflows.terms import Terms
 NAMES_SHOWN = 6
 ROWS_SHOWN = 12
 MENTIONED = 10
+CONFIRM_ROOM = 300
+"""Characters that a dialog has."""
 LEFT = "The requester's account was deactivated, so the request is closed."
 
 
@@ -353,8 +355,9 @@ def _buttons(facts: RequestFacts) -> Buttons:
     )
     if not request.requirement.needs:
         return Buttons((cancel,))
-    asked = f"Approve {request.terms.role} on {request.resource}?"
+    asked = f"Approve {request.terms.role} on {request.resource}?" if request.extends is None else "Approve more time?"
     gives = f"{who} gets {scope}{', from the moment the broker opens it' if request.extends is None else ''}."
+    gives = with_reason(gives, request.reason)
     approve = approve_button(cards.APPROVE, request.token, asked, gives, f"{scope} for {who}")
     label = clip(f"Approve less than {scope} for {who}", 75)
     changes = Button(cards.CHANGES, "Approve with changes…", request.token, label=label)
@@ -363,8 +366,16 @@ def _buttons(facts: RequestFacts) -> Buttons:
 
 def approve_button(action: str, token: str, question: str, consequence: str, what: str) -> Button:
     """Return a button that approves, once what follows from it has been read."""
-    confirm = Confirm(clip(question, 100), clip(consequence, 300), "Approve", "Not now")
+    confirm = Confirm(clip(question, 100), clip(consequence, CONFIRM_ROOM), "Approve", "Not now", "primary")
     return Button(action, "Approve", token, style="primary", confirm=confirm, label=clip(f"Approve {what}", 75))
+
+
+def with_reason(sentence: str, reason: str) -> str:
+    """Return what somebody is about to confirm, and why it was asked for; the reason is cut, never the sentence."""
+    room = CONFIRM_ROOM - length(sentence) - len("\nReason: ")
+    if not reason.strip() or room < 20:
+        return clip(f"{sentence} No reason was given." if not reason.strip() else sentence, CONFIRM_ROOM)
+    return f"{sentence}\nReason: {one_line(reason, room)}"
 
 
 def deny_button(action: str, token: str, what: str) -> Button:

@@ -88,6 +88,7 @@ grants = Table(
     Column("state", String(16), nullable=False),
     Column("opened_at", UtcDateTime, nullable=False),
     Column("expires_at", UtcDateTime, nullable=False),
+    Column("reason", Text, nullable=False, server_default=""),
     Column("ended_by", String(32)),
     Column("closed_at", UtcDateTime),
     Column("sessions", Integer, nullable=False),

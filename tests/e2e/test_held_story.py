@@ -126,7 +126,7 @@ def test_ctrl_c_is_said_in_the_thread_and_a_late_click_changes_nothing(workspace
     card, line = opened(workspace)
     thread = {"thread_ts": card["ts"]}
     with waiting(line, "update orders set total = 0 where id = 5") as process:
-        hold = workspace.find("bob", CARDS, "Review a statement", **thread)
+        hold = workspace.find("bob", CARDS, "to run this, once", **thread)
         process.send_signal(2)
         _, errors = process.communicate(timeout=20)
     assert "airlock: canceled: the review was given up" in errors

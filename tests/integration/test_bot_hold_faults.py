@@ -73,7 +73,7 @@ async def test_card_and_file_are_there_once_whatever_becomes_of_the_call(told: S
     message = await told.thread(card, "All of it is in the file")
     assert buttons(message) == ANSWERS
     replies = await told.replies(card)
-    assert sum("Review a statement" in shown(one) for one in replies) == 1
+    assert sum("to run this, once" in shown(one) for one in replies) == 1
     assert [f["name"] for one in replies for f in one["files"]] == [f"statement-{hold}.txt"]
 
 
@@ -96,12 +96,12 @@ async def test_hold_that_opened_while_the_bot_was_down_gets_its_card(told: Story
     await told.stop_bot()
     hold = told.broker.hold(grant)
     await told.start_bot()
-    message = await told.thread(card, "Review a statement")
+    message = await told.thread(card, "to run this, once")
     await told.stop_bot()
     told.broker.over(hold, HoldEvent.TIME_OUT)
     await told.start_bot()
     assert buttons(await told.thread(card, "Nobody answered in time")) == []
-    assert message["ts"] == (await told.thread(card, "Review a statement"))["ts"]
+    assert message["ts"] == (await told.thread(card, "to run this, once"))["ts"]
 
 
 async def _asked(told: Story, count: int) -> bool | None:

@@ -31,7 +31,7 @@ async def told(tmp_path: Path) -> AsyncIterator[Story]:
 async def held(told: Story, text: str = STATEMENT, **more: Any) -> tuple[dict[str, Any], dict[str, Any], str]:
     card, grant = await told.granted()
     hold = told.broker.hold(grant, text, redacted=REDACTED, **more)
-    return card, await told.thread(card, "Review a statement"), hold
+    return card, await told.thread(card, "to run this, once"), hold
 
 
 async def opened(told: Story, user: str, message: dict[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ async def held(told: Story, text: str = STATEMENT, **more: Any) -> tuple[dict[st
     """Hold a statement of Alice's; gives the request's card, the hold's card and the hold's id."""
     card, grant = await told.granted()
     hold = told.broker.hold(grant, text, **more)
-    return card, await told.thread(card, "Review a statement"), hold
+    return card, await told.thread(card, "to run this, once"), hold
 
 
 async def deny(told: Story, user: str, message: dict[str, Any], reason: str) -> dict[str, Any]:
@@ -49,7 +49,7 @@ async def test_reviewer_reads_all_of_it_and_approves(told: Story) -> None:
     card, message, hold = await held(told, parameters=["7", None, "a'b\n$9 = 'x'"], in_transaction=True)
     text = shown(message)
     for words in (
-        "Review a statement: prod-db (write)",
+        "asks to run this, once, as",
         "changes public.orders",
         STATEMENT,
         "$1 = '7'\n$2 = NULL\n$3 = 'a''b\\u000a$9 = ''x'''",
@@ -265,7 +265,7 @@ async def test_counter_summary_and_direct_messages_speak_of_holds(told: Story) -
     await told.direct("alice", "PGPASSWORD")
     [grant] = told.broker.grants
     told.broker.hold(grant)
-    first = await told.thread(card, "Review a statement")
+    first = await told.thread(card, "to run this, once")
     assert await told.direct("alice", "Your statement that changes public.orders waits for 1 of dbas: Bob or Dana")
     await told.click("bob", "hold.approve", first)
     await told.thread(card, "Approved by Bob, ran once.")
@@ -297,4 +297,4 @@ async def test_hostile_statement_forges_nothing(told: Story) -> None:
     assert "\\u202e\\u200b\\u00a0" in found
     assert "а (\\u0430)" in found
     assert "<!channel>" not in json.dumps([message["text"]])
-    assert {e["user_id"] for e in mentions(message)} == {"U0BOB00001", "U0DANA0001"}
+    assert {e["user_id"] for e in mentions(message)} == {"U0ALICE001", "U0BOB00001", "U0DANA0001"}

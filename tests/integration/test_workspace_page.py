@@ -74,6 +74,15 @@ async def open_page(browser: Any, world: World, width: int = 1280, **options: An
     return Page(await context.new_page(), world)
 
 
+APPROVING = ("rgb(10, 122, 90)", "rgb(18, 128, 95)")
+"""The green of a primary button, in a light and in a dark page."""
+
+
+async def colour(button: Any) -> str:
+    found: str = await button.evaluate("node => getComputedStyle(node).backgroundColor")
+    return found
+
+
 def card(text: str = "A card") -> list[dict[str, Any]]:
     confirm = {
         "title": {"type": "plain_text", "text": "Sure?"},
@@ -110,7 +119,9 @@ async def test_command_card_confirm_and_edit(world: World, browser: Any) -> None
     await page.get_by_role("button", name="You are Alice").click()
     await page.get_by_role("menuitemradio", name="Bob").click()
     await page.get_by_role("button", name="You are Bob").wait_for()
-    await page.get_by_role("button", name="Approve").click()
+    approving = page.get_by_role("button", name="Approve")
+    assert await colour(approving) in APPROVING
+    await approving.click()
     dialog = page.get_by_role("dialog", name="Sure?")
     await dialog.get_by_role("button", name="Back").click()
     assert await page.get_by_text("Approved by").count() == 0
@@ -140,6 +151,8 @@ async def test_modal_shows_errors_inline_keeps_what_was_typed_and_closes_on_esca
     page = await opened.show("alice/general")
     await page.get_by_role("button", name="Begin").click()
     dialog = page.get_by_role("dialog", name="Ask")
+    # A modal may deny something, and Slack lets it say nothing of its colour: it must not be that of an approval.
+    assert await colour(dialog.get_by_role("button", name="Send")) not in APPROVING
     await dialog.get_by_role("button", name="Send").click()
     await dialog.get_by_text("This is a required field").wait_for()
     field = dialog.get_by_label("Reason")

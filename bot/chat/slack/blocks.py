@@ -191,18 +191,19 @@ def _button(button: Button, links: Mapping[str, str]) -> Block:
     if button.label:
         made["accessibility_label"] = clip(reveal(button.label, keep=""), limits.BUTTON_LABEL)
     if button.confirm:
-        made["confirm"] = _confirm(button.confirm, button.style)
+        made["confirm"] = _confirm(button.confirm)
     return made
 
 
-def _confirm(confirm: Confirm, style: str) -> Block:
-    made: Block = {
+def _confirm(confirm: Confirm) -> Block:
+    # Slack takes a dialog without a style for a primary one.
+    return {
         "title": plain_text(confirm.title, limits.CONFIRM_TITLE),
         "text": plain_text(confirm.text, limits.CONFIRM_TEXT),
         "confirm": plain_text(confirm.yes, limits.CONFIRM_BUTTON),
         "deny": plain_text(confirm.no, limits.CONFIRM_BUTTON),
+        "style": confirm.style,
     }
-    return {**made, "style": style} if style else made
 
 
 def plain_text(text: str, limit: int) -> Block:

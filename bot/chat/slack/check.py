@@ -132,6 +132,8 @@ def _button(element: dict[str, Any], at: str) -> Iterator[str]:
         yield from _plain(confirm["text"], limits.CONFIRM_TEXT, at)
         yield from _plain(confirm["confirm"], limits.CONFIRM_BUTTON, at)
         yield from _plain(confirm["deny"], limits.CONFIRM_BUTTON, at)
+        if confirm.get("style") not in ("primary", "danger"):
+            yield f"{at}: a dialog without a style is coloured as a success"
 
 
 def _rich_text(block: dict[str, Any], at: str) -> Iterator[str]:

@@ -137,7 +137,9 @@ class Shows:
             text = f"The broker gives no line for {grant.role} on {grant.resource}: {error.problem.message}."
             await self.gateway.post(channel, render(plain(text)), row.key)
             return Never(f"{error.status} {error.problem.code}")
-        ts = await self.certain(row, self.gateway.post(channel, render(ticket_card(grant, ticket)), row.key))
+        ts = await self.certain(
+            row, self.gateway.post(channel, render(ticket_card(self._desks.policies.current, grant, ticket)), row.key)
+        )
         return await self._handed_over(grant, channel, ts, earlier)
 
     async def _handed_over(self, grant: Grant, channel: str, ts: str, earlier: Shown | None) -> Outcome:

@@ -70,7 +70,7 @@ function draw(dialog, view) {
   const host = { values: valuesOf(view), errors, place, act: (action) => act(view, action) };
   const closing = view.close ? textObject(view.close) : "Cancel";
   const submit = view.submit
-    ? el("button", { type: "submit", class: "kit-button primary", "aria-busy": sending ? "true" : null, disabled: sending }, textObject(view.submit))
+    ? el("button", { type: "submit", class: "kit-button submit", "aria-busy": sending ? "true" : null, disabled: sending }, textObject(view.submit))
     : null;
   fill(
     dialog,

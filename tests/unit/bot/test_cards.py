@@ -54,6 +54,18 @@ from workflows.terms import Terms
 from workflows.wire import TicketView
 
 EVIDENCE = Evidence(platform="slack", team="T0", user="U0ALICE001")
+TICKET = TicketView(
+    id="t",
+    grant="g1",
+    protocol="postgres",
+    host="127.0.0.1",
+    port=28331,
+    user="alice.k3f9",
+    password="invented-password",
+    database="prod-db",
+    line='PGPASSWORD=invented-password psql "host=127.0.0.1 port=28331 dbname=prod-db user=alice.k3f9 sslmode=require"',
+    expires_at=NOW,
+)
 HOSTILE = st.one_of(
     st.text(max_size=3000),
     st.text(alphabet=st.characters(codec=None), max_size=200),
@@ -152,19 +164,8 @@ def test_every_other_card_is_always_valid(text: str, masked: list[str]) -> None:
     valid(denied_card(Deny(text, ("r",), text)))
     fallback, parts = blocked({"text": text, "message": text, "hint": text, "rules": masked})
     valid(Card(fallback, (Paragraph(say(Words(fallback))), *parts)))
-    ticket = TicketView(
-        id="t",
-        grant="g1",
-        protocol="postgres",
-        host=text,
-        port=1,
-        user=text,
-        password=text,
-        database=text,
-        line=text,
-        expires_at=NOW,
-    )
-    valid(ticket_card(grant(), ticket))
+    words = {"host": text, "user": text, "password": text, "database": text, "line": text}
+    valid(ticket_card(held, grant(), TICKET.model_copy(update=words)))
     check_payload(deny_view("t" * 32, text))
     assert check_view(deny_view("t" * 32, text)) == []
 
@@ -241,6 +242,10 @@ def plain_text(text: str) -> dict[str, Any]:
     return {"type": "plain_text", "text": text, "emoji": False}
 
 
+SURE = {part: plain_text("x") for part in ("title", "text", "confirm", "deny")}
+UNCOLOURED = {"type": "button", "action_id": "a", "text": plain_text("x"), "confirm": SURE}
+
+
 @pytest.mark.parametrize(
     "payload",
     [
@@ -257,6 +262,7 @@ def plain_text(text: str) -> dict[str, Any]:
         },
         {"text": "x", "blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": "<!here>", "verbatim": True}}]},
         {"text": "x", "blocks": [{"type": "context", "elements": []}]},
+        {"text": "x", "blocks": [{"type": "actions", "elements": [UNCOLOURED]}]},
         {"type": "modal", "callback_id": "x", "blocks": []},
     ],
     ids=lambda payload: json.dumps(payload)[:40],

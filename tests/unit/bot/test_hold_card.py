@@ -283,6 +283,18 @@ def test_form_shows_all_of_a_statement_or_does_not_show_it(text: str, values: li
     assert "".join(pieces) == whole + "\n".join(reading.parameters)
 
 
+def test_statement_comes_first_then_facts_then_buttons() -> None:
+    payload = valid(hold_card(facts(view("UPDATE orders SET total = 0"))))
+    kinds = [block["type"] for block in payload["blocks"]]
+    assert kinds == ["rich_text", "rich_text", "context", "rich_text", "section", "context", "actions"]
+    line, statement = (block["elements"][0] for block in payload["blocks"][:2])
+    assert [each.get("text") or each["user_id"] for each in line["elements"]] == [
+        *("U0ALICE001", " asks to run this, once, as ", "write on prod-db")
+    ]
+    assert statement["elements"] == [{"type": "text", "text": "UPDATE orders SET total = 0"}]
+    assert 1 <= len(payload["blocks"][4]["fields"]) <= 4
+
+
 @pytest.mark.parametrize("shown", [None, view(digest="e" * 64)], ids=["unknown", "another"])
 def test_statement_that_is_not_there_or_is_another_cannot_be_approved(shown: HoldView | None) -> None:
     card = hold_card(facts(shown, hold(exhibit=Exhibit.FILE)))
