@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -98,7 +99,7 @@ def reaper() -> None:
 def policy_check(folder: FolderArgument = None, policies: PoliciesOption = None) -> None:
     """Read the policy files and say what is wrong with them, by file, line and key."""
     from policies.engine.load import PolicyUnreadable, load
-    from policies.engine.model import warnings
+    from policies.engine.problems import warnings
 
     folder = _policies(folder or policies)
     try:
@@ -149,6 +150,10 @@ def policy_explain(
     statement: Annotated[str, typer.Argument(help="What they would run; `-` reads it from standard input.")],
     policies: PoliciesOption = None,
     state: StateOption = None,
+    at: Annotated[
+        datetime | None,
+        typer.Option(help="The moment, for rules with hours, in this machine's zone; now without it.", metavar="TIME"),
+    ] = None,
 ) -> None:
     """Say what would happen if somebody ran a statement, and why, without running it."""
     os.environ["AIRLOCK_POLICIES"] = str(_policies(policies))
@@ -156,7 +161,7 @@ def policy_explain(
     from broker.doctor import explain
 
     text = sys.stdin.read() if statement == "-" else statement
-    lines, good = explain(person, resource, role, text)
+    lines, good = explain(person, resource, role, text, at.astimezone() if at is not None else None)
     for line in lines:
         console.print(line)
     if not good:

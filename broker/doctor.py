@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from typing import Any
 
@@ -35,8 +35,8 @@ class _Fixed:
         return self.current.hash
 
 
-def explain(person: str, resource: str, role: str, text: str) -> tuple[list[str], bool]:
-    """Return lines for a terminal (rich markup), and whether an answer was found."""
+def explain(person: str, resource: str, role: str, text: str, at: datetime | None = None) -> tuple[list[str], bool]:
+    """Return lines for a terminal (rich markup), and whether an answer was found; `at` is now, unless it is given."""
     settings = Settings()
     try:
         policy = load(settings.policies)
@@ -50,7 +50,7 @@ def explain(person: str, resource: str, role: str, text: str) -> tuple[list[str]
     if resource not in policy.resources or role not in policy.resources[resource].roles:
         return lines, False
     try:
-        told = asyncio.run(_preview(settings, policy, person, resource, role, text))
+        told = asyncio.run(_preview(settings, policy, person, resource, role, text, at or datetime.now(UTC)))
     except (AirlockError, OSError) as error:
         hint = "is the upstream up, and its credential there? name the state folder with --state"
         return [*lines, f"[red]error[/]    {escape(f'{resource}: {error}')}", f"         {hint}"], False
@@ -121,11 +121,11 @@ def _finding(one: Finding) -> list[str]:
 
 
 async def _preview(
-    settings: Settings, policy: Policy, person: str, resource: str, role: str, text: str
+    settings: Settings, policy: Policy, person: str, resource: str, role: str, text: str, at: datetime
 ) -> dict[str, Any]:
     offer = offers()[policy.resources[resource].protocol]
     endpoint = PolicyEndpoints(_Fixed(policy), settings.secrets_path).of(resource, role)
-    return await offer.preview(policy, person, resource, role, text, endpoint)
+    return await offer.preview(policy, person, resource, role, text, endpoint, at)
 
 
 def _access(policy: Policy, person: str, resource: str, role: str) -> str:
@@ -148,7 +148,12 @@ def _statement(told: dict[str, Any], verb: str) -> list[str]:
     decision = told["decision"]
     said = f"  {escape(told['message'])}" if told["message"] else ""
     lines = [f"{verb:<8} [{_COLOURS[decision]}]{decision}[/]{said}  [dim]({escape(', '.join(told['rules']))})[/]"]
-    for name, key in (("does", "effects"), ("touches", "relations"), ("masked", "masked")):
+    for name, key in (
+        ("does", "effects"),
+        ("touches", "relations"),
+        ("all of", "every_row"),
+        ("masked", "masked"),
+    ):
         if told[key]:
             lines.append(f"{name:<8} {escape(', '.join(told[key]))}")
     if told["hint"]:

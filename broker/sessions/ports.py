@@ -189,9 +189,16 @@ class Offer(Protocol):
         ...
 
     async def preview(
-        self, policy: Policy, person: str, resource: str, role: str, text: str, endpoint: Endpoint
+        self,
+        policy: Policy,
+        person: str,
+        resource: str,
+        role: str,
+        text: str,
+        endpoint: Endpoint,
+        now: datetime | None = None,
     ) -> dict[str, Any]:
-        """Say what would happen to a statement and why, without running it."""
+        """Say what would happen to a statement at a moment and why, without running it."""
         ...
 
     async def examine(self, policy: Policy, resource: str, role: str, endpoint: Endpoint) -> list[Finding]:

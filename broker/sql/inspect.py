@@ -7,6 +7,7 @@ refused (fail closed).
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any
 
 from broker.sql.catalogue import Catalogue
@@ -25,11 +26,13 @@ from broker.sql.redact import redacted
 from broker.sql.relations import Scope, mask_copied_relation, mask_relations
 from broker.sql.rewrite import Rewriter, Source, fragment
 from broker.sql.settings import RESET_EACH, refusal_of_modes, refusal_of_set, refusal_of_show, resets_for_pool
-from broker.sql.tree import Node, wrapped
+from broker.sql.tree import Node, walk, wrapped
 from policies.engine.decisions import Effect, FieldView, StatementFacts
 
 _HOLD = 0x20
 """PostgreSQL's CURSOR_OPT_HOLD."""
+_PASSED_OVER = frozenset("or replace unique temp temporary unlogged global local".split())
+"""Words between CREATE and what is created."""
 _NO_FACTS = StatementFacts("", frozenset())
 
 
@@ -159,8 +162,13 @@ class _Inspector:
         if kind in QUERIES:
             return QUERIES[kind]
         first = self.source.first(start)
-        words = 2 if self.source.word(first) in ("create", "drop", "alter", "close", "comment", "lock") else 1
-        return " ".join(self.source.word(first + at) for at in range(words)).upper().strip()
+        verb = self.source.word(first)
+        if verb in ("create", "drop", "alter", "close", "comment", "lock"):
+            second = first + 1
+            while self.source.word(second) in _PASSED_OVER:
+                second += 1
+            verb = f"{verb} {self.source.word(second)}"
+        return verb.upper().strip()
 
     def _query(self, root: Any, verb: str) -> StatementFacts:
         found = collect(root, self.catalogue)
@@ -179,6 +187,7 @@ class _Inspector:
             writes=frozenset(scope.writes),
             functions=frozenset(found.functions),
             masked=frozenset(scope.masked_fields()),
+            missing_where=_missing_where(found, scope),
         )
 
     def _reset_each(self, raw: Node, start: int) -> None:
@@ -243,7 +252,7 @@ class _Inspector:
                 "copy-server", f"COPY {direction} the server's own files or programs is not passed", r"use \copy"
             )
         if content.get("query"):
-            facts = self._query(content["query"], "COPY")
+            facts = replace(self._query(content["query"], "COPY"), copying="out")
             return facts, Control.COPY_OUT
         if not content.get("is_from"):
             found = Collected()
@@ -251,7 +260,8 @@ class _Inspector:
             mask_copied_relation(scope, content, self.rewriter)
             self.scrub = self.scrub or bool(scope.masked)
             reads, masked = frozenset(scope.reads), frozenset(scope.masked_fields())
-            return StatementFacts("COPY", frozenset({Effect.READ}), reads, masked=masked), Control.COPY_OUT
+            facts = StatementFacts("COPY", frozenset({Effect.READ}), reads, masked=masked, copying="out")
+            return facts, Control.COPY_OUT
         found = collect(content.get("whereClause", {}), self.catalogue)
         found.targets.append(("CopyStmt", content["relation"], content))
         scope = Scope.of(found, self.catalogue, self.fields)
@@ -259,7 +269,8 @@ class _Inspector:
         mask_relations(scope, self.rewriter)
         self.scrub = self.scrub or bool(scope.masked)
         effects = frozenset({Effect.WRITE, Effect.SESSION} if found.sets else {Effect.WRITE})
-        return StatementFacts("COPY", effects, frozenset(scope.reads), frozenset(scope.writes)), Control.COPY_IN
+        facts = StatementFacts("COPY", effects, frozenset(scope.reads), frozenset(scope.writes), copying="in")
+        return facts, Control.COPY_IN
 
 
 def _option(name: str, element: Node) -> str:
@@ -268,6 +279,18 @@ def _option(name: str, element: Node) -> str:
     if not str(value).replace("_", "").isalnum() and value != "":
         raise Refusal("explain", f"EXPLAIN option {name} has a value that is not passed")
     return f"{name} {value}".strip() if kind else name
+
+
+_CONDITIONS = {"UpdateStmt": "whereClause", "DeleteStmt": "whereClause", "MergeStmt": "joinCondition"}
+
+
+def _missing_where(found: Collected, scope: Scope) -> frozenset[str]:
+    """Return what is changed under a condition that names no column, such as `true`, or under none."""
+    return frozenset(
+        scope.target(content).qualified
+        for kind, content, statement in found.targets
+        if kind in _CONDITIONS and not any(node == "ColumnRef" for node, _, _ in walk(statement.get(_CONDITIONS[kind])))
+    )
 
 
 def _check_writes(found: Collected, scope: Scope) -> None:

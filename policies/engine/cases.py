@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from policies.engine.conditions import Direction
 from policies.engine.decide import decide_access, decide_statement, field_view
 from policies.engine.decisions import Allow, Ask, Decision, Deny, Effect, StatementFacts
 from policies.engine.load import PolicyUnreadable
 from policies.engine.model import Duration, Policy
+
+_MONDAY = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 
 class _Strict(BaseModel):
@@ -34,6 +38,9 @@ class StatementCase(_Strict):
     reads: list[str] = []
     writes: list[str] = []
     functions: list[str] = []
+    missing_where: list[str] = []
+    copying: Direction | None = None
+    at: AwareDatetime = Field(default=_MONDAY, description="the moment, for rules with hours; a Monday's noon (UTC)")
 
 
 class FieldCase(_Strict):
@@ -89,9 +96,15 @@ def _answer(policy: Policy, case: Case) -> tuple[str, list[str]]:
     if case.statement is not None:
         ran = case.statement
         facts = StatementFacts(
-            ran.verb, frozenset(ran.effects), frozenset(ran.reads), frozenset(ran.writes), frozenset(ran.functions)
+            ran.verb,
+            frozenset(ran.effects),
+            frozenset(ran.reads),
+            frozenset(ran.writes),
+            frozenset(ran.functions),
+            missing_where=frozenset(ran.missing_where),
+            copying=ran.copying or "",
         )
-        return _named(decide_statement(policy, ran.who, ran.resource, ran.role, facts))
+        return _named(decide_statement(policy, ran.who, ran.resource, ran.role, facts, ran.at))
     assert case.field is not None
     relation, _, name = case.field.field.rpartition(".")
     rules = field_view(policy, case.field.who, case.field.resource).get(relation)

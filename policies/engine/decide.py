@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+from policies.engine.conditions import holds, same_verb
 from policies.engine.decisions import (
     HIDE,
     Allow,
@@ -82,8 +83,13 @@ def may_ask(policy: Policy, person: str) -> list[Terms]:
     return [term for term in terms if not isinstance(term.decision, Deny)]
 
 
-def decide_statement(policy: Policy, person: str, resource: str, role: str, facts: StatementFacts) -> Decision:
-    """Decide one statement of a session; its relations must be covered by the role, its effects by rules."""
+def decide_statement(
+    policy: Policy, person: str, resource: str, role: str, facts: StatementFacts, now: datetime | None = None
+) -> Decision:
+    """Decide one statement of a session; its relations must be covered by the role, its effects by rules.
+
+    Without a moment, what is allowed or asked at some time is not, and what is denied at some time is (fail closed).
+    """
     held = policy.resources.get(resource)
     level = held.roles.get(role) if held else None
     if level is None or not policy.groups_of(person) or person not in policy.people:
@@ -96,27 +102,30 @@ def decide_statement(policy: Policy, person: str, resource: str, role: str, fact
                 f"{role} covers: {', '.join(level.relations)}",
             )
     rules = [rule for rule in policy.statements if _speaks_of(policy, rule, person, resource, role)]
-    return combine(_statement_answers(rules, facts))
+    return combine(_statement_answers(rules, facts, now))
 
 
-def _statement_answers(rules: list[StatementRule], facts: StatementFacts) -> Iterator[Decision]:
+def timed(policy: Policy, now: datetime) -> frozenset[str]:
+    """Return the ids of the rules with hours that hold at a moment: while they stay the same, so do decisions."""
+    return frozenset(rule.id for rule in policy.statements if rule.when and holds(rule.when, now, unknown=False))
+
+
+def _statement_answers(rules: list[StatementRule], facts: StatementFacts, now: datetime | None) -> Iterator[Decision]:
     for rule in rules:
-        if rule.decision == "deny" and _touches(rule, facts):
+        if rule.decision == "deny" and _touches(rule, facts) and holds(rule.when, now, unknown=True):
             yield _answer(rule)
     if not facts.effects:
         # BEGIN, COMMIT, FETCH and the like do nothing of their own; what they enclose was decided itself.
         yield Allow(("no-effect",))
     for effect in sorted(facts.effects):
         # Each effect needs a rule of its own: one that reads and writes is not covered by a rule about reads.
-        answers = [
-            _answer(rule)
-            for rule in rules
-            if rule.decision != "deny" and _covers(rule, facts) and (not rule.effects or effect in rule.effects)
-        ]
-        yield combine(answers) if answers else _uncovered(effect)
+        obstacles = [(rule, _obstacle(rule, facts, effect, now)) for rule in rules if rule.decision != "deny"]
+        answers = [_answer(rule) for rule, obstacle in obstacles if obstacle is None]
+        yield combine(answers) if answers else _uncovered(effect, facts, [found for _, found in obstacles if found])
 
 
-def _uncovered(effect: Effect) -> Deny:
+def _uncovered(effect: Effect, facts: StatementFacts, nearly: list[str]) -> Deny:
+    """Deny what no rule covers; `nearly` says what kept those that almost do from it."""
     named = {
         Effect.READ: "reading is not allowed by this role",
         Effect.WRITE: "changing data is not allowed by this role",
@@ -124,24 +133,47 @@ def _uncovered(effect: Effect) -> Deny:
         Effect.SESSION: "changing session settings is not allowed by this role",
         Effect.ADMIN: "administering the server is not allowed by this role",
     }
-    return Deny(named[effect], (f"default-{effect.value}",))
+    hint = "; ".join(dict.fromkeys(nearly)) or None
+    if nearly and effect is Effect.WRITE and facts.copying == "in":
+        return Deny("copying data in is not allowed by this role", ("default-copy",), hint)
+    return Deny(f"{named[effect]}{' in this form' if nearly else ''}", (f"default-{effect.value}",), hint)
 
 
 def _touches(rule: StatementRule, facts: StatementFacts) -> bool:
     return (
         (not rule.effects or bool(facts.effects & set(rule.effects)))
         and (not rule.relations or any(_names(rule.relations, name) for name in facts.relations))
-        and (not rule.verbs or facts.verb.lower() in {verb.lower() for verb in rule.verbs})
-        and (not rule.functions or bool(facts.functions & set(rule.functions)))
+        and _is_about(rule, facts)
+        and (not rule.copies or facts.copying in rule.copies)
+        and (rule.missing_where is None or rule.missing_where == bool(facts.missing_where))
     )
 
 
-def _covers(rule: StatementRule, facts: StatementFacts) -> bool:
-    return (
-        (not rule.relations or all(_names(rule.relations, name) for name in facts.relations))
-        and (not rule.verbs or facts.verb.lower() in {verb.lower() for verb in rule.verbs})
-        and (not rule.functions or bool(facts.functions & set(rule.functions)))
+def _is_about(rule: StatementRule, facts: StatementFacts) -> bool:
+    return (not rule.verbs or any(same_verb(verb, facts.verb) for verb in rule.verbs)) and (
+        not rule.functions or bool(facts.functions & set(rule.functions))
     )
+
+
+def _obstacle(rule: StatementRule, facts: StatementFacts, effect: Effect, now: datetime | None) -> str | None:
+    """Return what keeps a rule from letting an effect pass, as what to do about it; None where nothing does.
+
+    It is empty where the rule speaks of something else.
+    """
+    if (rule.effects and effect not in rule.effects) or not _is_about(rule, facts):
+        return ""
+    if rule.copies and facts.copying not in rule.copies:
+        return ""
+    if facts.copying == "in" and effect is Effect.WRITE and not rule.copies:
+        # What is copied in is seen by nobody first, so a rule about writes in general does not speak of it.
+        return "insert the rows instead: copying in needs a rule that says `copies: [in]`"
+    if rule.relations and not all(_names(rule.relations, name) for name in facts.relations):
+        return f"rule {rule.id} is about {', '.join(rule.relations)}"
+    if rule.missing_where is not None and rule.missing_where != bool(facts.missing_where):
+        return "" if rule.missing_where else "add a WHERE that names a column"
+    if not holds(rule.when, now, unknown=False):
+        return f"rule {rule.id} is for {' and '.join(str(window) for window in rule.when)}"
+    return None
 
 
 def _names(listed: list[str], relation: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import assert_never
+from typing import Literal, assert_never
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,10 @@ class StatementFacts:
     functions: frozenset[str] = frozenset()
     masked: frozenset[str] = frozenset()
     """Fields of `relation.field` that arrive masked, where the statement names or expands them."""
+    missing_where: frozenset[str] = frozenset()
+    """Relations that are changed without a WHERE that names a column, at any depth."""
+    copying: Literal["", "in", "out"] = ""
+    """Which way a COPY goes, from where the client stands."""
 
     @property
     def relations(self) -> frozenset[str]:

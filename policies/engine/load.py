@@ -8,16 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from policies.engine.model import Policy, Rule, Strict, problems
+from policies.engine.conditions import Window
+from policies.engine.model import Policy, Rule, Strict
+from policies.engine.problems import problems
 
 Path_ = tuple[str | int, ...]
 MAX_DEPTH = 40
 MAX_NODES = 100_000
 """Values in one file, aliases counted each time they are used."""
 _SECTIONS = frozenset(Policy.model_fields)
-_MODELS: tuple[type[Strict], ...] = (Policy, *Strict.__subclasses__(), *Rule.__subclasses__())
+_MODELS: tuple[type[BaseModel], ...] = (
+    Policy,
+    *Strict.__subclasses__(),
+    *Rule.__subclasses__(),
+    Window,
+)
 _KEYS = sorted({name for model in _MODELS for name in model.model_fields})
 _MESSAGES = {
     "extra_forbidden": "unknown key",

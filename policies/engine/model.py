@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    model_validator,
+)
 
+from policies.engine.conditions import Direction, Verb, Window
 from policies.engine.decisions import Effect, Mask, MaskKind, Need, Requirement
 from policies.engine.durations import format_duration, parse_duration
-
-COMMAND_WORDS = frozenset({"list", "status", "revoke", "help", "task"})
-"""Words after `/access` that are commands, so no resource may be called so."""
 
 
 def _duration(value: Any) -> Any:
@@ -23,9 +29,20 @@ def _duration(value: Any) -> Any:
     return parse_duration(str(value))
 
 
+def _windows(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
 def _mask_name(value: Any) -> Any:
     # YAML reads a bare `null` as nothing, and here it is the name of a mask.
     return MaskKind.NULL if value is None else value
+
+
+def _reference(value: str) -> str:
+    kind, _, name = value.partition(":")
+    if kind == "file" and (name.startswith("/") or {"", ".", ".."} & set(name.split("/"))):
+        raise ValueError(f"`{value}` would leave the secrets folder: name a file in it")
+    return value
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
@@ -34,7 +51,8 @@ RelationName = Annotated[str, StringConstraints(pattern=r"^[^.\s*]+\.([^.\s*]+|\
 """`schema.relation`, or `schema.*`; a star elsewhere would name nothing, and a rule with it would say nothing."""
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]*$")]
 """As statements are compared: a function's own name in lower case, without its schema."""
-Reference = Annotated[str, StringConstraints(pattern=r"^(env|file):[A-Za-z0-9_./-]+$")]
+Reference = Annotated[str, StringConstraints(pattern=r"^(env|file):[A-Za-z0-9_./-]+$"), AfterValidator(_reference)]
+Windows = Annotated[list[Window], BeforeValidator(_windows, json_schema_input_type=Window | list[Window])]
 Duration = Annotated[
     timedelta,
     BeforeValidator(_duration, json_schema_input_type=str),
@@ -49,8 +67,8 @@ class Strict(BaseModel):
 class Upstream(Strict):
     """Where a resource is; `host` and `port` may be references like `env:PGPORT`."""
 
-    host: str
-    port: int | Reference
+    host: Annotated[str, AfterValidator(_reference)]
+    port: Annotated[int, Field(ge=1, le=65535)] | Reference
     database: str
     tls: Literal["disable", "require", "verify-full"] = "verify-full"
     ca: Reference | None = None
@@ -152,8 +170,18 @@ class StatementRule(Rule):
 
     effects: list[Effect] = Field(default=[], description="empty means any effect")
     relations: list[RelationName] = Field(default=[], description="empty means any relation the role covers")
-    verbs: list[str] = []
+    verbs: list[Verb] = Field(default=[], description="first words of statements, like `DELETE` or `DROP TABLE`")
     functions: list[FunctionName] = []
+    missing_where: bool | None = Field(
+        default=None,
+        description="true: only where an UPDATE or DELETE, at any depth, has no WHERE that names a column; false: only "
+        "where each has one",
+    )
+    copies: list[Direction] = Field(
+        default=[],
+        description="only COPY, `in` from the client or `out` to it; COPY FROM needs a rule that says `in`",
+    )
+    when: Windows = Field(default=[], description="only in one of these parts of the week")
 
 
 class MaskSpec(Strict):
@@ -216,87 +244,3 @@ class Policy(Strict):
         """Return the active people in any of the groups, in file order."""
         wanted = set(groups)
         return [handle for handle, person in self.people.items() if person.active and wanted & set(person.groups)]
-
-
-def problems(policy: Policy) -> list[tuple[tuple[str | int, ...], str]]:
-    """Return what strict types cannot see, each with its path: names that refer to nothing, clashes."""
-    found: list[tuple[tuple[str | int, ...], str]] = []
-    for name in policy.resources:
-        if name in COMMAND_WORDS:
-            found.append((("resources", name), f"`{name}` is a word of the /access command"))
-        found += [(("resources", name, *path), text) for path, text in _role_problems(policy.resources[name])]
-    slack_ids: dict[str, str] = {}
-    for handle, person in policy.people.items():
-        found += [(("people", handle, "groups"), f"no group `{g}`") for g in person.groups if g not in policy.groups]
-        if person.slack and slack_ids.setdefault(person.slack, handle) != handle:
-            found.append(
-                (("people", handle, "slack"), f"`{person.slack}` already belongs to `{slack_ids[person.slack]}`")
-            )
-    ids: set[str] = set()
-    sections: tuple[tuple[str, list[AccessRule] | list[StatementRule]], ...] = (
-        ("access", policy.access),
-        ("statements", policy.statements),
-    )
-    for section, rules in sections:
-        for index, rule in enumerate(rules):
-            found += [((section, index, key), text) for key, text in _rule_problems(policy, rule)]
-            found += _repeated(ids, rule.id, (section, index, "id"))
-    for index, field_rule in enumerate(policy.fields):
-        found += _repeated(ids, field_rule.id, ("fields", index, "id"))
-        if field_rule.relation.endswith(".*"):
-            text = "the fields of one relation are classified at a time: name it, without a star"
-            found.append((("fields", index, "relation"), text))
-        if field_rule.resource not in policy.resources:
-            found.append((("fields", index, "resource"), f"no resource `{field_rule.resource}`"))
-        found += [(("fields", index, "groups"), f"no group `{g}`") for g in field_rule.groups if g not in policy.groups]
-    return found
-
-
-def warnings(policy: Policy) -> list[str]:
-    """Return what is legal and worth a second look."""
-    found = [
-        f"fields `{rule.id}`: `others: clear` shows every new column of {rule.relation} to "
-        f"{', '.join(rule.groups) or 'everybody'}"
-        for rule in policy.fields
-        if rule.others == "clear"
-    ]
-    if "slack" in policy.resources:
-        found.append("resource `slack`: `airlock doctor slack` examines the Slack app, never this resource")
-    for rule in (*policy.access, *policy.statements):
-        found += [
-            f"rule `{rule.id}`: needs {need}, of whom there are {len(policy.members(need.groups))}: too few where "
-            "one of them asks or is away"
-            for need in rule.requirement.needs
-            if len(policy.members(need.groups)) < need.count + 1
-        ]
-    return found
-
-
-def _repeated(ids: set[str], rule: str, path: tuple[str | int, ...]) -> list[tuple[tuple[str | int, ...], str]]:
-    if rule in ids:
-        return [(path, f"rule id `{rule}` is used twice")]
-    ids.add(rule)
-    return []
-
-
-def _role_problems(resource: Resource) -> Iterator[tuple[tuple[str, str, str], str]]:
-    for name, role in resource.roles.items():
-        for lower in role.above:
-            if lower not in resource.roles:
-                yield ("roles", name, "above"), f"no role `{lower}` on this resource"
-        if name in resource.below(name):
-            yield ("roles", name, "above"), f"`{name}` would be lower than itself"
-
-
-def _rule_problems(policy: Policy, rule: Rule) -> list[tuple[str, str]]:
-    found = [("resources", f"no resource `{name}`") for name in rule.resources if name not in policy.resources]
-    known = {role for name in rule.resources or policy.resources for role in _roles(policy, name)}
-    found += [("roles", f"no role `{name}` on these resources") for name in rule.roles if name not in known]
-    groups = {*rule.groups, *(group for need in rule.requirement.needs for group in need.groups)}
-    found += [("groups", f"no group `{name}`") for name in sorted(groups) if name not in policy.groups]
-    return found
-
-
-def _roles(policy: Policy, resource: str) -> set[str]:
-    found = policy.resources.get(resource)
-    return set(found.roles) if found else set()

@@ -329,7 +329,8 @@ async def test_a_role_that_does_not_wait_runs_the_same_statement_once_after_its_
 
 async def test_what_is_copied_in_cannot_be_reviewed(served: TestBroker) -> None:
     _, _, errors = await psql(served.ticket(role="ask"), "copy notes from stdin", stdin="1001\tx\n")
-    assert "cannot be shown to them" in errors
+    assert "copying data in is not allowed by this role" in errors
+    assert "HINT:  /access prod-db write 30m" in errors
     assert served.recorder.of("hold.opened") == []
 
 

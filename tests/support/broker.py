@@ -45,6 +45,7 @@ access:
 statements:
   - {id: reads, decision: allow, effects: [read, session]}
   - {id: writes, decision: allow, roles: [write], effects: [write, ddl]}
+  - {id: loads, decision: allow, roles: [write], effects: [write], copies: [in]}
   - {id: asked, decision: ask, roles: [ask, ask_first], effects: [write], reviewers: {count: 1, groups: [dbas]}}
 fields:
   - {id: people-fields, resource: prod-db, relation: public.people, clear: [id, name], masks: {ssn: hide}}

@@ -6,17 +6,18 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from datetime import datetime
 
 from broker.errors import AirlockError
 from broker.protocols.postgres.catalogues import Catalogues, Key
 from broker.protocols.postgres.ruling import Denied, Ruling, Subject, refused, rule
 from broker.protocols.postgres.workers import WorkerFailed, Workers
-from broker.sessions.ports import Policies
+from broker.sessions.ports import Clock, Policies
 from broker.sql.catalogue import Catalogue
 from broker.sql.inspect import inspect
 from broker.sql.model import Inspection, Refusal
 from broker.sql.redact import redact
-from policies.engine.decide import field_view
+from policies.engine.decide import field_view, timed
 from policies.engine.decisions import FieldView
 
 SMALL = 4096
@@ -25,6 +26,9 @@ _CACHED = 2048
 _CACHED_TEXT = 16 * 1024
 _RELOAD_EVERY = 1.0
 """Seconds between two readings of the catalogue for unknown names, so that typing errors cannot flood an upstream."""
+
+
+_CacheKey = tuple[str, str, str, Subject, frozenset[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +42,14 @@ class Matter:
 class Inspector:
     """Rules on texts; `rule` answers at once where it can."""
 
-    def __init__(self, policies: Policies, catalogues: Catalogues, workers: Workers) -> None:
+    def __init__(self, policies: Policies, catalogues: Catalogues, workers: Workers, clock: Clock) -> None:
         self._policies = policies
+        self._clock = clock
+        self._timeless = ""
+        """Hash of a policy that has no rules with hours."""
         self._catalogues = catalogues
         self._workers = workers
-        self._rulings: OrderedDict[tuple[str, str, str, Subject], Ruling] = OrderedDict()
+        self._rulings: OrderedDict[_CacheKey, Ruling] = OrderedDict()
         self._views: dict[tuple[str, str, str], FieldView] = {}
         self._reloaded: dict[Key, float] = {}
 
@@ -51,7 +58,7 @@ class Inspector:
         catalogue = self._catalogues.held(matter.key)
         if catalogue is None:
             return self._slowly(matter, sql, None)
-        known = self._rulings.get(self._cache_key(matter, sql, catalogue))
+        known = self._rulings.get(self._cache_key(matter, sql, catalogue, self._clock.now()))
         if known is not None:
             return known
         if len(sql) > SMALL or _looks_deep(sql):
@@ -89,7 +96,7 @@ class Inspector:
             return refused(Refusal("catalogue", f"the catalogue cannot be read: {error}", sqlstate="58000"), "")
 
     async def _anywhere(self, matter: Matter, sql: str, catalogue: Catalogue) -> Ruling:
-        known = self._rulings.get(self._cache_key(matter, sql, catalogue))
+        known = self._rulings.get(self._cache_key(matter, sql, catalogue, self._clock.now()))
         if known is not None:
             return known
         if len(sql) <= SMALL and not _looks_deep(sql):
@@ -110,13 +117,14 @@ class Inspector:
     def _ruled(
         self, matter: Matter, sql: str, catalogue: Catalogue, found: Inspection | Refusal, redacted: str
     ) -> Ruling:
+        now = self._clock.now()
         if isinstance(found, Refusal):
             ruling: Ruling = refused(found, redacted)
         else:
-            ruling = rule(self._policies.current, matter.subject, sql, found)
+            ruling = rule(self._policies.current, matter.subject, sql, found, now)
         # A name that was unknown may be known the next time, so that answer is not kept.
         if len(sql) <= _CACHED_TEXT and not (isinstance(ruling, Denied) and ruling.retry):
-            self._rulings[self._cache_key(matter, sql, catalogue)] = ruling
+            self._rulings[self._cache_key(matter, sql, catalogue, now)] = ruling
             if len(self._rulings) > _CACHED:
                 self._rulings.popitem(last=False)
         return ruling
@@ -136,8 +144,17 @@ class Inspector:
             view = self._views[key] = field_view(self._policies.current, subject.person, subject.resource)
         return view
 
-    def _cache_key(self, matter: Matter, sql: str, catalogue: Catalogue) -> tuple[str, str, str, Subject]:
-        return sql, self._policies.hash, catalogue.version, matter.subject
+    def _cache_key(self, matter: Matter, sql: str, catalogue: Catalogue, now: datetime) -> _CacheKey:
+        return sql, self._policies.hash, catalogue.version, matter.subject, self._hours(now)
+
+    def _hours(self, now: datetime) -> frozenset[str]:
+        """Return which of the rules with hours hold now: what was ruled under others is not taken from the cache."""
+        if self._timeless == self._policies.hash:
+            return frozenset()
+        policy = self._policies.current
+        if not any(one.when for one in policy.statements):
+            self._timeless = self._policies.hash
+        return timed(policy, now)
 
 
 def _looks_deep(sql: str) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 import shlex
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ class PostgresOffer:
         crt, key = certificate(broker.home, Settings().public_host)
         context, binding = server_context(crt, key, ["postgresql"])
         admins, workers = Admins(), Workers()
-        inspector = Inspector(broker.policies, Catalogues(admins), workers)
+        inspector = Inspector(broker.policies, Catalogues(admins), workers, broker.clock)
         house = House(broker, admins, inspector, CancelKeys())
         door = FrontDoor(house, context, binding, _secret(broker.home / "postgres.secret"))
         tcp = TcpListener(door.serve)
@@ -97,7 +98,14 @@ class PostgresOffer:
         return await held[1].kill(lease)
 
     async def preview(
-        self, policy: Policy, person: str, resource: str, role: str, text: str, endpoint: Endpoint
+        self,
+        policy: Policy,
+        person: str,
+        resource: str,
+        role: str,
+        text: str,
+        endpoint: Endpoint,
+        now: datetime | None = None,
     ) -> dict[str, Any]:
         """Say what would happen to a statement and why, under today's catalogue; raises UpstreamUnavailable."""
         admin, workers = Admin(endpoint), Workers()
@@ -115,7 +123,7 @@ class PostgresOffer:
             await admin.close()
         if isinstance(found, Refusal):
             return _told(refused(found, redacted), None)
-        ruling = rule(policy, Subject(person, resource, role), text, found)
+        ruling = rule(policy, Subject(person, resource, role), text, found, now)
         if isinstance(ruling, Denied):
             return _told(ruling, found)
         return _told(None, found, ruling.rules, ruling.asking)
@@ -146,6 +154,7 @@ def _told(
         "hint": hint,
         "effects": sorted({effect.value for fact in facts for effect in fact.effects}),
         "relations": sorted({relation for fact in facts for relation in fact.relations}),
+        "every_row": sorted({relation for fact in facts for relation in fact.missing_where}),
         "masked": sorted({field for fact in facts for field in fact.masked}),
         "rewritten": found.rewritten if found is not None else None,
     }

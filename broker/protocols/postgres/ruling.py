@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import assert_never
 
 from broker.sessions.model import Durability
@@ -82,22 +82,22 @@ class Denied:
 Ruling = Permitted | Denied
 
 
-def rule(policy: Policy, subject: Subject, sql: str, inspection: Inspection) -> Ruling:
+def rule(policy: Policy, subject: Subject, sql: str, inspection: Inspection, now: datetime | None = None) -> Ruling:
     """Rule on an inspected text as a whole; a denial names the role to ask for, where another would let it run."""
-    ruling = _ruled(policy, subject, sql, inspection)
+    ruling = _ruled(policy, subject, sql, inspection, now)
     if isinstance(ruling, Permitted) or (ruling.hint and {one.id for one in policy.statements} & set(ruling.rules)):
         # What the policy's author says to do next stands.
         return ruling
-    return replace(ruling, hint=_other_role(policy, subject, sql, inspection) or ruling.hint)
+    return replace(ruling, hint=_other_role(policy, subject, sql, inspection, now) or ruling.hint)
 
 
-def _ruled(policy: Policy, subject: Subject, sql: str, inspection: Inspection) -> Ruling:
+def _ruled(policy: Policy, subject: Subject, sql: str, inspection: Inspection, now: datetime | None) -> Ruling:
     """Rule on an inspected text under one role: one statement that may not run denies all of it."""
     written = {one.id for one in policy.statements}
     rules: list[tuple[str, ...]] = []
     asking: Asking | None = None
     for statement in inspection.statements:
-        decision = decide_statement(policy, subject.person, subject.resource, subject.role, statement.facts)
+        decision = decide_statement(policy, subject.person, subject.resource, subject.role, statement.facts, now)
         spoken = isinstance(decision, Deny) and written & set(decision.rules)
         if statement.refusal is not None and not spoken:
             # No rule could let it pass, so this says more than that none does.
@@ -183,7 +183,7 @@ def shown_text(inspection: Inspection) -> str:
     return "; ".join(statement.redacted for statement in inspection.statements)[:MAX_SHOWN]
 
 
-def _other_role(policy: Policy, subject: Subject, sql: str, inspection: Inspection) -> str | None:
+def _other_role(policy: Policy, subject: Subject, sql: str, inspection: Inspection, now: datetime | None) -> str | None:
     """Return the line that asks for a role under which all of a text could run, where this person could get one."""
     resource = policy.resources.get(subject.resource)
     for role in resource.roles if resource else ():
@@ -193,7 +193,7 @@ def _other_role(policy: Policy, subject: Subject, sql: str, inspection: Inspecti
         if isinstance(given, Ask) and not _answerable(policy, given.requirement, subject.person):
             continue
         # What a person sees does not depend on the role, so the inspection is the same.
-        if isinstance(_ruled(policy, replace(subject, role=role), sql, inspection), Permitted):
+        if isinstance(_ruled(policy, replace(subject, role=role), sql, inspection, now), Permitted):
             return access_line(policy, subject.person, subject.resource, role)
     return None
 

@@ -14,7 +14,7 @@ import pickle
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from broker.errors import AirlockError
 from broker.sql.catalogue import Catalogue
@@ -157,7 +157,8 @@ def _refusal_in(values: dict[str, Any]) -> Refusal:
     return Refusal(str(rule), str(message), hint, **values)
 
 
-_SETS = ("reads", "writes", "functions", "masked")
+_DIRECTIONS: dict[str, Literal["", "in", "out"]] = {"": "", "in": "in", "out": "out"}
+_SETS = ("reads", "writes", "functions", "masked", "missing_where")
 
 
 def _statement_out(statement: Statement) -> dict[str, Any]:
@@ -166,6 +167,7 @@ def _statement_out(statement: Statement) -> dict[str, Any]:
         "verb": facts.verb,
         "effects": sorted(effect.value for effect in facts.effects),
         **{name: sorted(getattr(facts, name)) for name in _SETS},
+        "copying": facts.copying,
         "redacted": statement.redacted,
         "control": statement.control.value,
         "name": statement.name,
@@ -175,11 +177,9 @@ def _statement_out(statement: Statement) -> dict[str, Any]:
 
 
 def _statement_in(values: dict[str, Any]) -> Statement:
-    facts = StatementFacts(
-        str(values["verb"]),
-        frozenset(Effect(effect) for effect in values["effects"]),
-        **{name: frozenset(str(one) for one in values[name]) for name in _SETS},
-    )
+    sets: dict[str, Any] = {name: frozenset(str(one) for one in values[name]) for name in _SETS}
+    effects = frozenset(Effect(effect) for effect in values["effects"])
+    facts = StatementFacts(str(values["verb"]), effects, copying=_DIRECTIONS[values["copying"]], **sets)
     return Statement(
         facts,
         str(values["redacted"]),

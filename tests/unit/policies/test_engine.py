@@ -26,7 +26,8 @@ from policies.engine.decisions import (
     combine,
 )
 from policies.engine.load import PolicyUnreadable, load, read_texts
-from policies.engine.model import Policy, warnings
+from policies.engine.model import Policy
+from policies.engine.problems import warnings
 
 POLICIES = Path(__file__).parents[3] / "policies"
 HALF_HOUR = timedelta(minutes=30)

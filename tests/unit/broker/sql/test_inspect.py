@@ -190,6 +190,64 @@ def test_unknown_relation_asks_for_a_fresh_catalogue_and_says_where() -> None:
 
 
 @pytest.mark.parametrize(
+    ("sql", "missing"),
+    [
+        ("delete from orders", {"public.orders"}),
+        ("update orders set note = ''", {"public.orders"}),
+        ("update orders set note = 'id' where true", {"public.orders"}),
+        ("delete from orders where 1 = 1 and now() > '2020-01-01'", {"public.orders"}),
+        ("delete from orders where exists (select 1)", {"public.orders"}),
+        ("delete from orders where $1", {"public.orders"}),
+        ("with a as (delete from orders returning 1) select * from a where 1 = 1", {"public.orders"}),
+        ("with a as (with b as (update archive.orders set id = 1) select 1) select 1", {"archive.orders"}),
+        ("explain analyze delete from orders", {"public.orders"}),
+        ("copy (delete from orders returning id) to stdout", {"public.orders"}),
+        ("prepare p as delete from orders", {"public.orders"}),
+        ("merge into orders using typed on true when matched then delete", {"public.orders"}),
+        ("delete from orders where id = 1", set()),
+        ("delete from orders o where o.id in (select id from customers)", set()),
+        ("update orders set note = '' from customers c where c.id = orders.id", set()),
+        ("merge into orders using typed on orders.id = typed.total_of when matched then delete", set()),
+        ("insert into orders values (1)", set()),
+        ("select 1", set()),
+    ],
+)
+def test_a_change_without_a_where_that_names_a_column_is_a_fact(sql: str, missing: set[str]) -> None:
+    (statement,) = inspect(sql, CATALOGUE, FIELDS).statements
+    assert statement.facts.missing_where == missing
+
+
+@pytest.mark.parametrize(
+    ("sql", "copying"),
+    [
+        ("copy orders to stdout", "out"),
+        ("copy customers to stdout", "out"),
+        ("copy (select 1) to stdout", "out"),
+        ("copy orders from stdin", "in"),
+        ("select 1", ""),
+    ],
+)
+def test_which_way_a_copy_goes_is_a_fact(sql: str, copying: str) -> None:
+    (statement,) = inspect(sql, CATALOGUE, FIELDS).statements
+    assert statement.facts.copying == copying
+
+
+@pytest.mark.parametrize(
+    ("sql", "verb"),
+    [
+        ("create or replace temp view v as select 1", "CREATE VIEW"),
+        ("create unique index on orders (id)", "CREATE INDEX"),
+        ("drop table orders", "DROP TABLE"),
+        ("table orders", "SELECT"),
+        ("vacuum", "VACUUM"),
+    ],
+)
+def test_a_verb_is_the_first_word_and_for_schema_changes_what_they_are_about(sql: str, verb: str) -> None:
+    (statement,) = inspect(sql, CATALOGUE, FIELDS).statements
+    assert statement.facts.verb == verb
+
+
+@pytest.mark.parametrize(
     ("sql", "control", "name"),
     [
         ("begin", Control.BEGIN, ""),

@@ -1,0 +1,178 @@
+"""What a policy's strict types cannot see: names that refer to nothing, and rules that never speak."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from policies.engine.decisions import Effect
+from policies.engine.model import AccessRule, Policy, Resource, Role, Rule, StatementRule
+
+COMMAND_WORDS = frozenset({"list", "status", "revoke", "help", "task"})
+"""Words after `/access` that are commands, so no resource may be called so."""
+
+
+def problems(policy: Policy) -> list[tuple[tuple[str | int, ...], str]]:
+    """Return what strict types cannot see, each with its path: names that refer to nothing, clashes."""
+    found: list[tuple[tuple[str | int, ...], str]] = []
+    for name in policy.resources:
+        if name in COMMAND_WORDS:
+            found.append((("resources", name), f"`{name}` is a word of the /access command"))
+        found += [(("resources", name, *path), text) for path, text in _path_problems(policy.resources[name])]
+        found += [(("resources", name, *path), text) for path, text in _role_problems(policy.resources[name])]
+    slack_ids: dict[str, str] = {}
+    for handle, person in policy.people.items():
+        found += [(("people", handle, "groups"), f"no group `{g}`") for g in person.groups if g not in policy.groups]
+        if person.slack and slack_ids.setdefault(person.slack, handle) != handle:
+            found.append(
+                (("people", handle, "slack"), f"`{person.slack}` already belongs to `{slack_ids[person.slack]}`")
+            )
+    ids: set[str] = set()
+    sections: tuple[tuple[str, list[AccessRule] | list[StatementRule]], ...] = (
+        ("access", policy.access),
+        ("statements", policy.statements),
+    )
+    for section, rules in sections:
+        for index, rule in enumerate(rules):
+            found += [((section, index, key), text) for key, text in _rule_problems(policy, rule)]
+            found += _repeated(ids, rule.id, (section, index, "id"))
+    for index, field_rule in enumerate(policy.fields):
+        found += _repeated(ids, field_rule.id, ("fields", index, "id"))
+        if field_rule.relation.endswith(".*"):
+            text = "the fields of one relation are classified at a time: name it, without a star"
+            found.append((("fields", index, "relation"), text))
+        if field_rule.resource not in policy.resources:
+            found.append((("fields", index, "resource"), f"no resource `{field_rule.resource}`"))
+        found += [(("fields", index, "groups"), f"no group `{g}`") for g in field_rule.groups if g not in policy.groups]
+    return found
+
+
+def warnings(policy: Policy) -> list[str]:
+    """Return what is legal and worth a second look."""
+    found = [
+        f"fields `{rule.id}`: `others: clear` shows every new column of {rule.relation} to "
+        f"{', '.join(rule.groups) or 'everybody'}"
+        for rule in policy.fields
+        if rule.others == "clear"
+    ]
+    if "slack" in policy.resources:
+        found.append("resource `slack`: `airlock doctor slack` examines the Slack app, never this resource")
+    for rule in (*policy.access, *policy.statements):
+        found += [
+            f"rule `{rule.id}`: needs {need}, of whom there are {len(policy.members(need.groups))}: too few where "
+            "one of them asks or is away"
+            for need in rule.requirement.needs
+            if len(policy.members(need.groups)) < need.count + 1
+        ]
+    return [*found, *_idle(policy)]
+
+
+def _idle(policy: Policy) -> Iterator[str]:
+    """Say which rules never decide anything, and why."""
+    yield from _shadowed(policy.access)
+    yield from _shadowed(policy.statements)
+    for rule in (*policy.access, *policy.statements):
+        if rule.groups and not policy.members(rule.groups):
+            yield f"rule `{rule.id}` never speaks: nobody is in {' or '.join(rule.groups)}"
+    for rule in policy.statements:
+        if rule.decision != "deny" and rule.effects and not {*rule.effects} - {Effect.DDL, Effect.ADMIN}:
+            yield f"rule `{rule.id}` lets nothing pass: the broker itself refuses what it is about"
+        if rule.decision == "ask" and rule.copies == ["in"]:
+            yield f"rule `{rule.id}` lets nothing pass: what is copied in cannot be shown to reviewers first"
+        if rule.missing_where and rule.effects and Effect.WRITE not in rule.effects:
+            yield f"rule `{rule.id}` never speaks: only what writes can lack a WHERE"
+        roles = _levels(policy, rule)
+        for relation in rule.relations:
+            if roles and not any(_meet(relation, covered) for role in roles for covered in role.relations):
+                yield f"rule `{rule.id}`: no role that it speaks of covers {relation}"
+
+
+def _levels(policy: Policy, rule: Rule) -> list[Role]:
+    return [
+        role
+        for name, resource in policy.resources.items()
+        for called, role in resource.roles.items()
+        if (not rule.resources or name in rule.resources) and (not rule.roles or called in rule.roles)
+    ]
+
+
+def _meet(relation: str, covered: str) -> bool:
+    (schema, name), (other, called) = relation.split("."), covered.split(".")
+    return schema == other and (name == called or "*" in (name, called))
+
+
+_RANK = {"deny": 2, "ask": 1, "allow": 0}
+_SAYS = {"deny": "denies", "ask": "asks about", "allow": "allows"}
+
+
+def _shadowed(rules: Sequence[Rule]) -> Iterator[str]:
+    """Say which rules make no difference, for another speaks of all that they do and beats them, or says the same."""
+    for index, rule in enumerate(rules):
+        for at, other in enumerate(rules):
+            beats = _RANK[other.decision] > _RANK[rule.decision]
+            same = other.decision == rule.decision != "ask" and at < index and not _adds(rule, other)
+            if at != index and (beats or same) and _speaks_of_all(other, rule):
+                yield f"rule `{rule.id}` makes no difference: `{other.id}` {_SAYS[other.decision]} all that it is about"
+                break
+
+
+def _adds(rule: Rule, other: Rule) -> bool:
+    """Say whether a rule limits what another of the same decision lets pass."""
+    return isinstance(rule, AccessRule) and isinstance(other, AccessRule) and rule.decision != "deny"
+
+
+def _speaks_of_all(other: Rule, rule: Rule) -> bool:
+    """Say whether whatever a rule speaks of, another does too."""
+    lists: list[tuple[Sequence[str], Sequence[str]]] = [
+        (rule.resources, other.resources),
+        (rule.roles, other.roles),
+        (rule.groups, other.groups),
+    ]
+    if isinstance(rule, StatementRule) and isinstance(other, StatementRule):
+        lists += [(rule.effects, other.effects), (rule.verbs, other.verbs), (rule.functions, other.functions)]
+        lists += [(rule.relations, other.relations), (rule.copies, other.copies)]
+        if other.missing_where not in (None, rule.missing_where) or (other.when and other.when != rule.when):
+            return False
+        if rule.decision != "deny" and not rule.copies and other.decision != "deny" and other.copies:
+            return False
+        if other.decision != "deny" and "in" in rule.copies and not other.copies:
+            return False  # A rule without `copies` does not speak of COPY FROM, unless it denies.
+    return all(not wide or (narrow and set(narrow) <= set(wide)) for narrow, wide in lists)
+
+
+def _repeated(ids: set[str], rule: str, path: tuple[str | int, ...]) -> list[tuple[tuple[str | int, ...], str]]:
+    if rule in ids:
+        return [(path, f"rule id `{rule}` is used twice")]
+    ids.add(rule)
+    return []
+
+
+def _path_problems(resource: Resource) -> Iterator[tuple[tuple[str, int], str]]:
+    for index, schema in enumerate(resource.search_path):
+        if schema.startswith("pg_") or schema == "information_schema":
+            # What stands there by itself is looked through in an order that the broker counts on.
+            yield ("search_path", index), f"`{schema}` is the server's own: name schemas with tables of yours"
+        elif schema in resource.search_path[:index]:
+            yield ("search_path", index), f"`{schema}` is there already"
+
+
+def _role_problems(resource: Resource) -> Iterator[tuple[tuple[str, str, str], str]]:
+    for name, role in resource.roles.items():
+        for lower in role.above:
+            if lower not in resource.roles:
+                yield ("roles", name, "above"), f"no role `{lower}` on this resource"
+        if name in resource.below(name):
+            yield ("roles", name, "above"), f"`{name}` would be lower than itself"
+
+
+def _rule_problems(policy: Policy, rule: Rule) -> list[tuple[str, str]]:
+    found = [("resources", f"no resource `{name}`") for name in rule.resources if name not in policy.resources]
+    known = {role for name in rule.resources or policy.resources for role in _roles(policy, name)}
+    found += [("roles", f"no role `{name}` on these resources") for name in rule.roles if name not in known]
+    groups = {*rule.groups, *(group for need in rule.requirement.needs for group in need.groups)}
+    found += [("groups", f"no group `{name}`") for name in sorted(groups) if name not in policy.groups]
+    return found
+
+
+def _roles(policy: Policy, resource: str) -> set[str]:
+    found = policy.resources.get(resource)
+    return set(found.roles) if found else set()

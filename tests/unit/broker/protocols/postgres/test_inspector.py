@@ -1,0 +1,67 @@
+"""Rulings that are kept, and for how long."""
+
+from collections.abc import Awaitable
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from broker.protocols.postgres.catalogues import Catalogues
+from broker.protocols.postgres.inspector import Inspector, Matter
+from broker.protocols.postgres.ruling import Denied, Permitted, Ruling, Subject
+from broker.protocols.postgres.workers import Workers, decoded, encoded
+from broker.sql.inspect import inspect
+from policies.engine.load import read_texts
+from tests.support.broker import FixedPolicies
+from tests.unit.broker.sql.test_inspect import CATALOGUE
+
+POLICY = """
+groups: {devs: ""}
+people: {alice: {name: Alice, groups: [devs]}}
+resources:
+  prod-db:
+    protocol: postgres
+    upstream: {host: 127.0.0.1, port: 1, database: shop, tls: disable}
+    roles: {read: {credential: "file:x", relations: ["public.*"]}}
+statements:
+  - {id: reads, decision: allow, effects: [read], when: {zone: UTC, hours: 09:00-18:00}}
+"""
+
+
+class Clock:
+    moment = datetime(2026, 1, 5, 17, 59, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        return self.moment
+
+
+class Shelf:
+    def held(self, _: object) -> object:
+        return CATALOGUE
+
+
+def test_a_ruling_that_is_kept_is_not_given_when_its_hours_are_over() -> None:
+    clock = Clock()
+    policies = FixedPolicies(read_texts({"test.yaml": POLICY}))
+    inspector = Inspector(policies, cast(Catalogues, Shelf()), cast(Workers, None), clock)
+    matter = Matter(Subject("alice", "prod-db", "read"), cast(Any, None))
+
+    def rule() -> Ruling:
+        ruling = inspector.rule(matter, "select id from orders")
+        assert not isinstance(ruling, Awaitable)
+        return ruling
+
+    first = rule()
+    assert isinstance(first, Permitted)
+    assert rule() is first
+    clock.moment += timedelta(minutes=1)
+    late = rule()
+    assert isinstance(late, Denied)
+    assert late.hint == "rule reads is for every day 09:00-18:00 UTC"
+    assert rule() is late
+    policies.current = read_texts({"test.yaml": POLICY.replace(", when: {zone: UTC, hours: 09:00-18:00}", "")})
+    assert isinstance(rule(), Permitted)
+
+
+def test_what_a_worker_finds_arrives_as_it_was_found() -> None:
+    for sql in ("copy orders from stdin", "delete from orders", "select ssn from customers where id = 1"):
+        found = inspect(sql, CATALOGUE, {})
+        assert decoded(encoded(found, ""), CATALOGUE.version) == found

@@ -1,0 +1,223 @@
+"""What statement rules may ask of a statement, and how a policy's author hears of rules that never speak."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.engine.conditions import DAYS, Window
+from policies.engine.decide import decide_statement, timed
+from policies.engine.decisions import Allow, Ask, Decision, Deny, Effect, StatementFacts
+from policies.engine.load import PolicyUnreadable, read_texts
+from policies.engine.model import Policy
+from policies.engine.problems import warnings
+from tests.unit.policies.test_engine import SMALL
+
+WORLD = f"""{SMALL}  ove: {{name: Ove, groups: [ops]}}
+groups: {{devs: "", ops: "", ghosts: ""}}
+""".replace('groups: {devs: "", ops: ""}', "", 1)
+READ = "{id: reads, decision: allow, effects: [read]}"
+WRITE = "{id: writes, decision: allow, effects: [write]}"
+MONDAY = datetime(2026, 1, 5, 12, tzinfo=UTC)
+
+
+def policy(*rules: str) -> Policy:
+    return read_texts({"world.yaml": WORLD, "rules.yaml": f"statements: [{', '.join(rules)}]"})
+
+
+def facts(verb: str = "DELETE", *, write: bool = True, bare: bool = False, **more: object) -> StatementFacts:
+    effects = frozenset({Effect.WRITE} if write else {Effect.READ})
+    writes = frozenset({"public.t"}) if write else frozenset()
+    reads = frozenset() if write else frozenset({"public.t"})
+    missing = frozenset({"public.t"}) if bare else frozenset()
+    return StatementFacts(verb, effects, reads, writes, missing_where=missing, **more)  # type: ignore[arg-type]
+
+
+def decided(given: Policy, about: StatementFacts, now: datetime | None = MONDAY) -> Decision:
+    return decide_statement(given, "ann", "db", "read", about, now)
+
+
+def test_a_rule_may_speak_only_of_writes_without_a_where() -> None:
+    asking = "{id: all-rows, decision: ask, missing_where: true, reviewers: {groups: [ops]}}"
+    found = decided(policy(WRITE, asking), facts(bare=True))
+    assert isinstance(found, Ask)
+    assert found.rules == ("all-rows",)
+    assert isinstance(decided(policy(WRITE, asking), facts()), Allow)
+    never = "{id: never, decision: deny, missing_where: true, message: name the rows}"
+    assert decided(policy(WRITE, never), facts(bare=True)) == Deny("name the rows", ("never",))
+    assert isinstance(decided(policy(WRITE, never), facts()), Allow)
+
+
+def test_a_rule_for_writes_with_a_where_says_to_add_one() -> None:
+    given = policy("{id: some-rows, decision: allow, effects: [write], missing_where: false}")
+    assert isinstance(decided(given, facts()), Allow)
+    found = decided(given, facts(bare=True))
+    assert isinstance(found, Deny)
+    assert found.hint == "add a WHERE that names a column"
+
+
+def test_copying_in_needs_a_rule_that_says_so() -> None:
+    copying = facts("COPY", copying="in")
+    found = decided(policy(WRITE), copying)
+    assert isinstance(found, Deny)
+    assert (found.rules, "insert the rows" in (found.hint or "")) == (("default-copy",), True)
+    loads = "{id: loads, decision: allow, effects: [write], copies: [in]}"
+    assert isinstance(decided(policy(loads), copying), Allow)
+    assert isinstance(decided(policy(loads), facts("INSERT")), Deny)
+
+
+def test_copying_out_is_reading_and_may_be_denied_by_itself() -> None:
+    copying = facts("COPY", write=False, copying="out")
+    assert isinstance(decided(policy(READ), copying), Allow)
+    no_copies = "{id: no-copies, decision: deny, copies: [out], message: no exports}"
+    assert decided(policy(READ, no_copies), copying) == Deny("no exports", ("no-copies",))
+    assert isinstance(decided(policy(READ, no_copies), facts("SELECT", write=False)), Allow)
+
+
+def test_verbs_match_by_their_first_word_too() -> None:
+    given = policy("{id: all, decision: allow}", "{id: drops, decision: deny, verbs: [drop], message: never}")
+    for verb, kind in (("DROP TABLE", Deny), ("DELETE", Allow), ("", Allow)):
+        assert isinstance(decided(given, facts(verb)), kind), verb
+
+
+HOURS = "{id: hours, decision: allow, effects: [write], when: {days: mon-fri, hours: 09:00-18:00, zone: Europe/Berlin}}"
+
+
+@pytest.mark.parametrize(
+    ("moment", "allowed"),
+    [
+        ("2026-01-05T08:00+00:00", True),  # nine in Berlin, in winter
+        ("2026-01-05T07:59+00:00", False),
+        ("2026-07-06T07:00+00:00", True),  # nine in Berlin, in summer
+        ("2026-01-05T17:00+00:00", False),
+        ("2026-01-09T23:30+00:00", False),
+        ("2026-01-10T12:00+00:00", False),  # a Saturday
+        (None, False),
+    ],
+)
+def test_hours_follow_the_wall_clock_of_their_zone(moment: str | None, allowed: bool) -> None:
+    at = datetime.fromisoformat(moment) if moment else None
+    found = decided(policy(HOURS), facts(), at)
+    assert isinstance(found, Allow) is allowed
+    if isinstance(found, Deny):
+        assert found.hint == "rule hours is for mon, tue, wed, thu, fri 09:00-18:00 Europe/Berlin"
+
+
+def test_a_deny_with_hours_speaks_then_and_where_the_time_is_unknown() -> None:
+    frozen = "{id: frozen, decision: deny, effects: [write], when: {days: [sat, sun], zone: UTC}, message: frozen}"
+    given = policy(WRITE, frozen)
+    assert isinstance(decided(given, facts(), MONDAY), Allow)
+    for moment in (MONDAY - timedelta(days=1), None):
+        assert decided(given, facts(), moment) == Deny("frozen", ("frozen",))
+
+
+def test_which_rules_with_hours_hold_says_when_a_decision_may_change() -> None:
+    given = policy(HOURS, READ)
+    assert timed(given, MONDAY) == {"hours"}
+    assert timed(given, MONDAY + timedelta(hours=12)) == frozenset()
+
+
+@given(
+    st.sets(st.sampled_from(DAYS), min_size=1),
+    st.integers(0, 1439),
+    st.integers(1, 1440),
+    st.datetimes(datetime(2025, 1, 1), datetime(2027, 1, 1)),
+)
+def test_a_window_and_its_rest_make_up_the_day(days: set[str], begin: int, end: int, at: datetime) -> None:
+    if begin == end or end == 1440:
+        return
+    hours = [f"{a // 60:02}:{a % 60:02}-{b // 60:02}:{b % 60:02}" for a, b in ((begin, end), (end, begin))]
+    window, rest = (Window(zone="UTC", days=list(DAYS), hours=each) for each in hours)
+    moment = at.replace(tzinfo=UTC)
+    assert window.holds(moment) != rest.holds(moment)
+    some, others = (
+        Window(zone="UTC", days=[day for day in DAYS if (day in days) is wanted] or list(DAYS), hours=hours[0])
+        for wanted in (True, False)
+    )
+    if len(days) < 7:
+        assert window.holds(moment) == (some.holds(moment) != others.holds(moment))
+
+
+@pytest.mark.parametrize(
+    ("rule", "what"),
+    [
+        ("verbs: [DELTE]", "no statement begins with `DELTE`, did you mean `DELETE`?"),
+        ("verbs: [DROP TABEL]", "no statement begins with `DROP TABEL`"),
+        ("verbs: [SELECT INTO]", "no statement begins with"),
+        ("effects: [wirte]", "should be 'read', 'write'"),
+        ("copies: [import]", "should be 'in' or 'out'"),
+        ("when: {days: mon}", "zone"),
+        ("when: {zone: Europe/Berlyn}", "no time zone `Europe/Berlyn`"),
+        ("when: {zone: ../../etc/passwd}", "no time zone"),
+        ("when: {zone: UTC, days: monday}", "days"),
+        ("when: {zone: UTC, hours: 09:00-09:00}", "no hours of a day"),
+        ("when: {zone: UTC, hours: 09:00-25:00}", "no hours of a day"),
+        ("when: {zone: UTC, hours: 9-18}", "pattern"),
+        ("when: {zone: UTC, hour: 09:00-18:00}", "unknown key, did you mean `hours`?"),
+    ],
+)
+def test_a_condition_that_would_say_nothing_is_refused(rule: str, what: str) -> None:
+    with pytest.raises(PolicyUnreadable) as caught:
+        policy(f"{{id: a, decision: allow, {rule}}}")
+    assert any(what in finding for finding in caught.value.findings), caught.value.findings
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ("port: 5432", "port: 0", "greater than or equal to 1"),
+        ("port: 5432", "port: 70000", "less than or equal to 65535"),
+        ('"file:x"', '"file:../../etc/shadow"', "leave the secrets folder"),
+        ('"file:x"', '"file:/etc/shadow"', "leave the secrets folder"),
+        ("host: h", "host: 'file:../x'", "leave the secrets folder"),
+        (
+            "protocol: postgres",
+            "protocol: postgres\n    search_path: [pg_temp]",
+            "search_path[0]: `pg_temp` is the serv",
+        ),
+        ("protocol: postgres", "protocol: postgres\n    search_path: [public, pg_temp_3]", "search_path[1]"),
+        ("protocol: postgres", "protocol: postgres\n    search_path: [pg_catalog, public]", "server's own"),
+        ("protocol: postgres", "protocol: postgres\n    search_path: [public, public]", "there already"),
+    ],
+)
+def test_a_resource_that_would_reach_elsewhere_is_refused(old: str, new: str, what: str) -> None:
+    with pytest.raises(PolicyUnreadable) as caught:
+        read_texts({"world.yaml": WORLD.replace(old, new)})
+    assert any(what in finding for finding in caught.value.findings), caught.value.findings
+
+
+@pytest.mark.parametrize(
+    ("rules", "what"),
+    [
+        ((READ, "{id: shut, decision: deny}"), "`reads` makes no difference: `shut` denies all"),
+        (
+            ("{id: some, decision: allow, effects: [write], relations: [public.t], verbs: [DELETE]}",
+             "{id: asks, decision: ask, effects: [write], reviewers: {groups: [ops]}}"),
+            "`some` makes no difference: `asks` asks about all",
+        ),
+        ((READ, "{id: more, decision: allow, effects: [read], groups: [devs]}"), "`more` makes no difference: `reads`"),
+        (("{id: a, decision: allow, groups: [ghosts]}",), "`a` never speaks: nobody is in ghosts"),
+        (("{id: a, decision: deny, relations: [private.t]}",), "no role that it speaks of covers private.t"),
+        (("{id: a, decision: allow, effects: [ddl, admin]}",), "`a` lets nothing pass: the broker itself refuses"),
+        (("{id: a, decision: ask, copies: [in], reviewers: {groups: [ops]}}",), "cannot be shown to reviewers"),
+        (("{id: a, decision: deny, effects: [read], missing_where: true}",), "only what writes can lack a WHERE"),
+    ],
+)  # fmt: skip
+def test_a_rule_that_never_decides_anything_is_warned_of(rules: tuple[str, ...], what: str) -> None:
+    found = warnings(policy(*rules))
+    assert any(what in warning for warning in found), found
+
+
+def test_rules_that_differ_in_what_they_speak_of_are_not_warned_of() -> None:
+    rules = (
+        READ,
+        "{id: copies, decision: allow, effects: [write], copies: [in]}",
+        "{id: shut, decision: deny, effects: [write], missing_where: true}",
+        "{id: late, decision: deny, effects: [read], when: {zone: UTC, hours: 22:00-06:00}}",
+        "{id: devs, decision: deny, effects: [read], groups: [devs], functions: [lo_get]}",
+        WRITE,
+    )
+    assert warnings(policy(*rules)) == []
