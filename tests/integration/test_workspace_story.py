@@ -265,7 +265,7 @@ async def test_app_that_does_not_acknowledge_shows_a_timeout(world: World) -> No
     await world.connect()
     began = time.monotonic()
     answer = await world.post("command", user="alice", channel=GENERAL, text="/ask")
-    assert 2.5 < time.monotonic() - began < 4
+    assert 2.5 < time.monotonic() - began < 10
     assert answer["error"] == "operation_timeout"
     assert answer["messages"][0]["text"] == '/ask failed with the error "operation_timeout"'
 
