@@ -133,6 +133,6 @@ def test_settings_and_sizes_are_shown_where_they_hold_nothing_private() -> None:
 
 
 def test_many_statements_are_inspected_in_linear_time() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     assert len(inspect(";".join(["select 1"] * 6000), CATALOGUE, FIELDS).statements) == 6000
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
