@@ -104,11 +104,12 @@ class TcpListener:
 
 
 def tune(connection: socket.socket) -> None:
-    """Send at once, and notice a peer that is silently gone."""
+    """Send at once, and notice a peer that is silently gone while nothing is on its way to it."""
     connection.setblocking(False)
     with suppress(OSError):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 15000)):
+        # Of a peer that owes an answer to what was sent, keepalives say nothing: see `silence`.
+        for name, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3)):
             if (option := getattr(socket, name, None)) is not None:
                 connection.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,8 @@ SET_UP = (
     "grant select, insert on people to app_write",
     "grant usage, create on schema public to app_write",
 )
+
+SLOW = "select count(*) from notes a, notes b, notes c, notes d where a.body || b.body <> c.body || d.body"
 
 
 def make_world(server: Server, dbname: str = "shop") -> Endpoint:
@@ -51,6 +54,19 @@ def backends(server: Server, role: str = "app") -> list[tuple[Any, ...]]:
         "select pid, state, query from pg_stat_activity "
         f"where usename = '{role}' and application_name <> 'airlock:broker' and backend_type = 'client backend'"
     )
+
+
+def gone(server: Server) -> bool:
+    """Whether no session of either role is left."""
+    return not backends(server) and not backends(server, "app_write")
+
+
+async def gone_within(server: Server, seconds: float) -> float:
+    begun = time.monotonic()
+    while not await asyncio.to_thread(gone, server):
+        assert time.monotonic() - begun < seconds, backends(server) + backends(server, "app_write")
+        await asyncio.sleep(0.01)
+    return time.monotonic() - begun
 
 
 async def psql(ticket: Shown, *commands: str, stdin: str = "", **more: str) -> tuple[int, str, str]:

@@ -1,95 +1,23 @@
-"""The demo's database: filled once, closed to everything but TCP with a password, and back after any kind of end."""
+"""The demo's database is filled once, and is back after any kind of end."""
 
-import asyncio
-import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import psycopg
 import pytest
 
-from broker.demo.cluster import free_port
 from broker.demo.install import find_bare_psql, find_postgres, speaks_tls
 from broker.demo.lifeline import command_line, is_alive
 from broker.demo.owner import reachable_install, server_home, server_owner
+from tests.integration.demo_upstream import Upstream, as_root
 from tests.support.require import missing
-
-_CREDENTIALS = {
-    "prod-db-read": ("shop", "airlock_read"),
-    "prod-db-write": ("shop", "airlock_write"),
-    "staging-db-read": ("shop_staging", "airlock_read"),
-    "staging-db-write": ("shop_staging", "airlock_write"),
-}
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to give the server to somebody else")
-
-
-class Upstream:
-    """One `python -m broker.demo.upstream` after another on the same state."""
-
-    def __init__(self, state: Path) -> None:
-        self.state = state
-        self.secrets = state / "secrets"
-        self.port = free_port()
-        self.ready = state / "ready.json"
-        self.process: subprocess.Popen[str] | None = None
-
-    def launch(self, *arguments: str) -> subprocess.Popen[str]:
-        """Starts it and does not wait."""
-        self.ready.unlink(missing_ok=True)
-        self.state.mkdir(parents=True, exist_ok=True)
-        with (self.state / "output").open("a") as output:
-            self.process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "broker.demo.upstream", "--state", str(self.state)),
-                    *("--port", str(self.port), "--ready", str(self.ready), *arguments),
-                ],
-                env={**os.environ, "AIRLOCK_SECRETS": str(self.secrets)},
-                stdout=output,
-                stderr=output,
-                text=True,
-            )
-        return self.process
-
-    def start(self, *arguments: str) -> int:
-        """Starts it and returns the postmaster's pid once it is ready."""
-        process = self.launch(*arguments)
-        deadline = time.monotonic() + 60
-        while not self.ready.exists():
-            assert process.poll() is None, self.output()
-            assert time.monotonic() < deadline, self.output()
-            time.sleep(0.02)
-        pid: int = json.loads(self.ready.read_text())["pid"]
-        return pid
-
-    def stop(self, signum: signal.Signals = signal.SIGTERM) -> int:
-        """Signals it and waits for its end."""
-        assert self.process is not None
-        self.process.send_signal(signum)
-        return self.process.wait(30)
-
-    def output(self) -> str:
-        """What it has printed so far."""
-        return (self.state / "output").read_text()
-
-    def query(self, statement: str, credential: str = "prod-db-read") -> list[tuple[Any, ...]]:
-        """Runs a statement with one of the broker's credentials."""
-        user, _, word = (self.secrets / credential).read_text().strip().partition(":")
-        database = _CREDENTIALS[credential][0]
-        with psycopg.connect(
-            host="127.0.0.1", port=self.port, user=user, password=word, dbname=database, autocommit=True
-        ) as connection:
-            cursor = connection.execute(statement.encode())
-            return cursor.fetchall() if cursor.description else []
 
 
 @pytest.fixture
@@ -114,128 +42,6 @@ def make(folder: Path) -> Iterator[Callable[..., Upstream]]:
     for each in made:
         if each.process and each.process.poll() is None:
             each.stop()
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[Upstream]:
-    """One that is only looked at."""
-    path = Path(tempfile.mkdtemp(prefix="airlock-test-upstream-"))
-    path.chmod(0o711)
-    shared = Upstream(path / "state")
-    shared.start()
-    yield shared
-    shared.stop()
-    shutil.rmtree(path, ignore_errors=True)
-
-
-def test_the_shop_is_big_enough_to_be_believed(upstream: Upstream) -> None:
-    assert upstream.query("select count(*) >= 100000 from orders") == [(True,)]
-    assert upstream.query("select count(*), count(distinct ssn), count(distinct email) from customers") == [
-        (5000, 5000, 5000)
-    ]
-    assert upstream.query("select count(*) > 4000 from cards") == [(True,)]
-    assert upstream.query("select count(*) = (select count(*) from orders) from payments") == [(True,)]
-    assert upstream.query("select count(*) from orders", "staging-db-read") == [(200,)]
-
-
-def test_the_shop_is_the_same_everywhere(upstream: Upstream) -> None:
-    assert upstream.query("select name, ssn, phone, salary from customers where id = 1") == [
-        ("Marta Ito", "931-60-4647", "+1 212 555 0102", 71100)
-    ]
-    assert upstream.query("select total, placed_at::date::text from orders where id in (1, 120000) order by id") == [
-        (upstream.query("select sum(quantity * unit_price) from order_items where order_id = 1")[0][0], "2024-01-02"),
-        (upstream.query("select amount from payments where order_id = 120000")[0][0], "2026-10-18"),
-    ]
-
-
-def test_invented_values_cannot_be_anybodys(upstream: Upstream) -> None:
-    assert upstream.query("select count(*) from customers where ssn !~ '^9[0-9]{2}-[0-9]{2}-[0-9]{4}$'") == [(0,)]
-    assert upstream.query(
-        "select count(*) from customers where email !~ '@(example[.](com|net|org)|.*[.]example)$'"
-    ) == [(0,)]
-    assert upstream.query("select obj_description('customers'::regclass) like '%invented%'") == [(True,)]
-
-
-def test_card_numbers_pass_the_check_that_detectors_make(upstream: Upstream) -> None:
-    for (number,) in upstream.query("select number from cards limit 300"):
-        doubled = [int(digit) * (1 + place % 2) for place, digit in enumerate(reversed(number))]
-        assert sum(value - 9 if value > 9 else value for value in doubled) % 10 == 0
-
-
-@pytest.mark.parametrize("credential", _CREDENTIALS)
-def test_credentials_are_private_files_that_work(upstream: Upstream, credential: str) -> None:
-    path = upstream.secrets / credential
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert path.parent.stat().st_mode & 0o777 == 0o700
-    assert path.read_text().count("\n") == 1
-    assert upstream.query("select current_database()::text, current_user::text", credential) == [
-        _CREDENTIALS[credential]
-    ]
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "insert into orders (customer_id) values (1)",
-        "update customers set name = 'x' where id = 1",
-        "delete from orders where id = 1",
-        "create table mine (id int)",
-        "create temp table mine (id int)",
-        "create schema mine",
-        "create role mine",
-    ],
-)
-def test_the_reading_role_can_only_read(upstream: Upstream, statement: str) -> None:
-    with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        upstream.query(statement)
-
-
-def test_the_writing_role_writes_rows_and_nothing_else(upstream: Upstream) -> None:
-    changed = upstream.query(
-        "insert into orders (customer_id, note) values (7, 'test') returning id", "staging-db-write"
-    )
-    assert changed == [(201,)]
-    assert upstream.query("delete from orders where note = 'test' returning id", "staging-db-write") == changed
-    for statement in ("drop table orders", "truncate orders", "create temp table mine (id int)", "set role postgres"):
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            upstream.query(statement, "staging-db-write")
-
-
-def test_only_tcp_on_loopback_and_only_with_a_password(upstream: Upstream) -> None:
-    with pytest.raises(psycopg.OperationalError):
-        psycopg.connect(host="127.0.0.1", port=upstream.port, user="airlock_read", password="wrong", dbname="shop")
-    with pytest.raises(psycopg.OperationalError):
-        psycopg.connect(host="127.0.0.1", port=upstream.port, user="postgres", password="", dbname="postgres")
-    assert upstream.query("select setting from pg_settings where name = 'listen_addresses'") == [("127.0.0.1",)]
-    # An empty value of a superuser's setting reads as null to others; the files on disk say the same.
-    assert not list(Path("/tmp").glob(f".s.PGSQL.{upstream.port}"))
-    for address in _other_addresses():
-        with socket.socket() as probe, pytest.raises(OSError):
-            probe.connect((address, upstream.port))
-
-
-def _other_addresses() -> set[str]:
-    try:
-        found = {str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
-    except OSError:
-        return set()
-    return {address for address in found if not address.startswith("127.")}
-
-
-def test_the_superusers_password_is_private(upstream: Upstream) -> None:
-    path = upstream.state / "superuser"
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert path.read_text().strip().partition(":")[2] not in upstream.output()
-
-
-@as_root
-def test_under_root_the_server_runs_as_nobody(upstream: Upstream) -> None:
-    pid = json.loads(upstream.ready.read_text())["pid"]
-    owner = server_owner()
-    assert owner is not None
-    assert Path(f"/proc/{pid}").stat().st_uid == owner.uid
-    assert (upstream.state / "data").stat().st_uid == owner.uid
-    assert (upstream.state / "superuser").stat().st_uid == 0
 
 
 def test_a_restart_keeps_data_and_credentials(make: Callable[..., Upstream]) -> None:
@@ -373,22 +179,6 @@ def test_programs_that_nobody_can_reach_are_copied_to_where_they_run(folder: Pat
     assert owner.runs(copied.program("initdb"), "--version")
     assert closed not in copied.bin.parents
     assert reachable_install(hidden, folder, owner) == copied
-
-
-def test_asyncpg_reads_the_shop_too(upstream: Upstream) -> None:
-    import asyncpg
-
-    async def read() -> Any:
-        user, _, word = (upstream.secrets / "prod-db-read").read_text().strip().partition(":")
-        connection = await asyncpg.connect(
-            host="127.0.0.1", port=upstream.port, user=user, password=word, database="shop", ssl=False
-        )
-        try:
-            return await connection.fetchval("select count(*) from order_totals")
-        finally:
-            await connection.close()
-
-    assert asyncio.run(read()) == 5000
 
 
 @pytest.mark.usefixtures("debian_postgres")

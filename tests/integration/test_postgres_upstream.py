@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,12 +14,13 @@ import pytest
 
 from broker.demo.owner import server_home, server_owner
 from broker.errors import UpstreamUnavailable
-from broker.protocols.postgres import codec, login
+from broker.protocols.postgres import codec, login, pins
 from broker.protocols.postgres.upstream import Upstream
 from broker.sessions.model import Source
 from broker.sessions.ports import Endpoint
+from broker.transport.stream import Stream
 from broker.transport.tls import certificate
-from tests.integration.postgres_world import endpoint, make_world, psql
+from tests.integration.postgres_world import SLOW, backends, endpoint, make_world, psql
 from tests.support.broker import serving
 from tests.support.postgres import Server, running_server
 
@@ -194,3 +196,36 @@ async def test_the_lease_is_written_before_the_first_byte_is_sent() -> None:
         with pytest.raises(UpstreamUnavailable):
             await Upstream(end).open({}, {}, lease)
     assert order == ["lease", "startup"]
+
+
+SLOW_PATH = {"a statement": SLOW, "idle": "", "idle in a transaction": "begin", "short statements": "begin"}
+
+
+@pytest.mark.parametrize("version", ["wheel", "debian"])
+async def test_the_upstream_ends_by_itself_what_nobody_else_has_ended(
+    tls_postgres: tuple[Server, Path], wheel_postgres: Server, version: str
+) -> None:
+    server = wheel_postgres if version == "wheel" else tls_postgres[0]
+    end = make_world(server)
+    number = server.major * 10000
+    pinned = pins.pinned(["public"], version=number, remaining_ms=0, read_only=True, session="s1")
+    opened: dict[str, Upstream] = {}
+    for state, text in SLOW_PATH.items():
+        if state == "short statements" and server.major < 17:
+            continue
+        opened[state] = Upstream(end)
+        await opened[state].open({}, pinned, _nothing)
+        if text:
+            _streamed(opened[state]).write([codec.query(text)])
+    deadline = time.monotonic() + 10
+    while not all(_streamed(one).gone for one in opened.values()):
+        assert time.monotonic() < deadline, [state for state, one in opened.items() if not _streamed(one).gone]
+        if "short statements" in opened:
+            _streamed(opened["short statements"]).write([codec.query("select 1")])
+        await asyncio.sleep(0.1)
+    assert not backends(server)
+
+
+def _streamed(upstream: Upstream) -> Stream:
+    assert upstream.stream is not None
+    return upstream.stream

@@ -16,6 +16,18 @@ SLACK_MS = 1000
 """How much later than the broker the upstream's own timeouts end things, should nobody else."""
 STARTED = "(extract(epoch from backend_start) operator(pg_catalog.*) 1000000)::pg_catalog.int8"
 """A backend's start in microseconds since the epoch; one spelling, so that two readings are equal."""
+LOST_HOST = {
+    "tcp_keepalives_idle": "1",
+    "tcp_keepalives_interval": "1",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+"""Has the upstream notice within five seconds that the broker's host is lost without a word, and end its process.
+
+That holds where it waits or computes (from 14 on). Where it sends, it notices after `tcp_user_timeout`, which also ends
+connections to a peer that lives and has no room: a client may leave a result unread for so long. Not read back, for an
+upstream's system may lack one of them.
+"""
 _VERIFICATION = """
     select '.pid', pg_catalog.pg_backend_pid()::pg_catalog.text
     union all
@@ -43,11 +55,15 @@ def pinned(
         "row_security": "on",
         "default_transaction_read_only": "on" if read_only else "off",
         "statement_timeout": remaining,
+        "idle_in_transaction_session_timeout": remaining,
         "client_min_messages": "warning",
     }
     if version >= 140000:
         pins["idle_session_timeout"] = remaining
         pins["client_connection_check_interval"] = "1000"
+    if version >= 170000:
+        # The others begin anew with each statement: a transaction of many short ones would go on.
+        pins["transaction_timeout"] = remaining
     return pins
 
 

@@ -56,6 +56,7 @@ from broker.protocols.postgres.upstream import Upstream
 from broker.sessions.holds import Estimate
 from broker.sessions.model import CloseReason, Lease, SessionFacts
 from broker.sessions.ports import Endpoint
+from broker.transport.silence import Silence
 from broker.transport.stream import Stream
 from policies.engine.decide import terms_of
 
@@ -95,6 +96,7 @@ class Session:
         self._to_upstream: list[bytes | memoryview] = []
         self._tasks: set[asyncio.Future[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._silences = (Silence(), Silence())
 
     @property
     def facts(self) -> SessionFacts:
@@ -288,11 +290,14 @@ class Session:
         return await Estimator(admin, self._search_path, pid or 0).estimate(question, record)
 
     def _arm(self) -> None:
-        """Wake up at the grant's end; the clock is asked again then, for timers stand still while a machine sleeps."""
+        """Wake up at the grant's end, and each second before: timers stand still while a machine sleeps."""
         left = (self._facts.grant.expires_at - self._house.broker.clock.now()).total_seconds()
         if left <= 0:
             self._expire()
             return
+        for stream, silence in zip((self._client, self._upstream.stream), self._silences, strict=True):
+            if stream is not None and silence.found(stream.transport):
+                stream.abort()
         self._timer = asyncio.get_running_loop().call_later(min(left, 1.0), self._arm)
 
     def _expire(self) -> None:

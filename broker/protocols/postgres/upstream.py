@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from broker.errors import UpstreamUnavailable
-from broker.protocols.postgres import codec
+from broker.protocols.postgres import codec, pins
 from broker.protocols.postgres.login import Derive, LoggedIn, Login, LoginFailed, Send
 from broker.protocols.postgres.outage import unavailable
 from broker.protocols.postgres.scram import salted_password
@@ -76,7 +76,8 @@ class Upstream:
     async def _login(self, stream: Stream, parameters: dict[str, str], pinned: dict[str, str]) -> LoggedIn:
         end = self.endpoint
         binding = peer_end_point(stream.ssl_object)
-        login = Login(end.user, end.database, parameters | pinned, pinned, secrets.token_urlsafe(18), binding)
+        sent = parameters | pins.LOST_HOST | pinned
+        login = Login(end.user, end.database, sent, pinned, secrets.token_urlsafe(18), binding)
         stream.write([login.start()])
         while True:
             for command in login.handle(await read_frame(stream, _MAX_SETUP_MESSAGE)):

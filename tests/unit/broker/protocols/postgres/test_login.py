@@ -90,8 +90,15 @@ def test_an_upstream_that_skips_its_own_proof_is_refused() -> None:
 def test_pins_depend_on_the_servers_version() -> None:
     old = pins.pinned(["public"], version=130000, remaining_ms=5000, read_only=True, session="s1")
     new = pins.pinned(["public"], version=180000, remaining_ms=5000, read_only=False, session="s1")
-    assert "idle_session_timeout" not in old
-    assert new["idle_session_timeout"] == str(5000 + pins.SLACK_MS)
+    timeouts = [
+        "idle_in_transaction_session_timeout",
+        "idle_session_timeout",
+        "statement_timeout",
+        "transaction_timeout",
+    ]
+    assert sorted(name for name in old if name.endswith("timeout")) == [timeouts[0], timeouts[2]]
+    assert sorted(name for name in new if name.endswith("timeout")) == timeouts
+    assert {new[name] for name in timeouts} == {str(5000 + pins.SLACK_MS)}
     assert (old["default_transaction_read_only"], new["default_transaction_read_only"]) == ("on", "off")
     assert new["search_path"] == '"public", pg_temp'
 

@@ -1,0 +1,140 @@
+"""What moves a session's end and what does not, and what ends it beside its grant."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from broker.adapters.leases import LeaseFailed
+from broker.protocols.postgres import codec, inspector
+from broker.sessions.model import CloseReason, Lease
+from tests.integration.postgres_world import backends, endpoint, enter, gone_within, kinds, make_world, problem, raw
+from tests.support.broker import TestBroker, serving
+from tests.support.postgres import Server
+
+LOOPS = ("uvloop", "asyncio")
+
+
+@pytest.fixture
+async def served(wheel_postgres: Server, tmp_path: Path) -> AsyncIterator[TestBroker]:
+    read, write = make_world(wheel_postgres), endpoint(wheel_postgres, "app_write")
+    async with serving(tmp_path, read, write=write) as broker:
+        yield broker
+
+
+async def test_an_extended_session_works_on_past_its_old_end_and_ends_at_the_new_one(
+    served: TestBroker, wheel_postgres: Server
+) -> None:
+    ticket = served.ticket(lasts=1.5)
+    with raw(served.port) as client:
+        await asyncio.to_thread(enter, client, ticket)
+        until = ticket.grant.expires_at + timedelta(seconds=2)
+        (session,) = served.live.sessions
+        await session.extend(until)
+        assert [lease.expires_at for lease in served.leases.written][-1] == until
+        assert served.leases.written[-1].pid == served.leases.written[-2].pid
+        await asyncio.sleep(max(0.0, ticket.grant.expires_at.timestamp() + 0.5 - time.time()))
+        assert not served.recorder.of("session.closed")
+        # What is armed upstream, once, is for the longest that the policy gives.
+        client.send(codec.query("show statement_timeout"))
+        (row,) = [frame for frame in await asyncio.to_thread(client.until, "Z") if frame.type == ord("D")]
+        armed = row.body[6:].decode()
+        assert timedelta(hours=3) < timedelta(milliseconds=int(armed.removesuffix("ms"))) < timedelta(hours=5), armed
+        await asyncio.sleep(max(0.0, until.timestamp() - time.time()))
+        await gone_within(wheel_postgres, 1.0)
+        assert b"the time of this access is over" in await asyncio.to_thread(client.rest)
+
+
+async def test_a_session_whose_new_lease_cannot_be_written_keeps_its_old_end(
+    served: TestBroker, wheel_postgres: Server
+) -> None:
+    ticket = served.ticket(lasts=1.5)
+    with raw(served.port) as client:
+        await asyncio.to_thread(enter, client, ticket)
+        (session,) = served.live.sessions
+
+        async def fail(_lease: Lease) -> None:
+            raise LeaseFailed("the disk is full")
+
+        served.leases.write = fail
+        with pytest.raises(LeaseFailed):
+            await session.extend(ticket.grant.expires_at + timedelta(seconds=60))
+        await asyncio.sleep(max(0.0, ticket.grant.expires_at.timestamp() - time.time()))
+        await gone_within(wheel_postgres, 1.0)
+
+
+async def test_a_session_that_ends_is_not_extended(served: TestBroker, wheel_postgres: Server) -> None:
+    ticket = served.ticket()
+    with raw(served.port) as client:
+        await asyncio.to_thread(enter, client, ticket)
+        (session,) = served.live.sessions
+        leases = len(served.leases.written)
+        _, gone = await asyncio.gather(
+            session.extend(ticket.grant.expires_at + timedelta(seconds=60)), session.end(CloseReason.REVOKED)
+        )
+        assert gone
+        await session.extend(ticket.grant.expires_at + timedelta(seconds=90))
+        # Nothing is written after the close, or the reaper would take a session that is gone for one that lives.
+        assert len(served.leases.written) == leases + 1
+        assert served.leases.closed == [session.facts.id]
+
+
+async def test_a_session_that_cannot_be_recorded_ends(served: TestBroker, wheel_postgres: Server) -> None:
+    with raw(served.port) as client:
+        await asyncio.to_thread(enter, client, served.ticket())
+        served.recorder.broken = True
+        client.send(codec.query("select 1"))
+        frames = await asyncio.to_thread(client.until, "E")
+        assert "cannot be recorded any more" in problem(frames[-1])["M"]
+        await gone_within(wheel_postgres, 1.0)
+
+
+async def test_masked_results_wait_until_their_record_is_on_disk(served: TestBroker) -> None:
+    served.recorder.delay = 0.4
+    with raw(served.port) as client:
+        await asyncio.to_thread(enter, client, served.ticket())
+        begun = time.monotonic()
+        client.send(codec.query("select body from notes where id = 1"))
+        assert kinds(await asyncio.to_thread(client.until, "Z")) == "TDCZ"
+        assert time.monotonic() - begun < 0.3
+        begun = time.monotonic()
+        client.send(codec.query("select ssn from people"))
+        assert kinds(await asyncio.to_thread(client.until, "Z")) == "TDDCZ"
+        assert time.monotonic() - begun >= 0.39
+        served.recorder.unsyncable = True
+        client.send(codec.query("select ssn from people"))
+        assert kinds(await asyncio.to_thread(client.until, "E")) == "E"
+
+
+async def test_an_upstream_process_that_is_ended_by_others_ends_the_session(
+    served: TestBroker, wheel_postgres: Server
+) -> None:
+    with raw(served.port) as client:
+        await asyncio.to_thread(enter, client, served.ticket())
+        ((pid, *_),) = backends(wheel_postgres)
+        wheel_postgres.execute(f"select pg_terminate_backend({pid})")
+        assert problem((await asyncio.to_thread(client.until, "E"))[-1])["C"] == "57P01"
+        await served.until(lambda: bool(served.recorder.of("session.closed")))
+    assert served.recorder.of("upstream.failed")
+
+
+async def test_a_masked_field_that_the_rewrite_missed_ends_the_session(
+    served: TestBroker, wheel_postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = inspector.inspect
+    monkeypatch.setattr(inspector, "inspect", lambda sql, *rest: replace(real(sql, *rest), rewritten=sql))
+    async with await psycopg.AsyncConnection.connect(served.ticket().dsn(), autocommit=True) as connection:
+        for text in ("select upper(name) from people", "select ssn as x from people"):
+            if "ssn" in text:
+                with pytest.raises(psycopg.OperationalError, match="a masked field was about to be shown"):
+                    await connection.execute(text)
+            else:
+                await connection.execute(text)
+    await served.until(lambda: bool(served.recorder.of("session.closed")))
+    assert served.recorder.of("session.closed")[0]["reason"] == "tripwire"
+    assert "123-45-6789" not in str(served.recorder.entries)

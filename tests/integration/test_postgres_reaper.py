@@ -1,0 +1,185 @@
+"""The reaper ends sessions of a broker that is stopped or dead, verified on the upstream, and is itself watched."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker.adapters.leases import LeaseFile
+from broker.protocols.postgres import codec
+from tests.integration.postgres_world import SLOW, backends, enter, gone_within, kinds, make_world, raw
+from tests.support.broker import POLICY, Shown
+from tests.support.postgres import Server
+
+OLD = "1970-01-01T00:00:00+00:00"
+ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def reaper(state: Path, secrets: Path) -> Iterator[subprocess.Popen[bytes]]:
+    ready = state / f"reaper-{time.monotonic_ns()}.json"
+    environment = {
+        "PATH": os.environ["PATH"],
+        "AIRLOCK_STATE": str(state),
+        "AIRLOCK_POLICIES": str(state / "none"),
+        "AIRLOCK_SECRETS": str(secrets),
+        "AIRLOCK_READY_FILE": str(ready),
+    }
+    process = subprocess.Popen([sys.executable, "-m", "broker.reaper"], cwd=ROOT, env=environment)
+    try:
+        deadline = time.monotonic() + 10
+        while not ready.exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert json.loads(ready.read_text())["pid"] == process.pid
+        yield process
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        assert process.wait(10) == 0
+
+
+SERVER = """
+import asyncio, json, sys
+from datetime import timedelta
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from broker.adapters.leases import LeaseFile
+from broker.sessions.model import Source
+from broker.sessions.ports import Endpoint
+from tests.support.broker import POLICY, serving
+
+async def main():
+    state = Path({state!r})
+    source = Source("127.0.0.1", {upstream}, "shop", "disable", "file:x")
+    end = Endpoint("127.0.0.1", {upstream}, "shop", "app", "app-password", "disable", None, source)
+    async with serving(state / "broker", end, policy={policy!r}, leases=LeaseFile(state / "broker")) as broker:
+        ticket = broker.ticket(lasts={lasts})
+        shown = {{"user": ticket.user, "password": ticket.password, "port": ticket.port,
+                 "ends": ticket.grant.expires_at.timestamp()}}
+        Path(state / "ready.json.part").write_text(json.dumps(shown))
+        (state / "ready.json.part").rename(state / "ready.json")
+        if {longer}:
+            while not any(lease.pid for lease in broker.leases._open.values()):
+                await asyncio.sleep(0.02)
+            await broker.live.sessions[0].extend(ticket.grant.expires_at + timedelta(seconds={longer}))
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+@contextmanager
+def broker_process(
+    state: Path, policy: str, upstream: int, lasts: float, longer: float = 0.0
+) -> Iterator[tuple[Any, dict[str, Any]]]:
+    text = SERVER.format(root=str(ROOT), state=str(state), upstream=upstream, policy=policy, lasts=lasts, longer=longer)
+    process = subprocess.Popen([sys.executable, "-c", text], cwd=ROOT)
+    try:
+        deadline = time.monotonic() + 10
+        while not (state / "ready.json").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        yield process, json.loads((state / "ready.json").read_text())
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(("how", "limit"), [(signal.SIGSTOP, 3.0), (signal.SIGKILL, 3.0)])
+async def test_the_reaper_ends_sessions_of_a_broker_that_cannot(
+    wheel_postgres: Server, tmp_path: Path, how: signal.Signals, limit: float
+) -> None:
+    make_world(wheel_postgres)
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    policy = POLICY.replace("port: 1,", f"port: {wheel_postgres.port},")
+    (secrets / "x").write_text("app:app-password\n")
+    with (
+        reaper(tmp_path, secrets),
+        broker_process(tmp_path, policy, wheel_postgres.port, 2.0) as (process, shown),
+    ):
+        ticket = Shown(shown["user"], shown["password"], "prod-db", shown["port"], None)  # type: ignore[arg-type]
+        with raw(shown["port"]) as client:
+            assert kinds(await asyncio.to_thread(enter, client, ticket)).endswith("Z")
+            client.send(codec.query(SLOW))
+            await asyncio.sleep(0.3)
+            assert len(backends(wheel_postgres)) == 1
+            process.send_signal(how)
+            begun = time.monotonic()
+            if how is signal.SIGSTOP:
+                begun += max(0.0, shown["ends"] - time.time())
+                await asyncio.sleep(max(0.0, shown["ends"] - time.time()))
+            await gone_within(wheel_postgres, limit)
+            assert time.monotonic() - begun < limit
+        stream = tmp_path / "broker" / "events"
+        deadline = time.monotonic() + 3
+        while not (lines := [line for path in stream.glob("reaper*.ndjson") for line in _lines(path)]):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+        (line,) = [line for line in lines if line["type"] == "session.closed"]
+        assert line["data"]["verified"] is True
+        assert line["data"]["reason"] == ("expired" if how is signal.SIGSTOP else "error")
+
+
+async def test_the_reaper_follows_an_extension_and_ends_the_session_at_its_new_end(
+    wheel_postgres: Server, tmp_path: Path
+) -> None:
+    make_world(wheel_postgres)
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    policy = POLICY.replace("port: 1,", f"port: {wheel_postgres.port},")
+    (secrets / "x").write_text("app:app-password\n")
+    with (
+        reaper(tmp_path, secrets),
+        broker_process(tmp_path, policy, wheel_postgres.port, 2.0, longer=2.0) as (process, shown),
+    ):
+        ticket = Shown(shown["user"], shown["password"], "prod-db", shown["port"], None)  # type: ignore[arg-type]
+        with raw(shown["port"]) as client:
+            assert kinds(await asyncio.to_thread(enter, client, ticket)).endswith("Z")
+            client.send(codec.query(SLOW))
+            leases = tmp_path / "broker" / "leases" / "leases.ndjson"
+            later = shown["ends"] + 1.0
+            while not any(
+                datetime.fromisoformat(row.get("expires_at", OLD)).timestamp() > later for row in _lines(leases)
+            ):
+                assert time.time() < shown["ends"]
+                await asyncio.sleep(0.02)
+            process.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(max(0.0, shown["ends"] + 1.0 - time.time()))
+            assert len(backends(wheel_postgres)) == 1
+            await asyncio.sleep(max(0.0, shown["ends"] + 2.0 - time.time()))
+            await gone_within(wheel_postgres, 3.0)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+async def test_a_stopped_or_ended_reaper_is_seen(tmp_path: Path) -> None:
+    leases = LeaseFile(tmp_path / "broker")
+    try:
+        assert not leases.reaper_alive()
+        with reaper(tmp_path, tmp_path) as process:
+            assert leases.reaper_alive()
+            process.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(2.2)
+            assert not leases.reaper_alive()
+            process.send_signal(signal.SIGCONT)
+            await asyncio.sleep(0.7)
+            assert leases.reaper_alive()
+        assert not leases.reaper_alive()
+    finally:
+        leases.release()

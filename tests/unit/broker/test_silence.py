@@ -1,0 +1,45 @@
+"""A peer that has no room lives; one that owes an answer does not, at the second look."""
+
+import socket
+import struct
+
+import pytest
+
+from broker.transport.listener import tune
+from broker.transport.silence import Silence
+
+linux = pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="only Linux tells")
+
+
+@linux
+def test_the_kernel_is_not_asked_to_end_connections_to_those_who_have_no_room() -> None:
+    with socket.socket() as connection:
+        tune(connection)
+        assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 0
+
+
+class Told:
+    """A transport whose kernel tells what a test wants."""
+
+    def __init__(self, probes: int, unacknowledged: int, since: int) -> None:
+        self.info = struct.pack("3xB20xI28xI", probes, unacknowledged, since)
+
+    def get_extra_info(self, _name: str) -> "Told":
+        return self
+
+    def getsockopt(self, *_: int) -> bytes:
+        return self.info
+
+
+@linux
+@pytest.mark.parametrize(
+    ("told", "silent"),
+    [((0, 3, 20_000), True), ((2, 0, 20_000), True), ((0, 3, 500), False), ((0, 0, 60_000), False)],
+)
+def test_a_peer_is_silent_where_it_owes_an_answer_for_long(told: tuple[int, int, int], silent: bool) -> None:
+    look = Silence()
+    assert not look.found(Told(*told))  # type: ignore[arg-type]
+    assert look.found(Told(*told)) is silent  # type: ignore[arg-type]
+    assert not look.found(None)
+    assert not look.found(Told(*told))  # type: ignore[arg-type]
