@@ -129,8 +129,12 @@ def policy_test(folder: FolderArgument = None, policies: PoliciesOption = None) 
     failures = [(case, found) for case in cases if (found := failure(policy, case))]
     for case, found in failures:
         console.print(f"[red]failed[/]   {escape(case.name)}: {escape(found)}")
+    if not cases:
+        # Not a success: whoever wrote cases and named another folder would take it for one.
+        console.print(f"[red]error[/]    {escape(str(folder / 'cases'))} has no cases (`*.yaml`); nothing was tested")
+        raise typer.Exit(1)
     console.print(f"{len(cases) - len(failures)} cases passed, {len(failures)} failed")
-    if failures or not cases:
+    if failures:
         raise typer.Exit(1)
 
 

@@ -62,6 +62,8 @@ def resolve(reference: str, secrets: Path) -> str:
     if kind == "file":
         try:
             return (secrets / name).read_text(encoding="utf-8").rstrip("\n")
+        except FileNotFoundError:
+            raise Misconfigured(f"`{reference}`: there is no such file in {secrets}") from None
         except (OSError, ValueError) as error:
             # ValueError: what is no UTF-8, and a name with a zero byte.
             raise Misconfigured(f"`{reference}`: {type(error).__name__}") from None

@@ -71,7 +71,7 @@ class PretendEndpoints:
 
     def of(self, resource: str, role: str) -> Endpoint:
         if (resource, role) in self.missing:
-            raise Misconfigured("`file:prod-read`: FileNotFoundError")
+            raise Misconfigured("`file:prod-read`: there is no such file")
         return Endpoint("127.0.0.1", 5432, "shop", "u", "hunter2-credential", "disable", None, SOURCE)
 
 

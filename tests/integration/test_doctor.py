@@ -1,6 +1,6 @@
 """The doctor of a resource, on real servers: what it finds is there, what it says mends it, and a good role is good."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,7 @@ async def test_role_made_of_the_printed_sql_has_nothing_wrong(provisioned: Serve
         ("revoke usage on schema public from public, doc_read", "may not use the schema of public.people"),
         ("grant select on secrets to doc_read", "could read public.secrets, which the policy does not cover"),
         ("grant insert on people to doc_read", "may insert on public.people, and no rule lets the role change"),
+        ("grant truncate on people to doc_read", "may truncate on public.people, and no rule lets the role change"),
     ],
 )
 async def test_what_is_wrong_is_found_and_what_is_said_mends_it(provisioned: Server, harm: str, words: str) -> None:
@@ -126,6 +127,40 @@ async def test_what_is_wrong_is_found_and_what_is_said_mends_it(provisioned: Ser
         assert said(await examined(provisioned)) == []
     finally:
         provisioned.execute("revoke execute on function pg_read_file(text) from doc_read", "clinic")
+
+
+async def test_read_role_of_a_whole_schema_that_may_write_is_told(provisioned: Server) -> None:
+    policy = read(POLICY.replace('relations: [public.people, "public.OddNames"]', 'relations: ["public.*"]'))
+    provisioned.execute(
+        "grant select, insert, update, delete, truncate on all tables in schema public to doc_read", "clinic"
+    )
+    found = [one for one in await examined(provisioned, policy=policy) if "no rule lets" in one.text]
+    (wrong,) = found
+    assert wrong.text.startswith("doc_read may insert, update, delete, truncate on ")
+    assert "public.people" in wrong.text
+    for line in wrong.mend:
+        provisioned.execute(line, "clinic")
+    assert said(await examined(provisioned, policy=policy)) == []
+
+
+@pytest.fixture
+def trusting(provisioned: Server) -> Iterator[Server]:
+    rules = Path(provisioned.execute("show hba_file")[0][0])
+    before = rules.read_text()
+    rules.write_text(f"host clinic doc_read 127.0.0.1/32 trust\n{before}")
+    provisioned.execute("select pg_reload_conf()")
+    yield provisioned
+    rules.write_text(before)
+    provisioned.execute("select pg_reload_conf()")
+
+
+async def test_server_that_lets_anybody_in_is_told_what_mends_it(trusting: Server) -> None:
+    for _ in range(100):
+        # The server reads its rules a moment after it was told to.
+        found = [line for one in await examined(trusting) if "asks for nothing" in one.text for line in one.mend]
+        if found:
+            break
+    assert found[0].endswith("in pg_hba.conf, above that line: host clinic doc_read ADDRESS/32 scram-sha-256")
 
 
 async def test_owner_of_a_table_is_told(provisioned: Server) -> None:

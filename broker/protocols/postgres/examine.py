@@ -55,7 +55,7 @@ _RELATIONS = """
            has_schema_privilege(n.oid, 'usage') as reached,
            has_table_privilege(c.oid, 'select') as reads,
            has_table_privilege(c.oid, 'insert') as inserts, has_table_privilege(c.oid, 'update') as updates,
-           has_table_privilege(c.oid, 'delete') as deletes,
+           has_table_privilege(c.oid, 'delete') as deletes, has_table_privilege(c.oid, 'truncate') as truncates,
            c.relrowsecurity as row_security,
            (select array_agg(a.attname::text order by a.attnum) from pg_attribute a
             where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) as fields
@@ -129,6 +129,10 @@ def _how(error: str, endpoint: Endpoint) -> tuple[str, ...]:
         return (f"in pg_hba.conf: {kind} {endpoint.database} {endpoint.user} ADDRESS/32 scram-sha-256",)
     if "SSL" in error or "certificate" in error:
         return ("name the server's certificate authority in resources.yaml, as `ca:`, and its name as `host:`",)
+    if "asks for nothing" in error:
+        kind = "host" if endpoint.tls == "disable" else "hostssl"
+        line = f"{kind} {endpoint.database} {endpoint.user} ADDRESS/32 scram-sha-256"
+        return (f"it lets anybody in (`trust`): in pg_hba.conf, above that line: {line}", "select pg_reload_conf();")
     if "SCRAM" in error:
         return (f"in psql, with password_encryption = 'scram-sha-256': \\password {endpoint.user}",)
     return ("check host, port and database in resources.yaml, and that the server listens there",)

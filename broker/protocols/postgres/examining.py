@@ -19,6 +19,7 @@ _ATTRIBUTES = {
     "rolreplication": ("replication", "it can read every change of every table by replication"),
     "rolbypassrls": ("bypassrls", "row security does not hold for it"),
 }
+_CHANGES = ("insert", "update", "delete", "truncate")
 _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 
 
@@ -122,6 +123,7 @@ def covered(want: Wanted, relations: Sequence[Row]) -> Iterator[Finding]:
                 f"grant select on all tables in schema {schema} to {user};",
             )
             wrong.append(problem(f"{want.user} cannot read {_listed(unread)}", *grants))
+        wrong += _changed(want, within, user)
     over = [
         row["name"]
         for row in relations
@@ -145,17 +147,26 @@ def _reached(want: Wanted, row: Row, user: str) -> Iterator[Finding]:
         yield problem(f"{want.user} cannot read {name}", f"grant select on {qualified(name)} to {user};")
     if row["kind"] in _KINDS:
         yield warning(f"{name} is {_KINDS[row['kind']]}, and statements on it are refused", "cover its tables instead")
-    changes = [word for word in ("insert", "update", "delete") if row[f"{word}s"]]
-    if want.writes and not changes and row["kind"] in ("r", "p"):
+    if want.writes and not _changes(row) and row["kind"] in ("r", "p"):
         grant = f"grant insert, update, delete on {qualified(name)} to {user};"
         yield warning(f"the policy lets the role change {name}, and {want.user} may not", grant)
-    elif changes and not want.writes:
-        revoke = f"revoke insert, update, delete on {qualified(name)} from public, {user};"
-        yield warning(
-            f"{want.user} may {_listed(changes)} on {name}, and no rule lets the role change anything", revoke
-        )
+    yield from _changed(want, [row], user)
     if row["row_security"]:
         yield note(f"{name} has row security: the role sees the rows that its policies give it")
+
+
+def _changed(want: Wanted, rows: Sequence[Row], user: str) -> Iterator[Finding]:
+    """Judge rights to change what no rule lets the role change: the broker alone would stand in the way."""
+    changed = [row["name"] for row in rows if _changes(row)]
+    if changed and not want.writes:
+        words = _listed(sorted({word for row in rows for word in _changes(row)}, key=_CHANGES.index))
+        revokes = [f"revoke {', '.join(_CHANGES)} on {qualified(name)} from public, {user};" for name in changed]
+        text = f"{want.user} may {words} on {_listed(changed)}, and no rule lets the role change anything"
+        yield warning(text, *revokes)
+
+
+def _changes(row: Row) -> list[str]:
+    return [word for word in _CHANGES if row[f"{word}s"]]
 
 
 def fields(policy: Policy, resource: str, relations: Sequence[Row]) -> Iterator[Finding]:
