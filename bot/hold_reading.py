@@ -84,8 +84,8 @@ def _numbered(title: str, pieces: list[str]) -> Iterator[Part]:
 
 def _cut(text: str) -> Iterator[str]:
     """Cut a text into pieces that fit, at the ends of lines where that is possible; joined they are the text."""
-    while length(text) > PIECE:
-        piece = clip(text, PIECE, "")
+    while len(text) > PIECE or length(text) > PIECE:
+        piece = clip(text[: PIECE + 1], PIECE, "")
         at = piece.rfind("\n") + 1
         piece = piece[:at] if at > PIECE // 4 else piece
         yield piece

@@ -36,9 +36,10 @@ async def held(told: Story, text: str = STATEMENT, **more: Any) -> tuple[dict[st
 
 async def opened(told: Story, user: str, message: dict[str, Any]) -> dict[str, Any]:
     """Press Review; gives the form, once it is there."""
-    view = (await told.click(user, "hold.review", message))["view"]
-    assert view is not None
-    found: dict[str, Any] = view
+    # The answer to a click may speak of an edit that came first; the form may take a moment more.
+    found: dict[str, Any] = (await told.click(user, "hold.review", message))["view"] or await told.eventually(
+        lambda: told.view(user)
+    )
     return found
 
 
