@@ -1,12 +1,12 @@
-"""Sweeps on a timer: requests that nobody answered, policy files that changed, old rows (APScheduler, in memory)."""
+"""Sweeps now and then: requests that nobody answered, policy files that changed, old rows."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import structlog
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from bot import homes, reviewing
 from bot.adapters.boxes import Inbox, Outbox
@@ -18,8 +18,17 @@ from workflows.storage.boxes import RowMoved
 log = structlog.get_logger()
 
 
+EXPIRE_SECONDS = OFFER_SECONDS = 1.0
+RELOAD_SECONDS = 2.0
+TICK_SECONDS = 60.0
+FORGET_SECONDS = 3600.0
+
+
 class Sweeper:
-    """Runs the sweeps; the rows are the truth, so a sweep that is missed is only late."""
+    """Runs the sweeps; the rows are the truth, so a sweep that is missed is only late.
+
+    What is due is read from the rows by the wall clock; when to look goes by the loop's own clock, which nobody sets.
+    """
 
     def __init__(
         self, desks: Desks, inbox: Inbox, outbox: Outbox, policies: FolderPolicies, caused: Callable[[], None]
@@ -29,24 +38,35 @@ class Sweeper:
         self._outbox = outbox
         self._policies = policies
         self._caused = caused
-        self._scheduler = AsyncIOScheduler(timezone="UTC")
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopped = asyncio.Event()
         self._turn = asyncio.Lock()
 
     def start(self) -> None:
-        """Start the timers."""
-        once = {"coalesce": True, "max_instances": 1, "misfire_grace_time": 30}
-        self._scheduler.add_job(self.expire, "interval", seconds=1, **once)
-        self._scheduler.add_job(self.offer, "interval", seconds=1, **once)
-        self._scheduler.add_job(self.reload, "interval", seconds=2, **once)
-        self._scheduler.add_job(self.tick, "interval", minutes=1, **once)
-        self._scheduler.add_job(self.forget, "interval", hours=1, **once)
-        self._scheduler.start()
+        """Begin to sweep."""
+        sweeps = (
+            (self.expire, EXPIRE_SECONDS),
+            (self.offer, OFFER_SECONDS),
+            (self.reload, RELOAD_SECONDS),
+            (self.tick, TICK_SECONDS),
+            (self.forget, FORGET_SECONDS),
+        )
+        self._tasks = [asyncio.create_task(self._every(seconds, sweep)) for sweep, seconds in sweeps]
 
     async def stop(self) -> None:
-        """Stop the timers, after the sweep under way: the scheduler would cut it off in its transaction."""
-        self._scheduler.pause()
-        async with self._turn:
-            self._scheduler.shutdown(wait=False)
+        """Sweep no more, after the sweep under way: cut off in its transaction, it may keep the database locked."""
+        self._stopped.set()
+        await asyncio.gather(*self._tasks)
+
+    async def _every(self, seconds: float, sweep: Callable[[], Awaitable[None]]) -> None:
+        while not self._stopped.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), seconds)
+                return
+            try:
+                await sweep()
+            except Exception:  # the rows are as they were, so the next sweep finds them; sweeping goes on
+                log.exception("sweep.failed", sweep=getattr(sweep, "__name__", "unknown"))
 
     async def expire(self) -> None:
         """Expire what nobody answered, each request in a transaction of its own."""
