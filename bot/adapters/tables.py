@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -59,17 +60,25 @@ requests = Table(
     Index("requests_requester", "requester", "state"),
 )
 
+
+def _given() -> list[Column[Any]]:
+    """Return the columns of one person's answer, whatever it answers."""
+    return [
+        Column("person", String(32), nullable=False),
+        Column("account", String(40), nullable=False),
+        Column("answer", String(16), nullable=False),
+        Column("reason", Text, nullable=False),
+        Column("at", UtcDateTime, nullable=False),
+        Column("evidence", JSON, nullable=False),
+    ]
+
+
 reviews = Table(
     "reviews",
     metadata,
     Column("id", Integer, primary_key=True),
     Column("request", String(64), ForeignKey("requests.id"), nullable=False),
-    Column("person", String(32), nullable=False),
-    Column("account", String(40), nullable=False),
-    Column("answer", String(16), nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("at", UtcDateTime, nullable=False),
-    Column("evidence", JSON, nullable=False),
+    *_given(),
     Column("terms", JSON(none_as_null=True)),
     UniqueConstraint("request", "person", name="reviews_person_once"),
 )
@@ -132,12 +141,7 @@ hold_reviews = Table(
     Column("id", Integer, primary_key=True),
     Column("hold", String(64), ForeignKey("holds.id"), nullable=False),
     Column("digest", String(64), nullable=False),
-    Column("person", String(32), nullable=False),
-    Column("account", String(40), nullable=False),
-    Column("answer", String(16), nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("at", UtcDateTime, nullable=False),
-    Column("evidence", JSON, nullable=False),
+    *_given(),
     UniqueConstraint("hold", "person", name="hold_reviews_person_once"),
 )
 

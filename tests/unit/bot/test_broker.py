@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from bot.adapters import broker as module
 from bot.adapters.broker import HttpBroker
 from bot.ports import BrokerAway, Refusal
-from tests.unit.bot.test_store import Still
+from tests.unit.bot.stored import Still
 
 LINE = b"x" * 199 + b"\n"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

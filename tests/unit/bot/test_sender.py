@@ -16,9 +16,6 @@ from bot.adapters.desks import Desks
 from bot.adapters.sender import Deliverer, Done, Later, Never, Outcome, Sender
 from bot.chat.slack.pacing import Pacer
 from bot.outgoing import PostOrder
-from tests.unit.bot.test_store import desks, engine
-
-__all__ = ["desks", "engine"]
 
 
 class Scripted:

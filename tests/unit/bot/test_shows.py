@@ -17,9 +17,6 @@ from bot.chat.slack.gateway import Gateway
 from bot.chat.slack.shows import Found, Shows
 from bot.outgoing import Show
 from bot.ports import Broker
-from tests.unit.bot.test_store import desks, engine
-
-__all__ = ["desks", "engine"]
 
 
 class SlowGateway:
