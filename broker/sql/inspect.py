@@ -12,7 +12,7 @@ from typing import Any
 
 from broker.sql.catalogue import Catalogue
 from broker.sql.collect import Collected, collect
-from broker.sql.library import Token, parse
+from broker.sql.library import FULL, Limits, Token, parse
 from broker.sql.masks import field_masks
 from broker.sql.model import Control, Inspection, Refusal, Statement
 from broker.sql.nodes import (
@@ -36,15 +36,18 @@ _PASSED_OVER = frozenset("or replace unique temp temporary unlogged global local
 _NO_FACTS = StatementFacts("", frozenset())
 
 
-def inspect(sql: str, catalogue: Catalogue, fields: FieldView) -> Inspection:
+def inspect(sql: str, catalogue: Catalogue, fields: FieldView, limits: Limits = FULL) -> Inspection:
     """Inspect a text of any number of statements under a catalogue and a person's field rules; raises Refusal.
 
     The rewritten text yields masked values wherever a masked field is read, and has the same number of statements.
+    Under limits for where others wait, raises Costly.
     """
-    source, tokens = Source.of(sql)
+    source, tokens = Source.of(sql, limits)
     try:
-        tree = parse(source.text)
-        rewriter = Rewriter(source, tree)
+        tree = parse(source.text, limits)
+        if len(tree.get("stmts", [])) > limits.statements:
+            raise limits.over("limit-statements", f"a text has {limits.statements} statements at most")
+        rewriter = Rewriter(source, tree, limits)
         inspector = _Inspector(source, tokens, catalogue, fields, rewriter)
         inspector.pooled = resets_for_pool(tree.get("stmts", []))
         statements = tuple(inspector.statement(raw) for raw in tree.get("stmts", []))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import json
+import re
 import sys
 from dataclasses import dataclass
 from enum import IntEnum
@@ -18,12 +19,35 @@ from typing import Any
 from broker.sql.model import Refusal
 
 MAX_BYTES = 128 * 1024
-MAX_TOKENS = 20_000
 MAX_OPERATORS = 2_000
 MAX_NESTING = 100
-MAX_TREE = 6 * 1024 * 1024
-MAX_COMMENTS = 200
-MAX_COMMENT_BYTES = 16 * 1024
+
+
+class Costly(Exception):
+    """reading this text takes longer than others may wait for"""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What reading a text may cost: bytes of the tree and of what masks add, characters of operators squared."""
+
+    tokens: int
+    statements: int
+    tree: int
+    edits: int
+    written: int
+    runs: int
+
+    def over(self, rule: str, message: str) -> Exception:
+        """Return what to raise for a text beyond a limit: where others wait, it is not refused but read elsewhere."""
+        return Costly() if self is ON_THE_SPOT else Refusal(rule, message, sqlstate="54001")
+
+
+FULL = Limits(tokens=20_000, statements=1_000, tree=6 * 1024 * 1024, edits=1_000, written=256 * 1024, runs=2_000_000)
+ON_THE_SPOT = Limits(tokens=400, statements=16, tree=64 * 1024, edits=25, written=8 * 1024, runs=100_000)
+"""A few milliseconds, whatever the text: others wait for them."""
+_RUN = re.compile(rb"[-+*/<>=~!@#%^&|`?]{32,}")
+_ASSIGN = ord("=")
 
 
 class TokenKind(IntEnum):
@@ -115,7 +139,7 @@ def _library() -> ctypes.CDLL:
     return library
 
 
-def parse(text: bytes) -> dict[str, Any]:
+def parse(text: bytes, limits: Limits = FULL) -> dict[str, Any]:
     """Return the parse tree of a text as PostgreSQL 18 parses it; raises Refusal where it does not, or is too deep."""
     library = _library()
     result = library.pg_query_parse(text)
@@ -123,9 +147,9 @@ def parse(text: bytes) -> dict[str, Any]:
         if result.error:
             raise _unparseable(text, result.error.contents)
         text_of_tree: bytes = result.parse_tree
-        if len(text_of_tree) > MAX_TREE:
+        if len(text_of_tree) > limits.tree:
             # The grammar repeats the source of `SET (a, b) = (...)` for each column.
-            raise Refusal("limit-tree", "the statement is too large when it is parsed", sqlstate="54001")
+            raise limits.over("limit-tree", "the statement is too large when it is parsed")
         tree: dict[str, Any] = json.loads(text_of_tree)
     except RecursionError:
         raise Refusal("limit-nesting", "the statement is nested too deeply", sqlstate="54001") from None
@@ -134,8 +158,8 @@ def parse(text: bytes) -> dict[str, Any]:
     return tree
 
 
-def scan(text: bytes) -> list[Token]:
-    """Return the tokens of a text, comments included; raises Refusal where it does not scan."""
+def scan(text: bytes, limits: Limits = FULL) -> list[Token]:
+    """Return the tokens of a text, comments included; raises Refusal where it does not scan, or has too many."""
     library = _library()
     result = library.pg_query_scan(text)
     try:
@@ -144,10 +168,10 @@ def scan(text: bytes) -> list[Token]:
         data = ctypes.string_at(result.pbuf.data, result.pbuf.len)
     finally:
         library.pg_query_free_scan_result(result)
-    return _tokens(data)
+    return _tokens(data, limits)
 
 
-def checked(sql: str) -> bytes:
+def checked(sql: str, limits: Limits = FULL) -> bytes:
     """Return a text's bytes if the parser may see them: limits come before it (a parser can stall, or overflow)."""
     try:
         text = sql.encode()
@@ -157,22 +181,24 @@ def checked(sql: str) -> bytes:
         raise Refusal("limit-length", f"the statement is longer than {MAX_BYTES // 1024} KiB", sqlstate="54000")
     if b"\0" in text:
         raise Refusal("encoding", "the statement holds a zero byte", sqlstate="22021")
-    # PostgreSQL's lexer is quadratic in nested comments, so few are let through to it.
-    if text.count(b"/*") > MAX_COMMENTS and len(text) > MAX_COMMENT_BYTES:
-        raise Refusal("limit-comments", "the statement has too many comments", sqlstate="54000")
+    # PostgreSQL's lexer is quadratic in characters of operators that stand together (`+++`, and `/*/*/*` too): it
+    # reads all of them, takes one, and begins again with the rest.
+    if sum((run.end() - run.start()) ** 2 for run in _RUN.finditer(text)) > limits.runs:
+        raise limits.over("limit-operators", "the statement has too many characters of operators in a row")
     return text
 
 
-def check_tokens(text: bytes, tokens: list[Token]) -> None:
+def check_tokens(text: bytes, tokens: list[Token], limits: Limits = FULL) -> None:
     """Refuse what would overflow the parser or the reader of its tree."""
-    if len(tokens) > MAX_TOKENS:
-        raise Refusal("limit-tokens", f"the statement has more than {MAX_TOKENS} words", sqlstate="54000")
     depth = deepest = operators = cases = 0
     before = 0
     for token in tokens:
         word = text[token.start : token.end]
         if token.keyword and before != TokenKind.DOT:
             cases = max(0, cases + (word.lower() == b"case") - (word.lower() == b"end"))
+        if token.kind == _ASSIGN and before == TokenKind.RPAREN and limits is ON_THE_SPOT:
+            # It could be `SET (a, b) = (...)`, whose tree is as large as both sides multiplied.
+            raise Costly
         before = token.kind
         if token.kind in (TokenKind.LPAREN, ord("[")):
             depth += 1
@@ -197,7 +223,7 @@ def _unparseable(text: bytes, error: _Error) -> Refusal:
     return Refusal("syntax", message, sqlstate="42601", position=error.cursorpos or None)
 
 
-def _tokens(data: bytes) -> list[Token]:
+def _tokens(data: bytes, limits: Limits) -> list[Token]:
     tokens: list[Token] = []
     at = 0
     while at < len(data):
@@ -205,6 +231,8 @@ def _tokens(data: bytes) -> list[Token]:
         size, at = _varint(data, at) if key & 7 in (0, 2) else (0, at)
         if key == 0x12:  # field 2, length-delimited: one ScanToken
             tokens.append(_token(data[at : at + size]))
+            if len(tokens) > limits.tokens:
+                raise limits.over("limit-tokens", f"the statement has more than {limits.tokens} words")
         at += size if key & 7 == 2 else 0
     return tokens
 

@@ -8,13 +8,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from broker.sql.library import COMMENTS, Token, TokenKind, check_tokens, checked, parse, scan
+from broker.sql.library import COMMENTS, FULL, Limits, Token, TokenKind, check_tokens, checked, parse, scan
 from broker.sql.model import Refusal
 from broker.sql.tree import placeless
-
-MAX_EDITS = 1_000
-MAX_WRITTEN = 256 * 1024
-"""Characters that masks may add to a text."""
 
 
 @dataclass(slots=True)
@@ -29,11 +25,11 @@ class Source:
         self._starts = [word.start for word in self.words]
 
     @classmethod
-    def of(cls, sql: str) -> tuple[Source, list[Token]]:
+    def of(cls, sql: str, limits: Limits = FULL) -> tuple[Source, list[Token]]:
         """Scan a text under the limits; returns every token too, for redaction."""
-        text = checked(sql)
-        tokens = scan(text)
-        check_tokens(text, tokens)
+        text = checked(sql, limits)
+        tokens = scan(text, limits)
+        check_tokens(text, tokens, limits)
         return cls(text, [token for token in tokens if token.kind not in COMMENTS]), tokens
 
     def at(self, location: int) -> int:
@@ -83,6 +79,7 @@ class Rewriter:
 
     source: Source
     tree: dict[str, Any]
+    limits: Limits = FULL
     _edits: dict[tuple[int, int], str] = field(default_factory=dict)
     _moves: list[Callable[[], None]] = field(default_factory=list)
     _written: int = 0
@@ -95,8 +92,8 @@ class Rewriter:
         """Replace bytes; the same edit twice is one (the grammar repeats the nodes of `SET (a, b) = (...)`)."""
         self._edits[start, end] = text
         self._written += len(text)
-        if len(self._edits) > MAX_EDITS or self._written > MAX_WRITTEN:
-            raise Refusal("limit-masks", "the statement reads too many masked fields at once", sqlstate="54001")
+        if len(self._edits) > self.limits.edits or self._written > self.limits.written:
+            raise self.limits.over("limit-masks", "the statement reads too many masked fields at once")
 
     def also(self, move: Callable[[], None]) -> None:
         """Make the same change in the tree, when every edit is known."""

@@ -14,13 +14,14 @@ import pytest
 
 from broker.errors import UpstreamUnavailable
 from broker.protocols import offers
-from broker.protocols.postgres import OFFER
+from broker.protocols.postgres import OFFER, codec
 from broker.protocols.postgres.workers import WorkerFailed, Workers
 from broker.sql.catalogue import Catalogue
 from broker.sql.model import Inspection
 from policies.engine.decide import field_view
+from policies.engine.decisions import FieldView
 from policies.engine.load import read_texts
-from tests.integration.postgres_world import endpoint, make_world, psql
+from tests.integration.postgres_world import endpoint, enter, make_world, psql, raw
 from tests.support.broker import POLICY, TestBroker, serving
 from tests.support.postgres import Server
 
@@ -94,6 +95,9 @@ HOSTILE = {
     "too long": "select '" + "x" * 200_000 + "'",
     "a long union": " union all ".join(["select 1"] * 8_000),
     "nested cases": "select " + "case when true then " * 3_000 + "1" + " end" * 3_000,
+    "operators in a row": "select 1" + "+" * 120_000,
+    "assignments": "update notes set (" + "id," * 6_000 + "id) = (select " + "id," * 6_000 + "id)",
+    "words": "grant select on a" + ",a" * 60_000 + " to b",
 }
 
 
@@ -120,11 +124,55 @@ async def test_hostile_statements_cost_their_sender_an_error_and_nobody_anything
         assert await found.fetchone() == (1,)
 
 
+async def test_a_flood_of_statements_does_not_keep_others_from_theirs(served: TestBroker) -> None:
+    hard = "select " + ",".join(f"coalesce(id + {{0}}, {n})" for n in range(30)) + " from notes where false"
+    with raw(served.port) as flooding, raw(served.port) as other:
+        await asyncio.to_thread(enter, flooding, served.ticket())
+        await asyncio.to_thread(enter, other, served.ticket())
+
+        def decided() -> int:
+            return len(served.recorder.of("statement.allowed"))
+
+        # Each text is another, so that none is known already.
+        flood = b"".join(codec.query(hard.replace("{0}", str(n))) for n in range(200))
+        await asyncio.to_thread(flooding.send, flood)
+        await served.until(lambda: decided() > 0)
+        counts = []
+        for n in range(5):
+            other.send(codec.query(f"select {n}"))
+            await asyncio.to_thread(other.until, "Z")
+            counts.append(decided())
+        assert counts[-1] < 200, counts
+        await served.until(lambda: decided() == 205, seconds=60)
+
+
+async def test_each_person_has_one_worker_at_a_time() -> None:
+    workers = Workers(count=2, seconds=60)
+    catalogue, view = _nothing_known()
+    try:
+        await asyncio.gather(*(workers.inspect("select 1", catalogue, view, person) for person in ("alice", "bob")))
+        first, second = workers._idle
+        os.kill(second.process.pid, signal.SIGSTOP)  # the next to be asked
+        stalled = [asyncio.create_task(workers.inspect("select 1", catalogue, view, "alice")) for _ in range(5)]
+        await asyncio.sleep(0)
+        found, _ = await workers.inspect("select 1", catalogue, view, "bob")
+        assert isinstance(found, Inspection)
+        assert not any(task.done() for task in stalled)
+        os.kill(second.process.pid, signal.SIGCONT)
+        assert all(isinstance(found, Inspection) for found, _ in await asyncio.gather(*stalled))
+        assert workers._all == {first, second}
+    finally:
+        await workers.close()
+
+
+def _nothing_known() -> tuple[Catalogue, FieldView]:
+    catalogue = Catalogue("v", ("pg_catalog", "public"), {}, frozenset(), frozenset(), frozenset(), {})
+    return catalogue, field_view(read_texts({"test.yaml": POLICY}), "alice", "prod-db")
+
+
 async def test_a_worker_that_dies_is_replaced() -> None:
     workers = Workers(count=1)
-    policy = read_texts({"test.yaml": POLICY})
-    catalogue = Catalogue("v", ("pg_catalog", "public"), {}, frozenset(), frozenset(), frozenset(), {})
-    view = field_view(policy, "alice", "prod-db")
+    catalogue, view = _nothing_known()
     try:
         found, _ = await workers.inspect("select 1", catalogue, view)
         assert isinstance(found, Inspection)

@@ -1,4 +1,4 @@
-"""Inspects and rules: small texts on the spot, hostile-looking ones in a worker process, each text once per policy."""
+"""Inspects and rules: cheap texts on the spot, all others in a worker process, each text once per policy."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from broker.protocols.postgres.workers import WorkerFailed, Workers
 from broker.sessions.ports import Clock, Policies
 from broker.sql.catalogue import Catalogue
 from broker.sql.inspect import inspect
+from broker.sql.library import ON_THE_SPOT, Costly
 from broker.sql.model import Inspection, Refusal
 from broker.sql.redact import redact
 from policies.engine.decide import field_view, timed
 from policies.engine.decisions import FieldView
 
 SMALL = 4096
-_NESTING = 24
 _CACHED = 2048
 _CACHED_TEXT = 16 * 1024
 _RELOAD_EVERY = 1.0
@@ -61,9 +61,9 @@ class Inspector:
         known = self._rulings.get(self._cache_key(matter, sql, catalogue, self._clock.now()))
         if known is not None:
             return known
-        if len(sql) > SMALL or _looks_deep(sql):
-            return self._slowly(matter, sql, catalogue)
         ruling = self._on_the_spot(matter, sql, catalogue)
+        if ruling is None:
+            return self._slowly(matter, sql, catalogue)
         return self._again(matter, sql) if self._worth_reloading(matter, ruling) else ruling
 
     async def ready(self, matter: Matter) -> None:
@@ -99,18 +99,23 @@ class Inspector:
         known = self._rulings.get(self._cache_key(matter, sql, catalogue, self._clock.now()))
         if known is not None:
             return known
-        if len(sql) <= SMALL and not _looks_deep(sql):
-            return self._on_the_spot(matter, sql, catalogue)
+        if (ruling := self._on_the_spot(matter, sql, catalogue)) is not None:
+            return ruling
         policy_hash, view = self._policies.hash, self._view(matter)
-        found, redacted = await self._workers.inspect(sql, catalogue, view)
+        found, redacted = await self._workers.inspect(sql, catalogue, view, matter.subject.person)
         if self._policies.hash != policy_hash:
             # The policy changed meanwhile, and with it perhaps the masks.
             return await self._anywhere(matter, sql, catalogue)
         return self._ruled(matter, sql, catalogue, found, redacted)
 
-    def _on_the_spot(self, matter: Matter, sql: str, catalogue: Catalogue) -> Ruling:
+    def _on_the_spot(self, matter: Matter, sql: str, catalogue: Catalogue) -> Ruling | None:
+        """Rule here and now, where that keeps nobody else waiting; None where it would."""
+        if len(sql) > SMALL:
+            return None
         try:
-            return self._ruled(matter, sql, catalogue, inspect(sql, catalogue, self._view(matter)), "")
+            return self._ruled(matter, sql, catalogue, inspect(sql, catalogue, self._view(matter), ON_THE_SPOT), "")
+        except Costly:
+            return None
         except Refusal as refusal:
             return self._ruled(matter, sql, catalogue, refusal, redact(sql))
 
@@ -155,7 +160,3 @@ class Inspector:
         if not any(one.when for one in policy.statements):
             self._timeless = self._policies.hash
         return timed(policy, now)
-
-
-def _looks_deep(sql: str) -> bool:
-    return sql.count("(") > _NESTING * 4 or sql.count("/*") > _NESTING or sql.count("[") > _NESTING * 4

@@ -62,6 +62,8 @@ from policies.engine.decide import terms_of
 
 GRACE_SECONDS = 0.05
 """What an upstream that was told Terminate gets before it is terminated."""
+SLICE_SECONDS = 0.005
+"""How long a session goes on deciding before others have their turn: a client may send many messages at once."""
 _log = structlog.get_logger("postgres")
 _UNRULED = Denied("58000", "this statement could not be decided", ("failure",), text="(undecided)")
 
@@ -92,6 +94,8 @@ class Session:
         self._ending: asyncio.Task[bool] | None = None
         self._events: deque[Event] = deque()
         self._busy = False
+        self._slice = 0.0
+        """When the deciding that goes on now began."""
         self._to_client: list[bytes | memoryview] = []
         self._to_upstream: list[bytes | memoryview] = []
         self._tasks: set[asyncio.Future[None]] = set()
@@ -183,6 +187,7 @@ class Session:
         if self._busy:
             return
         self._busy = True
+        self._slice = time.monotonic()
         try:
             while self._events:
                 for command in self._machine.handle(self._events.popleft()):
@@ -254,13 +259,22 @@ class Session:
                 raise AssertionError(f"a command that nobody does: {command}")
 
     def _inspect(self, sql: str, token: int) -> None:
-        answer = self._house.inspector.rule(self._matter, sql)
+        now = time.monotonic()
+        answer = self._after_others(sql) if now - self._slice > SLICE_SECONDS else self._rule(sql)
         if not isinstance(answer, Awaitable):
-            self.feed(Ruled(token, answer, time.monotonic()))
+            self.feed(Ruled(token, answer, now))
             return
         task = asyncio.ensure_future(self._ruled(token, answer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _rule(self, sql: str) -> Ruling | Awaitable[Ruling]:
+        return self._house.inspector.rule(self._matter, sql)
+
+    async def _after_others(self, sql: str) -> Ruling:
+        await asyncio.sleep(0)
+        answer = self._rule(sql)
+        return await answer if isinstance(answer, Awaitable) else answer
 
     async def _ruled(self, token: int, answer: Awaitable[Ruling]) -> None:
         ruling: Ruling = _UNRULED

@@ -1,6 +1,7 @@
 """`python -m broker.protocols.postgres.worker`: inspects texts for the broker, until its input ends.
 
-Requests are pickled by the broker, for it is trusted here; answers are JSON, for nothing of here is trusted there.
+Requests are pickled by the broker, for it is trusted here: a catalogue, or a text with the fields that its sender sees.
+Answers are JSON, for nothing of here is trusted there.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from broker.sql.catalogue import Catalogue
 from broker.sql.inspect import inspect
 from broker.sql.model import Inspection, Refusal
 from broker.sql.redact import redact
+from policies.engine.decisions import FieldView
 
 MEMORY = 512 * 1024 * 1024
 
@@ -29,20 +31,34 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     sink.write(b"!")
     sink.flush()
-    catalogues: dict[str, Catalogue] = {}
+    try:
+        _serve(source, sink)
+    except MemoryError:
+        os._exit(1)
+
+
+def _serve(source: BinaryIO, sink: BinaryIO) -> None:
+    catalogue: Catalogue | None = None
     while (request := _request(source)) is not None:
-        sql, version, catalogue, view = request
-        if catalogue is not None:
-            catalogues = {version: catalogue}
-        found: Inspection | Refusal
-        try:
-            found = inspect(sql, catalogues[version], view)
-        except Refusal as refusal:
-            found = refusal
-        redacted = redact(sql) if isinstance(found, Refusal) else ""
-        answer = json.dumps(encoded(found, redacted)).encode()
-        sink.write(len(answer).to_bytes(4, "big") + answer)
+        if isinstance(request, Catalogue):
+            catalogue = request
+            sink.write(b"!")
+        else:
+            sql, view = request
+            assert catalogue is not None
+            answer = _answer(sql, catalogue, view)
+            sink.write(len(answer).to_bytes(4, "big") + answer)
         sink.flush()
+
+
+def _answer(sql: str, catalogue: Catalogue, view: FieldView) -> bytes:
+    found: Inspection | Refusal
+    try:
+        found = inspect(sql, catalogue, view)
+    except Refusal as refusal:
+        found = refusal
+    redacted = redact(sql) if isinstance(found, Refusal) else ""
+    return json.dumps(encoded(found, redacted)).encode()
 
 
 def _request(source: BinaryIO) -> Any:

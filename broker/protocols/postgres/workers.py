@@ -1,7 +1,8 @@
 """Worker processes for texts that could stall or crash a parser: killed at a time limit, bounded in memory, replaced.
 
-A worker that dies costs its sender an error and nobody else anything. What it answers is JSON, never code: whoever
-takes a worker over through its parser gets no further.
+A worker that dies costs its sender an error and nobody else anything: each person has one at a time, and another is
+started in its place at once. What it answers is JSON, never code: whoever takes a worker over through its parser gets
+no further.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import json
 import os
 import pickle
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakValueDictionary
 
 from broker.errors import AirlockError
 from broker.sql.catalogue import Catalogue
@@ -22,9 +24,12 @@ from broker.sql.model import Control, Inspection, Refusal, Statement
 from policies.engine.decisions import Effect, FieldView, StatementFacts
 
 SECONDS = 1.0
+"""For a text alone: an honest one near every limit takes about half of it."""
 START_SECONDS = 10.0
 COUNT = 2
 _LARGEST = 32 * 1024 * 1024
+_AT_ONCE = 50
+"""How many statements of an answer are read before others have their turn."""
 _COMMAND = (sys.executable, "-m", "broker.protocols.postgres.worker")
 
 
@@ -35,21 +40,33 @@ class WorkerFailed(AirlockError):
 @dataclass(slots=True, eq=False)
 class _Worker:
     process: asyncio.subprocess.Process
-    catalogues: set[str] = field(default_factory=set)
+    knows: str = ""
+    """The version of the catalogue that it was told."""
 
-    async def ask(self, sql: str, catalogue: Catalogue, view: FieldView) -> dict[str, Any]:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        sent = None if catalogue.version in self.catalogues else catalogue
-        request = pickle.dumps((sql, catalogue.version, sent, view))
-        self.catalogues = {catalogue.version}
-        self.process.stdin.write(len(request).to_bytes(4, "big") + request)
-        await self.process.stdin.drain()
-        size = int.from_bytes(await self.process.stdout.readexactly(4), "big")
+    async def told(self, version: str, pickled: bytes) -> None:
+        """Tell it the catalogue that the next texts are about."""
+        if self.knows != version:
+            await self._send(pickled)
+            await self._reader.readexactly(1)
+            self.knows = version
+
+    async def ask(self, sql: str, view: FieldView) -> dict[str, Any]:
+        await self._send(pickle.dumps((sql, view)))
+        size = int.from_bytes(await self._reader.readexactly(4), "big")
         if size > _LARGEST:
             raise ValueError("an answer is too long")
-        answer: dict[str, Any] = json.loads(await self.process.stdout.readexactly(size))
+        answer: dict[str, Any] = json.loads(await self._reader.readexactly(size))
         return answer
+
+    async def _send(self, data: bytes) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.writelines((len(data).to_bytes(4, "big"), data))
+        await self.process.stdin.drain()
+
+    @property
+    def _reader(self) -> asyncio.StreamReader:
+        assert self.process.stdout is not None
+        return self.process.stdout
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -63,26 +80,68 @@ class Workers:
         self._seconds = seconds
         self._idle: list[_Worker] = []
         self._turn = asyncio.Semaphore(count)
+        self._lanes: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._all: set[_Worker] = set()
+        self._restarts: set[asyncio.Task[None]] = set()
+        self._pickled = ("", b"")
 
-    async def inspect(self, sql: str, catalogue: Catalogue, view: FieldView) -> tuple[Inspection | Refusal, str]:
+    async def inspect(
+        self, sql: str, catalogue: Catalogue, view: FieldView, person: str = ""
+    ) -> tuple[Inspection | Refusal, str]:
         """Inspect in a worker, and return the redacted text with it; raises WorkerFailed."""
-        async with self._turn:
-            worker = self._idle.pop() if self._idle else await self._start()
+        # Whoever sends what stalls parsers waits behind themselves, however many sessions they open.
+        lane = self._lanes.setdefault(person, asyncio.Lock())
+        async with lane:
+            await self._turn.acquire()
             try:
-                async with asyncio.timeout(self._seconds):
-                    answer = await worker.ask(sql, catalogue, view)
-                found = decoded(answer, catalogue.version)
-            except (TimeoutError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError):
-                self._drop(worker)
-                raise WorkerFailed(WorkerFailed.__doc__) from None
+                found = await self._asked(sql, catalogue, view)
             except BaseException:
-                self._drop(worker)
+                self._restart()
                 raise
-            self._idle.append(worker)
-            return found, str(answer["redacted"])
+            self._turn.release()
+            return found
+
+    async def _asked(self, sql: str, catalogue: Catalogue, view: FieldView) -> tuple[Inspection | Refusal, str]:
+        worker = self._idle.pop() if self._idle else await self._start()
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await worker.told(catalogue.version, self._pickle(catalogue))
+            async with asyncio.timeout(self._seconds):
+                answer = await worker.ask(sql, view)
+            found = await decoded(answer, catalogue.version), str(answer["redacted"])
+        except (TimeoutError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError):
+            self._drop(worker)
+            raise WorkerFailed(WorkerFailed.__doc__) from None
+        except BaseException:
+            self._drop(worker)
+            raise
+        self._idle.append(worker)
+        return found
+
+    def _pickle(self, catalogue: Catalogue) -> bytes:
+        """Pickle a catalogue once, however often a worker must be replaced: a large one takes a while."""
+        if self._pickled[0] != catalogue.version:
+            self._pickled = (catalogue.version, pickle.dumps(catalogue))
+        return self._pickled[1]
+
+    def _restart(self) -> None:
+        """Have another worker ready before its turn goes to the next text."""
+
+        async def start() -> None:
+            try:
+                with contextlib.suppress(WorkerFailed):
+                    self._idle.append(await self._start())
+            finally:
+                self._turn.release()
+
+        task = asyncio.get_running_loop().create_task(start(), name="parser worker")
+        self._restarts.add(task)
+        task.add_done_callback(self._restarts.discard)
 
     async def close(self) -> None:
+        for task in list(self._restarts):
+            task.cancel()
+        await asyncio.gather(*self._restarts, return_exceptions=True)
         for worker in list(self._all):
             self._drop(worker)
             await worker.process.wait()
@@ -133,12 +192,17 @@ def encoded(found: Inspection | Refusal, redacted: str) -> dict[str, Any]:
     }
 
 
-def decoded(answer: dict[str, Any], version: str) -> Inspection | Refusal:
+async def decoded(answer: dict[str, Any], version: str) -> Inspection | Refusal:
     """Read an answer; raises ValueError, LookupError, TypeError or AttributeError for what is none."""
     if (refusal := answer.get("refusal")) is not None:
         return _refusal_in(refusal)
+    statements: list[Statement] = []
+    for values in answer["statements"]:
+        statements.append(_statement_in(values))
+        if len(statements) % _AT_ONCE == 0:
+            await asyncio.sleep(0)
     return Inspection(
-        tuple(_statement_in(statement) for statement in answer["statements"]),
+        tuple(statements),
         str(answer["rewritten"]),
         tuple((int(a), int(b), int(c)) for a, b, c in answer["edits"]),
         bool(answer["scrub"]),

@@ -175,7 +175,7 @@ def test_data_modifying_with_at_any_depth_is_a_write() -> None:
         ("select 1 \0", "encoding"),
         ("select " + "(" * 200 + "1" + ")" * 200, "limit-nesting"),
         ("select " + "1+" * 5000 + "1", "limit-operators"),
-        ("select " + " /*" * 9000 + "*/" * 9000, "limit-comments"),
+        ("select " + "/*" * 9000 + "*/" * 9000, "limit-operators"),
         ("select '" + "x" * 140_000 + "'", "limit-length"),
     ],
 )
