@@ -61,7 +61,7 @@ def test_a_ruling_that_is_kept_is_not_given_when_its_hours_are_over() -> None:
     assert isinstance(rule(), Permitted)
 
 
-def test_what_a_worker_finds_arrives_as_it_was_found() -> None:
+async def test_what_a_worker_finds_arrives_as_it_was_found() -> None:
     for sql in ("copy orders from stdin", "delete from orders", "select ssn from customers where id = 1"):
         found = inspect(sql, CATALOGUE, {})
-        assert decoded(encoded(found, ""), CATALOGUE.version) == found
+        assert await decoded(encoded(found, ""), CATALOGUE.version) == found
