@@ -26,7 +26,7 @@ from bot.cards import (
 from bot.hold_estimate import expected_words, locks_words, sizes_words
 from bot.hold_reading import redacted_parts, statement_parts
 from bot.model import Exhibit, Given, Grant, Hold
-from bot.request_card import CONFIRM_ROOM, approve_button, deny_button, name_of, names_of, requirement_words
+from bot.request_card import CONFIRM_ROOM, approve_button, deny_button, missing_words, name_of, names_of
 from bot.statement_text import read
 from bot.text import clip, excerpt, length, one_line
 from policies.engine.durations import format_duration
@@ -141,12 +141,7 @@ def _waiting(policy: Policy, hold: Hold, requester: str, reviews: Sequence[Given
         case Refused(by=person):
             return f"Denied by {name_of(policy, person)}.{note or ' The broker is told.'}"
         case Missing():
-            text = f"Waiting for {requirement_words(policy, count.needs, requester)}.{note}"
-            if not count.by:
-                return text
-            places = sum(need.count for need in hold.requirement.needs)
-            filled = places - sum(need.count for need in count.needs)
-            return f"{filled} of {places} approved ({names_of(policy, count.by, 'and')}). {text}"
+            return f"{missing_words(policy, count, requester)}{note}"
         case _:
             assert_never(count)
 

@@ -253,14 +253,16 @@ def _waiting(facts: RequestFacts) -> str:
     note = f"{request.note} " if request.note else ""
     if not isinstance(count, Missing):
         return f"{note}Approve again to try once more."
-    waiting = f"{note}Waiting for {requirement_words(policy, count.needs, request.requester)}."
-    if request.narrowed:
-        waiting = f"It would give {_terms(request, request.narrowed)}. {waiting}"
-    places = sum(need.count for need in request.requirement.needs)
+    waiting = f"{note}{missing_words(policy, count, request.requester)}"
+    return f"It would give {_terms(request, request.narrowed)}. {waiting}" if request.narrowed else waiting
+
+
+def missing_words(policy: Policy, count: Missing, requester: str) -> str:
+    """Say who has approved so far, and whose approval is missing."""
+    needed = requirement_words(policy, count.needs, requester)
     if not count.by:
-        return waiting
-    filled = places - sum(need.count for need in count.needs)
-    return f"{filled} of {places} approved ({names_of(policy, count.by, 'and')}). {waiting}"
+        return f"Waiting for {needed}."
+    return f"Approved by {names_of(policy, count.by, 'and')} so far. Still waiting for {needed}."
 
 
 def _granted(facts: RequestFacts) -> tuple[Spans, str]:

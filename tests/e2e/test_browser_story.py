@@ -151,7 +151,7 @@ def change_something(window: Window) -> None:
     window.says("Your request for write on prod-db waits for")
     window.leads("Go there as Bob")
     approve(window, "write")
-    window.says("Your approval counts")
+    window.says("Approved by Bob so far. Still waiting for 1 of security: Erin.")
     window.has_done("approve-write")
     window.leads("Go there as Erin")
     approve(window, "write")
@@ -215,4 +215,3 @@ def test_a_line_pasted_into_a_shell_works_as_the_pane_does(window: Window) -> No
     window.has_done("connect", "look", "blocked")
     window.page.get_by_role("log", name="Messages").get_by_role("button", name=re.compile("^End now: ")).last.click()
     window.confirm("End now")
-    window.has_done("end")

@@ -30,7 +30,7 @@ async def ending(told: Story, ask: str = "/access prod-db read 30m because INC-4
     if "request.approve" in buttons(card):
         await told.click("bob", "request.approve", card)
         if "write" in ask:
-            await told.card("1 of 2 approved")
+            await told.card("so far. Still waiting for")
             await told.click("erin", "request.approve", card)
     card = await told.card("open until")
     return card, list(told.broker.grants)[-1]
@@ -88,7 +88,7 @@ async def test_nothing_is_offered_where_the_policy_gives_no_more(told: Story) ->
     await told.command("alice", "/access prod-db write 1h because fix")
     card = await told.card()
     await told.click("bob", "request.approve", card)
-    await told.card("1 of 2 approved")
+    await told.card("so far. Still waiting for")
     await told.click("erin", "request.approve", card)
     await told.card("open until")
     forged = await told.thread(card, "has write on prod-db until")

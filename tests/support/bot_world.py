@@ -103,7 +103,7 @@ class Story:
         card = await self.card()
         await self.click("bob", "request.approve", card)
         if role == "write":
-            await self.card("1 of 2 approved")
+            await self.card("so far. Still waiting for")
             await self.click("erin", "request.approve", card)
         card = await self.card("open until")
         return card, list(self.broker.grants)[-1]

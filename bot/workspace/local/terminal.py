@@ -91,11 +91,12 @@ class Pane:
         connection = None
         if channel is not None and self._person.id in channel.members:
             connection = panes.connection(self._person.id, channel, str(wish.get("ts", "")))
-        if connection is None:
+        if channel is None or connection is None:
             await self._say({"failed": "This message has no line for psql any more."})
             return
         try:
-            client = await panes.open(self._person.id, connection, self._columns, self._rows)
+            about = panes.about(channel, str(wish.get("ts", "")))
+            client = await panes.open(self._person.id, connection, self._columns, self._rows, about)
         except OSError as error:
             await self._say({"failed": f"psql could not be started: {error}"})
             return

@@ -12,7 +12,7 @@ import { avatar, forgetMessages } from "./messages.js";
 import { renderSidebar } from "./sidebar.js";
 import { currentChannel, state } from "./state.js";
 import { closeThread, drawThread, drawThreadSoon, loadThread, openThread } from "./thread.js";
-import { followTerminal, openPsql, prepareTerminal, toggleTerminal, typeThere } from "./terminal.js";
+import { followTerminal, openPsql, prepareTerminal, toggleTerminal, typedText, typeThere } from "./terminal.js";
 
 let line = { stop() {}, tell() {} };
 let composer = null;
@@ -29,7 +29,7 @@ async function start() {
   document.title = `${state.app.name} · local workspace`;
   prepareDialogs();
   prepareTerminal();
-  composer = prepareComposer(byId("composer"), { label: () => (state.channel ? `Message ${place()}` : "Message") });
+  composer = prepareComposer(byId("composer"), { label: () => (state.channel ? `Message ${place()}` : "Message"), onText: () => textChanged() });
   byId("veil").addEventListener("click", () => showSidebar(false));
   document.addEventListener("keydown", onKey);
   window.addEventListener("hashchange", () => fromHash());
@@ -283,6 +283,20 @@ async function follow(person, where, command) {
   if (command) composer.put(command);
 }
 
+// Says whether the guide's line is where it is to be sent from.
+const isTyped = (step) => (step.terminal ? typedText() : composer ? composer.text() : "").trim() === step.command;
+
+let wasTyped = null;
+
+function textChanged() {
+  const line = state.guide && state.guide.steps.find(isTyped);
+  const now = line ? line.command : null;
+  if (now !== wasTyped) {
+    wasTyped = now;
+    renderGuide();
+  }
+}
+
 function psqlChanged(runs) {
   const button = byId("psql-button");
   if (!button || button.classList.contains("on") === runs) return;
@@ -296,5 +310,5 @@ async function copy(text, button) {
   setTimeout(() => (button.textContent = label), 1500);
 }
 
-state.actions = { look, toHash, toggleTerminal, openPsql, typeThere, psqlChanged, showSidebar, become, openChannel, openThread, toggleGuide, toggleInspector, follow, copy, refreshViews, keepEnds };
+state.actions = { look, toHash, toggleTerminal, openPsql, typeThere, isTyped, textChanged, psqlChanged, showSidebar, become, openChannel, openThread, toggleGuide, toggleInspector, follow, copy, refreshViews, keepEnds };
 start();

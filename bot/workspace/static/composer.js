@@ -6,7 +6,7 @@ import { currentChannel, state } from "./state.js";
 
 const INVITE = { command: "/invite", description: "Bring someone into this channel", usage_hint: "@name" };
 
-export function prepareComposer(form, { label, threadOf = () => null }) {
+export function prepareComposer(form, { label, threadOf = () => null, onText = () => {} }) {
   const box = el("textarea", { rows: 1, "aria-label": label(), placeholder: label(), "aria-autocomplete": "list", spellcheck: "true" });
   const hints = el("ul", { class: "hints", role: "listbox", "aria-label": "Suggestions", hidden: true });
   const send = el("button", { type: "submit", class: "send", "aria-label": "Send" }, icon("send"));
@@ -18,6 +18,7 @@ export function prepareComposer(form, { label, threadOf = () => null }) {
     box.style.height = "auto";
     box.style.height = `${Math.min(box.scrollHeight, 180)}px`;
     send.disabled = !box.value.trim();
+    onText(box.value);
   };
   const hide = () => {
     offers = [];
@@ -95,6 +96,7 @@ export function prepareComposer(form, { label, threadOf = () => null }) {
       box.placeholder = label();
     },
     focus: () => box.focus(),
+    text: () => box.value,
   };
 }
 

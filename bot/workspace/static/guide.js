@@ -95,6 +95,7 @@ function deed(step, next) {
   const button = (label, act) => el("button", { type: "button", class: style, onclick: act, "aria-label": `${label}: step ${step.number}` }, label);
   const foot = (...parts) => el("div", { class: "step-foot" }, ...parts);
   if (!there) return foot(button(`Go there as ${person ? person.name : state.me.name}`, () => go(step, person)));
+  if (step.command && state.actions.isTyped(step)) return foot(el("span", { class: "ready" }, step.terminal ? "Typed. Press Enter to run it." : "Filled in. Press Enter to send it."));
   if (step.terminal && psqlRuns() && step.command) return foot(button("Type it for me", () => state.actions.typeThere(step.command)));
   if (step.terminal) return foot(button("Show me the line", () => state.actions.follow(person, `@${state.app.handle}`)), el("small", {}, "psql is not open: the line opens it."));
   if (step.command) return foot(button("Fill it in", () => state.actions.follow(person, step.where, step.command)));

@@ -169,6 +169,7 @@ function renderLine() {
 function grow() {
   parts.input.style.height = "auto";
   parts.input.style.height = `${Math.min(parts.input.scrollHeight, 140)}px`;
+  if (state.actions.textChanged) state.actions.textChanged();
 }
 
 function submit() {
@@ -252,3 +253,5 @@ export function typeThere(text) {
   grow();
   parts.input.focus();
 }
+
+export const typedText = () => (running ? parts.input.value : "");

@@ -67,9 +67,10 @@ class Reader:
 class Client:
     """A running psql; what it says is kept for pages that come later, up to a limit."""
 
-    def __init__(self, number: int, connection: Connection, heard: Callable[[str, str], None]) -> None:
+    def __init__(self, number: int, connection: Connection, heard: Callable[[str, str], None], about: str = "") -> None:
         self.number = number
         self.connection = connection
+        self.about = about
         self.code: int | None = None
         self._heard = heard
         self._log: deque[Frame] = deque()
@@ -197,7 +198,7 @@ class Client:
             self.note({"out": text})
             if not self._greeted and PROMPT in text:
                 self._greeted = True
-                self._heard("opened", self.label)
+                self._heard("opened", f"{self.label}\n{self.about}")
             self._heard("said", text)
             await self._wait_for_slow_readers()
         self._unsent.clear()

@@ -39,7 +39,12 @@ class Panes:
             return None
         return connection_in(message.body.get("blocks"), str(message.body.get("text", "")))
 
-    async def open(self, user: str, connection: Connection, columns: int, rows: int) -> Client:
+    def about(self, channel: Channel, ts: str) -> str:
+        """Gives the sentence that a message begins with."""
+        message = self._messages.find(channel.id, ts)
+        return str(message.body.get("text", "")) if message is not None else ""
+
+    async def open(self, user: str, connection: Connection, columns: int, rows: int, about: str) -> Client:
         """Starts a person's psql, ending the one they had; raises OSError."""
         if self.psql is None:
             raise FileNotFoundError("there is no psql")
@@ -47,7 +52,7 @@ class Panes:
         if before is not None:
             await before.close()
         self._count += 1
-        client = Client(self._count, connection, lambda what, text: self._heard(user, what, text))
+        client = Client(self._count, connection, lambda what, text: self._heard(user, what, text), about)
         client.start(self.psql, columns, rows)
         self._clients[user] = client
         return client
