@@ -101,7 +101,7 @@ def window(request: pytest.FixtureRequest, demo: dict[str, Any]) -> Iterator[Win
 def test_the_guide_leads_from_asking_to_the_transcript_in_one_window(window: Window) -> None:
     require_program("psql", "apt install postgresql-client")
     ask_for_access(window)
-    line = open_psql(window, "connect")
+    line = open_psql(window, "connect", "read")
     look_around(window)
     change_something(window)
     leave_a_trail(window, line)
@@ -126,9 +126,10 @@ def approve(window: Window, role: str) -> None:
     window.confirm("Approve")
 
 
-def open_psql(window: Window, step: str) -> str:
+def open_psql(window: Window, step: str, role: str) -> str:
     window.leads("Go there as Alice")
-    window.says("PGPASSWORD=")
+    messages = window.page.get_by_role("log", name="Messages")
+    messages.get_by_role("button", name=f"New line for {role} on prod-db").last.wait_for()
     line: str = window.page.get_by_text("PGPASSWORD=").last.inner_text()
     window.press("^Open psql here")
     window.has_done(step)
@@ -156,7 +157,7 @@ def change_something(window: Window) -> None:
     window.leads("Go there as Erin")
     approve(window, "write")
     window.has_done("approve-security")
-    open_psql(window, "connect-write")
+    open_psql(window, "connect-write", "write")
     window.leads("Type it for me")
     # psql waits, and says for whom.
     window.psql("waiting for|review")

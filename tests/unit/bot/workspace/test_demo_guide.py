@@ -101,6 +101,15 @@ async def test_a_new_line_for_read_approves_nothing_and_opens_nothing_for_write(
     assert guided.progress.done[4:] == ["approve-security", "approve-write"]
 
 
+async def test_the_last_approval_counts_once_the_access_is_open(guided: Guided) -> None:
+    write = await guided.asks("write")
+    await guided.approves("bob", write)
+    await guided.approves("erin", write)
+    assert guided.progress.done == ["ask-write", "approve-write"]
+    await guided.opens(write)
+    assert guided.progress.done == ["ask-write", "approve-write", "approve-security"]
+
+
 async def test_ending_read_and_denying_write_tick_nothing_of_write(guided: Guided) -> None:
     read = await guided.asks("read")
     await guided.approves("bob", read)
