@@ -14,6 +14,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from broker.sql.lineage import Lineage, columns_of_expression, lineage
 from broker.sql.system import CLOSED_COLUMNS, SYSTEM_SCHEMAS
 
 _TRUSTED = """
@@ -50,20 +51,25 @@ _CODED = (
 )
 """Types whose input, output, checks or casts run code of users', and what is made of such types."""
 
+CALLS = ":(?:funcid|aggfnoid|winfnoid|tsmhandler) ([0-9]+)"
+"""Where a stored tree names the functions that it calls."""
+
 QUERIES: dict[str, str] = {
     "relations": """
         select c.oid::int8 as oid, n.nspname::text as schema, c.relname::text as name, c.relkind::text as kind,
-               c.relhasrules as rules, c.relrowsecurity as row_security,
-               c.relispartition or exists (select from pg_inherits i where i.inhrelid = c.oid) as child,
+               exists (select from pg_rewrite r where r.ev_class = c.oid and r.rulename <> '_RETURN') as rules,
+               c.relrowsecurity as row_security,
                array(select i.inhparent::int8 from pg_inherits i where i.inhrelid = c.oid order by 1) as parents,
                exists (select from pg_cast k where c.reltype in (k.castsource, k.casttarget)) as row_casts,
                array(select a.attname::text from pg_index x join pg_attribute a on a.attrelid = x.indrelid
                      where x.indrelid = c.oid and x.indisprimary and x.indimmediate and a.attnum = any (x.indkey)
-                     order by 1) as key
+                     order by 1) as key,
+               (select p.partattrs::int2[]::int4[] from pg_partitioned_table p
+                where p.partrelid = c.oid) as partition_key,
+               -- A name without its schema is never looked up in a schema that the role may not use.
+               has_schema_privilege(n.oid, 'usage') as usable
         from pg_class c join pg_namespace n on n.oid = c.relnamespace
         where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and n.nspname !~ '^pg_(toast|temp)'
-              -- A name without its schema is never looked up in a schema that the role may not use.
-              and has_schema_privilege(n.oid, 'usage')
         order by 1""",
     "columns": f"""
         with recursive {_CODED},
@@ -100,6 +106,26 @@ QUERIES: dict[str, str] = {
         from pg_operator o join pg_namespace n on n.oid = o.oprnamespace
         where o.oid >= 16384 and o.oid not in (select objid from trusted where classid = 'pg_operator'::regclass)
         order by 1, 2""",
+    "views": f"""
+        with recursive {_CODED}
+        select r.ev_class::int8 as oid, r.ev_action::text as tree,
+               array(select distinct p.oid::int8 || ' ' || p.proname from pg_proc p
+                     where p.oid < 16384 and p.oid in
+                         (select m[1]::oid from regexp_matches(r.ev_action::text, '{CALLS}', 'g') m)
+                     order by 1) as builtins,
+               array(select distinct coalesce(p.proname, o.oprname, t.typname)::text from pg_depend d
+                     left join pg_proc p on d.refclassid = 'pg_proc'::regclass and p.oid = d.refobjid
+                     left join pg_operator o on d.refclassid = 'pg_operator'::regclass and o.oid = d.refobjid
+                          and o.oid not in (select objid from trusted where classid = 'pg_operator'::regclass)
+                     left join pg_type t on d.refclassid = 'pg_type'::regclass and t.oid = d.refobjid
+                          and t.oid in (table coded)
+                     where d.classid = 'pg_rewrite'::regclass and d.objid = r.oid and d.refobjid >= 16384
+                           and coalesce(p.oid, o.oid, t.oid) is not null order by 1) as defined
+        from pg_rewrite r where r.rulename = '_RETURN' and r.ev_class >= 16384 order by 1""",
+    "generated": """
+        select d.adrelid::int8 as oid, d.adnum::int4 as attnum, d.adbin::text as tree
+        from pg_attrdef d join pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum
+        where a.attgenerated <> '' order by 1, 2""",
     "types": f"""
         with recursive {_CODED}
         select n.nspname::text as schema, t.typname::text as name, t.typtype::text as kind,
@@ -160,12 +186,13 @@ class Relation:
     kind: str
     rules: bool
     row_security: bool
-    child: bool
     columns: tuple[Column, ...]
     row_casts: bool = False
     """Its row type has casts."""
     key: tuple[str, ...] = ()
     """Columns of its primary key."""
+    partition_key: tuple[int, ...] = ()
+    """attnums by which it is partitioned; 0 is an expression."""
 
     @property
     def qualified(self) -> str:
@@ -177,12 +204,21 @@ class Relation:
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """What a view is made of, as far as it is understood, and why it is open to nobody."""
+
+    lineage: Lineage | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Catalogue:
     """A snapshot of an upstream's catalogue under a pinned search path (pg_catalog comes first, as in the server)."""
 
     version: str
     path: tuple[str, ...]
     relations: Mapping[tuple[str, str], Relation]
+    """Those whose schema the role may use."""
     functions: frozenset[tuple[str, str]]
     """(schema, name) of functions that users defined."""
     attributes: frozenset[str]
@@ -196,6 +232,13 @@ class Catalogue:
     """Those of them that could take a row of any type."""
     heirs: Mapping[int, tuple[Relation, ...]] = field(default_factory=dict)
     """oid -> the partitions and inheritance children, at any depth, whose rows a relation shows."""
+    ancestors: Mapping[int, tuple[Relation, ...]] = field(default_factory=dict)
+    """oid -> the relations, at any height, that show its rows."""
+    by_oid: Mapping[int, Relation] = field(default_factory=dict)
+    """Every relation, also those that the role cannot name, for views may read them."""
+    views: Mapping[int, View] = field(default_factory=dict)
+    generated: Mapping[int, Mapping[int, frozenset[int] | None]] = field(default_factory=dict)
+    """oid -> attnum of each generated column -> the attnums that it is made of (None: not understood)."""
     server_version: int = 0
     schemas: frozenset[str] = field(default_factory=frozenset)
 
@@ -223,21 +266,10 @@ def build(
     columns: dict[int, list[Column]] = {}
     for row in rows["columns"]:
         columns.setdefault(row["oid"], []).append(_column(row))
-    relations = {
-        (row["schema"], row["name"]): Relation(
-            row["oid"],
-            row["schema"],
-            row["name"],
-            row["kind"],
-            row["rules"],
-            row["row_security"],
-            row["child"],
-            tuple(columns.get(row["oid"], ())),
-            row.get("row_casts", False),
-            tuple(row.get("key") or ()),
-        )
-        for row in rows["relations"]
-    }
+    by_oid = {row["oid"]: _relation(row, tuple(columns.get(row["oid"], ()))) for row in rows["relations"]}
+    usable = (by_oid[row["oid"]] for row in rows["relations"] if row.get("usable", True))
+    relations = {(relation.schema, relation.name): relation for relation in usable}
+    heirs, ancestors = _families(rows["relations"], by_oid)
     coded = frozenset(row["name"] for row in rows["types"] if not row["trusted"])
     single = (
         coded
@@ -260,25 +292,74 @@ def build(
         types={(row["schema"], row["name"]): (row["kind"], row["trusted"]) for row in rows["types"]},
         own=frozenset(row["name"] for row in rows["functions"]) | coded,
         loose=frozenset(row["name"] for row in rows["functions"] if row.get("loose", True)) | coded,
-        heirs=_heirs(rows["relations"], relations),
+        heirs=heirs,
+        ancestors=ancestors,
+        by_oid=by_oid,
+        views={row["oid"]: _view(row) for row in rows["views"]},
+        generated=_generated(rows["generated"]),
         server_version=server_version,
         schemas=frozenset(schema for schema, _ in relations),
     )
 
 
-def _heirs(
-    rows: Sequence[Mapping[str, Any]], relations: Mapping[tuple[str, str], Relation]
-) -> dict[int, tuple[Relation, ...]]:
-    by_oid = {relation.oid: relation for relation in relations.values()}
+def _relation(row: Mapping[str, Any], columns: tuple[Column, ...]) -> Relation:
+    return Relation(
+        row["oid"],
+        row["schema"],
+        row["name"],
+        row["kind"],
+        row["rules"],
+        row["row_security"],
+        columns,
+        row.get("row_casts", False),
+        tuple(row.get("key") or ()),
+        tuple(row.get("partition_key") or ()),
+    )
+
+
+_Family = dict[int, tuple[Relation, ...]]
+
+
+def _families(rows: Sequence[Mapping[str, Any]], by_oid: Mapping[int, Relation]) -> tuple[_Family, _Family]:
+    """Return the heirs and the ancestors of each relation, at any distance."""
     parents = {row["oid"]: tuple(row.get("parents") or ()) for row in rows}
     heirs: dict[int, dict[int, Relation]] = {}
+    ancestors: dict[int, dict[int, Relation]] = {}
     for oid in parents:
         above = list(parents[oid])
         while above:
             ancestor = above.pop()
             heirs.setdefault(ancestor, {})[oid] = by_oid[oid]
+            if ancestor in by_oid:
+                ancestors.setdefault(oid, {})[ancestor] = by_oid[ancestor]
             above.extend(parents.get(ancestor, ()))
-    return {oid: tuple(found.values()) for oid, found in heirs.items()}
+    return (
+        {oid: tuple(found.values()) for oid, found in heirs.items()},
+        {oid: tuple(found.values()) for oid, found in ancestors.items()},
+    )
+
+
+def _view(row: Mapping[str, Any]) -> View:
+    """Read a view; one that could run code, or whose builtin functions are not all on the list, is open to nobody."""
+    found = lineage(row["tree"])
+    if found is None:
+        return View(None)
+    names = {int(oid): name for oid, _, name in (each.partition(" ") for each in row["builtins"])}
+    unlisted = sorted({names[oid] for oid in found.calls if oid in names} - allowed_functions())
+    if row["defined"]:
+        problem = f"uses {row['defined'][0]}, which this database's own users defined, and those are not open yet"
+    elif unlisted:
+        problem = f"calls {unlisted[0]}, which is not on the list of functions that only compute"
+    else:
+        problem = "locks rows whenever it is read" if found.locks else ""
+    return View(found, problem)
+
+
+def _generated(rows: Sequence[Mapping[str, Any]]) -> dict[int, dict[int, frozenset[int] | None]]:
+    found: dict[int, dict[int, frozenset[int] | None]] = {}
+    for row in rows:
+        found.setdefault(row["oid"], {})[row["attnum"]] = columns_of_expression(row["tree"])
+    return found
 
 
 _KEYWORD_TYPES = (

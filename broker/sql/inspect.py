@@ -6,14 +6,12 @@ refused (fail closed).
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import replace
 from typing import Any
 
 from broker.sql.catalogue import Catalogue
 from broker.sql.collect import Collected, collect
 from broker.sql.library import FULL, Limits, Token, parse
-from broker.sql.masks import field_masks
 from broker.sql.model import Control, Inspection, Refusal, Statement
 from broker.sql.nodes import (
     EXPLAIN_OPTIONS,
@@ -26,6 +24,7 @@ from broker.sql.redact import redacted
 from broker.sql.relations import Scope, mask_copied_relation, mask_relations
 from broker.sql.rewrite import Rewriter, Source, fragment
 from broker.sql.settings import RESET_EACH, refusal_of_modes, refusal_of_set, refusal_of_show, resets_for_pool
+from broker.sql.sight import sights
 from broker.sql.tree import Node, walk, wrapped
 from policies.engine.decisions import Effect, FieldView, StatementFacts
 
@@ -60,37 +59,9 @@ def inspect(sql: str, catalogue: Catalogue, fields: FieldView, limits: Limits = 
     return Inspection(statements, rewritten, runs, inspector.scrub, catalogue.version, tripwire(catalogue, fields))
 
 
-_KEPT = 128
-_wires: OrderedDict[tuple[str, int], tuple[FieldView, frozenset[tuple[int, int]]]] = OrderedDict()
-
-
 def tripwire(catalogue: Catalogue, fields: FieldView) -> frozenset[tuple[int, int]]:
-    """Return the (relation oid, attnum) pairs that no result may attest: masked fields, and their whole rows.
-
-    The last answers are kept: every statement needs one, and they follow from the catalogue's content and from which
-    rules are asked about (by identity: a view is never changed, and is kept here so that no other takes its place).
-    """
-    key = (catalogue.version, id(fields))
-    known = _wires.get(key)
-    if known is None:
-        known = _wires[key] = (fields, _masked_everywhere(catalogue, fields))
-        if len(_wires) > _KEPT:
-            _wires.popitem(last=False)
-    else:
-        _wires.move_to_end(key)
-    return known[1]
-
-
-def _masked_everywhere(catalogue: Catalogue, fields: FieldView) -> frozenset[tuple[int, int]]:
-    found: set[tuple[int, int]] = set()
-    named = (catalogue.relations.get((schema, name)) for schema, _, name in (each.partition(".") for each in fields))
-    with_heirs = (relation for relation in catalogue.relations.values() if relation.oid in catalogue.heirs)
-    for relation in (*named, *with_heirs):
-        masks = field_masks(relation, fields, catalogue.heirs.get(relation.oid, ())) if relation else {}
-        if relation and masks:
-            found |= {(relation.oid, column.attnum) for column in relation.columns if column.name in masks}
-            found.add((relation.oid, 0))
-    return frozenset(found)
+    """Return the (relation oid, attnum) pairs that no result may attest: masked fields, and their whole rows."""
+    return sights(catalogue, fields).wires()
 
 
 class _Inspector:
@@ -176,9 +147,12 @@ class _Inspector:
     def _query(self, root: Any, verb: str) -> StatementFacts:
         found = collect(root, self.catalogue)
         scope = Scope.of(found, self.catalogue, self.fields)
+        if verb == "EXPLAIN" and scope.views:
+            # The plan of a view shows its definition, whose literals the catalogue hides.
+            raise Refusal("explain", "EXPLAIN of a view would show its definition", "explain a query on its tables")
         _check_writes(found, scope)
         mask_relations(scope, self.rewriter)
-        self.scrub = self.scrub or bool(scope.masked)
+        self.scrub = self.scrub or scope.scrub
         effects = {Effect.WRITE} if found.targets or found.locks else set()
         effects |= {Effect.SESSION} if found.sets else set()
         if scope.reads or verb in ("SELECT", "EXPLAIN", "COPY", "DECLARE", "PREPARE") or not effects:
@@ -189,6 +163,7 @@ class _Inspector:
             reads=frozenset(scope.reads),
             writes=frozenset(scope.writes),
             functions=frozenset(found.functions),
+            through=frozenset(scope.through),
             masked=frozenset(scope.masked_fields()),
             missing_where=_missing_where(found, scope),
         )
@@ -261,18 +236,31 @@ class _Inspector:
             found = Collected()
             scope = Scope.of_copied(content["relation"], self.catalogue, self.fields, content.get("attlist"))
             mask_copied_relation(scope, content, self.rewriter)
-            self.scrub = self.scrub or bool(scope.masked)
-            reads, masked = frozenset(scope.reads), frozenset(scope.masked_fields())
-            facts = StatementFacts("COPY", frozenset({Effect.READ}), reads, masked=masked, copying="out")
+            self.scrub = self.scrub or scope.scrub
+            facts = StatementFacts(
+                "COPY",
+                frozenset({Effect.READ}),
+                frozenset(scope.reads),
+                masked=frozenset(scope.masked_fields()),
+                through=frozenset(scope.through),
+                copying="out",
+            )
             return facts, Control.COPY_OUT
         found = collect(content.get("whereClause", {}), self.catalogue)
         found.targets.append(("CopyStmt", content["relation"], content))
         scope = Scope.of(found, self.catalogue, self.fields)
         _check_writes(found, scope)
         mask_relations(scope, self.rewriter)
-        self.scrub = self.scrub or bool(scope.masked)
+        self.scrub = self.scrub or scope.scrub
         effects = frozenset({Effect.WRITE, Effect.SESSION} if found.sets else {Effect.WRITE})
-        facts = StatementFacts("COPY", effects, frozenset(scope.reads), frozenset(scope.writes), copying="in")
+        facts = StatementFacts(
+            "COPY",
+            effects,
+            frozenset(scope.reads),
+            frozenset(scope.writes),
+            through=frozenset(scope.through),
+            copying="in",
+        )
         return facts, Control.COPY_IN
 
 
@@ -301,7 +289,7 @@ def _check_writes(found: Collected, scope: Scope) -> None:
     for kind, content, statement in found.targets:
         relation = scope.target(content)
         hidden = set(scope.masks_of(relation))
-        if not hidden:
+        if not hidden and not scope.sight(relation).tainted:
             continue
         reads_itself = kind != "InsertStmt" or "returningClause" in statement or "onConflictClause" in statement
         conflict = statement.get("onConflictClause")
@@ -314,7 +302,7 @@ def _check_writes(found: Collected, scope: Scope) -> None:
         named = sorted(hidden & (found.names | found.functions)) if reads_itself else []
         called = {relation.name, content.get("alias", {}).get("aliasname", relation.name), "excluded", "old", "new"}
         called |= found.rows
-        whole = reads_itself and kind != "CopyStmt" and (found.star or bool(called & found.bare))
+        whole = bool(hidden) and reads_itself and kind != "CopyStmt" and (found.star or bool(called & found.bare))
         if named or whole:
             field = f"{relation.qualified}.{named[0]}" if named else f"every field of {relation.qualified}"
             raise Refusal(

@@ -7,11 +7,10 @@ long.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 from broker.sql.catalogue import Column, Relation
-from broker.sql.system import CLOSED_COLUMNS, HIDDEN, SHOWN_AS_TEXT, SHOWN_WHERE
-from policies.engine.decisions import FieldView, Mask, MaskKind
+from broker.sql.system import HIDDEN, SHOWN_AS_TEXT, SHOWN_WHERE
+from policies.engine.decisions import Mask, MaskKind
 
 STARS = "***"
 _TEXT = frozenset({"text", "varchar", "bpchar", "name", "citext"})
@@ -83,23 +82,8 @@ def _cast(expression: str, column: Column) -> str:
     return f"({expression})::{column.type}"
 
 
-def field_masks(relation: Relation, fields: FieldView, heirs: Iterable[Relation] = ()) -> dict[str, str]:
-    """Return the masked expression of each masked column of a relation, by column name; `t` is the relation's alias.
-
-    What is masked in a partition or a child is masked in what shows its rows.
-    """
-    if relation.system:
-        closed = CLOSED_COLUMNS.get(relation.qualified, frozenset())
-        return {column.name: _closed(relation, column) for column in relation.columns if column.name in closed}
-    found: dict[str, str] = {}
-    for rules in filter(None, (fields.get(each.qualified) for each in (relation, *heirs))):
-        for column in relation.columns:
-            if (mask := rules.mask_of(column.name)) is not None:
-                found.setdefault(column.name, masked(column, mask, f"t.{quote_name(column.name)}"))
-    return found
-
-
-def _closed(relation: Relation, column: Column) -> str:
+def closed(relation: Relation, column: Column) -> str:
+    """Return what a closed column of the system catalogue is read as; `t` is the relation's alias."""
     if shown := SHOWN_WHERE.get(relation.qualified):
         return f"CASE WHEN {shown} THEN t.{quote_name(column.name)} END"
     return _cast(quote_text(HIDDEN), column) if column.name in SHOWN_AS_TEXT else f"NULL::{column.type}"

@@ -44,13 +44,6 @@ EXPLAIN_OPTIONS = frozenset(
 TELLING_OPTIONS = frozenset("costs buffers serialize wal timing summary memory".split())
 """What EXPLAIN must not show over masked relations: estimates and measures follow the raw values."""
 
-KINDS = {
-    "v": "a view",
-    "m": "a materialized view",
-    "f": "a foreign table",
-    "S": "a sequence",
-}
-
 _ADMIN = (
     "AlterSystem", "AlterRole", "CreateRole", "DropRole", "Grant", "AlterDatabase", "Createdb", "Dropdb", "DropdbStmt",
     "CreatedbStmt", "CheckPoint", "Vacuum", "Cluster", "Reindex", "Load", "Discard", "Reassign", "DropOwned",

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from broker.sql.catalogue import Catalogue, Relation
 from broker.sql.collect import Collected
 from broker.sql.grouping import Table, group_by_keys
-from broker.sql.masks import field_masks, quote_name
+from broker.sql.masks import quote_name
 from broker.sql.model import Refusal
-from broker.sql.nodes import KINDS
 from broker.sql.notation import check_notation
 from broker.sql.rewrite import Rewriter, Source, fragment
-from broker.sql.system import INFORMATION_SCHEMA_CLOSED, LITERAL_FUNCTIONS, READABLE
+from broker.sql.sight import Sight, sights
+from broker.sql.system import LITERAL_FUNCTIONS
 from broker.sql.tree import Node, strings, walk
 from policies.engine.decisions import FieldView
 
@@ -31,6 +31,11 @@ class Scope:
     resolved: list[tuple[Node, Node, Node | None, Relation]] = field(default_factory=list)
     reads: set[str] = field(default_factory=set)
     writes: set[str] = field(default_factory=set)
+    through: set[str] = field(default_factory=set)
+    """What the views among them read."""
+    views: bool = False
+    scrub: bool = False
+    """Masked fields are in scope, shown or not."""
     masked: dict[str, dict[str, str]] = field(default_factory=dict)
     replaced: dict[str, dict[str, str]] = field(default_factory=dict)
     """Relation -> the expressions of its columns that are not read as they are."""
@@ -46,6 +51,7 @@ class Scope:
         for _, content, _ in found.targets:
             relation = scope.target(content)
             scope.writes.add(relation.qualified)
+            scope._notice(relation, scope.sight(relation))
             if masks := scope.masks_of(relation):
                 scope.masked.setdefault(relation.qualified, masks)
         check_notation(found, catalogue)
@@ -57,9 +63,18 @@ class Scope:
         found = Collected(references=[({}, content, None)], names=set(strings(columns or [])), star=columns is None)
         return cls.of(found, catalogue, fields)
 
+    def sight(self, relation: Relation) -> Sight:
+        """Return what this person sees of a relation."""
+        return sights(self.catalogue, self.fields).of(relation)
+
     def masks_of(self, relation: Relation) -> dict[str, str]:
         """Return the masked expressions of a relation for this person."""
-        return field_masks(relation, self.fields, self.catalogue.heirs.get(relation.oid, ()))
+        return dict(self.sight(relation).expressions)
+
+    def _notice(self, relation: Relation, sight: Sight) -> None:
+        self.through |= sight.through
+        self.views = self.views or (relation.kind == "v" and not relation.system)
+        self.scrub = self.scrub or sight.tainted or bool(sight.masks)
 
     def target(self, content: Node) -> Relation:
         """Resolve the target of a write."""
@@ -91,6 +106,7 @@ class Scope:
         masks = self.masks_of(relation)
         if relation.system and not any(self.mentions(content, name) for name in masks):
             return  # Closed columns that are not mentioned need no rewriting.
+        self._notice(relation, self.sight(relation))
         if not relation.system:
             self.reads.add(relation.qualified)
         self.resolved.append((wrapper, content, sample, relation))
@@ -131,35 +147,25 @@ class Scope:
         relation = self.catalogue.relation(schema, name)
         if relation is None:
             raise Refusal("relation-unknown", f'relation "{shown}" does not exist', sqlstate="42P01", retry=True)
-        if relation.system:
-            _check_system(relation)
-        elif relation.kind in KINDS:
-            raise Refusal(
-                "relation-kind",
-                f"{relation.qualified} is {KINDS[relation.kind]}, and those are not open yet",
-                "query the tables behind it",
-            )
-        elif relation.child:
-            raise Refusal(
-                "relation-kind",
-                f"{relation.qualified} is a partition or inheritance child, and those are not open yet",
-                "query its parent",
-            )
-        elif relation.rules or relation.row_security:
-            has = "rules" if relation.rules else "row security"
-            raise Refusal("relation-kind", f"{relation.qualified} has {has}, and such tables are not open yet")
+        _check_open(relation, self.sight(relation))
         return relation
 
 
-def _check_system(relation: Relation) -> None:
-    closed = relation.name not in READABLE
-    if relation.schema == "information_schema":
-        closed = relation.name in INFORMATION_SCHEMA_CLOSED or relation.name.startswith("_pg")
-    if closed:
+_VIEW = "query the tables behind it"
+
+
+def _check_open(relation: Relation, sight: Sight) -> None:
+    if sight.problem and relation.system:
+        raise Refusal("catalogue", f"{relation.qualified} {sight.problem}", r"\d and its family work")
+    if sight.problem:
+        hint = _VIEW if relation.kind in ("v", "m") else None
+        raise Refusal("relation-kind", f"{relation.qualified} {sight.problem}", hint)
+    if sight.rows:
+        hint = f"{_VIEW}, or" if relation.kind in ("v", "m") else "classify what it is partitioned by, or"
         raise Refusal(
-            "catalogue",
-            f"{relation.qualified} holds data or other people's statements, and is closed",
-            r"\d and its family work",
+            "relation-rows",
+            f"which rows {relation.qualified} shows, or their order, follows {sight.rows[0]}, which is masked for you",
+            f"{hint} have a field rule of its own say `rows: clear`",
         )
 
 
@@ -208,6 +214,12 @@ def subselect(scope: Scope, content: Node, relation: Relation, *, only: bool, sa
     if wanted and scope.found.star:
         raise Refusal(
             "system-column", f"{wanted[0]} and * do not go together on tables with masked fields", "name the columns"
+        )
+    if "tableoid" in wanted and scope.sight(relation).placed:
+        raise Refusal(
+            "system-column",
+            f"in which partition of {relation.qualified} a row is follows {scope.sight(relation).placed[0]}, which is "
+            "masked for you",
         )
     columns += [f"t.{name} AS {name}" for name in wanted]
     name = f"{quote_name(relation.schema)}.{quote_name(relation.name)}"

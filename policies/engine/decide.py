@@ -142,7 +142,7 @@ def _uncovered(effect: Effect, facts: StatementFacts, nearly: list[str]) -> Deny
 def _touches(rule: StatementRule, facts: StatementFacts) -> bool:
     return (
         (not rule.effects or bool(facts.effects & set(rule.effects)))
-        and (not rule.relations or any(_names(rule.relations, name) for name in facts.relations))
+        and (not rule.relations or any(_names(rule.relations, name) for name in facts.relations | facts.through))
         and _is_about(rule, facts)
         and (not rule.copies or facts.copying in rule.copies)
         and (rule.missing_where is None or rule.missing_where == bool(facts.missing_where))
@@ -167,7 +167,9 @@ def _obstacle(rule: StatementRule, facts: StatementFacts, effect: Effect, now: d
     if facts.copying == "in" and effect is Effect.WRITE and not rule.copies:
         # What is copied in is seen by nobody first, so a rule about writes in general does not speak of it.
         return "insert the rows instead: copying in needs a rule that says `copies: [in]`"
-    if rule.relations and not all(_names(rule.relations, name) for name in facts.relations):
+    # What is asked about a relation is asked too where a view stands before it; what is allowed of it is not.
+    behind = rule.decision == "ask" and any(_names(rule.relations, name) for name in facts.through)
+    if rule.relations and not behind and not all(_names(rule.relations, name) for name in facts.relations):
         return f"rule {rule.id} is about {', '.join(rule.relations)}"
     if rule.missing_where is not None and rule.missing_where != bool(facts.missing_where):
         return "" if rule.missing_where else "add a WHERE that names a column"
@@ -229,6 +231,7 @@ def _joined_view(rules: list[FieldRule]) -> RelationFields:
         masks=masks,
         others=None if "clear" in others else next((Mask(MaskKind(kind)) for kind in others), HIDE),
         rules=tuple(rule.id for rule in rules) or ("fields",),
+        rows=any(rule.rows == "clear" for rule in rules),
     )
 
 

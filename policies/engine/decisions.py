@@ -84,6 +84,8 @@ class StatementFacts:
     """Relations that are changed without a WHERE that names a column, at any depth."""
     copying: Literal["", "in", "out"] = ""
     """Which way a COPY goes, from where the client stands."""
+    through: frozenset[str] = frozenset()
+    """What stands behind its relations: a view's tables, a partition's parents; a role need not cover it."""
 
     @property
     def relations(self) -> frozenset[str]:
@@ -141,6 +143,8 @@ class RelationFields:
     masks: dict[str, Mask] = field(default_factory=dict)
     others: Mask | None = HIDE
     rules: tuple[str, ...] = ()
+    rows: bool = False
+    """Of a view: which rows it shows may follow masked fields."""
 
     def mask_of(self, name: str) -> Mask | None:
         """Return the mask of a field, or None where it is clear; what nobody classified is masked."""

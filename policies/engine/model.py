@@ -203,6 +203,11 @@ class FieldRule(Strict):
     clear: list[str] = []
     masks: dict[str, Annotated[MaskKind | MaskSpec, BeforeValidator(_mask_name)]] = {}
     others: Annotated[MaskKind | Literal["clear"], BeforeValidator(_mask_name)] = MaskKind.HIDE
+    rows: Literal["masked", "clear"] = Field(
+        default="masked",
+        description="of a view or a partitioned table: whether it may be read although masked fields decide which rows "
+        "it shows, or in which order",
+    )
 
     @model_validator(mode="after")
     def _field_is_classified_once(self) -> Self:

@@ -54,6 +54,11 @@ def warnings(policy: Policy) -> list[str]:
         for rule in policy.fields
         if rule.others == "clear"
     ]
+    found += [
+        f"fields `{rule.id}`: `rows: clear` lets which rows {rule.relation} shows tell of masked fields"
+        for rule in policy.fields
+        if rule.rows == "clear"
+    ]
     if "slack" in policy.resources:
         found.append("resource `slack`: `airlock doctor slack` examines the Slack app, never this resource")
     for rule in (*policy.access, *policy.statements):

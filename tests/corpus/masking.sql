@@ -721,3 +721,150 @@ select oid::regtype, oid::regnamespace from pg_type where typname = 'mood'
 select pg_describe_object(2604, oid, 0) from pg_attrdef
 select pg_identify_object(2604, oid, 0) from pg_attrdef
 select pg_get_object_address('table', '{customers}', '{}')
+-- Views, materialized views, partitions, children, what is generated.
+select * from v_plain order by id limit 3
+select v.note from v_plain v join orders o using (id) where v.id = 5
+select id, tax_id, e from v_cust order by id limit 3
+select count(*), count(distinct tax_id), min(e) from v_cust
+select id from v_cust where tax_id = '731-55-0001' or e like 'ADA%'
+select id from v_cust order by tax_id, id limit 3
+select v_cust from v_cust limit 1
+select row_to_json(v), to_jsonb(v.*) from v_cust v where id = 1
+select public.v_cust.tax_id from public.v_cust where public.v_cust.id = 1
+select * from only v_cust where id = 1
+select * from v_cust * where id = 1
+table v_cust
+with x as (select * from v_cust) select tax_id from x where id = 1
+copy v_cust to stdout
+copy (select * from v_cust where id < 3) to stdout
+copy mv_cust (id, ssn) to stdout
+explain select * from v_cust
+explain (costs off) select id from v_clear where id = 1
+explain verbose select * from v_plain
+explain analyze select * from mv_cust
+declare c cursor for select * from v_cust
+select t from v2 limit 2
+select tax, u from v_nested limit 2
+select count(*) from v_rich
+select id from v_rich order by id limit 2
+select * from v_ordered limit 3
+select id from v_limited
+select * from v_all order by id, x limit 4
+select count(*) from v_union
+select * from v_distinct
+select * from v_group order by 1 limit 3
+select n from v_grouped
+select * from v_keyed where id < 3 order by id
+select id, n from v_keyed where ssn like '7%'
+select * from v_window where id < 4 order by id
+select id from v_window where r = 1
+select * from v_sub where id < 4 order by id
+select id from v_sub where e
+select sum(a[1]) from v_sub
+select * from v_cte where id < 4 order by id
+select u from v_cte where name = 'name1'
+select * from v_tree order by id
+select * from v_lateral where id < 3 order by id
+select count(*) from v_chars where id = 1
+select id from v_chars where ch = '7' limit 2
+select count(*) from v_series where id < 5
+select * from v_whole where id = 1
+select (whole).ssn from v_whole where id = 1
+select (v.whole).* from v_whole v where id = 1
+select doc ->> 'ssn' from v_whole where id = 1
+select name from v_whole where id = 1
+select * from v_case where id < 3 order by id
+select w, count(*) from v_case group by w
+select * from v_full where id < 3 order by id
+select count(*) from v_joined where note is null
+select * from v_using order by id
+select * from v_barrier where id < 3 order by id
+select id from v_barrier where ssn::int > 1
+select id, 1 / (length(ssn) - 11) from v_barrier where id = 1
+select * from v_checked where id < 3 order by id
+select * from v_clear where id < 3 order by id
+select * from v_where order by id
+select * from v_classes
+select relname from v_classes
+select * from v_stats
+select vals from v_stats where tablename = 'customers'
+select * from v_bump limit 1
+select id from v_bump limit 1
+select * from v_sleep limit 1
+select id from v_locking limit 1
+select * from v_own order by id limit 2
+select note from v_own where note = 'note 1'
+select * from v_kid
+select * from v_partition order by id
+select * from "V ""odd""" where "Id" = 1
+select "The (ssn)" || ":name" from "V ""odd""" where "Id" < 3
+select * from mv_cust where id < 3 order by id
+select id from mv_cust where ssn < '8' limit 1
+select * from mv_length where id < 3 order by id
+select sum(salary), max(l) from mv_length
+select * from v_of_mv where name = 'name1'
+select * from v_vol
+select * from evil.orders where id = 1
+select note from evil.orders limit 1
+select leak(c) from v_cust c
+select v_cust.leak from v_cust
+select v.bump from v_plain v
+update v_checked set name = 'x' where id = 1
+update v_checked set name = 'x' where id = 1 returning id, name
+update v_checked set name = 'x' where id = 1 returning *
+update v_checked set name = ssn where id = 1
+update v_checked set ssn = '1' where id = 1
+update v_checked set name = 'x' where ssn like '7%'
+delete from v_checked where id = 1
+delete from v_checked where ssn like '7%'
+delete from v_checked returning ssn
+insert into v_checked (id, name, ssn) values (900, 'x', 'y') returning id
+insert into v_checked (id, name) values (900, 'x') returning v_checked
+insert into v_checked (id, name) values (2000, 'x')
+insert into v_checked (id, name) values (1, 'x') on conflict (id) do update set name = excluded.name returning name
+insert into v_checked (id, ssn) values (901, '731-55-0001') on conflict do nothing
+insert into v_clear (id, name) values (902, 'x') on conflict do nothing
+insert into v_clear (id, name) values (902, 'x') returning *
+update v_clear set name = 'y' where id = 3 returning *
+update v_clear v set name = c.ssn from customers c where c.id = v.id and v.id = 4 returning v.name
+update v_rich set name = 'x'
+delete from v_rich
+insert into v_plain (id, note) values (903, 'x') returning *
+insert into orders (id, note) select id + 5000, tax_id from v_cust where id = 1 returning note
+merge into v_checked v using orders o on v.ssn = o.note when matched then delete
+select * from part_a order by id
+select ssn from part_a where id = 1
+select count(*) from part_a where ssn like '7%'
+select tableoid::regclass, id from part order by id
+select * from kid where ssn is null
+select * from parted order by id
+select * from parted_1 order by id
+select * from parted_1n order by id
+select * from only parted_1s order by id
+select * from parted_2 order by id
+select ssn, id from parted_2 where ssn > '8' order by id
+select tableoid::regclass, id from parted order by id
+select region, count(*) from parted_1 group by region order by 1
+copy parted_2 to stdout
+insert into parted_2 (id, region, ssn) values (50, 'x', 'y') returning id
+update parted_2 set region = 'x' where id = 4 returning id, region
+update parted_2 set region = ssn where id = 4
+delete from parted_1n where ssn like '7%'
+select * from bykey order by id
+select tableoid, id from bykey order by id
+select * from bykey_7 order by id
+select count(*) from bykey_rest
+select * from v_bykey
+select * from v_bykey_where
+delete from bykey_7
+select * from gen order by id
+select loud, twice, known from gen where id = 1
+select id from gen where loud like '7%'
+select * from v_gen order by id
+select sum(known) from gen
+update gen set ssn = 'x' where id = 1 returning twice
+update gen set ssn = 'x' where id = 1 returning loud
+select * from cadre order by id
+select * from officer order by id
+select oath from officer where id = 1
+select count(*) from officer where oath < '8'

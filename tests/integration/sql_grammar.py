@@ -11,6 +11,11 @@ TABLES: dict[str, Columns] = {
     "part": {"id": "int", "ssn": "text"},
     "gone": {"id": "int", "ssn": "text"},
     "people": {"id": "int", "ssn": "text"},
+    "v_cust": {"id": "int", "tax_id": "text", "e": "text"},
+    "v_sub": {"id": "int", "s": "text"},
+    "v_cte": {"id": "int", "u": "text", "name": "text", "note": "text"},
+    "mv_cust": {"id": "int", "ssn": "text"},
+    "parted_1": {"id": "int", "region": "text", "ssn": "text"},
     "orders": {"id": "int", "customer_id": "int", "note": "text"},
 }
 LITERALS = {

@@ -11,9 +11,10 @@ import psycopg
 import pytest
 
 from broker.sql.catalogue import Catalogue
-from broker.sql.inspect import inspect
+from broker.sql.inspect import inspect, tripwire
 from broker.sql.model import Refusal
-from policies.engine.decisions import Effect, FieldView, Mask, MaskKind, RelationFields
+from broker.sql.sight import sights
+from policies.engine.decisions import HIDE, Effect, FieldView, Mask, MaskKind, RelationFields
 from tests.support.catalogue import load_catalogue
 from tests.support.postgres import CASES, Server, load_world, running_server
 
@@ -24,6 +25,11 @@ FIELDS: FieldView = {
     "public.staff": RelationFields(clear=ID | {"badge"}),
     "public.gone": RelationFields(clear=ID),
     'public.Upper "Case"': RelationFields(clear=ID),
+    "public.parted": RelationFields(clear=ID | {"region"}),
+    "public.bykey": RelationFields(clear=ID),
+    "public.gen": RelationFields(clear=ID, masks={"ssn": HIDE, "known": HIDE}, others=None),
+    "public.cadre": RelationFields(clear=ID | {"rank"}),
+    "public.v_own": RelationFields(clear=ID),
 }
 CHANGES = {Effect.WRITE, Effect.DDL, Effect.ADMIN}
 OBJECTS = CASES.with_name("masking_objects.sql")
@@ -114,8 +120,8 @@ HONEST = """
     select leak, t.bump from typed t
     select note, short from typed
     select 'x'::short::text
-    with v_cust as (select 1 as x) select x from v_cust
-    with recursive v_cust as (select 1 as x union all select x + 1 from v_cust where x < 3) select * from v_cust
+    with v_clear as (select 1 as x) select x from v_clear
+    with recursive v_clear as (select 1 as x union all select x + 1 from v_clear where x < 3) select * from v_clear
     select pg_size_pretty(pg_total_relation_size('orders')), pg_relation_size('orders', 'main')
     select current_setting('work_mem'), current_setting('work' || '_mem', true)
     select name, setting from pg_settings where name = 'work_mem'
@@ -127,6 +133,20 @@ HONEST = """
     show work_mem
     select (information_schema._pg_expandarray(i.indkey)).n from pg_index i where i.indisprimary
     show transaction isolation level
+    select id, tax_id, e from v_cust order by id limit 3
+    select * from v_keyed where id < 3
+    select * from v_window where id < 4 order by id
+    select * from v_cte where id < 4
+    select * from v_tree
+    select * from v_sub where id < 3
+    select * from v_using
+    select * from v_whole where id = 1
+    select * from v_classes
+    select * from v_of_mv limit 1
+    select * from v_where
+    select * from parted_1n
+    select * from v_gen
+    select * from officer
 """.strip().split("\n")
 
 
@@ -195,3 +215,86 @@ def test_whole_rows_and_stars_arrive_masked_not_refused(worlds: tuple[World, Wor
         assert "***" in repr(worlds[0].run(sql)), sql
     assert worlds[0].run("select upper(ssn) from customers where id = 1") == [("SELECT 1", [("***",)])]
     assert worlds[0].run("copy (select ssn from customers where id = 1) to stdout") == [b"***\n"]
+
+
+LINEAGE = {
+    "v_cust": {"tax_id": "by lineage from public.customers.ssn", "e": "by lineage from public.customers.email"},
+    "v_nested": dict.fromkeys(("tax", "u"), "by lineage from public.v2.t"),
+    "mv_cust": {"ssn": "by lineage from public.customers.ssn"},
+    "v_all": {"x": "by lineage from public.customers.ssn"},
+    "v_keyed": {"ssn": "by lineage from public.customers.ssn"},
+    "v_window": {"r": "by lineage from public.customers.ssn", "k": "by lineage from public.customers.email"},
+    "v_sub": dict.fromkeys(("s", "e"), "by lineage from public.customers.ssn")
+    | {"a": "by lineage from public.customers.salary"},
+    "v_tree": {"ssn": "by lineage from public.customers.ssn"},
+    "v_lateral": {"k": "by lineage from public.customers.ssn"},
+    "v_whole": dict.fromkeys(("whole", "doc"), "by lineage from public.customers.dob"),
+    "v_case": {"w": "by lineage from public.customers.salary", "m": "by lineage from public.customers.email"},
+    "v_group": {},
+    "v_clear": {},
+    "v_where": {},
+    "v_classes": {"reltuples": "by lineage from pg_catalog.pg_class.reltuples"},
+    "v_kid": dict.fromkeys(("ssn", "email", "dob", "salary"), "") | {"ssn": "by lineage from public.kid.ssn"},
+    "parted_2": {"ssn": "by the rules of public.parted"},
+    "kid": {"ssn": "by the rules of public.customers"},
+    "officer": {"oath": "by the rules of public.cadre"},
+    "people": {"ssn": "by the rules of public.staff"},
+    "gen": {"loud": "generated from public.gen.ssn"},
+}
+
+
+@pytest.mark.parametrize("name", LINEAGE)
+def test_what_is_masked_of_a_relation_and_why(worlds: tuple[World, World], name: str) -> None:
+    catalogue = worlds[0].catalogue
+    sight = sights(catalogue, FIELDS).of(catalogue.relations["public", name])
+    assert sight.problem == ""
+    assert set(LINEAGE[name]) <= set(sight.masks)
+    if name.startswith(("v", "mv")):
+        assert set(sight.masks) == set(LINEAGE[name])
+    assert {column: why for column, why in LINEAGE[name].items() if why} == {
+        column: sight.why[column] for column, why in LINEAGE[name].items() if why
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        *(
+            (name, "relation-rows")
+            for name in ("v_rich", "v_ordered", "v_limited", "v_union", "v_distinct", "v_grouped")
+        ),
+        *((name, "relation-rows") for name in ("v_chars", "v_series", "v_joined", "bykey", "bykey_7", "v_bykey")),
+        *((name, "relation-kind") for name in ("v_vol", "v_bump", "v_sleep", "v_locking", "v_stats")),
+    ],
+)
+def test_views_that_would_tell_or_do_something_are_refused(worlds: tuple[World, World], name: str, rule: str) -> None:
+    assert worlds[0].run(f"select * from {name}") == ("refused", rule)
+
+
+def test_rules_of_a_views_own_may_show_what_lineage_would_mask(worlds: tuple[World, World]) -> None:
+    def seen(sql: str, **rules: object) -> str:
+        view: FieldView = {**FIELDS, "public.v_rich": RelationFields(**{"clear": ID | {"name"}, "rows": True} | rules)}
+        return inspect(sql, worlds[0].catalogue, view).rewritten
+
+    assert seen("select id from v_rich") == "select id from v_rich"
+    with pytest.raises(Refusal, match=r"follows public\.customers\.salary"):
+        seen("select id from v_rich", rows=False)
+    view: FieldView = {**FIELDS, "public.v_cust": RelationFields(clear=frozenset({"e"}), others=None)}
+    rewritten = inspect("select * from v_cust", worlds[0].catalogue, view).rewritten
+    assert """t."id", ('***')::pg_catalog.text AS "tax_id", t."e" FROM""" in rewritten
+
+
+def test_a_mask_goes_with_a_bare_column_through_views(worlds: tuple[World, World]) -> None:
+    partial: FieldView = {"public.customers": RelationFields(clear=ID, masks={"ssn": Mask(MaskKind.PARTIAL, 4)})}
+    rewritten = inspect("select t from v2", worlds[0].catalogue, partial).rewritten
+    with worlds[0].server.connect("world") as connection:
+        assert connection.execute(f"{rewritten} order by 1 limit 1".encode()).fetchone() == ("***0001",)
+
+
+def test_no_masked_column_of_a_view_or_partition_can_be_attested(worlds: tuple[World, World]) -> None:
+    catalogue = worlds[0].catalogue
+    wires = tripwire(catalogue, FIELDS)
+    for name in ("v_cust", "mv_cust", "kid", "parted_1n", "v_gen"):
+        relation = catalogue.relations["public", name]
+        masks = sights(catalogue, FIELDS).of(relation).masks
+        assert {(relation.oid, each.attnum) for each in relation.columns if each.name in masks} < wires

@@ -36,6 +36,8 @@ EQUAL = """
     update part set ssn = '***';
     update gone set ssn = '***';
     update people set ssn = '***';
+    update parted set ssn = '***';
+    refresh materialized view mv_cust;
     analyze;
 """
 """Makes every masked value what its mask shows."""

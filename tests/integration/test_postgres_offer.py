@@ -73,6 +73,19 @@ async def test_a_preview_says_what_would_happen_and_runs_nothing(wheel_postgres:
     assert wheel_postgres.execute("select count(*) from log", "shop") == [(0,)]
 
 
+async def test_a_preview_says_why_a_column_of_a_view_is_masked(wheel_postgres: Server) -> None:
+    end, policy = make_world(wheel_postgres), read_texts({"test.yaml": POLICY})
+    wheel_postgres.execute("create view cards as select id, left(ssn, 3) as area from people", "shop")
+    wheel_postgres.execute("grant select on cards to app", "shop")
+    told = await OFFER.preview(policy, "alice", "prod-db", "read", "select * from cards", end)
+    assert told["masked"] == ["public.cards.area (by lineage from public.people.ssn)"]
+    assert told["relations"] == ["public.cards"]
+    wheel_postgres.execute("create view rich as select id from people where ssn > '5'", "shop")
+    told = await OFFER.preview(policy, "alice", "prod-db", "read", "select * from rich", end)
+    assert (told["decision"], told["rules"]) == ("deny", ["relation-rows"])
+    assert "follows public.people.ssn" in told["message"]
+
+
 async def test_a_preview_of_an_upstream_that_is_down_says_so(wheel_postgres: Server) -> None:
     policy = read_texts({"test.yaml": POLICY})
     with pytest.raises(UpstreamUnavailable):

@@ -27,6 +27,7 @@ from broker.sessions.model import Lease
 from broker.sessions.ports import Broker, Endpoint, TicketLine
 from broker.sql.catalogue import build
 from broker.sql.model import Inspection, Refusal
+from broker.sql.sight import sights
 from broker.transport.listener import TcpListener
 from broker.transport.tls import certificate, server_context
 from policies.engine.decide import field_view
@@ -115,7 +116,8 @@ class PostgresOffer:
             catalogue = build(rows, held.search_path if held else ["public"], version)
             found: Inspection | Refusal
             try:
-                found, redacted = await workers.inspect(text, catalogue, field_view(policy, person, resource))
+                view = field_view(policy, person, resource)
+                found, redacted = await workers.inspect(text, catalogue, view)
             except WorkerFailed as failure:
                 found, redacted = Refusal("limit-time", str(failure), sqlstate="54001"), ""
         finally:
@@ -124,9 +126,9 @@ class PostgresOffer:
         if isinstance(found, Refusal):
             return _told(refused(found, redacted), None)
         ruling = rule(policy, Subject(person, resource, role), text, found, now)
-        if isinstance(ruling, Denied):
-            return _told(ruling, found)
-        return _told(None, found, ruling.rules, ruling.asking)
+        told = _told(ruling, found) if isinstance(ruling, Denied) else _told(None, found, ruling.rules, ruling.asking)
+        reasons = {name: sights(catalogue, view).why(name) for name in told["masked"]}
+        return {**told, "masked": [f"{name} ({why})" if why else name for name, why in reasons.items()]}
 
     async def examine(self, policy: Policy, resource: str, role: str, endpoint: Endpoint) -> list[Finding]:
         """Say what is right and wrong with a role at its upstream, and what mends it."""

@@ -222,7 +222,7 @@ def _refusal_in(values: dict[str, Any]) -> Refusal:
 
 
 _DIRECTIONS: dict[str, Literal["", "in", "out"]] = {"": "", "in": "in", "out": "out"}
-_SETS = ("reads", "writes", "functions", "masked", "missing_where")
+_SETS = ("reads", "writes", "functions", "masked", "missing_where", "through")
 
 
 def _statement_out(statement: Statement) -> dict[str, Any]:

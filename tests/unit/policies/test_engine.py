@@ -123,6 +123,30 @@ statements:
     )
 
 
+def test_what_is_said_of_a_table_holds_behind_a_view_and_its_coverage_does_not() -> None:
+    rules = """
+statements:
+  - {id: reads, decision: allow, effects: [read]}
+  - {id: closed, decision: deny, relations: [hidden.wages]}
+  - {id: asked, decision: ask, relations: [hidden.cards], reviewers: {count: 1, groups: [ops]}}
+"""
+
+    def decided(*through: str) -> Decision:
+        facts = StatementFacts("SELECT", frozenset({Effect.READ}), frozenset({"public.v"}), through=frozenset(through))
+        return decide_statement(policy(rules), "ann", "db", "read", facts)
+
+    assert decided("hidden.wages", "hidden.other").rules == ("closed",)
+    assert isinstance(decided("hidden.cards"), Ask)
+    assert decided("hidden.other") == Allow(("reads",))
+
+
+def test_rows_of_a_view_are_shown_where_a_rule_says_so_with_a_warning() -> None:
+    rules = "fields: [{id: f, resource: db, relation: public.v, clear: [id], rows: clear}]"
+    assert field_view(policy(rules), "ann", "db")["public.v"].rows
+    assert any("rows: clear" in warning for warning in warnings(policy(rules)))
+    assert not field_view(policy(rules.replace(", rows: clear", "")), "ann", "db")["public.v"].rows
+
+
 def test_statements_without_effects_pass_unless_denied() -> None:
     begin = StatementFacts("BEGIN", frozenset())
     assert isinstance(decide_statement(policy(), "ann", "db", "read", begin), Allow)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import broker.sql.inspect as inspection_module
+import broker.sql.sight as sight_module
 from broker.sql.catalogue import QUERIES, Catalogue, build
 from broker.sql.inspect import inspect, tripwire
 from broker.sql.model import Control, Refusal
@@ -32,8 +32,7 @@ def _column(oid: int, attnum: int, name: str, type_: str, typname: str) -> dict[
 
 def _relation(oid: int, name: str, kind: str = "r", schema: str = "public", **flags: bool) -> dict[str, object]:
     return {
-        "oid": oid, "schema": schema, "name": name, "kind": kind, "rules": False, "row_security": False, "child": False,
-        **flags,
+        "oid": oid, "schema": schema, "name": name, "kind": kind, "rules": False, "row_security": False, **flags,
     }  # fmt: skip
 
 
@@ -43,11 +42,11 @@ def catalogue() -> Catalogue:
         {**_relation(16400, "customers"), "key": ["id"]},
         _relation(16401, "orders"),
         _relation(16402, "order_totals", "v"),
-        _relation(16403, "orders_2024", child=True),
+        _relation(16403, "orders_2024"),
         _relation(16404, "secrets", row_security=True),
         _relation(16405, "orders", schema="archive"),
         _relation(16406, "people"),
-        {**_relation(16407, "staff", child=True), "parents": [16406]},
+        {**_relation(16407, "staff"), "parents": [16406]},
         _relation(16408, "typed"),
         _relation(1259, "pg_class", schema="pg_catalog"),
         _relation(2619, "pg_statistic", schema="pg_catalog"),
@@ -138,7 +137,6 @@ def test_data_modifying_with_at_any_depth_is_a_write() -> None:
     ("sql", "rule"),
     [
         ("select * from order_totals", "relation-kind"),
-        ("select * from orders_2024", "relation-kind"),
         ("select * from secrets", "relation-kind"),
         ("select * from nothing", "relation-unknown"),
         ("select total_of(1)", "function-defined"),
@@ -303,7 +301,7 @@ def test_tripwire_is_made_once_for_the_same_catalogue_and_rules_and_anew_for_oth
         other: FieldView = {"public.orders": RelationFields(clear=frozenset({"id", f"c{number}"}))}
         assert (16401, 2) in tripwire(CATALOGUE, other)
     assert tripwire(CATALOGUE, FIELDS) == first
-    assert len(inspection_module._wires) <= inspection_module._KEPT
+    assert len(sight_module._sights) <= sight_module._KEPT
 
 
 def test_reset_all_of_a_pool_resets_exactly_what_may_be_set() -> None:

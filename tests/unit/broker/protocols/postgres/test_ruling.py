@@ -43,7 +43,7 @@ def policy(*changes: tuple[str, str]) -> Policy:
 
 
 def relation(oid: int, name: str) -> dict[str, Any]:
-    kind = {"kind": "r", "rules": False, "row_security": False, "child": False}
+    kind = {"kind": "r", "rules": False, "row_security": False}
     return {"oid": oid, "schema": "public", "name": name, **kind}
 
 
