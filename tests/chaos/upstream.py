@@ -25,8 +25,9 @@ from tests.chaos.policy import READ, SET_UP, WRITE
 
 PASSWORD = "invented-for-tests"
 _SETTINGS = {
+    # What a killed server has written, the machine keeps; what it only has in memory it has not committed.
     "fsync": "off",
-    "synchronous_commit": "off",
+    "synchronous_commit": "on",
     "full_page_writes": "off",
     "shared_buffers": "32MB",
     "max_connections": "200",
