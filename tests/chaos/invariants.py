@@ -172,7 +172,7 @@ def said_once(scene: Scene) -> Iterator[str]:
         texts = Counter(message["text"] for message in thread if not message.get("files") and message.get("text"))
         for text, count in texts.items():
             # What may happen twice is said twice: refused connections, blocked and denied statements, outages.
-            again = text.startswith(("A connection", "Session", "Blocked", "chaos-")) or "the statement of" in text
+            again = text.startswith(("A connection", "Session", "Blocked", "chaos-")) or "statement" in text[:60]
             if count > 1 and not again:
                 yield f"{count} replies say: {text[:100]}"
 
