@@ -212,7 +212,6 @@ def slack_manifest(
 def doctor(
     what: Annotated[str, typer.Argument(help="A resource, like `prod-db`; or `slack`.", metavar="RESOURCE|slack")],
     role: Annotated[str | None, typer.Option(help="One role of the resource; all of them without.")] = None,
-    sql: Annotated[bool, typer.Option("--sql", help="Print what makes good roles, for an administrator.")] = False,
     policies: PoliciesOption = None,
     state: StateOption = None,
 ) -> None:
@@ -226,11 +225,37 @@ def doctor(
         good = _doctor_slack()
     else:
         os.environ["AIRLOCK_POLICIES"] = str(_policies(policies))
-        from broker.doctor import examine, provision
+        from broker.doctor import examine
 
-        lines, good = provision(what, role) if sql else examine(what, role)
+        lines, good = examine(what, role)
         for line in lines:
-            console.print(line, soft_wrap=True, markup=not sql)
+            console.print(line, soft_wrap=True)
+    if not good:
+        raise typer.Exit(1)
+
+
+@app.command()
+def provision(
+    resource: Annotated[str, typer.Argument(help="A resource, like `prod-db`.")],
+    shown: Annotated[bool, typer.Option("--print", help="Print the SQL; nothing is ever run.")] = False,
+    role: Annotated[str | None, typer.Option(help="One role of the resource; all of them without.")] = None,
+    server: Annotated[
+        int, typer.Option(min=13, max=18, help="The server's major version: what it understands differs.")
+    ] = 18,
+    policies: PoliciesOption = None,
+    state: StateOption = None,
+) -> None:
+    """Print what makes a resource's roles at its server, for an administrator to read and run."""
+    if not shown:
+        console.print("nothing is run for you: `--print` shows the SQL, for an administrator of the server to run")
+        raise typer.Exit(2)
+    _use_state(state)
+    os.environ["AIRLOCK_POLICIES"] = str(_policies(policies))
+    from broker.doctor import provision as lines_of
+
+    lines, good = lines_of(resource, role, server)
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=not good)
     if not good:
         raise typer.Exit(1)
 

@@ -11,7 +11,7 @@ from typing import Any
 from rich.markup import escape
 
 from broker.adapters.endpoints import PolicyEndpoints
-from broker.config import Settings
+from broker.config import Settings, resolve
 from broker.errors import AirlockError
 from broker.protocols import offers
 from broker.sessions.findings import Finding, Grade, problem
@@ -73,23 +73,29 @@ def examine(resource: str, role: str | None) -> tuple[list[str], bool]:
     return lines, clean
 
 
-def provision(resource: str, role: str | None) -> tuple[list[str], bool]:
-    """Return the lines that make good roles for a resource, to be run by an administrator; nothing is run."""
+def provision(resource: str, role: str | None, version: int) -> tuple[list[str], bool]:
+    """Return the lines that make good roles for a resource on a server's major version; nothing is run."""
     settings = Settings()
     try:
         policy = load(settings.policies)
     except PolicyUnreadable as error:
         return [f"-- {finding}" for finding in error.findings], False
     roles, lines = _roles(policy, resource, role)
-    for name in roles:
-        offer = offers()[policy.resources[resource].protocol]
-        try:
-            user = PolicyEndpoints(_Fixed(policy), settings.secrets_path).of(resource, name).user
-        except AirlockError:
-            # No credential yet, which is usual before there is a role.
-            user = f"airlock_{resource}_{name}".replace("-", "_")
-        lines += [*offer.provision(policy, resource, name, user), ""]
-    return lines, bool(roles)
+    if not roles:
+        return lines, False
+    held = policy.resources[resource]
+    users = {name: _user(settings, held.roles[name].credential, f"airlock_{resource}_{name}") for name in roles}
+    maker = _user(settings, held.provisioner, f"airlock_{resource}_provisioner")
+    return offers()[held.protocol].provision(policy, resource, users, maker, version), True
+
+
+def _user(settings: Settings, credential: str | None, otherwise: str) -> str:
+    """Return a credential's user; there is none yet before there is a role, which is usual."""
+    try:
+        user = resolve(credential, settings.secrets_path).partition(":")[0] if credential is not None else ""
+    except AirlockError:
+        user = ""
+    return user or otherwise.replace("-", "_")
 
 
 def _roles(policy: Policy, resource: str, role: str | None) -> tuple[list[str], list[str]]:
@@ -110,7 +116,8 @@ async def _examined(settings: Settings, policy: Policy, resource: str, role: str
     try:
         endpoint = PolicyEndpoints(_Fixed(policy), settings.secrets_path).of(resource, role)
     except AirlockError as error:
-        hint = "put it there, or name the state folder with --state; --sql shows what makes the role"
+        made = f"`airlock provision {resource} --print` shows what makes the role"
+        hint = f"put it there, or name the state folder with --state; {made}"
         return [problem(f"no way to {role} on {resource}: {error}", hint)]
     return await offer.examine(policy, resource, role, endpoint)
 

@@ -38,7 +38,7 @@ from broker.adapters.logs import configure_logs
 from broker.config import Settings
 from broker.errors import AirlockError, Misconfigured
 from broker.protocols import offers
-from broker.sessions.model import CloseReason, Lease
+from broker.sessions.model import CloseReason, IdentityEnd, Killed, Lease
 from broker.sessions.ports import Endpoint
 
 POLL_SECONDS = 0.05
@@ -189,11 +189,11 @@ class Reaper:
         lease = watched.lease
         try:
             offer = offers().get(lease.protocol)
-            gone = False
+            killed = Killed(verified=False)
             if offer is not None and watched.endpoint is not None:
-                gone = await offer.kill(lease, watched.endpoint)
-            if gone:
-                await asyncio.to_thread(self._say, lease, reason)
+                killed = await offer.kill(lease, watched.endpoint)
+            if killed.verified:
+                await asyncio.to_thread(self._say, lease, reason, killed)
                 _log.info("session reaped", session=lease.session, reason=reason.value)
             else:
                 await asyncio.sleep(RETRY_SECONDS)
@@ -203,7 +203,7 @@ class Reaper:
         finally:
             watched.killing = None
 
-    def _say(self, lease: Lease, reason: CloseReason) -> None:
+    def _say(self, lease: Lease, reason: CloseReason, killed: Killed) -> None:
         """Record the end, unless the broker has done so in the meantime."""
         self._tail.look()
         if lease.session not in self._tail.book.leases:
@@ -212,7 +212,10 @@ class Reaper:
         try:
             os.write(self._said, line({"session": lease.session, "at": datetime.now(UTC).isoformat()}))
             os.fdatasync(self._said)
-            data = {"reason": reason.value, "verified": True, "by": "reaper"}
+            if killed.identity is IdentityEnd.DISABLED:
+                left = {"identity": lease.identity, "resource": lease.resource, "owns": killed.owns}
+                self._events.append("identity.left", lease.grant, lease.session, left)
+            data = {"reason": reason.value, **killed.facts(), "by": "reaper"}
             self._events.append("session.closed", lease.grant, lease.session, data)
         except (AirlockError, OSError):
             # What is not on disk is said again; a second line of a session changes nothing.

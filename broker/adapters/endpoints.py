@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from broker.config import resolve
@@ -24,7 +25,12 @@ class PolicyEndpoints:
             raise Misconfigured(f"the policy has no role `{role}` on `{resource}`")
         upstream, credential = held.upstream, held.roles[role].credential
         source = Source(upstream.host, upstream.port, upstream.database, upstream.tls, credential, upstream.ca)
-        return resolved(source, self._secrets)
+        level = resolved(source, self._secrets)
+        if held.roles[role].identity == "shared":
+            return level
+        if held.provisioner is None:
+            raise Misconfigured(f"the policy has no `provisioner` for `{resource}`, whose `{role}` is ephemeral")
+        return replace(level, provisioner=resolved(replace(source, credential=held.provisioner), self._secrets))
 
 
 def resolved(source: Source, secrets: Path) -> Endpoint:

@@ -116,6 +116,10 @@ class LeaseFile:
         await self._append(line({"op": "close", "session": session}))
         return session not in reaped_sessions(self._folder)
 
+    def sessions(self) -> frozenset[str]:
+        """Return the sessions that are not verified gone, also those that earlier brokers left behind."""
+        return frozenset(self._open) - reaped_sessions(self._folder)
+
     def release(self) -> None:
         """Give the folder up, as the end of the process does."""
         os.close(self._descriptor)
@@ -229,6 +233,7 @@ _OF_LEASE: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("session", "grant", "protocol", "resource", "role", "expires_at"), (str,)),
     **dict.fromkeys(("broker_pid", "local_port"), (int,)),
     **dict.fromkeys(("pid", "backend_start"), (int, type(None))),
+    "identity": (str, type(None)),
 }
 _OF_SOURCE: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("host", "database", "tls", "credential"), (str,)),

@@ -103,12 +103,34 @@ class Source:
     ca: str | None = None
 
 
+class IdentityEnd(StrEnum):
+    """What became of a role that was made for one session."""
+
+    DROPPED = "dropped"
+    DISABLED = "disabled"
+    """It owns something, so that it cannot be dropped; nobody logs in as it any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """How a session ended upstream: `verified` where nothing of it is left that works."""
+
+    verified: bool
+    identity: IdentityEnd | None = None
+    owns: str = ""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what an event says of it."""
+        return {"verified": self.verified} | ({"identity": self.identity.value} if self.identity else {})
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """What the reaper must know to end a session without broker, database and policy; synced before the startup packet.
 
     `pid` and `backend_start` (microseconds since the epoch, the upstream's clock) are known only after the upstream has
-    answered; until then `local_port` finds the upstream's process.
+    answered; until then its name does. `identity` is the upstream role that was made for this session alone: its
+    processes are the session's, and it goes with them; `source` is then the credential that may end it.
     """
 
     session: str
@@ -122,3 +144,4 @@ class Lease:
     source: Source
     pid: int | None = None
     backend_start: int | None = None
+    identity: str | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from broker.sessions.findings import Finding
 from broker.sessions.holds import Estimate, Hold, HoldFacts
-from broker.sessions.model import CloseReason, Entry, GrantFacts, Lease, SessionFacts, Source, TicketFacts
+from broker.sessions.model import CloseReason, Entry, GrantFacts, Killed, Lease, SessionFacts, Source, TicketFacts
 from policies.engine.decisions import Requirement
 from policies.engine.model import Policy
 
@@ -90,6 +90,10 @@ class Leases(Protocol):
         """Say that a session's upstream work is verified gone; False where the reaper has, and recorded the end."""
         ...
 
+    def sessions(self) -> frozenset[str]:
+        """Return the sessions that are not verified gone, also those that earlier brokers left behind."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -104,6 +108,8 @@ class Endpoint:
     ca: Path | None
     source: Source
     """What it was resolved from."""
+    provisioner: Endpoint | None = None
+    """The same upstream, as who makes a role for each session; None where sessions share this one."""
 
     def __repr__(self) -> str:
         return f"Endpoint({self.user}@{self.host}:{self.port}/{self.database})"
@@ -184,8 +190,8 @@ class Offer(Protocol):
         """Write a ticket as something to paste into a shell."""
         ...
 
-    async def kill(self, lease: Lease, endpoint: Endpoint) -> bool:
-        """End a session's upstream work and return whether it is verified gone."""
+    async def kill(self, lease: Lease, endpoint: Endpoint) -> Killed:
+        """End a session's upstream work, and its role where it had one, and return whether it is verified gone."""
         ...
 
     async def preview(
@@ -205,6 +211,9 @@ class Offer(Protocol):
         """Say what is right and wrong with a role at its upstream, and what mends it."""
         ...
 
-    def provision(self, policy: Policy, resource: str, role: str, user: str) -> list[str]:
-        """Write what an administrator runs to make a good role, called `user`."""
+    def provision(self, policy: Policy, resource: str, users: Mapping[str, str], maker: str, version: int) -> list[str]:
+        """Write what an administrator runs to make good roles, called as `users` says, on a server's major version.
+
+        `maker` is called who makes a role for each session, where one of the roles wants that.
+        """
         ...

@@ -91,6 +91,11 @@ class Role(Strict):
         "within ten minutes of its approval",
     )
     hold_for: Duration = timedelta(minutes=10)
+    identity: Literal["shared", "ephemeral"] = Field(
+        default="shared",
+        description="sessions log in as the credential's own role; or each as a role that is made for it, with that "
+        "role's rights, and dropped at its end: the resource then needs a `provisioner`",
+    )
 
     def covers(self, relation: str) -> bool:
         """Say whether the role's list has a relation; `schema.*` covers a schema."""
@@ -105,6 +110,10 @@ class Resource(Strict):
     show: Literal["full", "redacted"] = Field(
         default="full",
         description="cards show held statements whole; or without their literals, and only who may answer opens them",
+    )
+    provisioner: Reference | None = Field(
+        default=None,
+        description="the credential that makes and ends the roles of sessions, where a role's identity is ephemeral",
     )
     roles: dict[Name, Role] = Field(min_length=1)
 

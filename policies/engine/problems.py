@@ -165,6 +165,10 @@ def _role_problems(resource: Resource) -> Iterator[tuple[tuple[str, str, str], s
         for lower in role.above:
             if lower not in resource.roles:
                 yield ("roles", name, "above"), f"no role `{lower}` on this resource"
+        if role.identity == "ephemeral" and resource.provisioner is None:
+            yield ("roles", name, "identity"), "an ephemeral role needs a `provisioner` on its resource"
+        if role.credential == resource.provisioner:
+            yield ("roles", name, "credential"), "it is the provisioner's, which is no role of its own"
         if name in resource.below(name):
             yield ("roles", name, "above"), f"`{name}` would be lower than itself"
 

@@ -42,6 +42,19 @@ def make_world(server: Server, dbname: str = "shop") -> Endpoint:
     return endpoint(server, "app", dbname)
 
 
+def make_maker(server: Server) -> Endpoint:
+    """Make the role that makes a role for each session of the read role's, and is no superuser."""
+    server.create_role("maker", "maker-password")
+    server.execute("alter role maker createrole inherit")
+    if server.major >= 16:
+        server.execute("grant app to maker with admin true, inherit false, set false")
+    return endpoint(server, "maker")
+
+
+def session_roles(server: Server) -> list[str]:
+    return [str(name) for (name,) in server.execute("select rolname from pg_roles where rolname like 'airlock_s_%'")]
+
+
 def endpoint(server: Server, role: str, dbname: str = "shop", **more: Any) -> Endpoint:
     values = {"host": "127.0.0.1", "port": server.port, "database": dbname, "user": role}
     values |= {"password": f"{role}-password", "tls": "disable", "ca": None, **more}

@@ -17,7 +17,17 @@ import pytest
 
 from broker.adapters.leases import LeaseFile
 from broker.protocols.postgres import codec
-from tests.integration.postgres_world import SLOW, backends, enter, gone_within, kinds, make_world, raw
+from tests.integration.postgres_world import (
+    SLOW,
+    backends,
+    enter,
+    gone_within,
+    kinds,
+    make_maker,
+    make_world,
+    raw,
+    session_roles,
+)
 from tests.support.broker import POLICY, Shown
 from tests.support.postgres import Server
 
@@ -52,6 +62,7 @@ def reaper(state: Path, secrets: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 SERVER = """
 import asyncio, json, sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 sys.path.insert(0, {root!r})
@@ -63,7 +74,9 @@ from tests.support.broker import POLICY, serving
 async def main():
     state = Path({state!r})
     source = Source("127.0.0.1", {upstream}, "shop", "disable", "file:x")
-    end = Endpoint("127.0.0.1", {upstream}, "shop", "app", "app-password", "disable", None, source)
+    making = replace(source, credential="file:m")
+    maker = Endpoint("127.0.0.1", {upstream}, "shop", "maker", "maker-password", "disable", None, making)
+    end = Endpoint("127.0.0.1", {upstream}, "shop", "app", "app-password", "disable", None, source, {maker})
     async with serving(state / "broker", end, policy={policy!r}, leases=LeaseFile(state / "broker")) as broker:
         ticket = broker.ticket(lasts={lasts})
         shown = {{"user": ticket.user, "password": ticket.password, "port": ticket.port,
@@ -82,9 +95,10 @@ asyncio.run(main())
 
 @contextmanager
 def broker_process(
-    state: Path, policy: str, upstream: int, lasts: float, longer: float = 0.0
+    state: Path, policy: str, upstream: int, lasts: float, longer: float = 0.0, maker: str = "None"
 ) -> Iterator[tuple[Any, dict[str, Any]]]:
-    text = SERVER.format(root=str(ROOT), state=str(state), upstream=upstream, policy=policy, lasts=lasts, longer=longer)
+    values = {"state": str(state), "upstream": upstream, "policy": policy, "lasts": lasts, "longer": longer}
+    text = SERVER.format(root=str(ROOT), **values, maker=maker)
     process = subprocess.Popen([sys.executable, "-c", text], cwd=ROOT)
     try:
         deadline = time.monotonic() + 10
@@ -132,6 +146,37 @@ async def test_the_reaper_ends_sessions_of_a_broker_that_cannot(
         (line,) = [line for line in lines if line["type"] == "session.closed"]
         assert line["data"]["verified"] is True
         assert line["data"]["reason"] == ("expired" if how is signal.SIGSTOP else "error")
+
+
+async def test_the_reaper_drops_the_role_of_a_session_whose_broker_is_dead(
+    wheel_postgres: Server, tmp_path: Path
+) -> None:
+    make_world(wheel_postgres)
+    make_maker(wheel_postgres)
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "m").write_text("maker:maker-password\n")
+    policy = POLICY.replace("port: 1,", f"port: {wheel_postgres.port},")
+    with (
+        reaper(tmp_path, secrets),
+        broker_process(tmp_path, policy, wheel_postgres.port, 60.0, maker="maker") as (process, shown),
+        raw(shown["port"]) as client,
+    ):
+        ticket = Shown(shown["user"], shown["password"], "prod-db", shown["port"], None)  # type: ignore[arg-type]
+        assert kinds(await asyncio.to_thread(enter, client, ticket)).endswith("Z")
+        client.send(codec.query(SLOW))
+        assert len(session_roles(wheel_postgres)) == 1
+        process.send_signal(signal.SIGKILL)
+        begun = time.monotonic()
+        while session_roles(wheel_postgres):
+            assert time.monotonic() - begun < 3.0
+            await asyncio.sleep(0.05)
+        while not (lines := [one for path in (tmp_path / "broker" / "events").glob("reaper*") for one in _lines(path)]):
+            assert time.monotonic() - begun < 5.0
+            await asyncio.sleep(0.05)
+    assert [(one["type"], one["data"].get("identity")) for one in lines if one["session"]] == [
+        ("session.closed", "dropped")
+    ]
 
 
 async def test_the_reaper_follows_an_extension_and_ends_the_session_at_its_new_end(

@@ -176,6 +176,9 @@ class MemoryLeases:
         self.closed.append(session)
         return True
 
+    def sessions(self) -> frozenset[str]:
+        return frozenset(lease.session for lease in self.written) - frozenset(self.closed)
+
 
 @dataclass
 class FixedEndpoints:

@@ -7,6 +7,7 @@ Reference: https://www.postgresql.org/docs/current/protocol.html (message flow, 
       |-- StartupMessage ---------->| startup: allow-listed, rebuilt             |
       |<-- SASL, SCRAM-SHA-256 ---->| ticket                                     |
       |                             | lease written and synced                   |
+      |                             | (a role made for this session)             |
       |                             |-- TLS, StartupMessage with pins ---------->|
       |                             |<-- SCRAM with the role's credential ------>|
       |                             |-- who am I, are the pins kept? ----------->|
@@ -18,12 +19,14 @@ Reference: https://www.postgresql.org/docs/current/protocol.html (message flow, 
       |                             | statement.finished                         |
       |-- Terminate, or the end --->|                                            |
       |<-- FATAL 57P01 -------------|-- pg_terminate_backend, until it is gone ->|
+      |                             | (its role dropped)                         |
       |                             | lease closed; session.closed               |
 
 Pure: codec (frames and messages), startup (how a connection begins), scram, login (ours to the upstream), ruling,
-plan, registry, responses, frontpath and backpath (the two directions), machine (joins them), replies, records, pins.
-Doing: frontdoor, house, proxy (one session), scribe, upstream (dialling), admin, kill, catalogues, inspector,
-workers, offer.
+plan, registry, responses, frontpath and backpath (the two directions), machine (joins them), replies, records, pins,
+identity (a session's own role).
+Doing: frontdoor, house, proxy (one session), backend (its upstream side), scribe, upstream (dialling), admin, kill,
+identities, catalogues, inspector, workers, offer.
 """
 
 from broker.protocols.postgres.offer import PostgresOffer

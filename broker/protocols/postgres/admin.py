@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import asyncpg
 
 from broker.errors import Misconfigured, UpstreamUnavailable
+from broker.protocols.postgres import identities
 from broker.protocols.postgres.kill import Killer
 from broker.protocols.postgres.outage import unavailable
 from broker.protocols.postgres.pins import NEWEST, OLDEST
-from broker.sessions.model import Lease
+from broker.sessions.model import Killed, Lease
 from broker.sessions.ports import Endpoint
 from broker.transport.tls import client_context
 
@@ -58,9 +59,33 @@ class Admin:
         async with self._turn:
             return await self._with(run)
 
-    async def kill(self, lease: Lease, grace: float = 0.0) -> bool:
-        """End a session's upstream process and return whether it is verified gone; see Killer."""
-        return await self._killer.kill(lease, grace)
+    async def change(self, statements: Sequence[str]) -> asyncpg.PostgresError | None:
+        """Run statements in one transaction that may write; raises UpstreamUnavailable.
+
+        Returns why they were refused where something is missing, or is still needed; nothing has changed then.
+        """
+
+        async def run(connection: asyncpg.Connection) -> asyncpg.PostgresError | None:
+            try:
+                async with connection.transaction():
+                    for statement in ("set transaction read write", *statements):
+                        await connection.execute(statement, timeout=30)
+            except (asyncpg.UndefinedObjectError, asyncpg.DependentObjectsStillExistError) as refusal:
+                return refusal
+            return None
+
+        return await self._with(run)
+
+    @property
+    def user(self) -> str:
+        """As whom the upstream knows these connections."""
+        return self._endpoint.user
+
+    async def kill(self, lease: Lease, grace: float = 0.0) -> Killed:
+        """End a session's upstream processes, and its role where it had one of its own; see Killer and identities."""
+        if not await self._killer.kill(lease, grace):
+            return Killed(verified=False)
+        return Killed(verified=True) if lease.identity is None else await identities.end(self, lease)
 
     async def close(self) -> None:
         pool, self._pool = self._pool, None

@@ -1,6 +1,7 @@
 """Examines one role of a resource as the broker uses it: what it connects to, what it may do, what the policy names.
 
-Nothing is changed: every query is read-only, and the only process that is ended is one that was opened for it.
+Nothing stays changed: every query is read-only, the only process that is ended is one that was opened for it, and the
+only role that is made, where sessions have roles of their own, is dropped again.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from typing import Any
 from broker.errors import AirlockError, Misconfigured, UpstreamUnavailable
 from broker.protocols.postgres import pins
 from broker.protocols.postgres.admin import Admin
-from broker.protocols.postgres.examining import covered, fields, rights, server
+from broker.protocols.postgres.examining import covered, fields, leftovers, provisioner, rights, server
+from broker.protocols.postgres.identities import make
+from broker.protocols.postgres.identity import identity_of
 from broker.protocols.postgres.provision import wanted
 from broker.protocols.postgres.upstream import Upstream
-from broker.sessions.findings import Finding, good, note, problem, warning
-from broker.sessions.model import Lease
+from broker.sessions.findings import Finding, Grade, good, note, problem, warning
+from broker.sessions.model import IdentityEnd, Lease
 from broker.sessions.ports import Endpoint
 from policies.engine.model import Policy
 
@@ -63,6 +66,17 @@ _RELATIONS = """
     where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
     order by 1"""
 
+_MAKER = """
+    select rolname::text as name, rolsuper, rolcreaterole, rolinherit,
+           pg_has_role($1, 'member with admin option') as hands_out
+    from pg_roles where rolname = current_user"""
+_LEFTOVERS = """
+    select rolname::text as name, rolcanlogin as open from pg_roles
+    where starts_with(rolname::text, 'airlock_s_') and (not rolcanlogin or rolvaliduntil < now())
+    order by 1"""
+TRIAL = "00000000"
+"""In the names of roles that an examination makes, where a broker's own stands in others."""
+
 
 async def examine(policy: Policy, resource: str, role: str, endpoint: Endpoint) -> list[Finding]:
     """Return everything that is right and wrong with a role; what cannot be reached is a finding too."""
@@ -78,9 +92,30 @@ async def examine(policy: Policy, resource: str, role: str, endpoint: Endpoint) 
         relations = await admin.fetch(_RELATIONS)
         found += covered(want, relations)
         found += fields(policy, resource, relations)
-        found += await _session(policy, resource, endpoint, admin, version)
+        if endpoint.provisioner is None:
+            found += await _session(policy, resource, endpoint, admin, version)
     except (UpstreamUnavailable, Misconfigured) as error:
         found.append(problem(f"{endpoint!r} cannot be used: {error}", *_how(str(error), endpoint)))
+    finally:
+        await admin.close()
+    if endpoint.provisioner is not None and all(one.grade is not Grade.PROBLEM for one in found):
+        found += await _own_roles(policy, resource, endpoint, endpoint.provisioner)
+    return found
+
+
+async def _own_roles(policy: Policy, resource: str, endpoint: Endpoint, maker: Endpoint) -> list[Finding]:
+    """Look at who makes the roles of sessions, and have it make one."""
+    admin = Admin(maker)
+    found: list[Finding] = []
+    try:
+        version = await admin.version()
+        (own,) = await admin.fetch(_MAKER, endpoint.user)
+        found += provisioner(own, endpoint.user, version)
+        found += leftovers(await admin.fetch(_LEFTOVERS))
+        if all(one.grade is not Grade.PROBLEM for one in found):
+            found += await _session(policy, resource, endpoint, admin, version)
+    except (UpstreamUnavailable, Misconfigured) as error:
+        found.append(problem(f"{maker!r} cannot be used: {error}", *_how(str(error), maker)))
     finally:
         await admin.close()
     return found
@@ -140,13 +175,16 @@ def _how(error: str, endpoint: Endpoint) -> tuple[str, ...]:
 
 async def _session(policy: Policy, resource: str, endpoint: Endpoint, admin: Admin, version: int) -> list[Finding]:
     """Open a session as the broker does, with SCRAM and every pin read back, and end it as the reaper does."""
-    id_ = f"doctor-{secrets.token_hex(4)}"
+    id_ = f"s{secrets.token_hex(8)}"
     held = policy.resources[resource]
     wanted_pins = pins.pinned(held.search_path, version=version, remaining_ms=60_000, read_only=True, session=id_)
-    upstream = Upstream(endpoint)
+    identity = identity_of(TRIAL, id_) if endpoint.provisioner is not None else None
+    upstream = Upstream(identity.endpoint(endpoint) if identity is not None else endpoint)
 
     async def dialled(_: int) -> None:
         """Nothing has to outlive this."""
+        if identity is not None:
+            await make(admin, identity, endpoint.user, datetime.now(UTC) + timedelta(minutes=1))
 
     try:
         logged_in = await upstream.open({}, wanted_pins, dialled)
@@ -165,10 +203,14 @@ async def _session(policy: Policy, resource: str, endpoint: Endpoint, admin: Adm
         source=endpoint.source,
         pid=logged_in.pid,
         backend_start=logged_in.backend_start,
+        identity=identity.name if identity is not None else None,
     )
     opened = good("a session opens with SCRAM-SHA-256, and the server keeps what the broker pins")
     try:
-        if await admin.kill(lease):
+        killed = await admin.kill(lease)
+        if killed.identity is IdentityEnd.DROPPED:
+            return [opened, good("the session had a role of its own: it is ended, verified gone, and its role dropped")]
+        if killed.verified and identity is None:
             return [opened, good("a session of the role is ended by the broker, and verified gone")]
         mend = f"grant execute on function pg_terminate_backend to {endpoint.user};"
         return [opened, problem("a session of the role cannot be ended by the broker", mend)]

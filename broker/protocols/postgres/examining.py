@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from broker.protocols.postgres.provision import Wanted, qualified, quoted
+from broker.protocols.postgres.provision import APART, CREATEROLE_REACHES, Wanted, qualified, quoted
 from broker.sessions.findings import Finding, good, note, problem, warning
 from policies.engine.model import Policy
 
@@ -95,6 +95,34 @@ def _limits(own: Row) -> Iterator[Finding]:
         yield warning(
             f"the password of {name} is good until {own['until']}", f"alter role {user} valid until 'infinity';"
         )
+
+
+def provisioner(own: Row, level: str, version: int) -> Iterator[Finding]:
+    """Judge who makes the roles of sessions."""
+    name, user, apart = own["name"], quoted(own["name"]), version >= APART * 10000
+    if own["rolsuper"]:
+        yield problem(f"{name} is a superuser, where making roles is enough", f"alter role {user} nosuperuser;")
+    if not own["rolcreaterole"]:
+        yield problem(f"{name} cannot make the roles of sessions", f"alter role {user} createrole;")
+    if not own["rolinherit"]:
+        yield problem(f"{name} could not end the sessions whose roles it makes", f"alter role {user} inherit;")
+    if apart and not own["hands_out"]:
+        mend = f"grant {quoted(level)} to {user} with admin true, inherit false, set false;"
+        yield problem(f"{name} cannot give the rights of {level} to the roles of sessions", mend)
+    if not apart:
+        yield note(f"{CREATEROLE_REACHES}: guard {name} as you guard the server's superuser")
+
+
+def leftovers(rows: Sequence[Row]) -> Iterator[Finding]:
+    """Judge roles of sessions that are over."""
+    for row in rows:
+        name = quoted(row["name"])
+        if row["open"]:
+            yield warning(f"{row['name']} was made for a session that is over", f"drop role {name};")
+        else:
+            text = f"{row['name']} was made for a session that is over, and owns something: it was disabled"
+            mend = f"drop owned by {name}; -- or reassign owned by {name} to OWNER; in each database"
+            yield warning(text, mend, f"drop role {name};")
 
 
 def covered(want: Wanted, relations: Sequence[Row]) -> Iterator[Finding]:

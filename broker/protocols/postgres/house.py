@@ -37,6 +37,8 @@ class House:
     admins: Admins
     inspector: Inspector
     keys: CancelKeys[Session]
+    name: str
+    """What tells this broker's roles at an upstream from those of others."""
     sessions: set[Session] = field(default_factory=set)
     empty: asyncio.Event = field(default_factory=asyncio.Event)
 

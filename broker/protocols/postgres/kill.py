@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from broker.errors import UpstreamUnavailable
+from broker.protocols.postgres.identity import session_of
 from broker.protocols.postgres.pins import STARTED
 from broker.sessions.model import Lease
 
@@ -23,10 +24,9 @@ REPEAT_SECONDS = 0.2
 
 # Before the upstream has said who it is, the client has no hold of the session: its name is still the broker's.
 _LOOK = """
-    select pid, STARTED as start, application_name as name from pg_stat_activity
-    where pid = any($1::int4[]) or (application_name = any($2::text[]) and usename = current_user)""".replace(
-    "STARTED", STARTED
-)
+    select pid, STARTED as start, application_name as name, usename::text as identity from pg_stat_activity
+    where pid = any($1::int4[]) or (application_name = any($2::text[]) and usename = current_user)
+          or usename::text = any($3::text[])""".replace("STARTED", STARTED)
 _TERMINATE = """
     select pg_terminate_backend(a.pid) from pg_stat_activity a
     join unnest($1::int4[], $2::int8[]) as due(pid, start) on due.pid = a.pid and due.start = STARTED""".replace(
@@ -49,7 +49,15 @@ class _Due:
     def name(self) -> str:
         return f"airlock:{self.lease.session}"
 
+    @property
+    def identity(self) -> str | None:
+        """The role that is this session's alone; a name that was not made for it ends nobody."""
+        name = self.lease.identity
+        return name if session_of(name) == self.lease.session else None
+
     def is_row(self, row: dict[str, Any]) -> bool:
+        if self.identity is not None:
+            return bool(row["identity"] == self.identity)
         if self.lease.pid is not None and self.lease.backend_start is not None:
             return bool(row["pid"] == self.lease.pid and row["start"] == self.lease.backend_start)
         return bool(row["name"] == self.name)
@@ -99,7 +107,10 @@ class Killer:
 
     async def _look(self, due: list[_Due], now: float) -> None:
         rows = await self._fetch(
-            _LOOK, [one.lease.pid for one in due if one.lease.pid is not None], [one.name for one in due]
+            _LOOK,
+            [one.lease.pid for one in due if one.lease.pid is not None],
+            [one.name for one in due],
+            [one.identity for one in due if one.identity is not None],
         )
         wanted: list[dict[str, Any]] = []
         for one in due:

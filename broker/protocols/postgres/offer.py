@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 import shlex
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from broker.protocols.postgres.catalogues import Catalogues, read_rows
 from broker.protocols.postgres.examine import examine
 from broker.protocols.postgres.frontdoor import FrontDoor
 from broker.protocols.postgres.house import House
+from broker.protocols.postgres.identities import Sweep
+from broker.protocols.postgres.identity import house_of
 from broker.protocols.postgres.inspector import Inspector
-from broker.protocols.postgres.provision import provision, wanted
+from broker.protocols.postgres.provision import provision, provisioner, wanted
 from broker.protocols.postgres.ruling import Asking, Denied, Subject, refused, rule
 from broker.protocols.postgres.workers import WorkerFailed, Workers
 from broker.sessions.findings import Finding
-from broker.sessions.model import Lease
+from broker.sessions.model import Killed, Lease
 from broker.sessions.ports import Broker, Endpoint, TicketLine
 from broker.sql.catalogue import build
 from broker.sql.model import Inspection, Refusal
@@ -41,6 +44,7 @@ class PostgresListener:
         self._tcp = tcp
         self._house = house
         self._workers = workers
+        self._sweeping = asyncio.get_running_loop().create_task(Sweep(house).run(), name="sweep roles")
         self._last: asyncio.Task[None] | None = None
 
     @property
@@ -50,6 +54,8 @@ class PostgresListener:
     async def close(self) -> None:
         """Stop accepting; live sessions are ended by their owner, and the admin connections close after the last."""
         await self._tcp.close()
+        self._sweeping.cancel()
+        await asyncio.gather(self._sweeping, return_exceptions=True)
         if self._last is None:
             self._last = asyncio.get_running_loop().create_task(self._close_last(), name="close postgres")
         if not self._house.sessions:
@@ -77,8 +83,9 @@ class PostgresOffer:
         context, binding = server_context(crt, key, ["postgresql"])
         admins, workers = Admins(), Workers()
         inspector = Inspector(broker.policies, Catalogues(admins), workers, broker.clock)
-        house = House(broker, admins, inspector, CancelKeys())
-        door = FrontDoor(house, context, binding, _secret(broker.home / "postgres.secret"))
+        secret = _secret(broker.home / "postgres.secret")
+        house = House(broker, admins, inspector, CancelKeys(), house_of(secret))
+        door = FrontDoor(house, context, binding, secret)
         tcp = TcpListener(door.serve)
         await tcp.open(host, port)
         return PostgresListener(tcp, house, workers)
@@ -90,7 +97,7 @@ class PostgresOffer:
         fields = {"host": host, "port": str(port), "database": resource, "user": user, "password": password}
         return TicketLine(line, fields)
 
-    async def kill(self, lease: Lease, endpoint: Endpoint) -> bool:
+    async def kill(self, lease: Lease, endpoint: Endpoint) -> Killed:
         """End a session's upstream work and return whether it is verified gone; the connection stays for the next."""
         loop = asyncio.get_running_loop()
         held = self._killers.get(endpoint)
@@ -134,9 +141,15 @@ class PostgresOffer:
         """Say what is right and wrong with a role at its upstream, and what mends it."""
         return await examine(policy, resource, role, endpoint)
 
-    def provision(self, policy: Policy, resource: str, role: str, user: str) -> list[str]:
-        """Write the SQL that makes a good role."""
-        return provision(wanted(policy, resource, role, user))
+    def provision(self, policy: Policy, resource: str, users: Mapping[str, str], maker: str, version: int) -> list[str]:
+        """Write the SQL that makes good roles, and who makes the roles of sessions where one is ephemeral."""
+        held, lines = policy.resources[resource], []
+        for role, user in users.items():
+            lines += [*provision(wanted(policy, resource, role, user)), ""]
+        levels = [user for role, user in users.items() if held.roles[role].identity == "ephemeral"]
+        if levels:
+            lines += [*provisioner(maker, levels, held.upstream.database, version), ""]
+        return lines
 
 
 def _told(

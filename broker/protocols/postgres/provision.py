@@ -1,4 +1,4 @@
-"""SQL for a role that can do what the policy lets it do, and no more; text only, nothing is run."""
+"""SQL for roles that can do what the policy lets them do, and no more; text only, nothing is run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from dataclasses import dataclass
 from policies.engine.decisions import Effect
 from policies.engine.model import Policy
 
+APART = 16
+"""Since this version CREATEROLE reaches only the roles that it was given, and made."""
+CREATEROLE_REACHES = (
+    f"before version {APART} a role with CREATEROLE makes itself a member of any role that is no superuser, also of "
+    "pg_execute_server_program"
+)
 RIGHTS = "login nosuperuser nocreatedb nocreaterole noreplication nobypassrls"
 
 
@@ -52,6 +58,29 @@ def provision(want: Wanted) -> list[str]:
     lines += [f"grant {rights} on {target} to {user};" for target in _targets(want.relations)]
     if want.writes:
         lines += [f"grant usage on all sequences in schema {schema} to {user};" for schema in schemas]
+    return lines
+
+
+def provisioner(maker: str, levels: Sequence[str], database: str, version: int) -> list[str]:
+    """Return the statements that make who makes a role for each session, and ends it, on a server's major version.
+
+    From 16 on it is an administrator of nothing but the levels, whose rights it has only by the sessions that it made.
+    """
+    user, apart = quoted(maker), version >= APART
+    lines = [
+        f"-- {maker} makes a role for each session of {' and '.join(levels)}, ends it and drops it",
+        f"create role {user} login createrole inherit nosuperuser nocreatedb noreplication nobypassrls;",
+        f"-- choose a password, as psql asks for it: \\password {user}",
+        f"grant connect on database {quoted(database)} to {user};",
+    ]
+    if apart:
+        lines += [f"grant {quoted(level)} to {user} with admin true, inherit false, set false;" for level in levels]
+    else:
+        lines.append(f"-- {CREATEROLE_REACHES}: guard {maker} as you guard the server's superuser")
+    lines += [
+        "-- in pg_hba.conf the roles of sessions are members of their level, where it does not let everybody in:",
+        *(f"-- hostssl {quoted(database)} +{quoted(level)} ADDRESS/32 scram-sha-256" for level in levels),
+    ]
     return lines
 
 

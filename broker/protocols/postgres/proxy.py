@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import time
 from collections import deque
@@ -14,7 +13,8 @@ from datetime import datetime
 import structlog
 
 from broker.errors import AirlockError, RecordingFailed, UpstreamUnavailable
-from broker.protocols.postgres import codec, pins, records
+from broker.protocols.postgres import codec, records
+from broker.protocols.postgres.backend import Backend
 from broker.protocols.postgres.estimator import Estimator
 from broker.protocols.postgres.events import (
     CancelAsked,
@@ -52,13 +52,11 @@ from broker.protocols.postgres.ruling import Denied, Ruling, Subject, access_lin
 from broker.protocols.postgres.scribe import Scribe
 from broker.protocols.postgres.sinks import ClientSink, UpstreamSink
 from broker.protocols.postgres.startup import CancelKey, Startup
-from broker.protocols.postgres.upstream import Upstream
 from broker.sessions.holds import Estimate
-from broker.sessions.model import CloseReason, Lease, SessionFacts
+from broker.sessions.model import CloseReason, IdentityEnd, Killed, SessionFacts
 from broker.sessions.ports import Endpoint
 from broker.transport.silence import Silence
 from broker.transport.stream import Stream
-from policies.engine.decide import terms_of
 
 GRACE_SECONDS = 0.05
 """What an upstream that was told Terminate gets before it is terminated."""
@@ -75,7 +73,8 @@ class Session:
         self._house = house
         self._facts = facts
         self._client = client
-        self._upstream = Upstream(endpoint)
+        self._backend = Backend(house, facts, endpoint)
+        self._upstream = self._backend.upstream
         self._key: CancelKey | None = None
         grant = facts.grant
         policy = house.broker.policies.current
@@ -86,7 +85,6 @@ class Session:
         self._machine = Machine(facts, _statement_id, f"airlock-{secrets.token_hex(12)}")
         self._scribe = Scribe(house.broker.recorder, self.feed)
         self._holder = Holder(house.broker.holds, self.feed, self._estimate)
-        self._lease: Lease | None = None
         self._begun = time.monotonic()
         self._opened = False
         self._cut = False
@@ -122,7 +120,8 @@ class Session:
         self._house.enter(self)
         try:
             logged_in = await self._open_upstream(startup)
-            await broker.recorder.write(records.opened(self._facts))
+            identity = self._backend.identity
+            await broker.recorder.write(records.opened(self._facts, identity.name if identity is not None else None))
             if self._cut:
                 raise SessionRefused(ended_early(self._again), "ended while it was opening")
         except SessionRefused as refusal:
@@ -150,16 +149,7 @@ class Session:
         """Let the session live until a later time, once its lease says so; one that is ending goes on ending."""
         if self._cut or self._ending is not None:
             return
-        before = self._lease
-        if before is not None:
-            self._lease = replace(before, expires_at=until)
-            try:
-                # Queued at once, so that the close of a session that ends meanwhile comes after it.
-                await self._house.broker.leases.write(self._lease)
-            except AirlockError:
-                # The lease on disk is the old one, so the session keeps its old end (fail closed).
-                self._lease = replace(self._lease, expires_at=before.expires_at)
-                raise
+        await self._backend.extend(until)
         self._facts = replace(self._facts, grant=replace(self._facts.grant, expires_at=until))
 
     async def end(self, reason: CloseReason) -> bool:
@@ -299,9 +289,8 @@ class Session:
             entry = records.explained(self._facts, hold, _statement_id(), question)
             await self._house.broker.recorder.write(entry)
 
-        pid = self._lease.pid if self._lease is not None else None
-        admin = self._house.admins.of(self._upstream.endpoint)
-        return await Estimator(admin, self._search_path, pid or 0).estimate(question, record)
+        admin = self._house.admins.of(self._backend.level)
+        return await Estimator(admin, self._search_path, self._backend.pid).estimate(question, record)
 
     def _arm(self) -> None:
         """Wake up at the grant's end, and each second before: timers stand still while a machine sleeps."""
@@ -325,7 +314,6 @@ class Session:
     async def _finish(self, reason: CloseReason) -> bool:
         """Kill and verify first; then say so."""
         self._flush()
-        broker, lease = self._house.broker, self._lease
         self._holder.drop(reason.value)
         if self._timer is not None:
             self._timer.cancel()
@@ -333,52 +321,39 @@ class Session:
         if polite and self._upstream.stream is not None:
             self._upstream.stream.write([codec.TERMINATE])
         self._client.close()
-        verified = False
+        killed = Killed(verified=False)
         try:
-            if lease is not None:
-                admin = self._house.admins.of(self._upstream.endpoint)
-                verified = await admin.kill(lease, GRACE_SECONDS if polite else 0.0)
+            killed = await self._backend.kill(GRACE_SECONDS if polite else 0.0)
         finally:
             self._upstream.abort()
             if self._key is not None:
                 self._house.keys.revoke(self._key)
-            await self._say_closed(reason, verified)
-            broker.live.remove(self)
+            await self._say_closed(reason, killed)
+            self._house.broker.live.remove(self)
             self._house.leave(self)
-        return verified
+        return killed.verified
 
-    async def _say_closed(self, reason: CloseReason, verified: bool) -> None:
+    async def _say_closed(self, reason: CloseReason, killed: Killed) -> None:
         broker = self._house.broker
         said = False
         try:
-            if verified:
-                said = not await broker.leases.close(self._facts.id)
+            if killed.verified:
+                said = not await self._backend.close_lease()
             if reason is CloseReason.UPSTREAM:
                 broker.recorder.write(records.upstream_failed(self._facts, "its connection was lost"))
             if not said:
                 seconds = time.monotonic() - self._begun
-                await broker.recorder.write(records.closed(self._facts, reason, verified, seconds))
+                if killed.identity is IdentityEnd.DISABLED and (own := self._backend.identity) is not None:
+                    broker.recorder.write(records.identity_left(self._facts, own.name, killed))
+                await broker.recorder.write(records.closed(self._facts, reason, killed, seconds))
         except (AirlockError, OSError) as error:
             _log.error("a session's end is not recorded", session=self._facts.id, error=str(error))
 
     async def _open_upstream(self, startup: Startup) -> LoggedIn:
         broker, grant = self._house.broker, self._facts.grant
         try:
-            # The admin connection is warm before there is anything to kill, and says which pins this server knows.
-            version = await self._house.admins.of(self._upstream.endpoint).version()
             await self._house.inspector.ready(self._matter)
-            remaining = int((self._furthest() - broker.clock.now()).total_seconds() * 1000)
-            pinned = pins.pinned(
-                self._search_path,
-                version=version,
-                remaining_ms=remaining,
-                read_only=pins.never_changes(broker.policies.current, grant.person, grant.resource, grant.role),
-                session=self._facts.id,
-            )
-            logged_in = await self._upstream.open(dict(startup.settings), pinned, self._dialled)
-            assert self._lease is not None
-            self._lease = replace(self._lease, pid=logged_in.pid, backend_start=logged_in.backend_start)
-            await broker.leases.write(self._lease)
+            return await self._backend.open(dict(startup.settings), self._search_path)
         except UpstreamUnavailable as error:
             if self._cut:
                 raise SessionRefused(ended_early(self._again), "ended while it was opening") from None
@@ -391,39 +366,16 @@ class Session:
             raise SessionRefused(
                 Problem("08006", f"{grant.resource} does not answer", hint=hint, fatal=True), "upstream down"
             ) from None
-        return logged_in
-
-    def _furthest(self) -> datetime:
-        """Return the latest end that extensions could bring, for what is armed upstream once and cannot be moved."""
-        grant = self._facts.grant
-        terms = terms_of(self._house.broker.policies.current, grant.person, grant.resource, grant.role)
-        return max(grant.expires_at, grant.opened_at + terms.max_duration)
-
-    async def _dialled(self, local_port: int) -> None:
-        grant = self._facts.grant
-        self._lease = Lease(
-            session=self._facts.id,
-            grant=grant.id,
-            protocol="postgres",
-            resource=grant.resource,
-            role=grant.role,
-            expires_at=grant.expires_at,
-            broker_pid=os.getpid(),
-            local_port=local_port,
-            source=self._upstream.endpoint.source,
-        )
-        await self._house.broker.leases.write(self._lease)
 
     async def _forget(self) -> bool:
         """Undo a session that did not open."""
         self._cut = True
         self._upstream.abort()
-        gone = True
+        gone = False
         try:
-            if self._lease is not None:
-                gone = await self._house.admins.of(self._upstream.endpoint).kill(self._lease, GRACE_SECONDS)
-                if gone:
-                    await self._house.broker.leases.close(self._facts.id)
+            gone = (await self._backend.kill(GRACE_SECONDS)).verified
+            if gone:
+                await self._backend.close_lease()
         except (AirlockError, OSError) as error:
             _log.error("a session that did not open is not forgotten", session=self._facts.id, error=str(error))
         finally:

@@ -10,7 +10,7 @@ from broker.protocols.postgres.explaining import Question
 from broker.protocols.postgres.ruling import MAX_SHOWN, Denied, Permitted
 from broker.protocols.postgres.values import as_shown
 from broker.sessions.holds import Asked
-from broker.sessions.model import CloseReason, Entry, SessionFacts
+from broker.sessions.model import CloseReason, Entry, Killed, SessionFacts
 
 MAX_PARAMETERS = 64 * 1024
 """Bytes of parameters that a recording keeps of one statement; beyond, a digest stands for the value."""
@@ -18,7 +18,7 @@ _MISTYPED = frozenset({"26000", "42601", "42704", "42P01"})
 """What PostgreSQL would have refused as well: text that does not parse, and names of nothing."""
 
 
-def opened(session: SessionFacts) -> Entry:
+def opened(session: SessionFacts, identity: str | None) -> Entry:
     grant = session.grant
     data = {
         "ticket": session.ticket,
@@ -28,6 +28,8 @@ def opened(session: SessionFacts) -> Entry:
         "application": session.application,
         "address": session.address,
     }
+    if identity is not None:
+        data["identity"] = identity
     return Entry("session.opened", grant.id, session.id, data)
 
 
@@ -35,9 +37,19 @@ def refused(session: SessionFacts, reason: str) -> Entry:
     return Entry("session.refused", session.grant.id, session.id, {"reason": reason})
 
 
-def closed(session: SessionFacts, reason: CloseReason, verified: bool, seconds: float) -> Entry:
-    data = {"reason": reason.value, "verified": verified, "seconds": round(seconds, 3)}
+def closed(session: SessionFacts, reason: CloseReason, killed: Killed, seconds: float) -> Entry:
+    data = {"reason": reason.value, **killed.facts(), "seconds": round(seconds, 3)}
     return Entry("session.closed", session.grant.id, session.id, data)
+
+
+def identity_left(session: SessionFacts, identity: str, killed: Killed) -> Entry:
+    data = {"identity": identity, "resource": session.grant.resource, "owns": killed.owns}
+    return Entry("identity.left", session.grant.id, session.id, data)
+
+
+def swept(resource: str, identity: str, killed: Killed) -> Entry:
+    data = {"identity": identity, "resource": resource, "end": killed.identity.value if killed.identity else "unknown"}
+    return Entry("identity.swept", None, None, data | ({"owns": killed.owns} if killed.owns else {}))
 
 
 def upstream_failed(session: SessionFacts, reason: str) -> Entry:

@@ -176,6 +176,16 @@ def test_others_clear_is_warned_of() -> None:
     assert any("others: clear" in warning for warning in warnings(policy(rules)))
 
 
+def test_sessions_with_roles_of_their_own_need_who_makes_them() -> None:
+    ephemeral = SMALL.replace('read: {credential: "file:x"', 'read: {identity: ephemeral, credential: "file:x"')
+    with pytest.raises(PolicyUnreadable, match="an ephemeral role needs a `provisioner` on its resource"):
+        read_texts({"small.yaml": ephemeral})
+    named = ephemeral.replace("    roles:", '    provisioner: "file:{}"\n    roles:')
+    with pytest.raises(PolicyUnreadable, match="it is the provisioner's"):
+        read_texts({"small.yaml": named.replace("{}", "x")})
+    assert read_texts({"small.yaml": named.replace("{}", "m")}).resources["db"].roles["read"].identity == "ephemeral"
+
+
 def test_resource_that_the_doctor_would_take_for_slack_is_warned_of() -> None:
     made = policy()
     named = made.model_copy(update={"resources": {"slack": next(iter(made.resources.values()))}})

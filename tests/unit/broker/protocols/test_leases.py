@@ -26,10 +26,13 @@ def path(home: Path) -> Path:
 async def test_what_is_written_is_read_and_the_last_line_counts(tmp_path: Path) -> None:
     leases = LeaseFile(tmp_path)
     await leases.write(LEASE)
-    await leases.write(replace(LEASE, pid=7, backend_start=8))
-    assert LeaseBook.read(path(tmp_path)).leases == {"s1": replace(LEASE, pid=7, backend_start=8)}
+    known = replace(LEASE, pid=7, backend_start=8, identity="airlock_s_x")
+    await leases.write(known)
+    assert LeaseBook.read(path(tmp_path)).leases == {"s1": known}
+    assert leases.sessions() == {"s1"}
     assert await leases.close("s1")
     assert LeaseBook.read(path(tmp_path)).leases == {}
+    assert leases.sessions() == frozenset()
     leases.release()
 
 
@@ -80,6 +83,7 @@ ENTRY = {"op": "lease", **module.written(LEASE), "session": "odd"}
                 ("pid", True),
                 ("backend_start", 1 << 63),
                 ("local_port", "1"),
+                ("identity", 1),
                 ("grant", None),
                 ("role", ["read"]),
                 ("expires_at", 5),
@@ -127,6 +131,7 @@ async def test_what_the_reaper_ended_is_not_ended_twice(tmp_path: Path) -> None:
     leases = LeaseFile(tmp_path)
     await leases.write(LEASE)
     (tmp_path / "leases" / "reaped.ndjson").write_text('{"session":"s1"}\n')
+    assert leases.sessions() == frozenset()
     assert not await leases.close("s1")
     assert await leases.close("s2")
     leases.release()
