@@ -99,8 +99,8 @@ async def psql(ticket: Shown, *commands: str, stdin: str = "", **more: str) -> t
 class Raw:
     """A client that speaks the protocol by hand, to say what no library would."""
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=15)
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        self.socket = socket.create_connection((host, port), timeout=15)
         self.buffer = b""
 
     def send(self, data: bytes) -> None:

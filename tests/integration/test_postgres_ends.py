@@ -138,3 +138,27 @@ async def test_a_masked_field_that_the_rewrite_missed_ends_the_session(
     await served.until(lambda: bool(served.recorder.of("session.closed")))
     assert served.recorder.of("session.closed")[0]["reason"] == "tripwire"
     assert "123-45-6789" not in str(served.recorder.entries)
+
+
+async def test_a_psql_that_was_idle_reads_first_why_its_session_was_ended(served: TestBroker) -> None:
+    ticket = served.ticket()
+    process = await asyncio.create_subprocess_exec(
+        *("psql", "--no-psqlrc", "-At", ticket.dsn()),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b"select 'ready';\n")
+    assert await asyncio.wait_for(process.stdout.readline(), 10) == b"ready\n"
+    (session,) = served.live.sessions
+    assert await session.end(CloseReason.ENDED)
+    # Also when the connection has long been closed: nothing that was sent to it is lost.
+    await asyncio.sleep(1.5)
+    output, errors = await asyncio.wait_for(process.communicate(b"select 'late';\n"), 10)
+    assert output == b""
+    first, hint, *_ = errors.decode().splitlines()
+    assert first == "FATAL:  airlock: this access was ended"
+    assert hint.startswith("HINT:  ask again: /access prod-db read")
+    assert process.returncode == 2

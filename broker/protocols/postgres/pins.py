@@ -20,13 +20,13 @@ LOST_HOST = {
     "tcp_keepalives_idle": "1",
     "tcp_keepalives_interval": "1",
     "tcp_keepalives_count": "3",
-    "tcp_user_timeout": "60000",
+    "tcp_user_timeout": "0",
 }
 """Has the upstream notice within five seconds that the broker's host is lost without a word, and end its process.
 
-That holds where it waits or computes (from 14 on). Where it sends, it notices after `tcp_user_timeout`, which also ends
-connections to a peer that lives and has no room: a client may leave a result unread for so long. Not read back, for an
-upstream's system may lack one of them.
+That holds where it waits or computes (from 14 on). Where it is sending a result, its kernel gives up after a quarter of
+an hour: a user timeout would be sooner, but Linux then counts no keepalives, and takes a client that leaves a result
+unread for one that is lost. Not read back, for an upstream's system may lack one of them.
 """
 _VERIFICATION = """
     select '.pid', pg_catalog.pg_backend_pid()::pg_catalog.text
