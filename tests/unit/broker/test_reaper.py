@@ -1,0 +1,95 @@
+"""The reaper's clocks: a session is late when either says so, and a clock that was set back gives nobody more."""
+
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from broker import reaper as module
+from broker.adapters.leases import LeaseFile, boot_time
+from broker.config import Settings
+from broker.protocols import offers
+from broker.reaper import BROKER_GRACE, Reaper
+from broker.sessions.model import IdentityEnd, Killed, Lease, Source
+from broker.sessions.ports import Endpoint
+
+
+class World:
+    """A broker's leases, a reaper that looks when it is told to, and what it has ended."""
+
+    def __init__(self, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.settings = Settings(state=state)
+        (state / "secrets").mkdir()
+        (state / "secrets" / "x").write_text("u:p")
+        self.leases = LeaseFile(self.settings.home)
+        self.reaper = Reaper(self.settings)
+        self.ended: list[str] = []
+        self.killed = Killed(verified=True)
+        self._patch = monkeypatch
+        monkeypatch.setattr(offers()["postgres"], "kill", self._kill, raising=False)
+
+    async def _kill(self, lease: Lease, endpoint: Endpoint) -> Killed:
+        self.ended.append(lease.session)
+        return self.killed
+
+    def lease(self, lasts: float) -> Lease:
+        expires = datetime.now(UTC) + timedelta(seconds=lasts)
+        source = Source("127.0.0.1", 5432, "shop", "disable", "file:x")
+        return Lease("s1", "g1", "postgres", "prod-db", "read", expires, 1, 2, source)
+
+    def step(self, *, wall: float = 0.0, boot: float = 0.0) -> None:
+        real, since = time.time, boot_time
+        self._patch.setattr(module.time, "time", lambda: real() + wall)
+        self._patch.setattr(module, "boot_time", lambda: since() + boot)
+
+    async def look(self) -> list[str]:
+        self.reaper._look()
+        for watched in list(self.reaper._watched.values()):
+            if watched.killing is not None:
+                await watched.killing
+        return self.ended
+
+
+@pytest.fixture
+async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    made = World(tmp_path, monkeypatch)
+    yield made
+    made.reaper.close()
+    made.leases.release()
+
+
+@pytest.mark.parametrize("steps", [{"wall": 61.0}, {"boot": 61.0}, {"wall": -3600.0, "boot": 61.0}])
+async def test_a_session_is_late_when_either_clock_says_so(world: World, steps: dict[str, float]) -> None:
+    await world.leases.write(world.lease(60 - BROKER_GRACE))
+    assert await world.look() == []
+    world.step(**steps)
+    assert await world.look() == ["s1"]
+
+
+async def test_a_clock_that_is_set_back_gives_a_session_no_more_time(world: World) -> None:
+    lease = world.lease(60 - BROKER_GRACE)
+    await world.leases.write(lease)
+    assert await world.look() == []
+    world.step(wall=-3600)
+    # The broker says more of the session: its end is what it was.
+    await world.leases.write(replace(lease, pid=7, backend_start=8))
+    assert await world.look() == []
+    world.step(wall=-3600, boot=61)
+    assert await world.look() == ["s1"]
+
+
+async def test_a_role_that_could_not_be_dropped_is_told_before_the_end(world: World) -> None:
+    world.killed = Killed(verified=True, identity=IdentityEnd.DISABLED, owns="owner of table public.mine")
+    await world.leases.write(replace(world.lease(-1), identity="airlock_s_x"))
+    assert await world.look() == ["s1"]
+    stream = world.settings.home / "events" / "reaper.ndjson"
+    lines = [json.loads(line) for line in stream.read_text().splitlines()]
+    told = [(line["type"], line["data"]) for line in lines if line["session"] == "s1"]
+    assert told == [
+        ("identity.left", {"identity": "airlock_s_x", "resource": "prod-db", "owns": "owner of table public.mine"}),
+        ("session.closed", {"reason": "expired", "verified": True, "identity": "disabled", "by": "reaper"}),
+    ]
