@@ -121,8 +121,9 @@ async def test_every_state_a_session_can_be_in_ends_with_its_grant(served: TestB
         assert len(served.recorder.of("hold.opened")) == 1
         # The clock is set forward, as by a person or after a sleep: each session looks at it every second.
         served.clock.offset = timedelta(seconds=601)
-        await gone_within(wheel_postgres, 2.0)
-        await served.until(lambda: len(served.recorder.of("session.closed")) == len(STATES))
+        # How soon is measured by `make chaos`; here a busy machine has all the time it needs.
+        await gone_within(wheel_postgres, 15.0)
+        await served.until(lambda: len(served.recorder.of("session.closed")) == len(STATES), 15.0)
     for name, client in clients.items():
         told = await asyncio.to_thread(client.rest)
         assert not STATES[name].told or b"the time of this access is over" in told, name
