@@ -125,12 +125,12 @@ class Messages:
         parent = self.find(reply.channel, reply.thread_ts) if reply.thread_ts else None
         if parent is None:
             return
-        for user in self.readers(reply):
-            body = {"channel": parent.channel, "ts": parent.ts, **self._shown_thread(parent, user)}
-            self._feed.publish(Effect("thread", body, frozenset({user}), counts=False))
+        body = {"channel": parent.channel, "ts": parent.ts, **self._shown_thread(parent)}
+        self._feed.publish(Effect("thread", body, self.readers(reply), counts=False))
 
-    def _shown_thread(self, parent: Message, viewer: str | None) -> dict[str, Any]:
-        replies = self.replies(parent.channel, parent.ts, viewer)
+    def _shown_thread(self, parent: Message) -> dict[str, Any]:
+        """Counts a thread's replies; what only one person sees is none."""
+        replies = self.replies(parent.channel, parent.ts)
         return {
             "reply_count": len(replies),
             "latest_reply": replies[-1].ts if replies else None,
@@ -211,7 +211,7 @@ class Messages:
             "subtype": body.get("subtype"),
             "broadcast": body.get("subtype") == "thread_broadcast",
             "reactions": body.get("reactions", []),
-            **self._shown_thread(message, viewer),
+            **self._shown_thread(message),
         }
 
 

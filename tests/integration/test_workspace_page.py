@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from slack_sdk.errors import SlackApiError
 
 from tests.unit.bot.workspace.world import ALICE, DANA, REQUESTS, World, button, field_of, modal, running, section
 
@@ -339,6 +340,55 @@ async def test_the_guide_ticks_what_was_done_wherever_it_was_done(tmp_path: Path
         await page.get_by_role("button", name="Skip this step").click()
         await page.get_by_text("1 of 2").wait_for()
         assert opened.complaints == []
+
+
+async def test_a_permalink_leads_to_its_thread_within_the_page(world: World, browser: Any) -> None:
+    top = await world.client.chat_postMessage(channel=REQUESTS, text="The card")
+    link = (await world.client.chat_getPermalink(channel=REQUESTS, message_ts=top["ts"]))["permalink"]
+    await world.client.chat_postMessage(channel="C0INCIDNT1", text=f"See <{link}|its card>, or <https://e.test/|more>")
+    opened = await open_page(browser, world)
+    page = await opened.show("alice/incidents")
+    assert await page.get_by_role("link", name="more").get_attribute("target") == "_blank"
+    await page.get_by_role("link", name="its card").click()
+    await page.get_by_role("complementary", name="Thread").get_by_text("The card").wait_for()
+    assert len(page.context.pages) == 1
+    assert opened.complaints == []
+
+
+async def test_one_panel_at_the_bottom_and_what_is_armed_stays_said(world: World, browser: Any) -> None:
+    opened = await open_page(browser, world)
+    page = await opened.show("alice/general")
+    await page.get_by_role("button", name="Payloads and faults").click()
+    await page.get_by_text("Nothing is armed.").wait_for()
+    await page.get_by_role("button", name="Next call: 500").click()
+    await page.get_by_text("Armed: the next call: 500.").wait_for()
+    with pytest.raises(SlackApiError):
+        await world.client.api_test()
+    await page.get_by_role("listitem").filter(has_text="api.test").get_by_text("500").wait_for()
+    await page.get_by_text("Nothing is armed.").wait_for()
+    await page.get_by_role("button", name="Drop the socket").click()
+    await page.get_by_text("Every socket was cut.").wait_for()
+    await page.get_by_role("button", name="Terminal").click()
+    await page.get_by_text("There is no psql on this machine").wait_for()
+    assert not await page.get_by_role("region", name="Payload inspector").is_visible()
+    await page.set_viewport_size({"width": 1280, "height": 500})
+    box = await page.locator("#main").bounding_box()
+    assert box["height"] >= 245, "there is always room for what is said"
+    assert opened.complaints == []
+
+
+async def test_what_only_one_person_sees_is_no_reply(world: World, browser: Any) -> None:
+    top = await world.client.chat_postMessage(channel=REQUESTS, text="The card")
+    await world.client.chat_postMessage(channel=REQUESTS, text="A reply", thread_ts=top["ts"])
+    await world.client.chat_postEphemeral(channel=REQUESTS, user=ALICE, text="For you", thread_ts=top["ts"])
+    assert [one["reply_count"] for one in await world.seen("alice", REQUESTS)] == [1]
+    opened = await open_page(browser, world)
+    page = await opened.show("alice/access-requests")
+    await page.get_by_role("button", name="1 reply").click()
+    thread = page.get_by_role("complementary", name="Thread")
+    await thread.get_by_text("For you").wait_for()
+    await thread.get_by_text("1 reply").wait_for()
+    assert opened.complaints == []
 
 
 async def test_up_and_down_walk_through_lists(world: World, browser: Any) -> None:

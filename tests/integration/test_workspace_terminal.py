@@ -10,6 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from bot.workspace.terminal.client import Client
+from bot.workspace.terminal.panes import MOST
 from tests.support.postgres import Server
 from tests.unit.bot.workspace.world import GENERAL, World, running, until
 
@@ -60,6 +62,14 @@ class Pane:
         self.frames.append(json.loads((await self.socket.receive()).data))
         self.text += self.frames[-1].get("out", "")
 
+    async def hears(self, kind: str, value: Any = None) -> dict[str, Any]:
+        """Waits for the next frame of a kind, with that value if one is given."""
+        async with asyncio.timeout(20):
+            while True:
+                await self._receive()
+                if kind in self.frames[-1] and value in (None, self.frames[-1][kind]):
+                    return self.frames[-1]
+
     async def run(self, sql: str) -> str:
         """Sends a line and waits for the next prompt; returns what came before it."""
         before = len(self.text)
@@ -99,10 +109,48 @@ async def test_psql_runs_with_the_line_of_a_message_and_goes_on_while_nobody_loo
     async with pane(world) as again:
         said = await again.hear("late")
         assert "42" in said
-        assert {"in": "select 6 * 7 as answer;"} in again.frames
+        assert {"in": "select 6 * 7 as answer;", "tab": 1} in again.frames
         assert any(frame.get("label") == "postgres as pane" for frame in again.frames)
         await again.tell(send="\\q")
         await again.hear("end")
+
+
+async def test_each_line_has_its_own_psql_and_only_one_that_lost_its_session_gives_way(
+    world: World, line: str, wheel_postgres: Server
+) -> None:
+    def sessions(state: str) -> int:
+        return len(
+            wheel_postgres.execute(f"select 1 from pg_stat_activity where usename = 'pane' and state = '{state}'")
+        )
+
+    def clients() -> list[Client]:
+        return world.space.panes.clients("U0ALICE001")
+
+    lines = [await offer(world, line) for _ in range(MOST + 1)]
+    async with pane(world) as mine, pane(world) as elsewhere:
+        for number, ts in enumerate(lines[:MOST], 1):
+            await mine.tell(open={"channel": DM, "ts": ts})
+            await until(lambda: sessions("idle") == number, 20)  # noqa: B023
+        await mine.tell(send="begin;", tab=1)
+        await until(lambda: sessions("idle in transaction") == 1, 20)
+        await mine.tell(open={"channel": DM, "ts": lines[0]})
+        assert (await mine.hears("show", 1))["show"] == 1, "the line's own psql is shown, not a new one"
+        await mine.tell(open={"channel": DM, "ts": lines[MOST]})
+        await mine.hears("failed")
+        assert [one.number for one in clients()] == [1, 2, 3, 4]
+        wheel_postgres.execute("alter role pane nologin")
+        wheel_postgres.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where usename='pane' and state='idle'"
+        )
+        await mine.tell(send="select 1;", tab=2)
+        await until(lambda: [one.connected for one in clients()] == [True, False, True, True], 20)
+        wheel_postgres.execute("alter role pane login")
+        await mine.tell(forget=True, tab=1)
+        await mine.tell(open={"channel": DM, "ts": lines[MOST]})
+        await mine.hears("show", 5)
+        await elsewhere.hears("gone", 2)
+        assert [one.number for one in clients()] == [1, 3, 4, 5]
+        assert sessions("idle in transaction") == 1, "what lives is never ended for another"
 
 
 async def test_control_c_cancels_what_runs_and_clears_a_half_typed_statement(
@@ -145,7 +193,7 @@ async def test_what_is_not_on_the_list_is_not_sent_and_comes_back(world: World, 
         await mine.hear("refused")
         assert mine.frames[-1]["text"] == "select 1;\n\\! id"
         assert "nothing else" in mine.frames[-1]["refused"]
-        assert {"in": "select 1;"} not in mine.frames
+        assert not any(frame.get("in") == "select 1;" for frame in mine.frames)
 
 
 async def test_a_pane_opens_only_what_the_app_sent_to_that_person_alone(world: World, line: str) -> None:

@@ -26,7 +26,8 @@ async def call(request: web.Request) -> web.StreamResponse:
         space.journal.note("from_app", name, args, {"fault": fault.status, "drop": fault.drop})
         return await _fail(request, fault)
     answer = _answer(space, request, name, args)
-    space.journal.note("from_app", name, {k: v for k, v in args.items() if k != "token"}, answer)
+    told = answer if fault is None else {**answer, "drop": fault.drop}
+    space.journal.note("from_app", name, {k: v for k, v in args.items() if k != "token"}, told)
     if fault is not None and fault.drop == "after":
         return await _fail(request, fault)
     scopes = ",".join(sorted(space.manifest.scopes or ()))

@@ -9,10 +9,10 @@ import { showHome } from "./home.js";
 import { toggleInspector } from "./inspector.js";
 import { byTime, drawLogSoon, keepEnds, loadMessages, place, renderMessages, showLatest } from "./log.js";
 import { avatar, forgetMessages } from "./messages.js";
-import { renderSidebar } from "./sidebar.js";
+import { renderSessions, renderSidebar } from "./sidebar.js";
 import { currentChannel, state } from "./state.js";
 import { closeThread, drawThread, drawThreadSoon, loadThread, openThread } from "./thread.js";
-import { followTerminal, openPsql, prepareTerminal, toggleTerminal, typedText, typeThere } from "./terminal.js";
+import { followTerminal, openPsql, prepareTerminal, psqlRuns, toggleTerminal, typedText, typeThere } from "./terminal.js";
 
 let line = { stop() {}, tell() {} };
 let composer = null;
@@ -297,10 +297,12 @@ function textChanged() {
   }
 }
 
-function psqlChanged(runs) {
-  const button = byId("psql-button");
-  if (!button || button.classList.contains("on") === runs) return;
-  button.classList.toggle("on", runs);
+let ranHere = false;
+
+function psqlChanged() {
+  renderSessions();
+  if (ranHere === psqlRuns()) return;
+  ranHere = psqlRuns();
   renderGuide();
 }
 

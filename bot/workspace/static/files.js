@@ -44,7 +44,7 @@ async function showText(file, preview) {
   }
   const text = texts.get(file.id);
   const lines = text.split("\n");
-  preview.append(el("pre", { tabindex: "0" }, lines.slice(0, LINES).join("\n")));
+  preview.append(el("pre", { tabindex: "0", class: /\.jsonl?$/.test(file.name) ? "data" : null }, lines.slice(0, LINES).join("\n")));
   if (lines.length > LINES + 1) {
     preview.append(el("button", { type: "button", class: "more", onclick: () => open(file) }, `Show all ${lines.length} lines`));
   }

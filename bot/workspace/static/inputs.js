@@ -2,7 +2,7 @@
 
 import { el } from "./dom.js";
 import { askFirst } from "./dialogs.js";
-import { safeLink, textObject } from "./mrkdwn.js";
+import { follow, safeLink, textObject } from "./mrkdwn.js";
 import { state } from "./state.js";
 import { post } from "./api.js";
 
@@ -67,7 +67,7 @@ function button({ element, block, host }) {
   );
   node.addEventListener("click", async () => {
     if (element.confirm && !(await askFirst(element.confirm))) return;
-    if (element.url) window.open(element.url, "_blank", "noopener,noreferrer");
+    if (element.url) follow(element.url);
     node.setAttribute("aria-busy", "true");
     node.disabled = true;
     await host.act({ action_id: element.action_id, block_id: block.block_id });

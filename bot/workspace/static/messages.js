@@ -168,10 +168,12 @@ export function renderLog(messages, emptyNote) {
 
 export function renderThread(parent, all, replies, more) {
   if (!parent) return [el("p", { class: "empty" }, "This thread is not there any more.")];
-  const many = all.length === 1 ? "1 reply" : `${all.length} replies`;
+  // What only this person sees is no reply.
+  const count = all.filter((reply) => !reply.ephemeral).length;
+  const many = count === 1 ? "1 reply" : `${count} replies`;
   return [
     renderMessage(parent, { inThread: true }),
-    all.length ? divider(`replies-${parent.ts}`, many) : null,
+    count ? divider(`replies-${parent.ts}`, many) : null,
     more,
     ...replies.map((reply, index) => renderMessage(reply, { inThread: true, follows: follows(reply, replies[index - 1]) })),
   ].filter(Boolean);

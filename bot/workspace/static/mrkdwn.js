@@ -27,7 +27,30 @@ export function safeLink(url, label) {
     return label;
   }
   if (!["http:", "https:", "mailto:"].includes(parsed.protocol)) return label;
+  const here = placeIn(parsed);
+  if (here) return el("a", { href: here }, label);
   return el("a", { href: parsed.href, target: "_blank", rel: "noopener noreferrer" }, label);
+}
+
+// A permanent link into this workspace, as an address within the page; nothing for any other.
+function placeIn(url) {
+  const found = url.origin === location.origin ? /^\/archives\/(\w+)\/p(\d+)(\d{6})$/.exec(url.pathname) : null;
+  if (!found) return null;
+  const [, channel, seconds, rest] = found;
+  return `#${channel}/${url.searchParams.get("thread_ts") || `${seconds}.${rest}`}`;
+}
+
+// Follows a link: within the page where it leads into this workspace, else beside it.
+export function follow(address) {
+  let parsed = null;
+  try {
+    parsed = new URL(address);
+  } catch {
+    return;
+  }
+  const here = placeIn(parsed);
+  if (here) location.hash = here;
+  else window.open(parsed.href, "_blank", "noopener,noreferrer");
 }
 
 export function mention(user) {

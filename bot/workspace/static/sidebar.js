@@ -4,7 +4,7 @@ import { byId, el, fill, icon, toast } from "./dom.js";
 import { post, said } from "./api.js";
 import { avatar, badge } from "./messages.js";
 import { state } from "./state.js";
-import { psqlRuns } from "./terminal.js";
+import { anyOpened, anyRuns } from "./terminal.js";
 
 export function renderSidebar() {
   const open = byId("people") && byId("people").matches(":popover-open");
@@ -24,10 +24,20 @@ export function renderSidebar() {
     ),
     el("div", { class: "side-foot" },
       state.guide ? el("button", { type: "button", onclick: () => state.actions.toggleGuide() }, icon("guide"), "What to try next") : null,
-      el("button", { type: "button", id: "psql-button", class: psqlRuns() ? "on" : "", onclick: () => (state.actions.showSidebar(false), state.actions.toggleTerminal()) }, icon("terminal"), "Terminal", el("span", { class: "dot", title: "psql is running" })),
+      el("button", { type: "button", id: "psql-button", onclick: () => (state.actions.showSidebar(false), state.actions.toggleTerminal()) }, icon("terminal"), "Terminal", el("small", {})),
       el("button", { type: "button", onclick: () => (state.actions.showSidebar(false), state.actions.toggleInspector()) }, icon("inspect"), "Payloads and faults"),
     ),
   );
+  renderSessions();
+}
+
+// Says beside the button whether psql has a session.
+export function renderSessions() {
+  const button = byId("psql-button");
+  if (!button) return;
+  const runs = anyRuns();
+  button.className = runs ? "on" : anyOpened() ? "over" : "";
+  button.querySelector("small").textContent = runs ? "open" : anyOpened() ? "ended" : "";
 }
 
 // Up and down walk through a list, home and end go to its ends.

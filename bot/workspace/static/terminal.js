@@ -1,34 +1,34 @@
-// The terminal pane: the current person's psql, the line to type in, and the keys that a terminal has.
+// The terminal pane: the current person's psqls in tabs, the line to type in, and the keys that a terminal has.
 
 import { atEnd, byId, el, fill, icon, toEnd } from "./dom.js";
-import { columnsOf, makeScreen } from "./screen.js";
+import { lives, makePsql, recalled, remember } from "./psql.js";
+import { columnsOf } from "./screen.js";
 import { state } from "./state.js";
 
 const LINE = /^PGPASSWORD=\S+ psql "[^"]+"$/;
-const KEPT = 200;
+
+const MENU_WIDTH = 760;
 
 let socket = null;
 let stop = () => {};
 let queue = [];
-let running = false;
 let opening = false;
-let prompt = null;
-let history = [];
-let at = 0;
+let wanted = null;
+let current = null;
 let parts = null;
+const tabs = new Map();
+const drafts = new Map();
+export const anyOpened = () => tabs.size > 0;
 const openFor = new Set();
 
 export const isLine = (text) => LINE.test(text.trim());
-export const psqlRuns = () => running;
+export const psqlRuns = () => current !== null && lives(current);
+export const anyRuns = () => [...tabs.values()].some(lives);
 
 function build() {
-  const screen = makeScreen((text) => {
-    prompt = text;
-    renderLine();
-  });
   const input = el("textarea", { rows: 1, "aria-label": "Type SQL for psql", spellcheck: "false", autocapitalize: "off", autocomplete: "off" });
   const mark = el("span", { class: "prompt", "aria-hidden": "true" });
-  const title = el("h2", {}, icon("terminal"), "psql", el("small", {}));
+  const list = el("div", { class: "psqls", role: "tablist", "aria-label": "Sessions" });
   const halt = el("button", { type: "button", class: "key", title: "Cancel what runs (Ctrl-C)", onclick: interrupt }, "Ctrl-C");
   const leave = el("button", { type: "button", class: "key", title: "Leave psql (Ctrl-D)", onclick: quit }, "Ctrl-D");
   const tall = el("button", { type: "button", class: "plain-button tall", "aria-label": "Make the terminal taller", "aria-pressed": "false", onclick: stretch }, icon("tall"));
@@ -36,12 +36,14 @@ function build() {
   const form = el("form", { class: "type", onsubmit: (event) => (event.preventDefault(), submit()) }, mark, input,
     el("span", { class: "running", role: "status" }), el("button", { type: "submit", class: "key enter", "aria-label": "Run" }, "Enter"));
   const empty = el("div", { class: "empty" });
-  fill(byId("terminal"), el("header", { class: "pane-head" }, title, halt, leave, tall, close), empty, screen.node, form);
-  parts = { screen, input, mark, title, halt, leave, tall, form, empty };
+  const stage = el("div", { class: "stage" });
+  const problem = el("p", { class: "problem", role: "alert", hidden: true });
+  fill(byId("terminal"), el("header", { class: "pane-head" }, el("h2", {}, icon("terminal"), el("span", { class: "program" }, "psql")), list, halt, leave, tall, close), problem, empty, stage, form);
+  parts = { input, mark, list, halt, leave, tall, form, empty, stage, problem };
   input.addEventListener("keydown", onKey);
   input.addEventListener("input", grow);
-  screen.node.addEventListener("click", () => String(getSelection()) || input.focus({ preventScroll: true }));
-  new ResizeObserver(sendSize).observe(screen.node);
+  stage.addEventListener("click", () => String(getSelection()) || input.focus({ preventScroll: true }));
+  new ResizeObserver(sendSize).observe(stage);
 }
 
 export function prepareTerminal() {
@@ -70,7 +72,7 @@ export function followTerminal(user) {
     const own = new WebSocket(`ws://${location.host}/local/terminal?${query}`);
     own.onopen = () => {
       pause = 400;
-      sendSize();
+      again();
       for (const wish of queue.splice(0)) own.send(JSON.stringify(wish));
     };
     own.onmessage = (event) => hear(JSON.parse(event.data));
@@ -90,80 +92,134 @@ export function followTerminal(user) {
 }
 
 function forget() {
-  running = opening = false;
-  history = [];
-  at = 0;
-  parts.screen.reset();
-  parts.title.querySelector("small").textContent = "";
+  opening = false;
+  wanted = null;
+  select(null);
+  tabs.clear();
+  drafts.clear();
   renderEmpty();
+}
+
+// The server says anew what there is; the psql that was looked at is shown again.
+function again() {
+  wanted = current ? current.number : null;
+  select(null);
+  tabs.clear();
+}
+
+// Shows one psql; what was typed for another stays with it.
+function select(psql) {
+  if (current) drafts.set(current.number, parts.input.value);
+  current = psql;
+  parts.problem.hidden = true;
+  fill(parts.stage, psql ? psql.screen.node : null);
+  parts.input.value = (psql && drafts.get(psql.number)) || "";
   renderLine();
+  grow();
+  if (!psql) return;
+  sendSize();
+  toEnd(psql.screen.node);
 }
 
 function tell(wish) {
-  if (socket && socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(wish));
+  const whole = current && !wish.open ? { tab: current.number, ...wish } : wish;
+  if (socket && socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify(whole));
   else if (wish.open) queue.push(wish);
 }
 
 function sendSize() {
-  if (!parts || byId("terminal").hidden || parts.screen.node.hidden) return;
-  tell({ size: [columnsOf(parts.screen.node), Math.max(5, Math.floor(parts.screen.node.clientHeight / 18))] });
-  if (atEnd(parts.screen.node)) toEnd(parts.screen.node);
+  if (!parts || byId("terminal").hidden || !current) return;
+  const { node } = current.screen;
+  tell({ size: [columnsOf(node), Math.max(5, Math.floor(node.clientHeight / 18))] });
+  if (atEnd(node)) toEnd(node);
 }
 
 const heard = {
-  opened(_, frame) {
-    forget();
-    running = true;
-    parts.title.querySelector("small").textContent = frame.label;
+  opened(number, frame) {
+    const psql = makePsql(frame, () => renderLine());
+    tabs.set(number, psql);
+    if (number === wanted || !current) select(psql);
+  },
+  show(number) {
+    wanted = number;
     if (byId("terminal").hidden && opening) show(true);
     opening = false;
+    if (tabs.has(number)) select(tabs.get(number));
   },
-  out: (text) => parts.screen.write(text),
-  in(text) {
-    parts.screen.typed(text);
-    if (text.trim() && history.at(-1) !== text) history.push(text);
-    history = history.slice(-KEPT);
-    at = history.length;
+  gone(number) {
+    const psql = tabs.get(number);
+    tabs.delete(number);
+    if (psql === current) select([...tabs.values()].at(-1) || null);
   },
-  refused(why, frame) {
-    parts.screen.say(`Not sent: ${why}`, "refused");
-    if (!parts.input.value) parts.input.value = frame.text;
+  out: (text, _, psql) => psql.screen.write(text),
+  in(text, _, psql) {
+    psql.screen.typed(text);
+    remember(psql, text);
+  },
+  refused(why, frame, psql) {
+    psql.screen.say(`Not sent: ${why}`, "refused");
+    remember(psql, frame.text);
+    if (psql !== current || parts.input.value) return;
+    // It is back to be put right; whoever types something else types over it.
+    parts.input.value = frame.text;
+    parts.input.select();
     grow();
   },
   failed(why) {
     opening = false;
-    parts.empty.append(el("p", { class: "problem", role: "alert" }, why));
+    parts.problem.textContent = why;
+    parts.problem.hidden = false;
   },
-  end() {
-    running = false;
-    prompt = null;
-    parts.screen.say("psql has ended.", "ended");
+  end(_, __, psql) {
+    psql.running = false;
+    psql.prompt = null;
+    psql.screen.say("psql has ended.", "ended");
   },
 };
 
 function hear(frame) {
-  const stick = atEnd(parts.screen.node);
+  const psql = tabs.get(frame.tab);
   const name = Object.keys(heard).find((one) => one in frame);
-  if (name) heard[name](frame[name], frame);
+  if (!name || ("tab" in frame && !psql)) return;
+  const stick = current && atEnd(current.screen.node);
+  heard[name](frame[name], frame, psql);
   renderLine();
-  if (stick) toEnd(parts.screen.node);
+  if (stick && current) toEnd(current.screen.node);
 }
+
+function tabOf(psql) {
+  const over = !lives(psql);
+  const close = over ? el("button", { type: "button", class: "plain-button", "aria-label": `Close ${psql.name}, which has ended`, onclick: () => tell({ tab: psql.number, forget: true }) }, icon("close")) : null;
+  return el("span", { class: ["psql-tab", over && "over", psql === current && "current"].filter(Boolean).join(" ") },
+    el("button", { type: "button", role: "tab", "aria-selected": psql === current ? "true" : "false", title: psql.label, onclick: () => (select(psql), parts.input.focus()) }, psql.name, over ? el("em", {}, "ended") : null), close);
+}
+
+function hint() {
+  if (!current.running) return "";
+  if (current.lost) return innerWidth > MENU_WIDTH ? "This session has ended: open another line, or leave with \\q" : "ended; \\q leaves";
+  return innerWidth > MENU_WIDTH ? "SQL, or \\d to list the tables" : "SQL, or \\d for tables";
+}
+
+let drawn = "";
 
 function renderLine() {
   if (!parts) return;
-  const { screen, mark, form, empty, halt, leave, input } = parts;
-  const blank = !running && !screen.node.childElementCount;
-  empty.hidden = !blank;
-  screen.node.hidden = blank;
+  const { mark, form, empty, stage, halt, leave, input, list } = parts;
+  const running = Boolean(current && current.running);
+  const key = JSON.stringify([...tabs.values()].map((psql) => [psql.number, psql.name, lives(psql), psql === current]));
+  if (key !== drawn) fill(list, [...tabs.values()].map(tabOf));
+  drawn = key;
+  byId("terminal").classList.toggle("has-tabs", tabs.size > 0);
+  empty.hidden = Boolean(current);
+  stage.hidden = !current;
   form.hidden = !running;
   halt.disabled = leave.disabled = !running;
-  mark.textContent = prompt === null ? "" : `${prompt} `;
-  const waits = running && prompt === null;
+  mark.textContent = !current || current.prompt === null ? "" : `${current.prompt} `;
+  const waits = running && current.prompt === null;
   form.classList.toggle("waits", waits);
   form.querySelector(".running").textContent = waits ? "running" : "";
-  input.placeholder = waits || !screen.node.childElementCount ? "" : innerWidth > 760 ? "SQL, or \\d to list the tables" : "SQL, or \\d";
-  byId("terminal").classList.toggle("live", running);
-  if (state.actions.psqlChanged) state.actions.psqlChanged(running);
+  input.placeholder = waits || !running ? "" : hint();
+  if (state.actions.psqlChanged) state.actions.psqlChanged();
 }
 
 function grow() {
@@ -174,10 +230,10 @@ function grow() {
 
 function submit() {
   const text = parts.input.value;
-  if (!running) return;
+  if (!current || !current.running) return;
   parts.input.value = "";
   grow();
-  toEnd(parts.screen.node);
+  toEnd(current.screen.node);
   tell({ send: text.replace(/\n+$/, "") });
 }
 
@@ -193,9 +249,8 @@ function quit() {
 }
 
 function recall(step) {
-  if (!history.length) return;
-  at = Math.min(Math.max(at + step, 0), history.length);
-  parts.input.value = history[at] || "";
+  if (!current || !current.history.length) return;
+  parts.input.value = recalled(current, step);
   grow();
   parts.input.setSelectionRange(parts.input.value.length, parts.input.value.length);
 }
@@ -211,7 +266,7 @@ function onKey(event) {
   else if (event.key === "ArrowDown" && one) recall(1);
   else if (control && event.key === "c" && !selected) interrupt();
   else if (control && event.key === "d" && !input.value) quit();
-  else if (control && event.key === "l") parts.screen.clear();
+  else if (control && event.key === "l") current.screen.clear();
   else if (control && event.key === "u") (input.value = ""), grow();
   else return;
   event.preventDefault();
@@ -226,17 +281,17 @@ function show(wanted) {
   const pane = byId("terminal");
   pane.hidden = !wanted;
   document.body.classList.toggle("with-terminal", wanted);
+  if (wanted) state.actions.toggleInspector(false);
   if (wanted) sendSize();
-  if (wanted && running) toEnd(parts.screen.node);
+  if (wanted && current) toEnd(current.screen.node);
   state.actions.keepEnds();
 }
 
 export function toggleTerminal(wanted = byId("terminal").hidden) {
   if (wanted) openFor.add(state.me.id);
   else openFor.delete(state.me.id);
-  if (wanted) state.actions.toggleInspector(false);
   show(wanted);
-  if (wanted && running) parts.input.focus();
+  if (wanted && current) parts.input.focus();
 }
 
 export function openPsql(channel, ts) {
@@ -248,10 +303,10 @@ export function openPsql(channel, ts) {
 
 export function typeThere(text) {
   toggleTerminal(true);
-  if (!running) return;
+  if (!psqlRuns()) return;
   parts.input.value = text;
   grow();
   parts.input.focus();
 }
 
-export const typedText = () => (running ? parts.input.value : "");
+export const typedText = () => (psqlRuns() ? parts.input.value : "");

@@ -17,13 +17,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .ticket import Connection
+from .ticket import NOWHERE, Connection, Origin
 
 CAGE = Path(__file__).with_name("cage.py")
 KEPT = 256 * 1024
 """Characters of output that a page which comes later still sees."""
 PROMPT = "\x1e"
 """What `cage.py` has psql write before a prompt."""
+_PROMPT_KEPT = 200
 _CHUNK = 65_536
 _BEHIND = 512 * 1024
 _UNREAD = 1024 * 1024
@@ -67,10 +68,12 @@ class Reader:
 class Client:
     """A running psql; what it says is kept for pages that come later, up to a limit."""
 
-    def __init__(self, number: int, connection: Connection, heard: Callable[[str, str], None], about: str = "") -> None:
+    def __init__(
+        self, number: int, connection: Connection, heard: Callable[[str, str], None], origin: Origin = NOWHERE
+    ) -> None:
         self.number = number
         self.connection = connection
-        self.about = about
+        self.origin = origin
         self.code: int | None = None
         self._heard = heard
         self._log: deque[Frame] = deque()
@@ -82,11 +85,17 @@ class Client:
         self._pump: asyncio.Task[None] | None = None
         self._unsent = bytearray()
         self._greeted = False
+        self._prompt = ""
 
     @property
     def running(self) -> bool:
         """Says whether psql can still be told something."""
         return self._process is not None and self.code is None
+
+    @property
+    def connected(self) -> bool:
+        """Says whether psql runs and has a session, as its last prompt says: `!` stands there for none."""
+        return self.running and not self._prompt.rpartition(PROMPT)[2].startswith("!")
 
     @property
     def pid(self) -> int:
@@ -195,10 +204,11 @@ class Client:
             if not data:
                 break
             text = self._decoder.decode(data)
+            self._prompt = (self._prompt + text)[-_PROMPT_KEPT:]
             self.note({"out": text})
             if not self._greeted and PROMPT in text:
                 self._greeted = True
-                self._heard("opened", f"{self.label}\n{self.about}")
+                self._heard("opened", f"{self.label}\n{self.origin.text}")
             self._heard("said", text)
             await self._wait_for_slow_readers()
         self._unsent.clear()

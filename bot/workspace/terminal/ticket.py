@@ -40,6 +40,19 @@ class Connection:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The message that a psql was opened from: its place, its first sentence, and what it names in bold."""
+
+    channel: str = ""
+    ts: str = ""
+    text: str = ""
+    name: str = ""
+
+
+NOWHERE = Origin()
+
+
 def connection_in(blocks: Any, text: str = "") -> Connection | None:
     """Gives the one connection that a message's code blocks name; of several, or a strange one, nothing."""
     found = {connection for code in _codes(blocks, text) if (connection := read_line(code)) is not None}
@@ -61,6 +74,19 @@ def read_line(line: str) -> Connection | None:
     if not _PORT.fullmatch(known["port"]) or int(known["port"]) > 65535:
         return None
     return Connection(known["host"], int(known["port"]), *names, known["sslmode"], matched["password"])
+
+
+def name_in(blocks: Any) -> str:
+    """Gives the first words that a message sets in bold: what its line is for; empty where it sets none."""
+    todo = list(blocks) if isinstance(blocks, list) else []
+    while todo:
+        item = todo.pop(0)
+        if not isinstance(item, dict):
+            continue
+        if isinstance(item.get("style"), dict) and item["style"].get("bold") is True:
+            return str(item.get("text", ""))[:60]
+        todo = [*(item["elements"] if isinstance(item.get("elements"), list) else []), *todo]
+    return ""
 
 
 def _codes(blocks: Any, text: str) -> Iterator[str]:
