@@ -37,6 +37,11 @@ def expected_words(view: HoldView) -> str:
     return f"it would {verb} about {rows_words(estimate.rows)}, the planner expects"
 
 
+def bound_words(most: int) -> str:
+    """Say how many rows an approval is good for."""
+    return f"at most {rows_words(most)}, triggers and cascades included: above that it is rolled back"
+
+
 def locks_words(view: HoldView) -> str:
     """Say what a statement's open transaction keeps locked; empty where nothing is known of it."""
     locks = view.estimate.locks if view.estimate is not None else []

@@ -10,6 +10,7 @@ from bot.asking import count_soon, mirror, to_thread
 from bot.cards import Card, Code, Note, Paragraph, say
 from bot.extensions import TOO_LATE, want_offers
 from bot.hold_card import held_words
+from bot.hold_estimate import rows_words
 from bot.hold_events import apply_to_holds
 from bot.lines import line
 from bot.model import Grant, Request
@@ -159,6 +160,15 @@ async def _statement_denied(desk: Desk, grant: Grant, request: Request, event: E
     await count_soon(desk, grant)
 
 
+async def _statement_counted(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:
+    """Say that a change was rolled back, for it touched more than it might."""
+    if event.data.get("kept") is not False:
+        return
+    rows, most = (rows_words(found) if (found := _number(event.data, key, 0)) else None for key in ("rows", "most"))
+    text = line("statement_undone", requester=name_of(desk.policy, grant.person), rows=rows, most=most)
+    await to_thread(desk, request, f"event:{event.cursor}", text, mirrored=True)
+
+
 def blocked(data: dict[str, Any]) -> tuple[str, list[Paragraph | Code | Note]]:
     """Word a blocked statement: the rule and the message, then its redacted text."""
     rules = _names(data.get("rules")) or ["unknown"]
@@ -252,6 +262,7 @@ _STEPS: dict[str, _Step] = {
     "session.closed": _session_closed,
     "statement.allowed": _statement_allowed,
     "statement.denied": _statement_denied,
+    "statement.counted": _statement_counted,
     "grant.extended": _extended,
     "grant.closed": _closed,
 }

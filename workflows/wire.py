@@ -74,6 +74,7 @@ class HoldView(_Wire):
     `parameters` are as text, None for NULL. `digest` binds bytes, parameters, role, resource and policy. `redacted` is
     the text without its literals. `waits` says that the client waits for the answer; else the statement was refused,
     and once approved it may run when it comes again, until `expires_at`. `estimate` comes a moment later than the rest.
+    `most` is how many rows it may touch before it is rolled back, where that is bounded.
     """
 
     id: str
@@ -95,6 +96,7 @@ class HoldView(_Wire):
     waits: bool = True
     redacted: str = ""
     estimate: EstimateView | None = None
+    most: int | None = None
     opened_at: AwareDatetime
     expires_at: AwareDatetime
 
@@ -146,6 +148,8 @@ EVENT_TYPES = {
     "identity.swept": "identity, resource, end, owns: a role that no session has any more was dropped or disabled",
     "statement.allowed": "statement (id), text (redacted), verb, rules, masked",
     "statement.denied": "statement, text (redacted), verb, rules, message, hint",
+    "statement.bounded": "statement, most: it may touch so many rows; the broker counts them before it is committed",
+    "statement.counted": "statement, rows (triggers and cascades included), most, kept (false: it was rolled back)",
     "statement.finished": "statement, outcome (ok, failed, cut, unknown), rows, milliseconds, sqlstate",
     "session.settled": "reason, verified, seconds, outcome: what a restarted broker knows of one the reaper ended",
     "order.deferred": "request, order, needs, policy",
@@ -158,7 +162,7 @@ EVENT_TYPES = {
     "expires_at",
     "hold.explained": "hold, statement (id), text (redacted): the upstream's planner is asked; nothing runs",
     "hold.estimated": "hold, relations ([{name, rows, bytes}]), rows, why, locks",
-    "hold.released": "hold, by (people), waits, expires_at: until when the approval is good",
+    "hold.released": "hold, by (people), waits, expires_at: until when the approval is good, most (rows it may touch)",
     "hold.consumed": "hold, statement: the approval was used, once",
     "hold.refused": "hold, by, reason",
     "hold.timed_out": "hold",

@@ -89,6 +89,14 @@ class _Held:
     answer: str = ""
     """The id of the answer that won."""
     estimate: Estimate | None = None
+    most: int | None = None
+    """How many rows the statement may touch, as it was shown when it was approved."""
+
+    @property
+    def shown_most(self) -> int | None:
+        """How many rows an approval is good for, with what is known now."""
+        bound = self.facts.bound
+        return bound.rows(self.estimate.rows if self.estimate is not None else None) if bound is not None else None
 
     def view(self) -> HoldView:
         facts, grant = self.facts, self.facts.session.grant
@@ -112,6 +120,7 @@ class _Held:
             waits=facts.waits,
             redacted=facts.redacted,
             estimate=_estimate(self.estimate) if self.estimate is not None else None,
+            most=self.shown_most if self.state is HoldState.WAITING else self.most,
             opened_at=self.opened_at,
             expires_at=self.expires_at,
         )
@@ -243,15 +252,17 @@ class HoldDesk:
 
     async def _release(self, held: _Held, answer: HoldAnswer, by: tuple[str, ...], reviews: list[Review]) -> None:
         self._go(held, HoldEvent.RELEASE)
-        held.answer, held.reviews = answer.id, reviews
+        held.answer, held.reviews, held.most = answer.id, reviews, held.shown_most
         if not held.facts.waits:
             held.expires_at = min(self._clock.now() + RUN_AGAIN, held.facts.session.grant.expires_at)
             self._arm(held)
         until = {"waits": held.facts.waits, "expires_at": held.expires_at}
+        if held.most is not None:
+            until["most"] = held.most
         await self._now(held, _entry(held, "hold.released", answer, by=list(by), **until))
         if held.state not in (HoldState.RELEASED, HoldState.CONSUMED):
             raise Refusal("over", _OVER[held.state])
-        _settle(held, Released(held.id))
+        _settle(held, Released(held.id, held.most))
 
     def _time_out(self, held: _Held) -> None:
         if held.state not in _LIVE:
@@ -336,7 +347,7 @@ class HoldDesk:
         return next((held for held in self._live.values() if not held.facts.waits and held.likeness == same), None)
 
     def _at_once(self, held: _Held, opened: asyncio.Future[None], fresh: bool) -> Hold:
-        answer = Released(held.id) if held.state is HoldState.RELEASED else Pending(held.id)
+        answer = Released(held.id, held.most) if held.state is HoldState.RELEASED else Pending(held.id)
         return Hold(held.id, self._left(held), fresh, opened, _done(answer))
 
     def _make_room(self, grant: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from broker.sessions.eventchain import canonical
 from broker.sessions.model import SessionFacts
-from policies.engine.decisions import Requirement
+from policies.engine.decisions import Bound, Requirement
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,7 @@ class HoldFacts:
     relations: tuple[str, ...] = ()
     in_transaction: bool = False
     waits: bool = True
+    bound: Bound | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,10 @@ def likeness(facts: HoldFacts) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Released:
+    """`most` is how many rows the approved statement may touch, where that is bounded."""
+
     hold: str
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

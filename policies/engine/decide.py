@@ -193,9 +193,9 @@ def _speaks_of(policy: Policy, rule: Rule, person: str, resource: str, role: str
 def _answer(rule: Rule) -> Decision:
     match rule.decision:
         case "allow":
-            return Allow((rule.id,))
+            return Allow((rule.id,), rule.bound)
         case "ask":
-            return Ask(rule.requirement, (rule.id,))
+            return Ask(rule.requirement, (rule.id,), rule.bound)
         case "deny":
             return Deny(rule.message or f"rule {rule.id} forbids this", (rule.id,), rule.hint)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal, assert_never
 
@@ -37,14 +37,37 @@ class Requirement:
 
 
 @dataclass(frozen=True, slots=True)
+class Bound:
+    """How many rows a change may touch, triggers and cascades included: `most`, `factor` times what was expected."""
+
+    most: int
+    factor: float | None = None
+
+    def merged(self, other: Bound | None) -> Bound:
+        """Allow no more than either allows."""
+        if other is None:
+            return self
+        factors = [one.factor for one in (self, other) if one.factor is not None]
+        return Bound(min(self.most, other.most), min(factors, default=None))
+
+    def rows(self, expected: int | None) -> int:
+        """Return how many rows that is where a planner expects so many, or nobody knows."""
+        if expected is None or self.factor is None:
+            return self.most
+        return max(1, min(self.most, int(expected * self.factor)))
+
+
+@dataclass(frozen=True, slots=True)
 class Allow:
     rules: tuple[str, ...]
+    bound: Bound | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
     requirement: Requirement
     rules: tuple[str, ...]
+    bound: Bound | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +116,14 @@ class StatementFacts:
 
 
 def combine(decisions: Iterable[Decision]) -> Decision:
-    """Join decisions so that deny beats ask beats allow; nothing to join is a Deny (fail closed)."""
+    """Join decisions so that deny beats ask beats allow, and each bound holds; nothing is a Deny (fail closed)."""
     denied: Deny | None = None
     asked: Ask | None = None
     allowed: Allow | None = None
+    bound: Bound | None = None
     for decision in decisions:
+        if not isinstance(decision, Deny) and decision.bound is not None:
+            bound = decision.bound.merged(bound)
         match decision:
             case Deny():
                 denied = denied or decision
@@ -109,7 +135,11 @@ def combine(decisions: Iterable[Decision]) -> Decision:
                 allowed = Allow(_joined(allowed.rules, decision.rules)) if allowed else decision
             case _:
                 assert_never(decision)
-    return denied or asked or allowed or Deny("no rule allows this", ("default",))
+    if denied is not None:
+        return denied
+    if (found := asked or allowed) is not None:
+        return replace(found, bound=bound)
+    return Deny("no rule allows this", ("default",))
 
 
 def _joined(left: tuple[str, ...], right: tuple[str, ...]) -> tuple[str, ...]:

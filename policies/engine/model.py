@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from policies.engine.conditions import Direction, Verb, Window
-from policies.engine.decisions import Effect, Mask, MaskKind, Need, Requirement
+from policies.engine.decisions import Bound, Effect, Mask, MaskKind, Need, Requirement
 from policies.engine.durations import format_duration, parse_duration
 
 
@@ -168,6 +168,10 @@ class Rule(Strict):
         stages = self.reviewers if isinstance(self.reviewers, list) else [self.reviewers] if self.reviewers else []
         return Requirement(tuple(Need(stage.count, tuple(stage.groups)) for stage in stages))
 
+    @property
+    def bound(self) -> Bound | None:
+        return None
+
 
 class AccessRule(Rule):
     max_duration: Duration = timedelta(hours=8)
@@ -191,6 +195,32 @@ class StatementRule(Rule):
         description="only COPY, `in` from the client or `out` to it; COPY FROM needs a rule that says `in`",
     )
     when: Windows = Field(default=[], description="only in one of these parts of the week")
+    max_rows: int | None = Field(
+        default=None,
+        ge=1,
+        description="a change that touches more rows than this, triggers and cascades included, is rolled back",
+    )
+    rows_factor: float | None = Field(
+        default=None,
+        ge=1,
+        allow_inf_nan=False,
+        description="an approved change may touch so many times the rows that its card expected, up to `max_rows`",
+    )
+
+    @model_validator(mode="after")
+    def _bound_is_of_a_change(self) -> Self:
+        if self.max_rows is not None and (
+            self.decision == "deny" or (self.effects and Effect.WRITE not in self.effects)
+        ):
+            raise ValueError("`max_rows` goes with a rule that lets data be changed")
+        if self.rows_factor is not None and (self.max_rows is None or self.decision != "ask"):
+            # Where the planner expects nothing, only `max_rows` is left.
+            raise ValueError("`rows_factor` goes with `decision: ask` and `max_rows`")
+        return self
+
+    @property
+    def bound(self) -> Bound | None:
+        return Bound(self.max_rows, self.rows_factor) if self.max_rows is not None else None
 
 
 class MaskSpec(Strict):

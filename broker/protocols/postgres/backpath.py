@@ -14,6 +14,7 @@ from broker.protocols.postgres.events import (
     PauseUpstream,
     Reload,
     ResumeUpstream,
+    Settle,
     ToClient,
 )
 from broker.protocols.postgres.replies import Problem, passed_problem, passes_status
@@ -31,6 +32,7 @@ _TRIPPED = Problem(
     hint="report this statement to an operator of the broker",
     fatal=True,
 )
+_ENDS = frozenset({Act.COMPLETE, Act.SUSPEND, Act.READY})
 _WITH_POSITION = frozenset({Kind.QUERY, Kind.PARSE})
 
 
@@ -78,7 +80,8 @@ class BackPath:
 
     def cut(self) -> Iterator[Note]:
         """Note that everything under way is cut."""
-        for expected in self._session.responses.queue:
+        bounded = [self._session.bounded] if self._session.bounded is not None else []
+        for expected in (*bounded, *self._session.responses.queue):
             yield from self._session.abandon(expected)
             if expected.portal is not None:
                 expected.portal.statements = ()
@@ -93,8 +96,10 @@ class BackPath:
             match chr(piece.type):
                 case "E":
                     yield from self._error(piece)
-                case "N":
+                case "N" if not self._is_own_notice(piece):
                     yield from self.to_client(self._passed(piece))
+                case "N":
+                    pass
                 case "S":
                     if passes_status(*codec.read_parameter_status(piece.body)):
                         yield from self.to_client(piece.whole())
@@ -103,10 +108,18 @@ class BackPath:
                 case kind:
                     yield from self._answer(kind, piece)
 
+    def _is_own_notice(self, frame: Frame) -> bool:
+        """Say whether a notice speaks of a statement of the broker's own: SET CONSTRAINTS where nobody said BEGIN."""
+        head = self._session.responses.head
+        return head is not None and head.own is not None and codec.read_fields(frame.body).get("C") == "25P01"
+
     def _rows(self, run: Run) -> Iterator[Command]:
         head = self._session.responses.head
         if head is None or head.kind not in ROWS:
             raise ProtocolViolation("upstream sent rows that nobody asked for")
+        if head.own is not None:
+            head.own.gather(run.data)
+            return
         head.rows += run.rows
         yield from self.to_client(run.data)
 
@@ -117,6 +130,12 @@ class BackPath:
             self._eaten -= 1
             return
         head, act = session.responses.act(kind)
+        if head.own is not None:
+            self._own(head, act, kind, frame)
+            return
+        if head.withheld is not None and act in _ENDS:
+            self._withhold(head, act, frame)
+            return
         if head.ruling is not None and head.ruling.inspection.scrub:
             session.scrub = True
         match act:
@@ -142,6 +161,38 @@ class BackPath:
                 if kind == "t" and head.prepared is not None:
                     head.prepared.types = codec.read_parameter_description(frame.body)
         yield from self.to_client(frame.whole())
+
+    def settle(self, command: Settle) -> Iterator[Command]:
+        """Take answers to what was withheld as if they came now."""
+        expected = command.expected
+        expected.withheld, self._session.bounded = None, None
+        self._session.responses.queue.appendleft(expected)
+        for frame in command.frames:
+            if frame.type == ord("E"):
+                yield from self._error(frame)
+            else:
+                yield from self._answer(chr(frame.type), frame)
+
+    def _own(self, head: Expected, act: Act, kind: str, frame: Frame) -> None:
+        """Keep an answer to a statement of the broker's own."""
+        if act is Act.READY:
+            self._stands(frame)
+        if head.own is not None and head.own.take(kind, frame):
+            self._session.responses.pop()
+
+    def _withhold(self, head: Expected, act: Act, frame: Frame) -> None:
+        """Keep back how a bounded change completes."""
+        assert head.withheld is not None
+        head.withheld.append(frame)
+        self._session.copying = False
+        if act is Act.READY:
+            self._stands(frame)
+        if act is Act.READY or head.kind is Kind.EXECUTE:
+            self._session.responses.pop()
+
+    def _stands(self, frame: Frame) -> None:
+        self._session.status = frame.body[:1].decode("ascii", "replace")
+        self._session.block = self._session.status != "I"
 
     def _trips(self, frame: Frame) -> bool:
         """Say whether a result shows a masked field, or a whole row of a relation that has one (attribute 0)."""
@@ -174,7 +225,10 @@ class BackPath:
         yield from session.finish(head, "ok", rows)
         if running is not None:
             yield from session.confirm(running)
+            if running.control is Control.BEGIN:
+                session.block = True
             if running.control in (Control.COMMIT, Control.ROLLBACK):
+                session.block = False
                 # COMMIT of a failed transaction says ROLLBACK, and with AND CHAIN none of it shows in the status.
                 yield from session.end_transaction(committed=tag == "COMMIT")
             if running.ddl:
@@ -197,7 +251,7 @@ class BackPath:
             raise ProtocolViolation("upstream is in no known transaction state")
         yield from self._done(expected)
         yield from session.abandon(expected)
-        session.status = status
+        session.status, session.block = status, status != "I"
         session.copying = False
         if status == "I":
             yield from session.end_transaction(committed=not session.failed)
@@ -217,15 +271,29 @@ class BackPath:
         session.failed = True
         if session.copying:
             session.copying, session.copy_failed = False, True
+        if head is not None and head.own is not None and not session.fatal_passed:
+            head.own.error = frame
+            for _ in session.responses.skip_to_sync():
+                pass
+            session.skipping = session.skipping or not session.responses.queue
+            return
+        if head is not None and head.withheld:
+            # What an earlier statement of the text completed with goes first, as it would have.
+            earlier, head.withheld = head.withheld, None
+            for one in earlier:
+                yield from self._answer(chr(one.type), one)
+            head.withheld = []
+        if head is not None:
+            head.failed = True
         data = self._passed(frame)
         match head:
             case None | Expected(kind=Kind.SYNC):
                 pass
             case Expected(kind=Kind.QUERY):
+                data = _instead(head, data, fatal=session.fatal_passed)
                 yield from self._failed(head, state)
             case _:
-                if head.kind is Kind.POISON and head.problem is not None and not session.fatal_passed:
-                    data = head.problem.encoded()
+                data = _instead(head, data, fatal=session.fatal_passed)
                 yield from self._skip(head, state)
         yield from self.to_client(data)
 
@@ -258,3 +326,8 @@ class BackPath:
             same = head.ruling.inspection.rewritten == head.ruling.sql
             edits = ((0, 0, len(head.ruling.sql) + 1),) if same else head.ruling.inspection.edits
         return passed_problem(bytes((frame.type,)), frame.body, edits, scrub=scrub)
+
+
+def _instead(head: Expected, data: bytes, *, fatal: bool) -> bytes:
+    """Return what the client is told of an error: our own words where we had it fail."""
+    return head.problem.encoded() if head.problem is not None and not fatal else data

@@ -379,6 +379,16 @@ def read_parameter_description(body: bytes) -> tuple[int, ...]:
     return types
 
 
+def read_data_row(body: bytes) -> list[bytes | None]:
+    """Read the values of one row, None for NULL."""
+    reader = Reader(body)
+    found: list[bytes | None] = []
+    for _ in range(reader.uint16()):
+        length = reader.int32()
+        found.append(None if length < 0 else reader.take(length))
+    return found
+
+
 def read_fields(body: bytes) -> dict[str, str]:
     """Read the fields of an error or a notice; bytes that are not UTF-8 are replaced."""
     fields: dict[str, str] = {}
@@ -429,7 +439,18 @@ def execute(portal: str, max_rows: int = 0) -> bytes:
     return message(b"E", string(portal) + _INT32.pack(max_rows))
 
 
+def bind(portal: str, statement: str) -> bytes:
+    """Write a Bind without parameters, of results as text."""
+    return message(b"B", string(portal) + string(statement) + bytes(6))
+
+
+def close(kind: str, name: str) -> bytes:
+    """Write a Close of a statement (`S`) or a portal (`P`)."""
+    return message(b"C", kind.encode() + string(name))
+
+
 SYNC = message(b"S")
+FLUSH = message(b"H")
 TERMINATE = message(b"X")
 
 

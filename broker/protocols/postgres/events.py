@@ -6,8 +6,10 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from broker.protocols.postgres.codec import Frame
 from broker.protocols.postgres.explaining import Question
 from broker.protocols.postgres.replies import Problem
+from broker.protocols.postgres.responses import Expected
 from broker.protocols.postgres.ruling import Ruling
 from broker.sessions.holds import Answer, HoldFacts
 from broker.sessions.model import CloseReason, Durability, Entry
@@ -239,7 +241,17 @@ class Reload:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Wait until nothing of earlier segments is outstanding; the machine's own, never handed out."""
+    """Wait until nothing of earlier segments, or nothing at all, is due; the machine's own, never handed out."""
+
+    everything: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Take these answers to what was withheld as if they came from the upstream now; the machine's own like Drain."""
+
+    expected: Expected
+    frames: tuple[Frame, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +277,7 @@ Command = (
     | ResumeUpstream
     | Reload
     | Drain
+    | Settle
     | Close
 )
 

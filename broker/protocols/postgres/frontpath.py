@@ -6,10 +6,10 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from typing import Any
 
-from broker.protocols.postgres import codec, records
+from broker.protocols.postgres import bounding, codec, records
 from broker.protocols.postgres.codec import Frame, Malformed, ProtocolViolation
 from broker.protocols.postgres.events import Command, Gate, Record, ToClient, ToUpstream
-from broker.protocols.postgres.holding import Cleared, review
+from broker.protocols.postgres.holding import Cleared, narrowest, review
 from broker.protocols.postgres.plan import Plan, Planner, Planning, found_in, stale
 from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Registry
 from broker.protocols.postgres.replies import Problem, denial
@@ -74,7 +74,11 @@ class FrontPath:
     def _query(self, frame: Frame) -> Gate:
         session = self._session
         sql = codec.read_query(frame.body).sql
-        plan = yield from self._planner().text(sql)
+        if session.ledger.allowed and not session.block and not (yield from self._may_end()):
+            # The Query would have committed what its segment did: that has failed, and the segment ends here.
+            yield from self._sync(Frame(ord("S"), b""))
+            return
+        plan = yield from self._planned(self._planner().text(sql))
         if isinstance(plan, Denied):
             yield from self._deny(plan, sql)
             return
@@ -87,13 +91,17 @@ class FrontPath:
         if session.skipping:
             yield from session.abandon(expected)
             return
-        session.expect(expected)
+        data = frame.whole() if plan.rewritten == sql else codec.query(plan.rewritten)
         # A simple query drops the unnamed statement and portal, whatever becomes of it.
         expected.change = session.prepared.expect(Change(session.segment, "", None))
         expected.portal_change = session.portals.expect(Change(session.segment, "", None))
+        if bounding.watched(session, plan, cleared.most):
+            yield from bounding.query(session, expected, data, cleared.most)
+            return
+        session.expect(expected)
         session.responses.push(expected)
         self._end_segment()
-        yield ToUpstream(frame.whole() if plan.rewritten == sql else codec.query(plan.rewritten))
+        yield ToUpstream(data)
 
     def _parse(self, frame: Frame) -> Gate:
         session = self._session
@@ -186,6 +194,10 @@ class FrontPath:
         session.expect(expected)
         if session.skipping:
             portal.statements = ()
+        most = narrowest(portal.most, plan)
+        if bounding.watched(session, plan, most) and not session.skipping:
+            yield from bounding.execute(session, expected, frame.whole(), most)
+            return
         yield from self._forward(expected, frame.whole())
 
     def _close(self, frame: Frame) -> Gate:
@@ -202,6 +214,8 @@ class FrontPath:
 
     def _sync(self, frame: Frame) -> Gate:
         session = self._session
+        if session.ledger.allowed and not session.block:
+            yield from self._may_end()
         session.skipping = False
         session.responses.push(Expected(Kind.SYNC, session.segment))
         self._end_segment()
@@ -234,6 +248,22 @@ class FrontPath:
         self._session.segment += 1
         self._session.touched = False
 
+    def _may_end(self) -> Generator[Command, Any, bool]:
+        """Check what deferred triggers do before a transaction that nobody began ends; say whether it may."""
+        session = self._session
+        problem = None if session.skipping else (yield from bounding.before_end(session))
+        if problem is not None:
+            self._simple = False
+            yield from self._refuse(problem)
+        return not session.skipping
+
+    def _planned(self, planning: Planning) -> Planning:
+        """Refuse what could not be watched as it was sent."""
+        plan = yield from planning
+        if isinstance(plan, Plan) and (denied := bounding.unfit(self._session, plan, simple=self._simple)) is not None:
+            return denied
+        return plan
+
     def _planner(self) -> Planner:
         return Planner(self._session)
 
@@ -243,7 +273,8 @@ class FrontPath:
         """Have a plan reviewed where policy asks, and recorded; None where it may not run, which the client knows."""
         session = self._session
         if plan.ruling.asking is None:
-            cleared = Cleared(plan, tuple(session.ids() for _ in plan.statements), "")
+            ids = tuple(session.ids() for _ in plan.statements)
+            cleared = Cleared(plan, ids, "", narrowest(None, plan))
         else:
             asked = replace(asked, bodies=tuple(body.sql for body in plan.bodies))
             reviewed = yield from review(session, plan, plan.ruling.asking, asked, again)
@@ -264,11 +295,13 @@ class FrontPath:
         session, ruling, ids, hold = self._session, cleared.plan.ruling, cleared.ids, cleared.hold
         session.watch(ruling.inspection.tripwire)
         if portal is not None:
-            portal.statements, portal.hold = ids, hold
+            portal.statements, portal.hold, portal.most = ids, hold, cleared.most
         if not ids:
             return
         parameters = portal.parameters if portal is not None else ()
         entries = records.allowed(session.facts, ids, ruling, parameters, hold)
+        if cleared.most is not None:
+            entries = (*entries, records.bounded(session.facts, ids[0], cleared.most, bounding.OWN))
         if hold:
             yield Record((records.consumed(session.facts, hold, ids[0]), *entries), Durability.SYNCED)
         else:

@@ -21,11 +21,15 @@ IN_TRANSACTION = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """What may be recorded and sent: the plan as it is now, its statements' ids, the approval that was used up."""
+    """What may be recorded and sent: the plan as it is now, its statements' ids, the approval that was used up.
+
+    `most` is how many rows it may touch, where that is bounded.
+    """
 
     plan: Plan
     ids: tuple[str, ...]
     hold: str
+    most: int | None = None
 
 
 Reviewed = Cleared | Denied | Problem
@@ -50,8 +54,8 @@ def review(
         question((plan.ruling, *plan.bodies), asked, shown, facts.in_transaction),
     )
     match answer:
-        case Released(hold):
-            return (yield from _released(session, hold, ids, again))
+        case Released(hold, most):
+            return (yield from _released(session, hold, ids, again, most))
         case Pending():
             return must_be_asked(plan.ruling, asking, _how(asking))
         case Refused(hold, by, reason):
@@ -71,7 +75,7 @@ def review(
 
 
 def _released(
-    session: Session, hold: str, ids: tuple[str, ...], again: Callable[[], Planning]
+    session: Session, hold: str, ids: tuple[str, ...], again: Callable[[], Planning], most: int | None
 ) -> Generator[Command, Any, Reviewed]:
     """Use the approval, if what was approved may still run."""
     plan = yield from again()
@@ -86,7 +90,13 @@ def _released(
     if len(plan.statements) != len(ids) or not (yield Use(hold, now.requirement if now is not None else None)):
         yield Drop("policy")
         return Problem("42501", "the approval is not good any more: the policy has changed", hint="run it again")
-    return Cleared(plan, ids, hold)
+    return Cleared(plan, ids, hold, narrowest(most, plan))
+
+
+def narrowest(most: int | None, plan: Plan) -> int | None:
+    """Return how many rows a plan may touch: what was approved, and what its rules say now."""
+    bounds = [most, plan.ruling.bound.most if plan.ruling.bound is not None else None]
+    return min((bound for bound in bounds if bound is not None), default=None)
 
 
 def _facts(
@@ -111,6 +121,7 @@ def _facts(
         relations=tuple(sorted({relation for fact in facts for relation in fact.relations})),
         in_transaction=inside,
         waits=asking.waits,
+        bound=plan.ruling.bound,
     )
 
 

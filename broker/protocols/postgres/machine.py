@@ -36,6 +36,7 @@ from broker.protocols.postgres.events import (
     RecordingLost,
     ResumeClient,
     Ruled,
+    Settle,
     Synced,
     ToClient,
     ToUpstream,
@@ -111,6 +112,7 @@ class Machine:
         self._token = 0
         self._tokens = 0
         self._client_paused = False
+        self._drains_all = False
         self._hold: Hold | None = None
         self._untold = b""
 
@@ -166,8 +168,21 @@ class Machine:
                 yield from self._end(CloseReason.CLIENT, None)
                 return
             yield from self._run(self._front.gate(frame), None, first=True)
+        yield from self._copy()
         if self.state is not State.CLOSED:
             yield from self._throttle()
+
+    @property
+    def _drained(self) -> bool:
+        return not self._session.responses.queue if self._drains_all else self._session.drained
+
+    def _copy(self) -> Iterator[Command]:
+        """Pass copy data of a change whose gate waits for its end."""
+        while self.state is State.DRAINING and self._session.copying and (frame := self._scanner.next()) is not None:
+            if frame.type == ord("X"):
+                yield from self._end(CloseReason.CLIENT, None)
+                return
+            yield from self._front.gate(frame)
 
     def _throttle(self) -> Iterator[Command]:
         full = self.state is not State.OPEN and self._scanner.buffered > MAX_QUEUED
@@ -191,11 +206,14 @@ class Machine:
                 continue
             first, answer = False, None
             match command:
-                case Drain():
-                    if self._session.drained:
+                case Drain(everything=everything):
+                    self._drains_all = everything
+                    if self._drained:
                         continue
                     self.state, self._gate = State.DRAINING, gate
                     return
+                case Settle():
+                    yield from self._back.settle(command)
                 case Inspect() | Record():
                     self._tokens += 1
                     self.state, self._gate, self._token = State.GATED, gate, self._tokens
@@ -261,8 +279,9 @@ class Machine:
                 yield from self._end(command.reason, command.problem)
                 return
             yield command
+        yield from self._copy()
         yield from self._tell()
-        if self.state is State.DRAINING and self._session.drained:
+        if self.state is State.DRAINING and self._drained:
             yield from self._resume(None)
 
     def _upstream_gone(self) -> Iterator[Command]:

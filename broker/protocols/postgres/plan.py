@@ -14,7 +14,7 @@ from broker.protocols.postgres.ruling import Asking, Denied, Permitted, Ruling
 from broker.protocols.postgres.shared import Session
 from broker.sessions.model import Durability
 from broker.sql.model import Control, Statement
-from policies.engine.decisions import Effect
+from policies.engine.decisions import Bound, Effect
 
 stale = Denied("0A000", "cached plan must not change result type", (), "prepare the statement again")
 """What drivers know as the order to prepare again: today's rewriting is not what the upstream parsed."""
@@ -151,8 +151,11 @@ class Planner:
         if ruling.inspection.rewritten != before.inspection.rewritten or (ruling.asking and not before.asking):
             # Fail closed: the upstream has the rows of the earlier text, whoever may see them now.
             return replace(outdated, verb=statement.facts.verb, text=statement.redacted)
+        bound = ruling.bound
+        if isinstance(found, Portal) and found.most is not None:
+            bound = Bound(found.most).merged(bound)
         # What was asked about was answered before the cursor was made.
-        return replace(ruling, asking=None)
+        return replace(ruling, asking=None, bound=bound)
 
     def _find(self, name: str) -> Generator[Command, Any, Prepared | None]:
         """Look a name up, first among what this very text prepares."""
@@ -192,4 +195,5 @@ def _joined(ruling: Permitted, bodies: Sequence[Permitted]) -> Permitted:
     durability = max((one.durability for one in every), key=_GRADES.index)
     asked = [one.asking for one in every if one.asking is not None]
     asking = reduce(Asking.merged, asked) if asked else None
-    return replace(ruling, inspection=inspection, durability=durability, asking=asking)
+    bound = reduce(lambda found, one: one.bound.merged(found) if one.bound else found, every, ruling.bound)
+    return replace(ruling, inspection=inspection, durability=durability, asking=asking, bound=bound)

@@ -89,6 +89,19 @@ def consumed(session: SessionFacts, hold: str, id_: str) -> Entry:
     return Entry("hold.consumed", session.grant.id, session.id, {"hold": hold, "statement": id_})
 
 
+def bounded(session: SessionFacts, id_: str, most: int, texts: Sequence[str]) -> Entry:
+    """Record the statements of the broker's own that are run around a change to count what it touches."""
+    return Entry(
+        "statement.bounded", session.grant.id, session.id, {"statement": id_, "most": most}, {"own": list(texts)}
+    )
+
+
+def counted(session: SessionFacts, id_: str, rows: int | None, most: int, *, kept: bool) -> Entry:
+    """Record what a change touched; `rows` None is more than could be counted."""
+    data = {"statement": id_, "rows": rows, "most": most, "kept": kept}
+    return Entry("statement.counted", session.grant.id, session.id, data)
+
+
 def explained(session: SessionFacts, hold: str, id_: str, question: Question) -> Entry:
     data = {"hold": hold, "statement": id_, "text": question.redacted}
     detail: dict[str, Any] = {"sql": f"EXPLAIN {question.sql}"}

@@ -46,6 +46,8 @@ class Portal:
     parameters: tuple[dict[str, object], ...] = ()
     statements: tuple[str, ...] = ()
     hold: str = ""
+    most: int | None = None
+    """How many rows it may touch, where that is bounded."""
     rows: int = 0
     since: float = 0.0
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from broker.protocols.postgres.codec import ProtocolViolation
+from broker.protocols.postgres.codec import Frame, ProtocolViolation, read_tag
 from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared
 from broker.protocols.postgres.replies import Problem
 from broker.protocols.postgres.ruling import Permitted
@@ -24,6 +24,7 @@ class Kind(Enum):
     CLOSE = "close"
     SYNC = "sync"
     POISON = "poison"
+    OWN = "a statement of the broker's own"
 
 
 class Act(Enum):
@@ -37,6 +38,8 @@ class Act(Enum):
     """Columns: judged by the tripwire, then forwarded."""
     COPY_IN = "copy in"
     READY = "ready"
+    OWN = "own"
+    """Of a statement of the broker's own: kept, never forwarded."""
 
 
 _RESULTS = {"C": Act.COMPLETE, "I": Act.COMPLETE, "H": Act.PASS, "c": Act.PASS, "G": Act.COPY_IN}
@@ -51,10 +54,12 @@ TABLE: dict[Kind, dict[str, Act]] = {
     Kind.CLOSE: {"3": Act.DONE},
     Kind.SYNC: {"Z": Act.READY},
     Kind.POISON: {},
+    Kind.OWN: {"1": Act.OWN, "2": Act.OWN, "C": Act.OWN, "3": Act.OWN},
 }
 """What may come for each expectation, beside errors, notices, statuses; rows may come for a query or an execute."""
 
-ROWS = frozenset({Kind.QUERY, Kind.EXECUTE})
+ROWS = frozenset({Kind.QUERY, Kind.EXECUTE, Kind.OWN})
+_LONGEST = 64 * 1024
 
 
 @dataclass(slots=True)
@@ -69,7 +74,32 @@ class Running:
 
 
 @dataclass(slots=True)
+class Own:
+    """The answer to a statement of the broker's own: `left` messages of it are still to come."""
+
+    left: int
+    rows: bytearray = field(default_factory=bytearray)
+    tag: str = ""
+    error: Frame | None = None
+
+    def take(self, kind: str, frame: Frame) -> bool:
+        """Take a message of the answer; say whether it was the last."""
+        self.left -= 1
+        if kind == "C":
+            self.tag = read_tag(frame.body)
+        return self.left == 0
+
+    def gather(self, data: bytes | memoryview) -> None:
+        """Take rows of it."""
+        self.rows += data
+        if len(self.rows) > _LONGEST:
+            raise ProtocolViolation("upstream sent more than was asked for")
+
+
+@dataclass(slots=True)
 class Expected:
+    """`problem` is what the client is told in place of the upstream's error."""
+
     kind: Kind
     segment: int
     ruling: Permitted | None = None
@@ -82,6 +112,11 @@ class Expected:
     problem: Problem | None = None
     since: float = 0.0
     rows: int = 0
+    own: Own | None = None
+    withheld: list[Frame] | None = None
+    """How a bounded change completes, kept back until what it touched is counted."""
+    failed: bool = False
+    """What is withheld was answered with an error, which the client has."""
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from typing import assert_never
 from broker.sessions.model import Durability
 from broker.sql.model import Control, Inspection, Refusal, Statement
 from policies.engine.decide import decide_statement, terms_of
-from policies.engine.decisions import Allow, Ask, Deny, Effect, Requirement
+from policies.engine.decisions import Allow, Ask, Bound, Deny, Effect, Requirement
 from policies.engine.durations import format_duration
 from policies.engine.model import Policy
 from workflows.reviews import Answer, Met, Review, reviewers, tally
@@ -62,6 +62,8 @@ class Permitted:
     rules: tuple[tuple[str, ...], ...]
     durability: Durability
     asking: Asking | None = None
+    bound: Bound | None = None
+    """How many rows all of the text may touch, where it changes data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +98,16 @@ def _ruled(policy: Policy, subject: Subject, sql: str, inspection: Inspection, n
     written = {one.id for one in policy.statements}
     rules: list[tuple[str, ...]] = []
     asking: Asking | None = None
+    bound: Bound | None = None
     for statement in inspection.statements:
         decision = decide_statement(policy, subject.person, subject.resource, subject.role, statement.facts, now)
         spoken = isinstance(decision, Deny) and written & set(decision.rules)
         if statement.refusal is not None and not spoken:
             # No rule could let it pass, so this says more than that none does.
             return refused(statement.refusal, shown_text(inspection), statement.facts.verb)
+        match decision:
+            case Allow(bound=Bound() as narrower) | Ask(bound=Bound() as narrower) if _runs_change(statement):
+                bound = narrower.merged(bound)
         match decision:
             case Deny():
                 return _denied(inspection, statement, decision.message, decision.rules, decision.hint)
@@ -116,7 +122,13 @@ def _ruled(policy: Policy, subject: Subject, sql: str, inspection: Inspection, n
                 rules.append(decision.rules)
             case _:
                 assert_never(decision)
-    return Permitted(sql, inspection, tuple(rules), durability_of(inspection), asking)
+    return Permitted(sql, inspection, tuple(rules), durability_of(inspection), asking, bound)
+
+
+def _runs_change(statement: Statement) -> bool:
+    """Say whether running a statement changes data; PREPARE and DECLARE only name what would."""
+    named = statement.control in (Control.PREPARE, Control.DECLARE, Control.DECLARE_HELD)
+    return Effect.WRITE in statement.facts.effects and not named
 
 
 def refused(refusal: Refusal, text: str, verb: str = "") -> Denied:

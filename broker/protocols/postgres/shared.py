@@ -13,6 +13,22 @@ from broker.sessions.model import SessionFacts
 
 
 @dataclass(slots=True)
+class Ledger:
+    """The bounded changes of an open transaction by statement: how many rows each may touch, and how many it did."""
+
+    allowed: dict[str, int] = field(default_factory=dict)
+    spent: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        return sum(self.spent.values())
+
+    def clear(self) -> None:
+        self.allowed.clear()
+        self.spent.clear()
+
+
+@dataclass(slots=True)
 class Session:
     facts: SessionFacts
     ids: Callable[[], str]
@@ -46,6 +62,11 @@ class Session:
     fatal_passed: bool = False
     changed: bool = False
     """The schema was changed since the transaction began: others see it when it ends."""
+    block: bool = False
+    """A BEGIN has completed, and neither Sync nor Query ends its transaction."""
+    ledger: Ledger = field(default_factory=Ledger)
+    bounded: Expected | None = None
+    """A bounded change that is complete upstream and not yet counted."""
 
     @property
     def drained(self) -> bool:
@@ -92,6 +113,7 @@ class Session:
         What a savepoint took back is not followed: the upstream itself then says that there is no such cursor.
         """
         yield from self._finish_portals(None)
+        self.ledger.clear()
         known = self.portals.known
         for name, one in list(known.items()):
             if isinstance(one, Cursor) and one.held and (committed or one.settled):

@@ -242,6 +242,9 @@ def test_statement_that_does_not_wait_says_how_it_goes_on() -> None:
 def test_card_says_what_the_database_says_of_the_statement(estimate: EstimateView | None, words: str) -> None:
     payload = valid(hold_card(facts(view(estimate=estimate, effects=["write"]))))
     assert words in json.dumps(payload)
+    assert "May touch" not in str(hold_card(facts(view(estimate=estimate))))
+    most = "at most 20 rows, triggers and cascades included: above that it is rolled back"
+    assert most in str(hold_card(facts(view(estimate=estimate, most=20))))
     many = [SizedRelation(name=f"public.t{number}") for number in range(9)]
     assert "and 3 more" in json.dumps(valid(hold_card(facts(view(estimate=EstimateView(relations=many))))))
 

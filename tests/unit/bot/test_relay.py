@@ -36,6 +36,19 @@ async def test_events_are_counted_and_blocked_statements_shown_without_a_flood()
     assert len(replies) == 1 + relay.DENIALS_SHOWN + 1
 
 
+async def test_thread_is_told_both_counts_of_a_change_that_was_rolled_back() -> None:
+    work = MemoryWork()
+    await granted(work)
+    counted = [event(n, "statement.counted", rows=rows, most=10, kept=rows <= 10) for n, rows in ((1, 9), (2, 4096))]
+    await relay.apply(desk(work), counted)
+    await relay.apply(desk(work), [event(3, "statement.counted", rows=None, most=10, kept=False)])
+    undone = "A statement of Alice was rolled back: it touched"
+    assert [text for text in said(work, InThread) if "touched" in text] == [
+        f"{undone} 4,096 rows, triggers and cascades included, and might touch 10 rows.",
+        f"{undone} what could not be counted, triggers and cascades included, and might touch 10 rows.",
+    ]
+
+
 async def test_closed_grant_is_summed_up_once() -> None:
     work = MemoryWork()
     grant = await granted(work)

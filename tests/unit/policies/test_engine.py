@@ -16,6 +16,7 @@ from policies.engine.decisions import (
     HIDE,
     Allow,
     Ask,
+    Bound,
     Decision,
     Deny,
     Effect,
@@ -294,3 +295,42 @@ def test_the_hash_ignores_layout_and_sees_every_value() -> None:
 
 def test_the_published_schema_is_the_models() -> None:
     assert json.loads((POLICIES / "schema.json").read_text()) == Policy.model_json_schema()
+
+
+def test_the_narrowest_bound_of_the_rules_that_let_a_change_run_holds() -> None:
+    rules = policy(
+        "statements:\n"
+        "  - {id: reads, decision: allow, effects: [read]}\n"
+        "  - {id: wide, decision: allow, effects: [write], max_rows: 100}\n"
+        "  - {id: narrow, decision: ask, effects: [write], reviewers: {groups: [ops]}, max_rows: 200, rows_factor: 3}\n"
+    )
+    facts = StatementFacts("UPDATE", frozenset({Effect.READ, Effect.WRITE}), writes=frozenset({"public.t"}))
+    decision = decide_statement(rules, "ann", "db", "read", facts)
+    assert isinstance(decision, Ask)
+    assert decision.bound == Bound(100, 3.0)
+    reading = decide_statement(rules, "ann", "db", "read", StatementFacts("SELECT", frozenset({Effect.READ})))
+    assert reading == Allow(("reads",))
+
+
+@pytest.mark.parametrize(
+    ("bound", "expected", "most"),
+    [(Bound(10), 3, 10), (Bound(10, 2), None, 10), (Bound(10, 2), 3, 6), (Bound(10, 2), 30, 10), (Bound(10, 2), 0, 1)],
+)
+def test_bound_follows_what_was_expected_up_to_its_most(bound: Bound, expected: int | None, most: int) -> None:
+    assert bound.rows(expected) == most
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "{id: a, decision: deny, max_rows: 3}",
+        "{id: a, decision: allow, effects: [read], max_rows: 3}",
+        "{id: a, decision: allow, max_rows: 0}",
+        "{id: a, decision: ask, reviewers: {groups: [ops]}, rows_factor: 2}",
+        "{id: a, decision: allow, max_rows: 3, rows_factor: 2}",
+        "{id: a, decision: ask, reviewers: {groups: [ops]}, max_rows: 3, rows_factor: .inf}",
+    ],
+)
+def test_bound_that_could_bind_nothing_does_not_load(rule: str) -> None:
+    with pytest.raises(PolicyUnreadable):
+        policy(f"statements: [{rule}]")

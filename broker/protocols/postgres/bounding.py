@@ -1,0 +1,292 @@
+"""Row bounds: what a change really touched is counted before it may be committed, and too much is rolled back.
+
+The upstream counts for each table what a transaction inserts, updates and deletes, also in triggers, cascades and
+partitions; the broker reads the counters before and after the change, in the same transaction. Where the client has
+opened none, the broker wraps the change in one:
+
+```
+client      broker                                         upstream
+  Query ->  own: BEGIN, count                          ->
+            the change                                 ->
+        <-  its rows and notices                       <-  its CommandComplete stays here
+            own: SET CONSTRAINTS ALL IMMEDIATE, count  ->  deferred triggers have run now
+            own: COMMIT, or ROLLBACK above the bound   ->
+        <-  CommandComplete, or an error with both counts; ReadyForQuery
+```
+
+In the extended protocol, and inside the client's own transaction, no BEGIN is needed: the count is checked when the
+change is complete, and what deferred triggers do is checked before Sync or COMMIT ends the transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+from broker.protocols.postgres import codec, records
+from broker.protocols.postgres.codec import Frame
+from broker.protocols.postgres.events import Command, Drain, Note, Settle, ToClient, ToUpstream
+from broker.protocols.postgres.owning import Told, ask_own, fail_own
+from broker.protocols.postgres.plan import Plan
+from broker.protocols.postgres.replies import Problem, denial, passed_problem
+from broker.protocols.postgres.responses import Expected
+from broker.protocols.postgres.ruling import Denied, shown_text
+from broker.protocols.postgres.shared import Session
+from broker.sql.model import Control
+
+COUNT = """select pg_catalog.current_setting('track_counts'),
+ (select pg_catalog.sum(n_tup_ins operator(pg_catalog.+) n_tup_upd operator(pg_catalog.+) n_tup_del)
+  from pg_catalog.pg_stat_xact_user_tables),
+ (select pg_catalog.count(*) from pg_catalog.pg_locks l, pg_catalog.pg_class c
+  where c.oid operator(pg_catalog.=) l.relation and l.pid operator(pg_catalog.=) pg_catalog.pg_backend_pid()
+  and l.locktype operator(pg_catalog.=) 'relation' and l.mode operator(pg_catalog.=) 'AccessExclusiveLock'
+  and c.relkind operator(pg_catalog.=) any (array['r', 'p']::pg_catalog."char"[])
+  and c.relpersistence operator(pg_catalog.<>) 't')"""
+"""Whether the upstream counts at all, the rows touched so far, and the tables that were truncated or altered.
+
+Counters go on from earlier transactions, so only differences mean something. TRUNCATE, which a trigger may run, sets
+them back; its lock shows it.
+"""
+_BEGIN, _COMMIT, _ROLLBACK = "begin", "commit", "rollback"
+_IMMEDIATE = "set constraints all immediate"
+OWN = (_BEGIN, COUNT, _IMMEDIATE, _COMMIT, _ROLLBACK)
+"""Every text of the broker's own that may be run for a bounded change."""
+_ENDS = frozenset({Control.BEGIN, Control.COMMIT, Control.ROLLBACK, Control.SAVEPOINT})
+_CHANGED = ("INSERT", "UPDATE", "DELETE", "MERGE", "COPY")
+_AGAIN = "change fewer rows at a time, or ask a reviewer about what it really touches"
+
+Steps = Generator[Command, Any, None]
+Wrong = Problem | Frame
+"""Why something does not go on: in our words, or in the upstream's."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    rows: int
+    locks: int
+
+
+def unfit(session: Session, plan: Plan, *, simple: bool) -> Denied | None:
+    """Say why a text cannot be watched as it was sent (fail closed)."""
+    controls = {statement.control for statement in plan.statements}
+    why: tuple[str, str] | None = None
+    if plan.ruling.bound is not None and controls & _ENDS:
+        why = "a change with a row bound is not sent in one message with BEGIN or COMMIT", "send them one by one"
+    elif plan.ruling.bound is not None and simple and session.touched and not session.block:
+        why = "a change with a row bound is not sent by Query while other messages wait for Sync", "send Sync first"
+    elif session.ledger.allowed and Control.COMMIT in controls and len(plan.statements) > 1:
+        why = "what commits a change with a row bound is sent by itself", "send COMMIT by itself"
+    if why is None:
+        return None
+    verb = plan.statements[0].facts.verb
+    return Denied("0A000", why[0], ("row-bound",), why[1], verb=verb, text=shown_text(plan.ruling.inspection))
+
+
+def watched(session: Session, plan: Plan, most: int | None) -> bool:
+    """Say whether a text is sent through here: a bounded change, or what would commit one."""
+    if most is not None:
+        return True
+    # COMMIT of what has failed rolls back by itself.
+    open_changes = bool(session.ledger.allowed) and session.status != "E"
+    return open_changes and any(one.control is Control.COMMIT for one in plan.statements)
+
+
+def query(session: Session, expected: Expected, data: bytes, most: int | None) -> Steps:
+    """Run a simple query that may touch so many rows, or one that commits such changes."""
+    if most is None:
+        if (wrong := (yield from _deferred(session, sync=True))) is not None:
+            yield from _failed(session, expected, wrong, sync=True, ended=True)
+        else:
+            yield from _let_through(session, expected, data)
+        return
+    wrapped = not session.block
+    told = yield from ask_own(session, [*([_BEGIN] if wrapped else []), COUNT], sync=True)
+    before = _read(told)
+    if isinstance(before, _Count):
+        expected.withheld = []
+        session.bounded = expected
+        yield from _let_through(session, expected, data)
+        while session.responses.queue:
+            yield Drain(everything=True)
+        if expected.failed:
+            if wrapped:
+                yield from ask_own(session, [_ROLLBACK], sync=True)
+            yield Settle(expected, (_ready(session),))
+            return
+        wrong = yield from _checked(session, expected, before, most, wrapped=wrapped)
+    else:
+        wrong = before or _uncountable()
+    if wrong is not None:
+        yield from _failed(session, expected, wrong, sync=True, ended=wrapped)
+        return
+    assert expected.withheld is not None
+    yield Settle(expected, (*expected.withheld[:-1], _ready(session)))
+
+
+def execute(session: Session, expected: Expected, data: bytes, most: int | None) -> Steps:
+    """Run a portal that may touch so many rows, or one that commits such changes; its segment stays open."""
+    if most is None:
+        wrong = yield from _deferred(session, sync=False)
+        if wrong is not None:
+            yield from _failed(session, expected, wrong, sync=False, ended=True)
+        elif session.skipping:
+            yield from _skipped(session, expected)
+        else:
+            session.responses.push(expected)
+            yield ToUpstream(data)
+        return
+    before = _read((yield from ask_own(session, [COUNT], sync=False)))
+    if before is None:
+        yield from _skipped(session, expected)
+        return
+    if isinstance(before, _Count):
+        expected.withheld = []
+        session.bounded = expected
+        session.responses.push(expected)
+        yield ToUpstream(data + codec.FLUSH)
+        while session.responses.queue:
+            yield Drain(everything=True)
+        if expected.failed:
+            session.bounded = None
+            return
+        before = yield from _checked(session, expected, before, most, wrapped=False)
+    if before is not None:
+        yield from _failed(session, expected, before, sync=False, ended=False)
+        return
+    assert expected.withheld is not None
+    yield Settle(expected, tuple(expected.withheld))
+
+
+def before_end(session: Session) -> Generator[Command, Any, Problem | None]:
+    """Check what deferred triggers do before Sync ends a transaction that nobody began.
+
+    A problem is the caller's to answer with; the upstream's own error is passed on here.
+    """
+    wrong = yield from _deferred(session, sync=False)
+    session.ledger.clear()
+    if isinstance(wrong, Problem) or wrong is None:
+        return wrong
+    yield ToClient(passed_problem(b"E", _without_position(wrong).body, None, scrub=session.scrub))
+    session.skipping = True
+    return None
+
+
+def _let_through(session: Session, expected: Expected, data: bytes) -> Steps:
+    session.expect(expected)
+    session.responses.push(expected)
+    session.segment += 1
+    session.touched = False
+    yield ToUpstream(data)
+
+
+def _skipped(session: Session, expected: Expected) -> Steps:
+    """Leave out what the upstream would skip, for something of its segment has failed."""
+    if expected.portal is not None and not expected.portal.statements:
+        # The Bind failed, and with it the portal: that is noted already.
+        expected.statements.clear()
+    yield from session.abandon(expected)
+    if expected.portal is not None:
+        expected.portal.statements = ()
+
+
+def _checked(
+    session: Session, expected: Expected, before: _Count, most: int, *, wrapped: bool
+) -> Generator[Command, Any, Wrong | None]:
+    """Count what a change that is complete has touched; where it is wrapped and within its bound, commit it."""
+    sync = expected.portal is None
+    told = yield from ask_own(session, [*([_IMMEDIATE] if wrapped else []), COUNT], sync=sync)
+    after = _read(told)
+    if not isinstance(after, _Count):
+        return after or _uncountable()
+    rows = max(after.rows - before.rows, _changed(expected))
+    id_ = expected.statements[0].id
+    if (wrong := _above(rows, most, before, after)) is not None:
+        yield Note(records.counted(session.facts, id_, rows if rows > most else None, most, kept=False))
+        return wrong
+    if wrapped:
+        told = yield from ask_own(session, [_COMMIT], sync=True)
+        if told.tags != [_COMMIT.upper()]:
+            return told.error or Problem("40000", "this change was rolled back instead of committed")
+    elif id_ not in session.ledger.allowed:
+        session.ledger.allowed[id_], session.ledger.spent[id_] = most, rows
+    yield Note(records.counted(session.facts, id_, rows, most, kept=True))
+    return None
+
+
+def _deferred(session: Session, *, sync: bool) -> Generator[Command, Any, Wrong | None]:
+    """Run what is deferred to the end of the transaction now, and count it against what its changes left over."""
+    told = yield from ask_own(session, [COUNT, _IMMEDIATE, COUNT], sync=sync)
+    if told.skipped or told.error is not None:
+        return told.error
+    ledger = session.ledger
+    before, after = _count(told.rows[0]), _count(told.rows[-1])
+    if before is None or after is None:
+        return _uncountable()
+    rows, most = ledger.total + after.rows - before.rows, sum(ledger.allowed.values())
+    if (wrong := _above(rows, most, before, after)) is not None:
+        id_ = next(reversed(ledger.allowed))
+        yield Note(records.counted(session.facts, id_, rows if rows > most else None, most, kept=False))
+    return wrong
+
+
+def _failed(session: Session, expected: Expected, wrong: Wrong, *, sync: bool, ended: bool) -> Steps:
+    """Have the change fail on both sides; `ended` says that its transaction is over with it."""
+    if sync and ended:
+        if session.status != "I":
+            yield from ask_own(session, [_ROLLBACK], sync=True)
+    elif isinstance(wrong, Problem):
+        if ended:
+            yield from ask_own(session, [_ROLLBACK], sync=False)
+            session.block = False
+        yield from fail_own(session, sync=sync)
+    if isinstance(wrong, Problem):
+        expected.problem = wrong
+        wrong = Frame(ord("E"), wrong.encoded()[5:])
+    yield Settle(expected, (_without_position(wrong), *([_ready(session)] if sync else [])))
+
+
+def _read(told: Told) -> _Count | Wrong | None:
+    """Return a count, or why there is none; None where an error of the client's own came before."""
+    if told.skipped or told.error is not None:
+        return told.error
+    return _count(told.rows[-1]) or _uncountable()
+
+
+def _count(row: list[bytes | None]) -> _Count | None:
+    """Read a row of COUNT; None where the upstream does not count (fail closed)."""
+    if len(row) != 3 or row[0] != b"on":
+        return None
+    return _Count(int(row[1] or 0), int(row[2] or 0))
+
+
+def _above(rows: int, most: int, before: _Count, after: _Count) -> Problem | None:
+    if after.rows < before.rows or after.locks > before.locks:
+        message = "a trigger emptied or altered a table, which no row bound covers, so it was rolled back"
+        return denial("54000", message, ("row-bound",), _AGAIN)
+    if rows <= most:
+        return None
+    message = f"this touched {rows:,} rows, triggers and cascades included, and may touch {most:,}: it was rolled back"
+    return denial("54000", message, ("row-bound",), _AGAIN)
+
+
+def _uncountable() -> Problem:
+    message = "what this touches cannot be counted here, so it is not let through"
+    return denial("55000", message, ("row-bound",), "track_counts must be on at the upstream: tell its owners")
+
+
+def _changed(expected: Expected) -> int:
+    """Return what the change itself says: it knows of tables that the upstream's counters leave out."""
+    tags = [codec.read_tag(frame.body) for frame in expected.withheld or () if frame.type == ord("C")]
+    return sum(codec.rows_of(tag) or 0 for tag in tags if tag.startswith(_CHANGED))
+
+
+def _ready(session: Session) -> Frame:
+    return Frame(ord("Z"), session.status.encode())
+
+
+def _without_position(frame: Frame) -> Frame:
+    """Leave out where an error stands in a text that the client never sent."""
+    values = codec.read_fields(frame.body)
+    values.pop("P", None)
+    return Frame(frame.type, codec.fields(b"E", values)[5:])
