@@ -23,7 +23,7 @@ from bot.cards import (
     clock,
     say,
 )
-from bot.hold_estimate import bound_words, expected_words, locks_words, sizes_words
+from bot.hold_estimate import bound_words, expected_words, listed_words, locks_words, sizes_words
 from bot.hold_reading import redacted_parts, statement_parts
 from bot.model import Exhibit, Given, Grant, Hold
 from bot.request_card import CONFIRM_ROOM, approve_button, deny_button, missing_words, name_of, names_of
@@ -186,6 +186,10 @@ def _facts(facts: HoldFacts) -> list[Fact]:
         listed.append(Fact("Estimate", say(expected_words(facts.view))))
         if facts.view.estimate is not None and facts.view.estimate.relations:
             listed.append(Fact("Size", say(sizes_words(facts.view.estimate))))
+        if facts.view.estimate is not None and facts.view.estimate.cascades:
+            listed.append(Fact("Cascade", say(listed_words(facts.view.estimate.cascades))))
+        if facts.view.estimate is not None and facts.view.estimate.triggers:
+            listed.append(Fact("Triggers", say(listed_words(facts.view.estimate.triggers))))
         if facts.view.most is not None:
             listed.append(Fact("May touch", say(bound_words(facts.view.most))))
     if facts.waiting:

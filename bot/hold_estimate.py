@@ -7,6 +7,7 @@ from workflows.wire import EstimateView, HoldView, SizedRelation
 
 SIZES_SHOWN = 6
 LOCKS_SHOWN = 6
+REACHED_SHOWN = 8
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
@@ -35,6 +36,13 @@ def expected_words(view: HoldView) -> str:
         return f"no estimate: {one_line(estimate.why, 200) or 'the database gives none'}"
     verb = "change" if "write" in view.effects else "return"
     return f"it would {verb} about {rows_words(estimate.rows)}, the planner expects"
+
+
+def listed_words(lines: list[str]) -> str:
+    """List what else a statement would change or run, one on a line."""
+    left = len(lines) - REACHED_SHOWN
+    shown = [one_line(line, 160) for line in lines[:REACHED_SHOWN]]
+    return "\n".join([*shown, f"and {left} more"] if left > 0 else shown)
 
 
 def bound_words(most: int) -> str:

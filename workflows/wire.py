@@ -59,13 +59,16 @@ class EstimateView(_Wire):
     """What the upstream says of a held statement without running it.
 
     `rows` is what its planner expects the statement to change, or to return; where there is none, `why` says why.
-    `locks` are those that the statement's transaction keeps while it waits.
+    `locks` are those that the statement's transaction keeps while it waits. `cascades` says which rows of other
+    relations foreign keys would change, `triggers` which triggers run, there too.
     """
 
     relations: list[SizedRelation] = []
     rows: int | None = None
     why: str = ""
     locks: list[str] = []
+    cascades: list[str] = []
+    triggers: list[str] = []
 
 
 class HoldView(_Wire):
@@ -161,7 +164,7 @@ EVENT_TYPES = {
     "hold.opened": "hold, statement, digest, text (redacted), verb, rules, needs, relations, effects, waits, "
     "expires_at",
     "hold.explained": "hold, statement (id), text (redacted): the upstream's planner is asked; nothing runs",
-    "hold.estimated": "hold, relations ([{name, rows, bytes}]), rows, why, locks",
+    "hold.estimated": "hold, relations ([{name, rows, bytes}]), rows, why, locks, cascades, triggers",
     "hold.released": "hold, by (people), waits, expires_at: until when the approval is good, most (rows it may touch)",
     "hold.consumed": "hold, statement: the approval was used, once",
     "hold.refused": "hold, by, reason",

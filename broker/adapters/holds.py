@@ -408,7 +408,14 @@ def _said(estimate: Estimate) -> dict[str, Any]:
 
 def _estimate(estimate: Estimate) -> EstimateView:
     sized = [SizedRelation(name=one.name, rows=one.rows, bytes=one.bytes) for one in estimate.relations]
-    return EstimateView(relations=sized, rows=estimate.rows, why=estimate.why, locks=list(estimate.locks))
+    return EstimateView(
+        relations=sized,
+        rows=estimate.rows,
+        why=estimate.why,
+        locks=list(estimate.locks),
+        cascades=list(estimate.cascades),
+        triggers=list(estimate.triggers),
+    )
 
 
 async def _seen(written: Awaitable[None]) -> None:

@@ -80,13 +80,16 @@ class Sized:
 class Estimate:
     """What an upstream says of a held statement, which it has not run: `rows` is what its planner expects.
 
-    Where there are no `rows`, `why` says why. `locks` are those that the statement's transaction keeps meanwhile.
+    Where there are no `rows`, `why` says why. `locks` are those that the statement's transaction keeps meanwhile;
+    `cascades` and `triggers` say what else it would change or run.
     """
 
     relations: tuple[Sized, ...] = ()
     rows: int | None = None
     why: str = ""
     locks: tuple[str, ...] = ()
+    cascades: tuple[str, ...] = ()
+    triggers: tuple[str, ...] = ()
 
 
 def digest(facts: HoldFacts, policy: str) -> str:

@@ -35,6 +35,16 @@ MORE = (
     "insert into parts select g from generate_series(0, 199) g",
     "analyze parts_low",
     "analyze parts_high",
+    "create table owners (id int primary key)",
+    "create table pets (id int primary key, owner int references owners on delete cascade on update cascade)",
+    "create table visits (pet int references pets on delete set null, day int) partition by range (day)",
+    "create table visits_early partition of visits for values from (0) to (10)",
+    "create table bills (owner int references owners)",
+    "create function public.notes_it() returns trigger language plpgsql as $$ begin return null; end $$",
+    "create trigger told after update on visits for each row execute function notes_it()",
+    "create trigger unheard after insert on pets for each row execute function notes_it()",
+    "create constraint trigger late after delete on owners deferrable for each row execute function notes_it()",
+    "grant select, insert, update, delete on owners to app_write",
     "grant select, insert, update, delete on defaulted, indexed, checked, moods, smalls, parts to app_write",
 )
 
@@ -227,3 +237,23 @@ async def test_nothing_is_left_on_the_brokers_connection(served: TestBroker, pos
     activity = "select count(*) from pg_stat_activity where application_name = 'airlock:broker' and state <> 'idle'"
     await served.until(lambda: postgres.execute(activity) == [(0,)])
     assert postgres.execute("select count(*) from notes", "shop") == [(1000,)]
+
+
+async def test_card_learns_what_foreign_keys_and_triggers_would_do(served: TestBroker) -> None:
+    estimate, _ = await estimate_of(served, "delete from owners where id = 1")
+    assert estimate.cascades == [
+        "public.pets: deleted with public.owners (on delete cascade)",
+        "public.visits: changed with public.pets (on delete set null)",
+    ]
+    assert estimate.triggers == [
+        "public.owners: late on delete runs public.notes_it, perhaps at the end of the transaction",
+        "public.visits: told on update runs public.notes_it",
+        "public.visits_early: told on update runs public.notes_it",
+    ]
+    estimate, _ = await estimate_of(served, "update owners set id = 3 where id = 1")
+    assert estimate.cascades == ["public.pets: changed with public.owners (on update cascade)"]
+    assert estimate.triggers == []
+    estimate, _ = await estimate_of(served, "insert into owners values (1)")
+    assert (estimate.cascades, estimate.triggers) == ([], [])
+    (said, *_) = served.recorder.of("hold.estimated")
+    assert said["cascades"][0].startswith("public.pets")

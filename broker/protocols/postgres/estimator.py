@@ -17,6 +17,7 @@ from broker.errors import RecordingFailed, UpstreamUnavailable
 from broker.protocols.postgres.admin import Admin
 from broker.protocols.postgres.explaining import Question, expected_rows, explain, prepare
 from broker.protocols.postgres.pins import quoted_path
+from broker.protocols.postgres.reaching import CASCADES, TRIGGERS, cascade_words, trigger_words
 from broker.sessions.holds import Estimate, Sized
 
 SECONDS = 1.0
@@ -85,11 +86,14 @@ class _Found:
     rows: int | None = None
     why: str = "the database did not say in time"
     locks: tuple[str, ...] = ()
+    cascades: tuple[str, ...] = ()
+    triggers: tuple[str, ...] = ()
     prepared: str = ""
     """The name of what is prepared on the connection, which a rollback leaves there."""
 
     def estimate(self) -> Estimate:
-        return Estimate(self.relations, self.rows, "" if self.rows is not None else self.why, self.locks)
+        why = "" if self.rows is not None else self.why
+        return Estimate(self.relations, self.rows, why, self.locks, self.cascades, self.triggers)
 
 
 Recording = Callable[[], Awaitable[None]]
@@ -124,6 +128,10 @@ class Estimator:
                     found.locks = tuple(_lock(row) for row in await connection.fetch(_LOCKS, self._pid))
                 rows = await connection.fetch(_SIZES, list(question.relations))
                 found.relations = tuple(Sized(row["name"], row["rows"], row["bytes"]) for row in rows)
+                if question.writes and question.events:
+                    asked = (list(question.writes), list(question.events))
+                    found.cascades = cascade_words(await connection.fetch(CASCADES, *asked))
+                    found.triggers = trigger_words(await connection.fetch(TRIGGERS, *asked))
                 if question.why:
                     found.why = question.why
                 else:

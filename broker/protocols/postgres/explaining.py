@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from broker.protocols.postgres.reaching import events_of
 from broker.protocols.postgres.ruling import Permitted, shown_text
 from broker.protocols.postgres.values import is_readable
 from broker.sessions.holds import Asked
@@ -27,6 +28,8 @@ _VERBS = frozenset(QUERIES.values())
 class Question:
     """What is asked about a held statement: the sizes of `relations`, its locks `in_transaction`, and a plan of `sql`.
 
+    And what follows from its `writes`, by foreign keys and triggers.
+
     `sql` is the ruled text, with its parameters as text in `values` and their types by oid; `redacted` is for the feed.
     There is none where `why` says why the planner is not asked.
     """
@@ -39,6 +42,9 @@ class Question:
     types: tuple[int, ...] = ()
     redacted: str = ""
     why: str = ""
+    writes: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()
+    """What may happen to what it writes: `i`, `u`, `d`."""
 
 
 def question(
@@ -49,11 +55,16 @@ def question(
     facts = [statement.facts for ruling in rulings for statement in ruling.inspection.statements]
     relations = tuple(sorted({relation for fact in facts for relation in fact.relations}))
     functions = tuple(sorted({name for fact in facts for name in fact.functions}))
+    writes = tuple(sorted({relation for fact in facts for relation in fact.writes}))
+    events = events_of(statement for ruling in rulings for statement in ruling.inspection.statements)
     why = _why_not(inspection, asked)
     if why:
-        return Question(relations, functions, in_transaction, why=why)
+        return Question(relations, functions, in_transaction, why=why, writes=writes, events=events)
     types = tuple(asked.types[index] if index < len(asked.types) else 0 for index in range(len(shown)))
-    return Question(relations, functions, in_transaction, inspection.rewritten, shown, types, shown_text(inspection))
+    text = shown_text(inspection)
+    return Question(
+        relations, functions, in_transaction, inspection.rewritten, shown, types, text, writes=writes, events=events
+    )
 
 
 def _why_not(inspection: Inspection, asked: Asked) -> str:
