@@ -182,6 +182,8 @@ def _facts(facts: HoldFacts) -> list[Fact]:
     hold = facts.hold
     what = clip(does(hold), 600)
     listed = [Fact("What it does", say(what))]
+    if facts.view is not None and facts.view.reveals:
+        listed.append(Fact("Reveals", say(f"{revealed_words(facts.view.reveals)}, in clear")))
     if facts.view is not None and facts.view.digest == hold.digest and (facts.view.estimate or facts.waiting):
         listed.append(Fact("Estimate", say(expected_words(facts.view))))
         if facts.view.estimate is not None and facts.view.estimate.relations:
@@ -195,6 +197,11 @@ def _facts(facts: HoldFacts) -> list[Fact]:
     if facts.waiting:
         listed.append(Fact("Waits until", say(Moment(hold.expires_at), f"\n{_meanwhile(facts)}")))
     return listed
+
+
+def revealed_words(fields: Sequence[str]) -> str:
+    """Name the fields that would come in clear."""
+    return clip(", ".join(one_line(field, 120) for field in fields), 600)
 
 
 def _meanwhile(facts: HoldFacts) -> str:
@@ -267,5 +274,7 @@ def _runs(facts: HoldFacts, who: str) -> str:
         return ""  # what is not there is not offered for approval
     count = len(view.parameters)
     given = f", with {count} parameter{'' if count == 1 else 's'}" if count else ""
+    if view.reveals:
+        given += f", and sees {clip(revealed_words(view.reveals), 80)} in clear"
     runs = f"{who} runs this once, as {grant.role} on {grant.resource}{given}. Digest {hold.digest[:12]}."
     return f"{runs}\n{one_line(read(view).text, max(CONFIRM_ROOM - length(runs) - 1, 20))}"

@@ -143,6 +143,10 @@ async def _session_closed(desk: Desk, grant: Grant, request: Request, event: Eve
 async def _statement_allowed(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:
     masked = dict.fromkeys((*grant.masked, *_names(event.data.get("masked"))))
     await desk.work.change_grant(grant, statements=grant.statements + 1, masked=tuple(masked)[:MASKED_KEPT])
+    if revealed := _names(event.data.get("revealed")):
+        who = name_of(desk.policy, grant.person)
+        text = line("statement_revealed", requester=who, fields=tuple(revealed)[:MASKED_KEPT])
+        await to_thread(desk, request, f"event:{event.cursor}", text, mirrored=True)
     await count_soon(desk, grant)
 
 
@@ -201,7 +205,7 @@ async def _closed(desk: Desk, grant: Grant, request: Request, event: EventView) 
         verified=data.get("verified") is True,
         recording=str(recording) if recording else None,
     )
-    text = await _summary(desk, grant, request)
+    text = await _summary(desk, grant, request, tuple(_names(data.get("revealed")))[:MASKED_KEPT])
     await to_thread(desk, request, f"summary:{grant.id}", text)
     await mirror(desk, grant.account, f"summary:{grant.id}", text)
     if grant.recording and grant.sessions:
@@ -213,7 +217,7 @@ async def _closed(desk: Desk, grant: Grant, request: Request, event: EventView) 
     await desk.work.want(ticket_of(grant.id), f"ticket:{grant.id}")
 
 
-async def _summary(desk: Desk, grant: Grant, request: Request) -> str:
+async def _summary(desk: Desk, grant: Grant, request: Request, revealed: tuple[str, ...]) -> str:
     people = [one.person for one in await desk.work.reviews(request.id) if one.answer is Answer.APPROVE]
     holds = await desk.work.holds_of(grant.id)
     ended_at = min(grant.closed_at or desk.now, grant.expires_at)
@@ -230,6 +234,7 @@ async def _summary(desk: Desk, grant: Grant, request: Request) -> str:
         blocked=grant.blocked,
         mistyped=grant.mistyped,
         masked=grant.masked,
+        revealed=revealed,
         held=held_words(desk.policy, holds),
     )
 

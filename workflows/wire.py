@@ -77,6 +77,7 @@ class HoldView(_Wire):
     `parameters` are as text, None for NULL. `digest` binds bytes, parameters, role, resource and policy. `redacted` is
     the text without its literals. `waits` says that the client waits for the answer; else the statement was refused,
     and once approved it may run when it comes again, until `expires_at`. `estimate` comes a moment later than the rest.
+    `reveals` are masked fields that would come in clear.
     `most` is how many rows it may touch before it is rolled back, where that is bounded.
     """
 
@@ -93,6 +94,7 @@ class HoldView(_Wire):
     parameters: list[str | None] = []
     effects: list[str] = []
     relations: list[str] = []
+    reveals: list[str] = []
     rules: list[str] = []
     needs: list[dict[str, Any]] = []
     in_transaction: bool = False
@@ -141,7 +143,7 @@ EVENT_TYPES = {
     "grant.ended": "by; state",
     "grant.expired": "",
     "grant.revoked": "by, reason",
-    "grant.closed": "every session is gone; statements, denied, masked, sessions, verified, recording",
+    "grant.closed": "every session is gone; statements, denied, masked, revealed, sessions, verified, recording",
     "ticket.minted": "ticket (id), by",
     "session.opened": "ticket, person, resource, role, application, address, identity: its own role upstream, if any",
     "session.refused": "reason (for a known ticket: expired, foreign database, upstream down, ...)",
@@ -149,7 +151,7 @@ EVENT_TYPES = {
     "identity (dropped, disabled): what became of its own role",
     "identity.left": "identity, resource, owns: a session's role could not be dropped; nobody logs in as it any more",
     "identity.swept": "identity, resource, end, owns: a role that no session has any more was dropped or disabled",
-    "statement.allowed": "statement (id), text (redacted), verb, rules, masked",
+    "statement.allowed": "statement (id), text (redacted), verb, rules, masked, revealed (fields that come in clear)",
     "statement.denied": "statement, text (redacted), verb, rules, message, hint",
     "statement.bounded": "statement, most: it may touch so many rows; the broker counts them before it is committed",
     "statement.counted": "statement, rows (triggers and cascades included), most, kept (false: it was rolled back)",
@@ -161,7 +163,8 @@ EVENT_TYPES = {
     "recording.resumed": "recorded",
     "log.torn": "stream, bytes, position: a half-written last line was cut off at a start",
     "clock.stepped": "seconds: the wall clock went back; no grant became longer",
-    "hold.opened": "hold, statement, digest, text (redacted), verb, rules, needs, relations, effects, waits, "
+    "hold.opened": "hold, statement, digest, text (redacted), verb, rules, needs, relations, effects, reveals, "
+    "waits, "
     "expires_at",
     "hold.explained": "hold, statement (id), text (redacted): the upstream's planner is asked; nothing runs",
     "hold.estimated": "hold, relations ([{name, rows, bytes}]), rows, why, locks, cascades, triggers",

@@ -114,6 +114,7 @@ class _Held:
             parameters=list(facts.shown),
             effects=list(facts.effects),
             relations=list(facts.relations),
+            reveals=list(facts.reveals),
             rules=list(facts.rules),
             needs=_needs(facts.requirement),
             in_transaction=facts.in_transaction,
@@ -386,6 +387,7 @@ def _opened(held: _Held) -> Entry:
         "needs": _needs(facts.requirement),
         "relations": list(facts.relations),
         "effects": list(facts.effects),
+        "reveals": list(facts.reveals),
         "waits": facts.waits,
         "expires_at": held.expires_at,
     }

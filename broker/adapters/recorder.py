@@ -45,6 +45,7 @@ class Story:
     denied: int = 0
     sessions: int = 0
     masked: set[str] = field(default_factory=set)
+    revealed: set[str] = field(default_factory=set)
     open_sessions: dict[str, str] = field(default_factory=dict)
     """Session -> when it opened."""
     open_statements: dict[tuple[str | None, str], None] = field(default_factory=dict)
@@ -66,6 +67,7 @@ class Story:
             case "statement.allowed":
                 self.statements += 1
                 self.masked.update(map(str, data.get("masked") or ()))
+                self.revealed.update(map(str, data.get("revealed") or ()))
                 self.open_statements[session, str(data.get("statement"))] = None
             case "statement.denied":
                 self.statements += 1
@@ -93,6 +95,7 @@ class Story:
             "statements": self.statements,
             "denied": self.denied,
             "masked": sorted(self.masked),
+            "revealed": sorted(self.revealed),
             "sessions": self.sessions,
         }
 

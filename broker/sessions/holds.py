@@ -65,6 +65,8 @@ class HoldFacts:
     in_transaction: bool = False
     waits: bool = True
     bound: Bound | None = None
+    reveals: tuple[str, ...] = ()
+    """Masked fields that would come in clear."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,8 @@ def _statement(record: Record, verdict: str, full: bool) -> Iterator[str]:
         yield _note(f"rules: {', '.join(plain(rule) for rule in rules)}")
     if masked := data.get("masked"):
         yield _note(f"masked: {', '.join(plain(field) for field in masked)}")
+    if revealed := data.get("revealed"):
+        yield _note(f"revealed: {', '.join(plain(field) for field in revealed)}")
 
 
 def _outcome(data: Record | None) -> Iterator[str]:

@@ -6,6 +6,7 @@ refused (fail closed).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from broker.sql.nodes import (
 )
 from broker.sql.redact import redacted
 from broker.sql.relations import Scope, mask_copied_relation, mask_relations
+from broker.sql.revealing import Reveal, reveal, reveals_in
 from broker.sql.rewrite import Rewriter, Source, fragment
 from broker.sql.settings import RESET_EACH, refusal_of_modes, refusal_of_set, refusal_of_show, resets_for_pool
 from broker.sql.sight import sights
@@ -48,6 +50,7 @@ def inspect(sql: str, catalogue: Catalogue, fields: FieldView, limits: Limits = 
             raise limits.over("limit-statements", f"a text has {limits.statements} statements at most")
         rewriter = Rewriter(source, tree, limits)
         inspector = _Inspector(source, tokens, catalogue, fields, rewriter)
+        inspector.count = len(tree.get("stmts", []))
         inspector.pooled = resets_for_pool(tree.get("stmts", []))
         statements = tuple(inspector.statement(raw) for raw in tree.get("stmts", []))
         rewritten, runs = rewriter.finish()
@@ -56,7 +59,10 @@ def inspect(sql: str, catalogue: Catalogue, fields: FieldView, limits: Limits = 
         raise Refusal("syntax-unknown", "this statement has a form that is not passed") from error
     except RecursionError:
         raise Refusal("limit-nesting", "the statement is nested too deeply", sqlstate="54001") from None
-    return Inspection(statements, rewritten, runs, inspector.scrub, catalogue.version, tripwire(catalogue, fields))
+    wires = tripwire(catalogue, fields)
+    return Inspection(
+        statements, rewritten, runs, inspector.scrub, catalogue.version, wires, revealed=inspector.revealed
+    )
 
 
 def tripwire(catalogue: Catalogue, fields: FieldView) -> frozenset[tuple[int, int]]:
@@ -78,6 +84,8 @@ class _Inspector:
         self.scrub = False
         self.pooled = False
         """The text is a pool's, which resets a connection."""
+        self.count = 1
+        self.revealed: tuple[tuple[int, int, int], ...] = ()
 
     def statement(self, raw: Node) -> Statement:
         """Inspect one statement of the text."""
@@ -89,7 +97,8 @@ class _Inspector:
         facts, control, name, refusal, body = _NO_FACTS, Control.NONE, "", None, ""
         match kind:
             case _ if kind in QUERIES and not (kind == "SelectStmt" and "intoClause" in content):
-                facts = self._query(raw["stmt"], verb)
+                reveals = reveals_in(content, self.count) if kind == "SelectStmt" else []
+                facts = self._query(raw["stmt"], verb, reveals)
             case "ExplainStmt":
                 facts = self._explain(content, start)
             case "DeclareCursorStmt":
@@ -144,13 +153,16 @@ class _Inspector:
             verb = f"{verb} {self.source.word(second)}"
         return verb.upper().strip()
 
-    def _query(self, root: Any, verb: str) -> StatementFacts:
-        found = collect(root, self.catalogue)
+    def _query(self, root: Any, verb: str, reveals: Sequence[Reveal] = ()) -> StatementFacts:
+        found = collect(root, self.catalogue, frozenset(id(one.call) for one in reveals))
         scope = Scope.of(found, self.catalogue, self.fields)
         if verb == "EXPLAIN" and scope.views:
             # The plan of a view shows its definition, whose literals the catalogue hides.
             raise Refusal("explain", "EXPLAIN of a view would show its definition", "explain a query on its tables")
         _check_writes(found, scope)
+        revealed: frozenset[str] = frozenset()
+        if reveals:
+            revealed, self.revealed = reveal(root["SelectStmt"], reveals, scope, self.rewriter)
         mask_relations(scope, self.rewriter)
         self.scrub = self.scrub or scope.scrub
         effects = {Effect.WRITE} if found.targets or found.locks else set()
@@ -166,6 +178,7 @@ class _Inspector:
             through=frozenset(scope.through),
             masked=frozenset(scope.masked_fields()),
             missing_where=_missing_where(found, scope),
+            reveals=revealed,
         )
 
     def _reset_each(self, raw: Node, start: int) -> None:

@@ -88,3 +88,5 @@ class Inspection:
     catalogue: str
     """Version of the catalogue it was inspected under."""
     tripwire: frozenset[tuple[int, int]] = field(default_factory=frozenset)
+    revealed: tuple[tuple[int, int, int], ...] = ()
+    """(position, relation oid, attnum) of outputs that come in clear all the same, once that is approved."""

@@ -16,6 +16,9 @@ def check_function(catalogue: Catalogue, parts: list[str]) -> str | None:
     if len(parts) > 2 or not name:
         raise Refusal("function", "a function is named by its schema and name only")
     path = (schema,) if schema else catalogue.path
+    if parts == ["airlock", "reveal"]:
+        hint = "write it in a plain SELECT: select id, airlock.reveal(ssn) from customers where id = 1"
+        raise Refusal("reveal", "airlock.reveal stands by itself in the target list of a SELECT, nowhere else", hint)
     if any((candidate, name) in catalogue.functions for candidate in path):
         raise Refusal(
             "function-defined",

@@ -39,6 +39,8 @@ class Scope:
     masked: dict[str, dict[str, str]] = field(default_factory=dict)
     replaced: dict[str, dict[str, str]] = field(default_factory=dict)
     """Relation -> the expressions of its columns that are not read as they are."""
+    revealed: dict[int, dict[str, str]] = field(default_factory=dict)
+    """id of a relation's node -> names under which it gives columns in clear as well."""
 
     @classmethod
     def of(cls, found: Collected, catalogue: Catalogue, fields: FieldView) -> Scope:
@@ -222,6 +224,8 @@ def subselect(scope: Scope, content: Node, relation: Relation, *, only: bool, sa
             "masked for you",
         )
     columns += [f"t.{name} AS {name}" for name in wanted]
+    revealed = scope.revealed.get(id(content), {})
+    columns += [f"t.{quote_name(column)} AS {quote_name(name)}" for name, column in revealed.items()]
     name = f"{quote_name(relation.schema)}.{quote_name(relation.name)}"
     return f"(SELECT {', '.join(columns)} FROM {'ONLY ' if only else ''}{name} AS t{sample})"
 

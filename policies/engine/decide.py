@@ -102,7 +102,19 @@ def decide_statement(
                 f"{role} covers: {', '.join(level.relations)}",
             )
     rules = [rule for rule in policy.statements if _speaks_of(policy, rule, person, resource, role)]
-    return combine(_statement_answers(rules, facts, now))
+    answer = combine(_statement_answers(rules, facts, now))
+    return combine((answer, *(_reveal(policy, person, resource, field) for field in sorted(facts.reveals))))
+
+
+def _reveal(policy: Policy, person: str, resource: str, field: str) -> Decision:
+    """Decide whether a masked field may come in clear: the rule that masks it says who must agree."""
+    relation, _, name = field.rpartition(".")
+    rule = _masking(_field_rules(policy, person, resource, relation), name)
+    requirement = rule.revealing(name) if rule is not None else None
+    if rule is None or requirement is None:
+        ids = (rule.id,) if rule is not None else ("fields",)
+        return Deny(f"{field} is not revealed to anybody by this policy", ids, "without airlock.reveal it comes masked")
+    return Ask(requirement, (rule.id,))
 
 
 def timed(policy: Policy, now: datetime) -> frozenset[str]:
@@ -208,15 +220,25 @@ def field_view(policy: Policy, person: str, resource: str) -> FieldView:
     """
     view: FieldView = {}
     for relation in dict.fromkeys(rule.relation for rule in policy.fields if rule.resource == resource):
-        rules = [
-            rule
-            for rule in policy.fields
-            if rule.resource == resource
-            and rule.relation == relation
-            and (not rule.groups or policy.groups_of(person) & set(rule.groups))
-        ]
-        view[relation] = _joined_view(rules)
+        view[relation] = _joined_view(_field_rules(policy, person, resource, relation))
     return view
+
+
+def _field_rules(policy: Policy, person: str, resource: str, relation: str) -> list[FieldRule]:
+    return [
+        rule
+        for rule in policy.fields
+        if rule.resource == resource
+        and rule.relation == relation
+        and (not rule.groups or policy.groups_of(person) & set(rule.groups))
+    ]
+
+
+def _masking(rules: list[FieldRule], name: str) -> FieldRule | None:
+    """Return the rule by which a field that is named is masked; None where it is clear, or only among the others."""
+    if any(_clears(rule, name) for rule in rules):
+        return None
+    return next((rule for rule in rules if name in rule.masks), None)
 
 
 def _joined_view(rules: list[FieldRule]) -> RelationFields:

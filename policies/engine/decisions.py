@@ -105,6 +105,8 @@ class StatementFacts:
     """Fields of `relation.field` that arrive masked, where the statement names or expands them."""
     missing_where: frozenset[str] = frozenset()
     """Relations that are changed without a WHERE that names a column, at any depth."""
+    reveals: frozenset[str] = frozenset()
+    """Fields of `relation.field` that would come in clear although they are masked."""
     copying: Literal["", "in", "out"] = ""
     """Which way a COPY goes, from where the client stands."""
     through: frozenset[str] = frozenset()

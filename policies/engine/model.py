@@ -145,6 +145,11 @@ class Reviewers(Strict):
     groups: list[Name] = Field(min_length=1)
 
 
+def _requirement(reviewers: list[Reviewers] | Reviewers | None) -> Requirement:
+    stages = reviewers if isinstance(reviewers, list) else [reviewers] if reviewers else []
+    return Requirement(tuple(Need(stage.count, tuple(stage.groups)) for stage in stages))
+
+
 class Rule(Strict):
     id: Name
     decision: Literal["allow", "ask", "deny"]
@@ -165,8 +170,7 @@ class Rule(Strict):
 
     @property
     def requirement(self) -> Requirement:
-        stages = self.reviewers if isinstance(self.reviewers, list) else [self.reviewers] if self.reviewers else []
-        return Requirement(tuple(Need(stage.count, tuple(stage.groups)) for stage in stages))
+        return _requirement(self.reviewers)
 
     @property
     def bound(self) -> Bound | None:
@@ -227,6 +231,16 @@ class MaskSpec(Strict):
     mask: MaskKind
     tail: int = Field(default=4, ge=1, le=8)
     value: str = Field(default="", max_length=200)
+    reveal: Literal["ask"] | None = Field(
+        default=None, description="airlock.reveal(field) in a SELECT asks reviewers to let it come in clear, once"
+    )
+    reviewers: list[Reviewers] | Reviewers | None = None
+
+    @model_validator(mode="after")
+    def _reveal_names_reviewers(self) -> Self:
+        if (self.reveal is None) != (self.reviewers is None) or self.reviewers == []:
+            raise ValueError("`reviewers` goes with `reveal: ask`, and only with it")
+        return self
 
     def made(self) -> Mask:
         return Mask(self.mask, self.tail, self.value)
@@ -257,6 +271,11 @@ class FieldRule(Strict):
     def mask_of(self, field: str) -> Mask:
         spec = self.masks[field]
         return spec.made() if isinstance(spec, MaskSpec) else Mask(spec)
+
+    def revealing(self, field: str) -> Requirement | None:
+        """Return what policy demands before a field that it masks comes in clear; None where it never does."""
+        spec = self.masks.get(field)
+        return _requirement(spec.reviewers) if isinstance(spec, MaskSpec) and spec.reveal is not None else None
 
 
 class Policy(Strict):

@@ -43,6 +43,11 @@ def problems(policy: Policy) -> list[tuple[tuple[str | int, ...], str]]:
         if field_rule.resource not in policy.resources:
             found.append((("fields", index, "resource"), f"no resource `{field_rule.resource}`"))
         found += [(("fields", index, "groups"), f"no group `{g}`") for g in field_rule.groups if g not in policy.groups]
+        for name in field_rule.masks:
+            needed = field_rule.revealing(name)
+            asked = {group for need in needed.needs for group in need.groups} if needed is not None else set()
+            path = ("fields", index, "masks", name, "reviewers")
+            found += [(path, f"no group `{group}`") for group in sorted(asked - set(policy.groups))]
     return found
 
 

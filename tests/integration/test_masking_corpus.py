@@ -46,6 +46,17 @@ class World:
         """What a reader gets: a refusal's rule, rows, or an error without its position."""
         return self._run(sql, self.connection, CHANGES)
 
+    def reveal(self, sql: str) -> object:
+        """What a reader gets whose reveals are all approved, without the revealed outputs themselves."""
+        answer = self.run(sql)
+        if not isinstance(answer, list):
+            return answer
+        hidden = {position for position, _, _ in inspect(sql, self.catalogue, FIELDS).revealed}
+        return [
+            (status, [[None if at in hidden else value for at, value in enumerate(row)] for row in rows])
+            for status, rows in answer
+        ]
+
     def write(self, sql: str) -> object:
         """What a writer gets whose writes are allowed; nothing stays. Errors are rebuilt where fields are masked."""
         return self._run(sql, self.writer, CHANGES - {Effect.WRITE})
@@ -298,3 +309,96 @@ def test_no_masked_column_of_a_view_or_partition_can_be_attested(worlds: tuple[W
         relation = catalogue.relations["public", name]
         masks = sights(catalogue, FIELDS).of(relation).masks
         assert {(relation.oid, each.attnum) for each in relation.columns if each.name in masks} < wires
+
+
+REVEALED = """
+    select id, airlock.reveal(ssn) from customers where id = 1
+    select "airlock"."reveal"("ssn"), id from public.customers where id < 3 order by id
+    select airlock.reveal(c.ssn) as x, c.ssn, upper(c.ssn), c.email from customers c order by c.id limit 3
+    select airlock.reveal(c.ssn), o.note from customers c join orders o on o.customer_id = c.id order by o.id limit 5
+    select airlock.reveal(ssn), count(*) over (order by ssn), rank() over (order by email, id) from customers
+    select airlock.reveal(ssn), id from customers order by upper(ssn), id limit 2
+    select airlock.reveal(a.ssn), airlock.reveal(a.email), b.ssn from customers a join customers b using (id)
+    select airlock.reveal(ssn) from customers limit (select length(min(ssn)) from customers)
+    select airlock.reveal(ssn), id from customers where id in (select id from customers where ssn not like '7%')
+    select airlock.reveal(ssn), id from customers where ssn < '8' or email ~ 'a' order by id
+    select airlock.reveal(c.ssn) from customers c left join orders o on o.note = c.ssn order by c.id, o.id limit 3
+    select airlock.reveal(c.ssn) from only customers c tablesample bernoulli (100) repeatable (3) where id = 1
+    with x as (select id, ssn from customers) select airlock.reveal(c.ssn), x.ssn from customers c join x using (id)
+""".strip().split("\n")
+NEVER_REVEALED = """
+    select airlock.reveal(ssn) from customers order by ssn limit 2
+    select airlock.reveal(ssn) as s from customers order by s limit 2
+    select airlock.reveal(ssn) from customers order by 1 limit 2
+    select distinct airlock.reveal(ssn) from customers
+    select distinct on (id) airlock.reveal(ssn) from customers
+    select upper(airlock.reveal(ssn)) from customers
+    select airlock.reveal(ssn)::text from customers
+    select airlock.reveal(ssn) || '' from customers
+    select case when true then airlock.reveal(ssn) end from customers
+    select string_agg(airlock.reveal(ssn), ',') from customers
+    select airlock.reveal(ssn) over () from customers
+    select airlock.reveal(distinct ssn) from customers
+    select airlock.reveal(ssn, 1) from customers
+    select airlock.reveal(upper(ssn)) from customers
+    select airlock.reveal(*) from customers
+    select airlock.reveal(customers.*) from customers
+    select airlock.reveal(customers) from customers
+    select airlock.reveal(public.customers.ssn) from customers
+    select airlock.reveal(id) from customers
+    select airlock.reveal(nothing) from customers
+    select id from customers where airlock.reveal(ssn) = '731-55-0001'
+    select id from customers order by airlock.reveal(ssn)
+    select count(*) from customers group by airlock.reveal(ssn)
+    select airlock.reveal(ssn) from customers group by id
+    select airlock.reveal(ssn) from customers for update
+    select * from (select airlock.reveal(ssn) from customers) x
+    select (select airlock.reveal(ssn) from customers limit 1)
+    select airlock.reveal(x.ssn) from (select ssn from customers) x
+    with x as (select airlock.reveal(ssn) as s from customers) select s from x
+    select airlock.reveal(ssn) from customers union all select '1'
+    (select airlock.reveal(ssn) from customers) except select '1'
+    select *, airlock.reveal(ssn) from customers
+    select airlock.reveal(ssn), c from customers c
+    select airlock.reveal(ssn), to_jsonb(c) from customers c
+    select airlock.reveal(ssn), c::text from customers as c(a, b, c)
+    select airlock.reveal(c.ssn) from customers c, orders o where exists (select c)
+    select airlock.reveal(ssn) from customers c, orders o
+    select airlock.reveal(a.ssn) from customers a natural join customers b
+    select airlock.reveal(j.ssn) from (customers a join orders o on o.id = a.id) as j
+    select airlock.reveal(ssn), airlock_reveal_3 from customers
+    select airlock.reveal(ssn), c.airlock_reveal_3 from customers c
+    select airlock.reveal(ssn), airlock_reveal_3(c) from customers c
+    select airlock.reveal(c.ssn) from customers c cross join lateral (select c.airlock_reveal_3 as y) z
+    select airlock.reveal(c.ssn) from customers c where exists (select 1 where airlock_reveal_3 like '7%')
+    select airlock.reveal(a.ssn) from customers a join customers b using (airlock_reveal_3)
+    select airlock.reveal(ssn) from customers; select 1
+    insert into orders (note) select airlock.reveal(ssn) from customers
+    update orders set note = (select airlock.reveal(ssn) from customers limit 1)
+    delete from orders returning airlock.reveal(note)
+    create table x as select airlock.reveal(ssn) from customers
+    select airlock.reveal(ssn) into x from customers
+    copy (select airlock.reveal(ssn) from customers) to stdout
+    declare c cursor for select airlock.reveal(ssn) from customers
+    explain analyze select airlock.reveal(ssn) from customers
+    prepare p as select airlock.reveal(ssn) from customers
+    values (airlock.reveal('x'))
+    select airlock.reveal(ssn)
+    select airlock.other(ssn) from customers
+""".strip().split("\n")
+
+
+@pytest.mark.parametrize("sql", [line.strip() for line in REVEALED])
+def test_reveal_shows_its_own_output_in_clear_and_nothing_else(worlds: tuple[World, World], sql: str) -> None:
+    left, right = worlds
+    clear = [world.run(sql) for world in worlds]
+    assert isinstance(clear[0], list), clear
+    assert clear[0] != clear[1]
+    assert left.reveal(sql) == right.reveal(sql)
+
+
+@pytest.mark.parametrize("sql", [line.strip() for line in NEVER_REVEALED])
+def test_reveal_is_refused_where_more_than_its_output_could_depend_on_it(worlds: tuple[World, World], sql: str) -> None:
+    answers = {str(world.run(sql)) for world in worlds}
+    assert len(answers) == 1
+    assert "refused" in answers.pop()

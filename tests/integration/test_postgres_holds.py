@@ -359,3 +359,47 @@ async def test_a_client_that_floods_behind_a_hold_is_put_off_and_nothing_is_reor
         assert tags[0] == "INSERT 0 1"
         assert set(tags[1:]) == {"SELECT 1"}
         assert not [problem(frame) for frame in frames if chr(frame.type) == "E"]
+
+
+REVEALED = "select id, airlock.reveal(ssn), ssn from people where id = 1"
+
+
+async def test_revealed_field_waits_for_a_reviewer_and_comes_in_clear_once(
+    served: TestBroker, postgres: Server
+) -> None:
+    policy = POLICY.replace("ssn: hide", "ssn: {mask: hide, reveal: ask, reviewers: {groups: [dbas]}}")
+    served.policies.current = read_texts({"test.yaml": policy})
+    ticket = served.ticket(role="ask")
+    running = asyncio.create_task(psql(ticket, REVEALED))
+    hold = await served.held()
+    assert (hold.reveals, hold.effects) == (["public.people.ssn"], ["read"])
+    await served.until(lambda: bool(served.recorder.of("hold.estimated")))
+    await served.answer(hold)
+    assert (await running)[:2] == (0, "1|123-45-6789|***\n")
+    (allowed,) = served.recorder.of("statement.allowed")
+    assert allowed["revealed"] == ["public.people.ssn"]
+    assert not any("123-45" in repr(entry) for entry in served.recorder.entries)
+    running = asyncio.create_task(psql(ticket, REVEALED))
+    await served.answer(await served.held(2), Answer.DENY, reason="not today")
+    status, output, errors = await running
+    assert (status, output) == (1, "")
+    assert "Bob refused this statement: not today" in errors
+    assert (await psql(ticket, "select ssn from people where id = 1"))[1] == "***\n"
+
+
+async def test_prepared_reveal_is_asked_about_at_each_bind(served: TestBroker, postgres: Server) -> None:
+    policy = POLICY.replace("ssn: hide", "ssn: {mask: hide, reveal: ask, reviewers: {groups: [dbas]}}")
+    served.policies.current = read_texts({"test.yaml": policy})
+    connection = await asyncpg.connect(**served.ticket(role="ask").asyncpg())
+    try:
+        prepared = await connection.prepare("select airlock.reveal(ssn) as s from people where id = $1")
+        for number, (id_, value) in enumerate([(1, "123-45-6789"), (2, "987-65-4321")], 1):
+            running = asyncio.create_task(prepared.fetchval(id_))
+            hold = await served.held(number)
+            assert hold.parameters == [str(id_)]
+            await served.answer(hold)
+            assert await running == value
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="stands by itself"):
+            await connection.fetch("select upper(airlock.reveal(ssn)) from people")
+    finally:
+        await connection.close()

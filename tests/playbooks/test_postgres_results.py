@@ -1,5 +1,7 @@
 """What comes back: results, errors and copy data, watched and passed on, or not."""
 
+from dataclasses import replace
+
 import pytest
 
 from broker.protocols.postgres import codec
@@ -9,6 +11,7 @@ from broker.protocols.postgres.events import (
     ResumeUpstream,
     Synced,
 )
+from broker.protocols.postgres.ruling import Permitted
 from broker.sessions.model import CloseReason
 from tests.playbooks.postgres_play import (
     BOUND,
@@ -135,3 +138,29 @@ def test_rows_that_nothing_asked_for_end_the_session() -> None:
     play = Play().upstream(ROW)
     assert isinstance(play.said[-1], Close)
     assert ROW not in play.to_client()
+
+
+def revealing(sql: str) -> Permitted:
+    ruling = permitted(sql, masked=True, tripwire=[(16400, 0), (16400, 3)])
+    return replace(ruling, inspection=replace(ruling.inspection, revealed=((1, 16400, 3),)))
+
+
+@pytest.mark.parametrize(
+    ("shown", "trips"),
+    [
+        ([("id", 16400, 1), ("ssn", 16400, 3)], False),
+        ([("ssn", 16400, 3), ("id", 16400, 1)], True),
+        ([("id", 16400, 1), ("ssn", 16400, 3), ("again", 16400, 3)], True),
+        ([("id", 16400, 1), ("row", 16400, 0)], True),
+    ],
+)
+def test_revealed_field_may_come_at_its_own_place_and_nowhere_else(
+    shown: list[tuple[str, int, int]], trips: bool
+) -> None:
+    play = Play(revealing).client(Q)
+    play.upstream(columns(*shown))
+    assert any(isinstance(command, Close) for command in play.said) is trips
+    if not trips:
+        play.upstream(complete("SELECT 0"), ready())
+        plain = Play(lambda sql: permitted(sql, tripwire=[(16400, 3)])).client(Q).upstream(columns(*shown))
+        assert any(isinstance(command, Close) for command in plain.said)

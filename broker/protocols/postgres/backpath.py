@@ -140,7 +140,7 @@ class BackPath:
             session.scrub = True
         match act:
             case Act.DESCRIBE:
-                if self._trips(frame):
+                if self._trips(frame, head):
                     yield Close(CloseReason.TRIPWIRE, _TRIPPED)
                     return
                 if head.kind is not Kind.QUERY:
@@ -194,15 +194,21 @@ class BackPath:
         self._session.status = frame.body[:1].decode("ascii", "replace")
         self._session.block = self._session.status != "I"
 
-    def _trips(self, frame: Frame) -> bool:
-        """Say whether a result shows a masked field, or a whole row of a relation that has one (attribute 0)."""
+    def _trips(self, frame: Frame, head: Expected) -> bool:
+        """Say whether a result shows a masked field, or a whole row of a relation that has one (attribute 0).
+
+        What its statement reveals may come at its own place, and nowhere else.
+        """
         wires = self._session.tripwire
         if not wires:
             return False
         relations = {relation for relation, _ in wires}
+        revealed = head.ruling.inspection.revealed if head.ruling is not None else ()
         return any(
-            column.relation in relations and (not column.attribute or (column.relation, column.attribute) in wires)
-            for column in codec.read_row_description(frame.body)
+            column.relation in relations
+            and (not column.attribute or (column.relation, column.attribute) in wires)
+            and (at, column.relation, column.attribute) not in revealed
+            for at, column in enumerate(codec.read_row_description(frame.body))
         )
 
     def _begin_copy(self, head: Expected) -> None:

@@ -122,6 +122,7 @@ def _facts(
         in_transaction=inside,
         waits=asking.waits,
         bound=plan.ruling.bound,
+        reveals=tuple(sorted({field for fact in facts for field in fact.reveals})),
     )
 
 

@@ -22,6 +22,9 @@ stale = Denied("0A000", "cached plan must not change result type", (), "prepare 
 outdated = Denied("0A000", "what may be seen has changed since this cursor was declared", (), "declare it again")
 """Its rows would come as they were decided on under an earlier policy or catalogue."""
 
+unfetched = Denied("0A000", "what a reviewer reveals is not fetched by name", ("reveal",), "run the SELECT itself")
+"""An approval is for the rows of one run, as its own client asks for them."""
+
 _GRADES = (Durability.WRITTEN, Durability.RESULTS_WAIT, Durability.SYNCED)
 
 
@@ -151,6 +154,8 @@ class Planner:
         if ruling.inspection.rewritten != before.inspection.rewritten or (ruling.asking and not before.asking):
             # Fail closed: the upstream has the rows of the earlier text, whoever may see them now.
             return replace(outdated, verb=statement.facts.verb, text=statement.redacted)
+        if ruling.inspection.revealed:
+            return replace(unfetched, verb=statement.facts.verb, text=statement.redacted)
         bound = ruling.bound
         if isinstance(found, Portal) and found.most is not None:
             bound = Bound(found.most).merged(bound)

@@ -189,6 +189,7 @@ def encoded(found: Inspection | Refusal, redacted: str) -> dict[str, Any]:
         "edits": [list(edit) for edit in found.edits],
         "scrub": found.scrub,
         "tripwire": sorted(list(pair) for pair in found.tripwire),
+        "revealed": [list(place) for place in found.revealed],
     }
 
 
@@ -208,6 +209,7 @@ async def decoded(answer: dict[str, Any], version: str) -> Inspection | Refusal:
         bool(answer["scrub"]),
         version,
         frozenset((int(oid), int(attribute)) for oid, attribute in answer["tripwire"]),
+        tuple((int(at), int(oid), int(attribute)) for at, oid, attribute in answer["revealed"]),
     )
 
 
@@ -222,7 +224,7 @@ def _refusal_in(values: dict[str, Any]) -> Refusal:
 
 
 _DIRECTIONS: dict[str, Literal["", "in", "out"]] = {"": "", "in": "in", "out": "out"}
-_SETS = ("reads", "writes", "functions", "masked", "missing_where", "through")
+_SETS = ("reads", "writes", "functions", "masked", "missing_where", "through", "reveals")
 
 
 def _statement_out(statement: Statement) -> dict[str, Any]:

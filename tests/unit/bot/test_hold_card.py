@@ -245,6 +245,9 @@ def test_card_says_what_the_database_says_of_the_statement(estimate: EstimateVie
     assert "May touch" not in str(hold_card(facts(view(estimate=estimate))))
     most = "at most 20 rows, triggers and cascades included: above that it is rolled back"
     assert most in str(hold_card(facts(view(estimate=estimate, most=20))))
+    clear = str(hold_card(facts(view(estimate=estimate, reveals=["public.customers.ssn"]))))
+    assert "public.customers.ssn, in clear" in clear
+    assert "sees public.customers.ssn in clear" in clear
     reached = [f"public.t{number}: deleted with public.orders (on delete cascade)" for number in range(10)]
     shown = str(hold_card(facts(view(estimate=EstimateView(cascades=reached, triggers=["public.t1: x on delete"])))))
     assert "public.t7: deleted with public.orders (on delete cascade)\\nand 2 more" in shown

@@ -134,3 +134,15 @@ async def test_ended_access_is_not_told_to_whoever_ended_it() -> None:
     await granted(work)
     await relay.apply(desk(work), [event(1, "grant.ended", by="alice", state="ended")])
     assert said(work, ToPerson) == []
+
+
+async def test_thread_and_summary_say_what_was_revealed() -> None:
+    work = MemoryWork()
+    await granted(work)
+    await relay.apply(desk(work), [event(1, "statement.allowed", masked=[], revealed=["public.customers.ssn"])])
+    told = "Alice sees customers.ssn in clear, in one statement that a reviewer approved."
+    assert said(work, InThread)[-1] == told
+    closed = event(3, "grant.closed", statements=1, sessions=1, verified=True, revealed=["public.customers.ssn"])
+    await relay.apply(desk(work), [event(2, "grant.expired"), closed])
+    [summary] = [text for text in said(work, InThread) if "approved by Bob" in text]
+    assert "Fields that a reviewer revealed: customers.ssn." in summary

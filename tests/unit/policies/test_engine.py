@@ -334,3 +334,50 @@ def test_bound_follows_what_was_expected_up_to_its_most(bound: Bound, expected: 
 def test_bound_that_could_bind_nothing_does_not_load(rule: str) -> None:
     with pytest.raises(PolicyUnreadable):
         policy(f"statements: [{rule}]")
+
+
+REVEALING = """
+fields:
+  - {id: shown, resource: db, relation: public.t, groups: [ops], clear: [id, a]}
+  - {id: t, resource: db, relation: public.t, clear: [id],
+     masks: {a: {mask: partial, reveal: ask, reviewers: {groups: [ops]}}, b: hide}}
+statements: [{id: reads, decision: allow, effects: [read]}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("person", "field", "expected"),
+    [
+        ("ann", "a", Ask(Requirement((Need(1, ("ops",)),)), ("t",))),
+        ("ann", "b", None),
+        ("ann", "c", None),
+        ("ann", "id", None),
+        ("ola", "a", None),
+    ],
+)
+def test_masked_field_is_revealed_only_where_its_own_rule_names_who_must_agree(
+    person: str, field: str, expected: Decision | None
+) -> None:
+    reveals = frozenset({f"public.t.{field}"})
+    facts = StatementFacts("SELECT", frozenset({Effect.READ}), reads=frozenset({"public.t"}), reveals=reveals)
+    decision = decide_statement(policy(REVEALING), person, "db", "read", facts)
+    if expected is None:
+        assert isinstance(decision, Deny)
+        assert "not revealed to anybody" in decision.message
+    else:
+        assert isinstance(decision, Ask)
+        assert decision.requirement == expected.requirement
+        assert "t" in decision.rules
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        "{mask: hide, reveal: ask}",
+        "{mask: hide, reviewers: {groups: [ops]}}",
+        "{mask: hide, reveal: ask, reviewers: {groups: [nobody]}}",
+    ],
+)
+def test_reveal_without_known_reviewers_does_not_load(mask: str) -> None:
+    with pytest.raises(PolicyUnreadable):
+        policy(f"fields: [{{id: f, resource: db, relation: public.t, masks: {{a: {mask}}}}}]")

@@ -346,3 +346,22 @@ def test_a_masked_relation_never_stands_bare_in_what_is_forwarded(sql: str) -> N
     for only in ("", "ONLY "):
         bare = bare.replace(f'FROM {only}"public"."customers" AS t', "")
     assert '"public"."customers"' not in bare
+
+
+def test_revealed_field_is_read_under_a_name_of_the_brokers_own_and_the_rest_stays_masked() -> None:
+    found = inspect("select id, airlock.reveal(c.ssn), c.ssn from customers c", catalogue(), FIELDS)
+    assert found.revealed == ((1, 16400, 3),)
+    assert (16400, 3) in found.tripwire
+    assert 'select id, "c"."airlock_reveal_3" AS "ssn", c.ssn from (SELECT' in found.rewritten
+    assert 't."ssn" AS "airlock_reveal_3" FROM "public"."customers" AS t) c' in found.rewritten
+    facts = found.statements[0].facts
+    assert (facts.reveals, facts.masked) == ({"public.customers.ssn"}, {"public.customers.ssn"})
+    alone = inspect("select airlock.reveal(ssn) as x from customers", catalogue(), FIELDS)
+    assert alone.statements[0].facts.masked == frozenset()
+    assert alone.rewritten.startswith('select "customers"."airlock_reveal_3" as x from (SELECT t."ssn" AS')
+
+
+def test_refused_reveal_says_how_to_write_it() -> None:
+    with pytest.raises(Refusal, match="stands by itself in the target list") as caught:
+        inspect("select upper(airlock.reveal(ssn)) from customers", catalogue(), FIELDS)
+    assert "select id, airlock.reveal(ssn) from customers where id = 1" in (caught.value.hint or "")
