@@ -199,6 +199,24 @@ async def test_sessions_with_roles_of_their_own_are_tried_and_leave_nothing(made
     assert made_apart.execute("select 1 from pg_roles where rolname like 'airlock_s_%'") == []
 
 
+def test_command_takes_the_provisioner_from_the_policy(
+    made_apart: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = command(made_apart, tmp_path, monkeypatch)
+    text = (tmp_path / "policies" / "policy.yaml").read_text()
+    text = text.replace("roles:", 'provisioner: "file:doc_maker"\n    roles:', 1).replace(
+        "read: {credential", "read: {identity: ephemeral, credential"
+    )
+    (tmp_path / "policies" / "policy.yaml").write_text(text)
+    status, output = run("doctor", "prod-db", "--role", "read")
+    assert status == 1
+    assert "`file:doc_maker`: there is no such file" in output
+    (tmp_path / "secrets" / "doc_maker").write_text("doc_maker:doc_maker-password\n")
+    status, output = run("doctor", "prod-db", "--role", "read")
+    assert status == 0, output
+    assert "verified gone, and its role dropped" in output
+
+
 @pytest.mark.parametrize(
     ("harm", "words"),
     [

@@ -60,7 +60,7 @@ def pinned(
     }
     if version >= 140000:
         pins["idle_session_timeout"] = remaining
-        pins["client_connection_check_interval"] = "1000"
+        pins["client_connection_check_interval"] = "500"
     if version >= 170000:
         # The others begin anew with each statement: a transaction of many short ones would go on.
         pins["transaction_timeout"] = remaining
