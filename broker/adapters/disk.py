@@ -99,6 +99,7 @@ class GroupCommit:
         self._dirty: dict[AppendFile, None] = {}
         self._retired: list[AppendFile] = []
         self._futures: list[asyncio.Future[None]] = []
+        self._shared: asyncio.Future[None] | None = None
         self._events: list[threading.Event] = []
         self._closing = False
         self._since: float | None = None
@@ -118,13 +119,21 @@ class GroupCommit:
         self._dirty[file] = None
 
     def future(self, *, lazy: bool = False) -> asyncio.Future[None]:
-        """Return what completes with the next group, which a lazy one lets others join; the lock is held."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Return what completes with the next group; the lock is held.
+
+        A lazy one lets others join, and is theirs too: whoever awaits it shields it.
+        """
+        loop = asyncio.get_running_loop()
+        if lazy and self._shared is not None and self._shared.get_loop() is loop:
+            return self._shared
+        future: asyncio.Future[None] = loop.create_future()
         future.add_done_callback(_retrieved)
         self._futures.append(future)
         if not lazy:
             self._hurry()
-        elif self._since is None:
+            return future
+        self._shared = future
+        if self._since is None:
             self._since = time.monotonic()
             self._wake.notify()
         return future
@@ -162,7 +171,7 @@ class GroupCommit:
                 self._urgent, self._since = False, None
                 dirty, self._dirty = self._dirty, {}
                 retired, self._retired = self._retired, []
-                futures, self._futures = self._futures, []
+                futures, self._futures, self._shared = self._futures, [], None
                 events, self._events = self._events, []
                 safe = self._before()
             self._sync(dirty, safe)

@@ -6,10 +6,10 @@ import asyncio
 import fcntl
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from broker.adapters.auditkey import PUBLIC, read_public, signed, signing_key
 from broker.adapters.disk import AppendFile, Disk, GroupCommit, sync_folder
@@ -38,6 +38,15 @@ CHECKPOINT_EVENTS = 1000
 
 class LogDamaged(AirlockError):
     """the event log is not what was written; `airlock audit verify` names the place"""
+
+
+class Fact(NamedTuple):
+    """What an event says."""
+
+    kind: str
+    grant: str | None
+    session: str | None
+    data: dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -129,8 +138,14 @@ class EventLog:
         lazy: bool = False,
     ) -> asyncio.Future[None]:
         """Append an event now; `also` is a file to be synced in the same group."""
+        return self.write_all([Fact(kind, grant, session, data)], timestamp(self._clock.now()), also, lazy=lazy)
+
+    def write_all(
+        self, facts: Sequence[Fact], at: str, also: AppendFile | None = None, *, lazy: bool = False
+    ) -> asyncio.Future[None]:
+        """Append several events now, all or none; `at` is a timestamp. What a lazy one returns is shared."""
         with self._commit.lock:
-            self._append(kind, grant, session, data)
+            self._append(facts, at)
             if also is not None:
                 self._commit.mark(also)
             return self._commit.future(lazy=lazy)
@@ -138,7 +153,7 @@ class EventLog:
     def append(self, kind: str, grant: str | None, session: str | None, data: dict[str, Any]) -> int:
         """Append an event and return its number when it is on disk; for callers without an event loop."""
         with self._commit.lock:
-            self._append(kind, grant, session, data)
+            self._append([Fact(kind, grant, session, data)], timestamp(self._clock.now()))
             seq, ticket = self._head.seq, self._commit.ticket()
         ticket.wait()
         if self._commit.failure is not None:
@@ -159,15 +174,18 @@ class EventLog:
         self._checkpoints.close()
         os.close(self._lock)
 
-    def _append(self, kind: str, grant: str | None, session: str | None, data: dict[str, Any]) -> None:
+    def _append(self, facts: Sequence[Fact], at: str) -> None:
         self._commit.check()
         if self._file.size >= self._segment_bytes:
             self._rotate()
-        try:
-            line, head = event_line(self._head, self.stream, self._clock.now(), kind, grant, session, data)
-        except LineUnwritable as error:
-            raise RecordingFailed(f"`{kind}` cannot be recorded: {error}") from None
-        self._file.append(line)
+        head, lines = self._head, []
+        for fact in facts:
+            try:
+                line, head = event_line(head, self.stream, at, *fact)
+            except LineUnwritable as error:
+                raise RecordingFailed(f"`{fact.kind}` cannot be recorded: {error}") from None
+            lines.append(line)
+        self._file.append(b"".join(lines))
         self._head = head
         self._commit.mark(self._file)
 

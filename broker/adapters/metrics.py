@@ -26,6 +26,14 @@ class Metrics:
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10),
             registry=self._registry,
         )
+        self._by_type: dict[str, Counter] = {}
+
+    def recorded(self, kind: str) -> None:
+        """Count an event."""
+        counter = self._by_type.get(kind)
+        if counter is None:
+            counter = self._by_type[kind] = self.events.labels(kind)
+        counter.inc()
 
     def render(self) -> bytes:
         """Return the text exposition."""

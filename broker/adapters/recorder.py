@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from broker.adapters.disk import AppendFile, Disk
-from broker.adapters.eventlog import EventLog, LogDamaged, cut_torn
+from broker.adapters.eventlog import EventLog, Fact, LogDamaged, cut_torn
 from broker.adapters.metrics import Metrics
 from broker.adapters.segments import read_lines
 from broker.errors import RecordingFailed
@@ -149,12 +149,17 @@ class FileRecorder:
 
     def write(self, entry: Entry, *, lazy: bool = False) -> asyncio.Future[None]:
         """Write a record now; what it returns completes when it is synced. Both may raise RecordingFailed."""
+        return self.write_all((entry,), lazy=lazy)
+
+    def write_all(self, entries: Sequence[Entry], *, lazy: bool = False) -> asyncio.Future[None]:
+        """Write records of one grant now, all or none, with one write to each file."""
         try:
-            future = self._write(entry, lazy)
+            future = self._write(entries, lazy)
         except RecordingFailed:
             self._metrics.failures.inc()
             raise
-        self._metrics.events.labels(entry.type).inc()
+        for entry in entries:
+            self._metrics.recorded(entry.type)
         return future
 
     def load(self, grant: str) -> Loaded:
@@ -192,29 +197,37 @@ class FileRecorder:
         if (file := self._files.pop(grant, None)) is not None:
             self._log.retire(file)
 
-    def _write(self, entry: Entry, lazy: bool) -> asyncio.Future[None]:
-        story = self._stories.get(entry.grant) if entry.grant is not None else None
-        if entry.grant is None or story is None:
-            if entry.detail:
-                raise RecordingFailed(f"`{entry.type}` belongs in a recording, and its grant has none open")
+    def _write(self, entries: Sequence[Entry], lazy: bool) -> asyncio.Future[None]:
+        grant, at = entries[0].grant, timestamp(self._clock.now())
+        story = self._stories.get(grant) if grant is not None else None
+        if grant is None or story is None:
+            for entry in entries:
+                if entry.detail:
+                    raise RecordingFailed(f"`{entry.type}` belongs in a recording, and its grant has none open")
             # A refused connection under a grant that is over is a fact for the feed; its recording stays closed.
-            return self._log.write(entry.type, entry.grant, entry.session, entry.data, lazy=lazy)
-        file = self._file(entry.grant)
-        at = self._clock.now()
-        try:
-            line, head = record_line(story.head, entry.grant, at, entry.type, entry.session, entry.data, entry.detail)
-        except LineUnwritable as error:
-            raise RecordingFailed(f"`{entry.type}` cannot be recorded: {error}") from None
+            facts = [Fact(entry.type, entry.grant, entry.session, entry.data) for entry in entries]
+            return self._log.write_all(facts, at, lazy=lazy)
+        file = self._file(grant)
+        head, lines, facts = story.head, [], []
+        for entry in entries:
+            if entry.grant != grant:
+                raise RecordingFailed("records of two grants are not written together")
+            try:
+                line, head = record_line(head, grant, at, entry.type, entry.session, entry.data, entry.detail)
+            except LineUnwritable as error:
+                raise RecordingFailed(f"`{entry.type}` cannot be recorded: {error}") from None
+            lines.append(line)
+            facts.append(Fact(entry.type, grant, entry.session, {**entry.data, "recorded": commitment(head)}))
         before = file.size
-        file.append(line)
+        file.append(b"".join(lines))
         try:
-            data = {**entry.data, "recorded": commitment(head)}
-            future = self._log.write(entry.type, entry.grant, entry.session, data, also=file, lazy=lazy)
+            future = self._log.write_all(facts, at, file, lazy=lazy)
         except RecordingFailed:
             file.cut(before)
             raise
         story.head = head
-        story.take(entry.type, entry.session, timestamp(at), entry.data)
+        for entry in entries:
+            story.take(entry.type, entry.session, at, entry.data)
         return future
 
     def _file(self, grant: str) -> AppendFile:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from json import encoder
+from typing import Any, NamedTuple
 
 EVENT = b"airlock.event.v1\0"
 RECORD = b"airlock.recording.v1\0"
@@ -30,8 +32,7 @@ class LineUnwritable(Exception):
     """a record cannot be written as a line: it is too long, or not JSON"""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """Where a chain stands: the last line's number (0: none yet) and hash."""
 
     seq: int
@@ -45,7 +46,8 @@ def genesis(domain: bytes, name: str) -> Head:
 
 def timestamp(at: datetime) -> str:
     """Write a time as RFC 3339 in UTC, to the microsecond, so that it sorts as text."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # An offset of zero is written as `+00:00`, whatever the zone is called.
+    return f"{at.astimezone(UTC).isoformat(timespec='microseconds')[:-6]}Z"
 
 
 def _plain(value: Any) -> Any:
@@ -56,46 +58,72 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain).encode
+def _encoder() -> Callable[[Any], str]:
+    """Return what writes a value as canonical JSON; the standard library makes its C encoder anew for each value."""
+    make = getattr(encoder, "c_make_encoder", None)
+    if make is None:
+        return json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain).encode
+    kept = make(None, _plain, encoder.encode_basestring_ascii, None, ":", ",", True, False, False)
+    return lambda value: "".join(kept(value, 0))
+
+
+_encode = _encoder()
+_text: Callable[[str], str] = encoder.encode_basestring_ascii
 
 
 def canonical(value: dict[str, Any]) -> bytes:
     """Write a value as canonical JSON; raises LineUnwritable."""
+    return _json(value).encode("ascii")
+
+
+def _json(value: Any) -> str:
     try:
-        return _encode(value).encode("ascii")
+        return _encode(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise LineUnwritable(f"{type(error).__name__}: {error}") from None
 
 
-def chained(domain: bytes, head: Head, fields: dict[str, Any]) -> tuple[bytes, Head]:
-    """Return the next line of a chain, its newline included, and the head after it."""
-    body = canonical({**fields, "seq": head.seq + 1, "prev": head.hash})
+def _string(value: str | None) -> str:
+    return "null" if value is None else _text(value)
+
+
+def _sealed(domain: bytes, number: int, text: str) -> tuple[bytes, Head]:
+    """Return the line of a chain that a canonical text makes, its newline included, and the head after it."""
+    body = text.encode("ascii")
     if len(body) > MAX_LINE_BYTES:
         raise LineUnwritable(f"{len(body)} bytes, at most {MAX_LINE_BYTES}")
     digest = hashlib.sha256(domain + body).hexdigest()
-    return body[:-1] + _HASH_HEAD + digest.encode() + _HASH_TAIL, Head(head.seq + 1, digest)
+    return b"%b%b%b%b" % (body[:-1], _HASH_HEAD, digest.encode(), _HASH_TAIL), Head(number, digest)
 
 
 def event_line(
-    head: Head, stream: str, at: datetime, kind: str, grant: str | None, session: str | None, data: dict[str, Any]
+    head: Head, stream: str, at: str, kind: str, grant: str | None, session: str | None, data: dict[str, Any]
 ) -> tuple[bytes, Head]:
-    """Return an event's line and the head after it."""
-    fields = {"stream": stream, "at": timestamp(at), "type": kind, "grant": grant, "session": session, "data": data}
-    return chained(EVENT, head, fields)
+    """Return an event's line and the head after it; `at` is a timestamp."""
+    number = head.seq + 1
+    text = (
+        f'{{"at":"{at}","data":{_json(data)},"grant":{_string(grant)},"prev":"{head.hash}","seq":{number},'
+        f'"session":{_string(session)},"stream":{_text(stream)},"type":{_text(kind)}}}'
+    )
+    return _sealed(EVENT, number, text)
 
 
 def record_line(
     head: Head,
     grant: str,
-    at: datetime,
+    at: str,
     kind: str,
     session: str | None,
     data: dict[str, Any],
     detail: dict[str, Any],
 ) -> tuple[bytes, Head]:
-    """Return a line of a grant's recording and the head after it."""
-    fields = {"grant": grant, "at": timestamp(at), "type": kind, "session": session, "data": data, "detail": detail}
-    return chained(RECORD, head, fields)
+    """Return a line of a grant's recording and the head after it; `at` is a timestamp."""
+    number = head.seq + 1
+    text = (
+        f'{{"at":"{at}","data":{_json(data)},"detail":{_json(detail)},"grant":{_text(grant)},'
+        f'"prev":"{head.hash}","seq":{number},"session":{_string(session)},"type":{_text(kind)}}}'
+    )
+    return _sealed(RECORD, number, text)
 
 
 def opened(domain: bytes, line: bytes) -> tuple[dict[str, Any], Head]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -47,8 +47,12 @@ class Recorder(Protocol):
     def write(self, entry: Entry, *, lazy: bool = False) -> Awaitable[None]:
         """Write a record now; what it returns completes when it is synced. Both may raise RecordingFailed.
 
-        A lazy record is synced within 50 ms, so that many share one sync; others at once.
+        A lazy record is synced within 50 ms, so that many share one sync, and what it returns; others at once.
         """
+        ...
+
+    def write_all(self, entries: Sequence[Entry], *, lazy: bool = False) -> Awaitable[None]:
+        """Write records of one grant now, all or none."""
         ...
 
 

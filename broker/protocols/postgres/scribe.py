@@ -19,6 +19,7 @@ class Scribe:
         self._recorder = recorder
         self._feed = feed
         self._waiting: set[asyncio.Future[None]] = set()
+        self._watched: Awaitable[None] | None = None
 
     def record(self, command: Record) -> None:
         """Write what a statement needs before it goes on."""
@@ -30,38 +31,47 @@ class Scribe:
                 if self._write(command.entries, lambda: self._feed(Synced(token, time.monotonic()))):
                     self._feed(Recorded(token, time.monotonic()))
             case Durability.WRITTEN:
-                if self._write(command.entries, lambda: None, lazy=True):
+                if self._lazily(command.entries):
                     self._feed(Recorded(token, time.monotonic()))
 
     def note(self, entry: Entry) -> None:
         """Write what nothing waits for."""
-        self._write((entry,), lambda: None, lazy=True)
+        self._lazily((entry,))
 
-    def _write(self, entries: Sequence[Entry], synced: Callable[[], None], *, lazy: bool = False) -> bool:
+    def _lazily(self, entries: Sequence[Entry]) -> bool:
+        """Write what is synced soon; whether it was, many records learn together."""
         try:
-            pending = [self._recorder.write(entry, lazy=lazy) for entry in entries]
+            pending = self._recorder.write_all(entries, lazy=True)
         except RecordingFailed:
             self._feed(RecordingLost(time.monotonic()))
             return False
-        left = len(pending)
+        if pending is not self._watched:
+            self._watched = pending
+            self._watch(pending, lambda: None)
+        return True
 
+    def _write(self, entries: Sequence[Entry], synced: Callable[[], None]) -> bool:
+        try:
+            pending = self._recorder.write_all(entries)
+        except RecordingFailed:
+            self._feed(RecordingLost(time.monotonic()))
+            return False
+        self._watch(pending, synced)
+        return True
+
+    def _watch(self, pending: Awaitable[None], synced: Callable[[], None]) -> None:
         def done(future: asyncio.Future[None]) -> None:
-            nonlocal left
             self._waiting.discard(future)
             if future.cancelled():
                 return
             if future.exception() is not None:
                 self._feed(RecordingLost(time.monotonic()))
                 return
-            left -= 1
-            if not left:
-                synced()
+            synced()
 
-        for awaitable in pending:
-            future = _future(awaitable)
-            self._waiting.add(future)
-            future.add_done_callback(done)
-        return True
+        future = _future(pending)
+        self._waiting.add(future)
+        future.add_done_callback(done)
 
 
 def _future(awaitable: Awaitable[None]) -> asyncio.Future[None]:

@@ -79,6 +79,19 @@ async def test_events_of_one_moment_share_a_sync(tmp_path: Path) -> None:
     log.close()
 
 
+async def test_lazy_events_of_one_group_share_their_future_and_others_have_their_own(tmp_path: Path) -> None:
+    log = make(tmp_path)
+    lazy = [log.write("a.happened", None, None, {}, lazy=True) for _ in range(3)]
+    own = log.write("a.happened", None, None, {})
+    assert lazy[0] is lazy[1] is lazy[2]
+    assert own is not lazy[0]
+    await asyncio.gather(*lazy, own)
+    later = log.write("a.happened", None, None, {}, lazy=True)
+    assert later is not lazy[0]
+    await later
+    log.close()
+
+
 def test_append_without_a_loop_returns_when_synced(tmp_path: Path) -> None:
     log = make(tmp_path, "reaper")
     assert [log.append("a.happened", None, None, {}) for _ in range(3)] == [1, 2, 3]

@@ -67,6 +67,21 @@ async def test_disk_that_is_full_for_one_of_the_two_leaves_neither(tmp_path: Pat
     assert verify(tmp_path).good
 
 
+async def test_records_written_together_are_there_all_or_none(tmp_path: Path) -> None:
+    log, recorder = make(tmp_path)
+    with pytest.raises(RecordingFailed, match="cannot be recorded"):
+        recorder.write_all((allowed(1), Entry("statement.finished", "grant1", "s1", {"rows": object()})))
+    with pytest.raises(RecordingFailed, match="two grants"):
+        recorder.write_all((allowed(1), allowed(2, "grant2")))
+    await recorder.write_all((allowed(1), allowed(2)))
+    log.close()
+    lines = [json.loads(line) for line in recording_path(tmp_path, "grant1").read_bytes().splitlines()]
+    feed = [json.loads(line) for line in (tmp_path / "events" / "broker.ndjson").read_bytes().splitlines()]
+    assert [line["data"]["statement"] for line in lines] == ["1", "2"]
+    assert [line["data"]["recorded"] for line in feed] == [f"{line['seq']}:{line['hash']}" for line in lines]
+    assert verify(tmp_path).good
+
+
 def open_files(folder: Path) -> int:
     """How many files of a folder this process has open."""
     links = [path for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]

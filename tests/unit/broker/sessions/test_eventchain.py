@@ -1,8 +1,13 @@
 """The chain: canonical, bound to its name and domain, and blind to no changed byte."""
 
-from datetime import UTC, datetime
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from broker.sessions.eventchain import (
     EVENT,
@@ -29,7 +34,9 @@ def chain(count: int) -> list[tuple[bytes, Head, Head]]:
     head = genesis(EVENT, "broker")
     made = []
     for number in range(count):
-        line, after = event_line(head, "broker", AT, "statement.allowed", "g1", None, {"n": number, "text": "é\n"})
+        line, after = event_line(
+            head, "broker", timestamp(AT), "statement.allowed", "g1", None, {"n": number, "text": "é\n"}
+        )
         made.append((line, head, after))
         head = after
     return made
@@ -66,10 +73,41 @@ def test_lines_keep_their_order_and_their_chain() -> None:
 
 
 def test_recording_lines_have_their_own_domain() -> None:
-    line, head = record_line(genesis(RECORD, "g1"), "g1", AT, "grant.opened", None, {}, {"order": {}})
+    line, head = record_line(genesis(RECORD, "g1"), "g1", timestamp(AT), "grant.opened", None, {}, {"order": {}})
     assert checked(RECORD, line, genesis(RECORD, "g1"))[1] == head
     with pytest.raises(ChainBroken):
         opened(EVENT, line)
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = st.dictionaries(st.text(), PLAIN, max_size=6)
+
+
+@given(FIELDS, FIELDS, st.text(), st.none() | st.text())
+def test_lines_are_what_the_standard_encoder_writes(
+    data: dict[str, Any], detail: dict[str, Any], name: str, session: str | None
+) -> None:
+    at, before = timestamp(AT), Head(6, "ab")
+    common = {"at": at, "data": data, "grant": name, "prev": "ab", "seq": 7, "session": session, "type": name}
+    event, _ = event_line(before, name, at, name, name, session, data)
+    record, _ = record_line(before, name, at, name, session, data, detail)
+    for domain, line, content in (
+        (EVENT, event, {**common, "stream": name}),
+        (RECORD, record, common | {"detail": detail}),
+    ):
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        digest = hashlib.sha256(domain + text.encode("ascii")).hexdigest()
+        assert line.decode("ascii") == f'{text[:-1]},"hash":"{digest}"}}\n'
+
+
+@given(st.datetimes(), st.integers(-23 * 60, 23 * 60))
+def test_timestamps_are_in_utc_with_six_places(at: datetime, minutes: int) -> None:
+    at = at.replace(year=2000 + at.year % 100, tzinfo=timezone(timedelta(minutes=minutes)))
+    assert timestamp(at) == at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 @pytest.mark.parametrize("value", [object(), float("inf"), {1: 2, "a": 3}, b"x"])
