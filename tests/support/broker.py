@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -95,10 +95,13 @@ class Recorder:
     """What happens while an entry is written."""
 
     def write(self, entry: Entry, *, lazy: bool = False) -> Awaitable[None]:
+        return self.write_all((entry,), lazy=lazy)
+
+    def write_all(self, entries: Sequence[Entry], *, lazy: bool = False) -> Awaitable[None]:
         self.slow_by()
         if self.broken:
             raise RecordingFailed("the disk is full")
-        self.entries.append(entry)
+        self.entries.extend(entries)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         self.pending += 1
