@@ -19,6 +19,7 @@ from broker.protocols.postgres.events import (
 )
 from broker.protocols.postgres.replies import Problem, passed_problem, passes_status
 from broker.protocols.postgres.responses import ROWS, Act, Expected, Kind
+from broker.protocols.postgres.ruling import Permitted
 from broker.protocols.postgres.shared import Session
 from broker.sessions.model import CloseReason, Durability
 from broker.sql.model import Control
@@ -50,6 +51,11 @@ class BackPath:
     def amid(self) -> bool:
         """Whether the client is in the middle of a message that arrives in pieces."""
         return self._scanner.amid
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of the upstream's is half read, and no answer of its is to be swallowed."""
+        return self._scanner.idle and not self._eaten
 
     def recording(self, token: int, durability: Durability) -> None:
         if durability is Durability.RESULTS_WAIT:
@@ -140,7 +146,7 @@ class BackPath:
             session.scrub = True
         match act:
             case Act.DESCRIBE:
-                if self._trips(frame, head):
+                if self.trips(frame, head.ruling):
                     yield Close(CloseReason.TRIPWIRE, _TRIPPED)
                     return
                 if head.kind is not Kind.QUERY:
@@ -194,7 +200,7 @@ class BackPath:
         self._session.status = frame.body[:1].decode("ascii", "replace")
         self._session.block = self._session.status != "I"
 
-    def _trips(self, frame: Frame, head: Expected) -> bool:
+    def trips(self, frame: Frame, ruling: Permitted | None) -> bool:
         """Say whether a result shows a masked field, or a whole row of a relation that has one (attribute 0).
 
         What its statement reveals may come at its own place, and nowhere else.
@@ -203,7 +209,7 @@ class BackPath:
         if not wires:
             return False
         relations = {relation for relation, _ in wires}
-        revealed = head.ruling.inspection.revealed if head.ruling is not None else ()
+        revealed = ruling.inspection.revealed if ruling is not None else ()
         return any(
             column.relation in relations
             and (not column.attribute or (column.relation, column.attribute) in wires)

@@ -129,6 +129,11 @@ class BackendScanner:
         """Whether a piece of a message was handed out whose end has not come."""
         return self._left > 0
 
+    @property
+    def idle(self) -> bool:
+        """Whether the next byte begins a message."""
+        return not self._left and not self._rest
+
     def feed(self, data: bytes) -> list[Frame | Run]:
         """Return what is complete now; raises ProtocolViolation."""
         if self._rest:

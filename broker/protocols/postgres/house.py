@@ -12,6 +12,7 @@ from broker.protocols.postgres.cancel import CancelKeys
 from broker.protocols.postgres.inspector import Inspector
 from broker.protocols.postgres.login import LoggedIn
 from broker.protocols.postgres.replies import Problem, passes_status
+from broker.protocols.postgres.scribe import Notes
 from broker.protocols.postgres.startup import CancelKey, Startup
 from broker.sessions.model import CloseReason
 from broker.sessions.ports import Broker
@@ -39,6 +40,7 @@ class House:
     keys: CancelKeys[Session]
     name: str
     """What tells this broker's roles at an upstream from those of others."""
+    notes: Notes = field(default_factory=Notes)
     sessions: set[Session] = field(default_factory=set)
     empty: asyncio.Event = field(default_factory=asyncio.Event)
 

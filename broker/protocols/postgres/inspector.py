@@ -55,16 +55,22 @@ class Inspector:
 
     def rule(self, matter: Matter, sql: str) -> Ruling | Awaitable[Ruling]:
         """Rule on a text under the policy and the catalogue of this moment; what cannot be ruled on is denied."""
+        if (known := self.known(matter, sql)) is not None:
+            return known
         catalogue = self._catalogues.held(matter.key)
         if catalogue is None:
             return self._slowly(matter, sql, None)
-        known = self._rulings.get(self._cache_key(matter, sql, catalogue, self._clock.now()))
-        if known is not None:
-            return known
         ruling = self._on_the_spot(matter, sql, catalogue)
         if ruling is None:
             return self._slowly(matter, sql, catalogue)
         return self._again(matter, sql) if self._worth_reloading(matter, ruling) else ruling
+
+    def known(self, matter: Matter, sql: str) -> Ruling | None:
+        """Return what `rule` would, where it has ruled on this under the policy and the catalogue of this moment."""
+        catalogue = self._catalogues.held(matter.key)
+        if catalogue is None:
+            return None
+        return self._rulings.get(self._cache_key(matter, sql, catalogue, self._clock.now()))
 
     async def ready(self, matter: Matter) -> None:
         """Have a catalogue at hand; raises UpstreamUnavailable."""

@@ -43,10 +43,12 @@ from broker.protocols.postgres.events import (
     UpstreamGone,
     Use,
 )
+from broker.protocols.postgres.express import ExpressLane, Ride
 from broker.protocols.postgres.frontpath import FrontPath
 from broker.protocols.postgres.replies import Problem, notice
+from broker.protocols.postgres.ruling import Ruling
 from broker.protocols.postgres.shared import Session
-from broker.sessions.model import CloseReason, SessionFacts
+from broker.sessions.model import CloseReason, Entry, SessionFacts
 from policies.engine.durations import format_duration
 
 MAX_QUEUED = 1024 * 1024
@@ -100,14 +102,25 @@ RECORDING_FAILED = Problem(
 
 
 class Machine:
-    """One session, from the moment both sides are ready. `ids` makes statement ids; `nonce` is secret and random."""
+    """One session, from the moment both sides are ready. `ids` makes statement ids; `nonce` is secret and random.
 
-    def __init__(self, facts: SessionFacts, ids: Callable[[], str], nonce: str, access_hint: str = "") -> None:
+    `known` gives what Inspect would be answered with at this moment, or None where that takes longer than a look.
+    """
+
+    def __init__(
+        self,
+        facts: SessionFacts,
+        ids: Callable[[], str],
+        nonce: str,
+        access_hint: str = "",
+        known: Callable[[str], Ruling | None] = lambda _: None,
+    ) -> None:
         self.state = State.OPEN
         self._session = Session(facts, ids, nonce, access_hint)
         self._scanner = FrontendScanner()
         self._front = FrontPath(self._session)
         self._back = BackPath(self._session)
+        self._lane = ExpressLane(self._session, self._back, known)
         self._gate: Gate | None = None
         self._token = 0
         self._tokens = 0
@@ -123,6 +136,8 @@ class Machine:
         if self.state is State.CLOSED:
             return
         self._session.now = event.at
+        if self._lane.ride is not None and not isinstance(event, Synced):
+            self._lane.unfold()
         try:
             yield from self._handle(event)
         except ProtocolViolation as violation:
@@ -130,6 +145,32 @@ class Machine:
                 CloseReason.UPSTREAM if isinstance(event, FromUpstream) else CloseReason.PROTOCOL,
                 Problem("08P01", f"protocol violation: {violation}", fatal=True),
             )
+
+    def board(self, data: bytes, at: float) -> tuple[Ride, int] | None:
+        """Take a client's chunk at once where it is a known exchange; else it is for `handle`, and nothing is changed.
+
+        What is returned is to be recorded under the token, as for Record, and then sent.
+        """
+        if self.state is not State.OPEN or self._scanner.buffered or self._client_paused:
+            return None
+        self._session.now = at
+        ride = self._lane.board(data)
+        if ride is None:
+            return None
+        self._tokens += 1
+        self._back.recording(self._tokens, ride.ruling.durability)
+        return ride, self._tokens
+
+    def land(self, data: bytes, at: float) -> tuple[Entry, list[Command]] | None:
+        """Take an upstream's chunk at once where it is the whole answer to what boarded; else it is for `handle`.
+
+        What is returned is to be noted, and then done.
+        """
+        if self.state is not State.OPEN or self._lane.ride is None:
+            return None
+        self._session.now = at
+        entry = self._lane.land(data)
+        return None if entry is None else (entry, list(self._back.to_client(data)))
 
     def _handle(self, event: Event) -> Iterator[Command]:
         match event:

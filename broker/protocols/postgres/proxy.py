@@ -82,8 +82,9 @@ class Session:
         self._search_path = tuple(resource.search_path)
         self._matter = Matter(Subject(grant.person, grant.resource, grant.role), (endpoint, self._search_path))
         self._again = access_line(policy, grant.person, grant.resource, grant.role)
-        self._machine = Machine(facts, _statement_id, f"airlock-{secrets.token_hex(12)}")
-        self._scribe = Scribe(house.broker.recorder, self.feed)
+        nonce = f"airlock-{secrets.token_hex(12)}"
+        self._machine = Machine(facts, _statement_id, nonce, known=lambda sql: house.inspector.known(self._matter, sql))
+        self._scribe = Scribe(house.broker.recorder, self.feed, house.notes)
         self._holder = Holder(house.broker.holds, self.feed, self._estimate)
         self._begun = time.monotonic()
         self._opened = False
@@ -179,18 +180,53 @@ class Session:
         self._busy = True
         self._slice = time.monotonic()
         try:
+            self._scribe.settle()
             while self._events:
                 for command in self._machine.handle(self._events.popleft()):
                     self._do(command)
         except Exception:  # noqa: BLE001
-            # Whatever this is, the session's state is not known any more (fail closed).
-            _log.exception("a session failed", session=self._facts.id)
-            self._events.clear()
-            self._to_upstream.clear()
-            self._finish_soon(CloseReason.ERROR)
+            self._fail()
         finally:
             self._busy = False
         self._flush()
+
+    def _fail(self) -> None:
+        """Whatever happened, the session's state is not known any more (fail closed)."""
+        _log.exception("a session failed", session=self._facts.id)
+        self._events.clear()
+        self._to_upstream.clear()
+        self._finish_soon(CloseReason.ERROR)
+
+    def _depart(self, data: bytes, now: float) -> bool:
+        """Send a known exchange on its way, recorded, or leave it to `feed`."""
+        upstream = self._upstream.stream
+        if self._ending is not None or upstream is None:
+            return False
+        try:
+            boarded = self._machine.board(data, now)
+            if boarded is None:
+                return False
+            if self._scribe.board(*boarded):
+                upstream.write([boarded[0].data])
+        except Exception:  # noqa: BLE001
+            self._fail()
+        return True
+
+    def _land(self, data: bytes, now: float) -> bool:
+        """Give the client the whole answer to a known exchange, or leave it to `feed`."""
+        if self._ending is not None:
+            return False
+        try:
+            landed = self._machine.land(data, now)
+            if landed is None:
+                return False
+            self._scribe.land(landed[0])
+            for command in landed[1]:
+                self._do(command)
+        except Exception:  # noqa: BLE001
+            self._fail()
+        self._flush()
+        return True
 
     def arrived(self, data: bytes, *, client: bool) -> None:
         """Take bytes of either side; none passes after the grant's end, however late this process wakes up."""
@@ -198,6 +234,8 @@ class Session:
             self._expire()
             return
         now = time.monotonic()
+        if not self._busy and (self._depart(data, now) if client else self._land(data, now)):
+            return
         self.feed(FromClient(data, now) if client else FromUpstream(data, now))
 
     def lost(self, *, client: bool) -> None:

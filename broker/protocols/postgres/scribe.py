@@ -8,16 +8,39 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from broker.errors import RecordingFailed
 from broker.protocols.postgres.events import Event, Record, Recorded, RecordingLost, Synced
+from broker.protocols.postgres.express import Ride
 from broker.sessions.model import Durability, Entry
 from broker.sessions.ports import Recorder
+
+NOTE_SECONDS = 0.02
+"""How long the end of a statement may wait for the record of the next one, to be written together with it."""
+
+
+class Notes:
+    """The scribes of a process that have a note to write, which they do in time whatever comes."""
+
+    def __init__(self) -> None:
+        self._scribes: set[Scribe] = set()
+
+    def add(self, scribe: Scribe) -> None:
+        if not self._scribes:
+            asyncio.get_running_loop().call_later(NOTE_SECONDS, self._write)
+        self._scribes.add(scribe)
+
+    def _write(self) -> None:
+        scribes, self._scribes = self._scribes, set()
+        for scribe in scribes:
+            scribe.settle()
 
 
 class Scribe:
     """`feed` takes the events that come of it; a record that cannot be written ends the session."""
 
-    def __init__(self, recorder: Recorder, feed: Callable[[Event], None]) -> None:
+    def __init__(self, recorder: Recorder, feed: Callable[[Event], None], notes: Notes) -> None:
         self._recorder = recorder
         self._feed = feed
+        self._notes = notes
+        self._noted: Entry | None = None
         self._waiting: set[asyncio.Future[None]] = set()
         self._watched: Awaitable[None] | None = None
 
@@ -37,6 +60,26 @@ class Scribe:
     def note(self, entry: Entry) -> None:
         """Write what nothing waits for."""
         self._lazily((entry,))
+
+    def board(self, ride: Ride, token: int) -> bool:
+        """Write what a ride needs before it departs, and say whether it may."""
+        noted, self._noted = self._noted, None
+        entries = (ride.entry,) if noted is None else (noted, ride.entry)
+        if ride.ruling.durability is Durability.WRITTEN:
+            return self._lazily(entries)
+        return self._write(entries, lambda: self._feed(Synced(token, time.monotonic())))
+
+    def land(self, entry: Entry) -> None:
+        """Keep the note of a ride's end for the next record of this session, or for a moment."""
+        self.settle()
+        self._noted = entry
+        self._notes.add(self)
+
+    def settle(self) -> None:
+        """Write the note that is kept, before whatever comes after it."""
+        if self._noted is not None:
+            noted, self._noted = self._noted, None
+            self._lazily((noted,))
 
     def _lazily(self, entries: Sequence[Entry]) -> bool:
         """Write what is synced soon; whether it was, many records learn together."""

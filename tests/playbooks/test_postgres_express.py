@@ -1,0 +1,426 @@
+"""The express lane against the gate: the same bytes, records and state, whatever comes and however it is cut."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from broker.protocols.postgres import codec
+from broker.protocols.postgres.events import (
+    Close,
+    Event,
+    FromClient,
+    FromUpstream,
+    Inspect,
+    Note,
+    PauseUpstream,
+    Record,
+    Recorded,
+    Ruled,
+    Synced,
+    ToClient,
+    ToUpstream,
+)
+from broker.protocols.postgres.express import boards, quick_bind
+from broker.protocols.postgres.machine import Machine, State
+from broker.protocols.postgres.ruling import Denied, Permitted, Ruling
+from broker.sessions.model import Durability, Entry
+from broker.sql.model import Control
+from policies.engine.decisions import Effect
+from tests.playbooks.postgres_play import (
+    ASKING,
+    NONCE,
+    PARSED,
+    ROW,
+    Play,
+    bind,
+    columns,
+    complete,
+    denied,
+    describe,
+    error,
+    facts,
+    permitted,
+    ready,
+)
+
+EXECUTE, SYNC = codec.execute(""), codec.SYNC
+OFTEN = ("select 1", "masked", "commit")
+TEXTS = ("select 1", "select 2", "masked", "insert", "begin", "commit", "drop", "fail", "select 1; select 2")
+CONTROLS = {"begin": Control.BEGIN, "commit": Control.COMMIT}
+
+
+def decide(sql: str, version: int) -> Ruling:
+    """What the policy of a version says; a later one masks more, and denies more."""
+    if sql.startswith("drop") or (sql == "select 2" and version == 2):
+        return denied()
+    masked = sql == "masked" or (sql == "select 1" and version == 1)
+    control = CONTROLS.get(sql)
+    return permitted(
+        sql,
+        rewritten=f"{sql} of a mask" if masked else None,
+        effect=Effect.WRITE if sql == "insert" else Effect.READ,
+        masked=masked,
+        tripwire=[(7, 3)] if version else [],
+        controls=[(control, "", "")] if control is not None else None,
+    )
+
+
+class Policy:
+    """Rulings as they are kept: the same object for the same text, as long as the version is the same."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self._kept: dict[tuple[str, int], Ruling] = {}
+
+    def rule(self, sql: str) -> Ruling:
+        return self._kept.setdefault((sql, self.version), decide(sql, self.version))
+
+    def known(self, sql: str) -> Ruling | None:
+        return self._kept.get((sql, self.version))
+
+
+class Side:
+    """One machine and what came of it; `lane` says whether what is known may go by express."""
+
+    def __init__(self, policy: Policy, *, lane: bool) -> None:
+        numbers = count(1)
+        known: Callable[[str], Ruling | None] = policy.known if lane else lambda _: None
+        self.machine = Machine(facts(), lambda: f"q{next(numbers)}", NONCE, known=known)
+        self.upstream, self.client = b"", b""
+        self.log: list[Entry] = []
+        self.rides = 0
+        self.landed = 0
+        self.pauses = 0
+        self.over = False
+        self._rule = policy.rule
+        self._unsynced: list[int] = []
+
+    def from_client(self, data: bytes, at: float) -> None:
+        boarded = self.machine.board(data, at)
+        if boarded is None:
+            self._hear(FromClient(data, at), at)
+            return
+        ride, token = boarded
+        self.rides += 1
+        self.log.append(ride.entry)
+        if ride.ruling.durability is Durability.RESULTS_WAIT:
+            self._unsynced.append(token)
+        self.upstream += ride.data
+
+    def from_upstream(self, data: bytes, at: float) -> None:
+        landed = self.machine.land(data, at)
+        if landed is None:
+            self._hear(FromUpstream(data, at), at)
+            return
+        self.landed += 1
+        self.log.append(landed[0])
+        for command in landed[1]:
+            assert isinstance(command, ToClient | PauseUpstream)
+            if isinstance(command, ToClient):
+                self.client += command.data
+
+    def sync(self, at: float) -> None:
+        """Whatever was recorded first is on disk now."""
+        if self._unsynced:
+            self._hear(Synced(self._unsynced.pop(0), at), at)
+
+    def settled(self) -> str:
+        """All that the machine knows."""
+        if self.machine._lane.ride is not None:
+            self.machine._lane.unfold()
+        session = replace(self.machine._session, ids=str)
+        return repr((self.machine.state, session, b"".join(self.machine._back._held), len(self._unsynced)))
+
+    def _hear(self, first: Event, at: float) -> None:
+        waiting = [first]
+        while waiting:
+            for command in self.machine.handle(waiting.pop(0)):
+                match command:
+                    case Inspect(sql=sql, token=token):
+                        waiting.append(Ruled(token, self._rule(sql), at))
+                    case Record(entries=entries, durability=durability, token=token):
+                        self.log.extend(entries)
+                        if durability is Durability.RESULTS_WAIT:
+                            self._unsynced.append(token)
+                        waiting.append(Recorded(token, at))
+                    case Note(entry=entry):
+                        self.log.append(entry)
+                    case ToUpstream(data=data):
+                        self.upstream += data
+                    case ToClient(data=data):
+                        self.client += data
+                    case Close():
+                        self.over = True
+                    case _:
+                        self.pauses += 1
+
+
+class FakeServer:
+    """Answers as PostgreSQL would, as far as the order of messages goes."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self._read = 0
+        self._status = "I"
+        self._skipping = False
+        self._texts: dict[str, str] = {}
+        self._portals: dict[str, tuple[str, int]] = {}
+
+    def answer(self, sent: bytes) -> bytes:
+        """Answer what was sent since the last time."""
+        found = b""
+        while self._read < len(sent):
+            length = int.from_bytes(sent[self._read + 1 : self._read + 5], "big")
+            kind, body = chr(sent[self._read]), sent[self._read + 5 : self._read + 1 + length]
+            self._read += 1 + length
+            if kind == "S":
+                self._skipping = False
+                found += self._ready()
+            elif kind == "Q":
+                found += self._run(codec.read_query(body).sql, b"", described=True) + self._ready()
+                self._skipping = False
+            elif not self._skipping:
+                found += self._extended(kind, body)
+        return found
+
+    def _ready(self) -> bytes:
+        if self._status == "I":
+            self._portals.clear()
+        return ready(self._status)
+
+    def _extended(self, kind: str, body: bytes) -> bytes:
+        match kind:
+            case "P":
+                parse = codec.read_parse(body)
+                if parse.name in self._texts and parse.name:
+                    return self._error("42P05")
+                self._texts[parse.name] = parse.sql
+                return PARSED
+            case "B":
+                found = codec.read_bind(body)
+                if found.statement not in self._texts:
+                    return self._error("26000")
+                self._portals[found.portal] = (self._texts[found.statement], 0)
+                return codec.message(b"2")
+            case "D":
+                named = codec.read_named(body)
+                known = self._texts if named.kind == "S" else self._portals
+                if named.name not in known:
+                    return self._error("34000")
+                return (codec.message(b"t", b"\0\0") if named.kind == "S" else b"") + self._columns()
+            case "E":
+                executed = codec.read_execute(body)
+                if executed.portal not in self._portals:
+                    return self._error("34000")
+                sql, done = self._portals[executed.portal]
+                if executed.max_rows and not done:
+                    self._portals[executed.portal] = (sql, 1)
+                    return ROW * executed.max_rows + codec.message(b"s")
+                return self._run(sql, b"")
+            case "C":
+                named = codec.read_named(body)
+                (self._texts if named.kind == "S" else self._portals).pop(named.name, None)
+                return codec.message(b"3")
+            case _:
+                return b""
+
+    def _run(self, sql: str, found: bytes, *, described: bool = False) -> bytes:
+        for part in sql.split("; "):
+            if self._status == "E" and part != "commit":
+                return found + self._error("25P02")
+            if part == "fail" or self._chance.random() < 0.02:
+                return found + self._error("22012")
+            if part in CONTROLS:
+                self._status = "T" if part == "begin" else "I"
+                found += complete(part.upper())
+                continue
+            found += self._columns() if described else b""
+            rows = self._chance.choice([0, 1, 1, 3])
+            found += ROW * rows + self._aside() + complete(f"SELECT {rows}")
+        return found
+
+    def _aside(self) -> bytes:
+        notice = codec.fields(b"N", {"S": "NOTICE", "V": "NOTICE", "C": "00000", "M": "by the way"})
+        status = codec.parameter_status("TimeZone", "UTC")
+        return self._chance.choice([b"", b"", b"", b"", notice, status, codec.message(b"A", bytes(4) + b"a\0b\0")])
+
+    def _columns(self) -> bytes:
+        return columns(("a", 7, 3 if self._chance.random() < 0.01 else 2))
+
+    def _error(self, state: str) -> bytes:
+        self._skipping = True
+        self._status = "E" if self._status == "T" else self._status
+        return error(state)
+
+
+def exchange(chance: random.Random) -> bytes:
+    """What a client sends at a time: mostly what drivers do, sometimes what nobody does."""
+    text = chance.choice(OFTEN if chance.random() < 0.7 else TEXTS)
+    name = chance.choice(["", "s", "s", "t"])
+    end = chance.choice([EXECUTE + SYNC, describe("P", "") + EXECUTE + SYNC])
+    match chance.choice([0, 0, 0, 3, 3, 3, 6, 6, 7, 7, 8, 9, 10, 11]):
+        case 0:
+            return codec.query(text)
+        case 3:
+            return bind(name) + end
+        case 6:
+            return codec.parse(name, text) + bind(name) + end
+        case 7:
+            return codec.parse(name, text) + describe("S", name) + SYNC
+        case 8:
+            return bind(name, "p") + codec.execute("p", chance.choice([0, 2])) + SYNC
+        case 9:
+            return bind(name) + EXECUTE + EXECUTE + SYNC + codec.execute("", 2) + SYNC
+        case 10:
+            return codec.message(b"C", b"S" + codec.string(name)) + SYNC
+        case _:
+            return chance.choice([SYNC, codec.message(b"H"), bind(name), EXECUTE, codec.query("")]) + SYNC
+
+
+def cut(data: bytes, chance: random.Random) -> list[bytes]:
+    """Mostly whole, sometimes in pieces."""
+    if not data or chance.random() < 0.8:
+        return [data] if data else []
+    at = chance.randrange(len(data) + 1)
+    return [piece for piece in (data[:at], data[at:]) if piece]
+
+
+def play(chance: random.Random) -> tuple[Side, Side]:
+    """Play one session on both, and hold them against each other after each step."""
+    policy = Policy()
+    for text in TEXTS:
+        policy.rule(text)
+    fast, slow = Side(policy, lane=True), Side(policy, lane=False)
+    server = FakeServer(chance)
+    coming: list[bytes] = []
+    at = 0.0
+    for _ in range(chance.randrange(5, 80)):
+        at += 0.25
+        odd = chance.random()
+        if odd < 0.03:
+            policy.version = (policy.version + 1) % 3
+        elif odd < 0.2:
+            fast.sync(at)
+            slow.sync(at)
+        elif coming and odd < 0.9:
+            # Mostly all of it, before the client goes on.
+            for piece in [coming.pop(0) for _ in range(len(coming) if odd < 0.8 else 1)]:
+                fast.from_upstream(piece, at)
+                slow.from_upstream(piece, at)
+        else:
+            for piece in cut(exchange(chance), chance):
+                fast.from_client(piece, at)
+                slow.from_client(piece, at)
+        assert fast.upstream == slow.upstream
+        assert fast.client == slow.client
+        assert fast.log == slow.log
+        assert (fast.over, fast.machine.state) == (slow.over, slow.machine.state)
+        if slow.over:
+            break
+        coming += cut(server.answer(slow.upstream), chance)
+    assert fast.settled() == slow.settled()
+    return fast, slow
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**32))
+def test_both_ways_give_the_same_bytes_records_and_state(seed: int) -> None:
+    play(random.Random(seed))
+
+
+def test_the_plays_take_the_lane_and_leave_it_again() -> None:
+    sides = [play(random.Random(seed))[0] for seed in range(60)]
+    assert sum(side.rides for side in sides) > sum(side.landed for side in sides) > 20
+    assert any(side.over for side in sides)
+
+
+MESSAGES = st.builds(
+    lambda portal, name, formats, values, results: (
+        codec.string(portal)
+        + codec.string(name)
+        + struct.pack(f">h{len(formats)}h", len(formats), *formats)
+        + struct.pack(">H", len(values))
+        + b"".join(struct.pack(">i", -1) if one is None else struct.pack(">i", len(one)) + one for one in values)
+        + struct.pack(f">h{len(results)}h", len(results), *results)
+    ),
+    st.sampled_from(["", "", "", "p"]),
+    st.text(max_size=70),
+    st.lists(st.sampled_from([0, 1, 1, 2]), max_size=3),
+    st.lists(st.none() | st.binary(max_size=5), max_size=3),
+    st.lists(st.sampled_from([0, 1, -1]), max_size=2),
+)
+
+
+@settings(max_examples=500)
+@given(MESSAGES, st.integers(0, 300), st.binary(max_size=3))
+def test_a_bind_that_reads_quickly_reads_the_same(body: bytes, spoil: int, put: bytes) -> None:
+    for each in (body, body[:spoil] + put + body[spoil + len(put) :], body[:spoil]):
+        data = b"B...." + each + EXECUTE + SYNC
+        try:
+            found = quick_bind(data, 5, 5 + len(each))
+        except (IndexError, struct.error, UnicodeDecodeError):
+            continue
+        if found is not None:
+            assert found == codec.read_bind(each)
+            assert found.portal == ""
+
+
+def test_a_bind_as_drivers_send_it_reads_quickly() -> None:
+    body = bind("s")[5:]
+    assert quick_bind(b"B...." + body + EXECUTE, 5, 5 + len(body)) == codec.read_bind(body)
+
+
+@pytest.mark.parametrize(
+    "ruling",
+    [
+        permitted("insert", effect=Effect.WRITE),
+        permitted("set", effect=Effect.SESSION),
+        permitted("select 1; select 2"),
+        permitted("fetch", controls=[(Control.FETCH, "c", "")]),
+        permitted("select 1", asking=ASKING),
+        replace(permitted("select 1"), durability=Durability.SYNCED),
+    ],
+)
+def test_what_is_more_than_one_plain_read_takes_the_gate(ruling: Permitted) -> None:
+    assert not boards(ruling)
+    assert boards(permitted("select 1"))
+
+
+def test_a_denial_that_is_known_takes_the_gate() -> None:
+    side = Side(policy := Policy(), lane=True)
+    assert isinstance(policy.rule("drop"), Denied)
+    side.from_client(codec.query("drop"), 1.0)
+    assert (side.rides, side.upstream, side.log[0].type) == (0, b"", "statement.denied")
+
+
+def test_a_wire_that_trips_on_the_lane_ends_the_session_before_a_row_shows() -> None:
+    side = Side(policy := Policy(), lane=True)
+    policy.version = 1
+    policy.rule("select 2")
+    side.from_client(codec.query("select 2"), 1.0)
+    assert side.rides == 1
+    side.from_upstream(columns(("a", 7, 3)) + ROW + complete("SELECT 1") + ready(), 2.0)
+    assert side.over
+    assert side.machine.state is State.CLOSED
+    assert ROW not in side.client
+
+
+def test_what_was_put_on_the_lane_is_cut_with_the_session() -> None:
+    side = Side(policy := Policy(), lane=True)
+    policy.rule("select 1")
+    side.from_client(codec.query("select 1"), 1.0)
+    side.from_client(codec.message(b"X"), 2.0)
+    assert [entry.data.get("outcome") for entry in side.log] == [None, "cut"]
+
+
+def test_a_play_without_rulings_at_hand_never_boards() -> None:
+    play = Play()
+    assert play.machine.board(codec.query("select 1"), 1.0) is None
