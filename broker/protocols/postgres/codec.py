@@ -150,6 +150,12 @@ class BackendScanner:
                 raise ProtocolViolation(f"upstream message {kind:#04x} claims a length of {length}")
             end = position + 1 + length
             if kind in _STREAMED:
+                # Rows in a row: most of all bytes, so their ends are found with as little as possible.
+                count, end = whole_rows(data, position, total)
+                if count:
+                    rows += count
+                    position = end
+                    continue
                 if end > total:
                     if end - position <= _PIECE:
                         break
@@ -157,9 +163,6 @@ class BackendScanner:
                     self._left = end - total
                     self._rest = b""
                     return found
-                rows += 1
-                position = end
-                continue
             if position > run_start:
                 found.append(Run(view[run_start:position], rows, whole=True))
             run_start, rows = position, 0
@@ -181,6 +184,46 @@ class BackendScanner:
         self._left -= taken
         found.append(Run(view[:taken], 0, whole=self._left == 0))
         return taken
+
+
+_FEW_ALIKE, _MOST_ALIKE, _PAUSE = 8, 1024, 16
+
+
+def whole_rows(data: bytes, position: int, total: int) -> tuple[int, int]:
+    """Count the whole messages of one type that follow each other; return with it where the next one begins.
+
+    Where there is none, the end of the first is returned, which is not here yet.
+    """
+    kind, unpack = data[position], _UINT32.unpack_from
+    last, count, size, alike, pause = total - 5, 0, 0, _FEW_ALIKE, 0
+    while position <= last and data[position] == kind:
+        length = unpack(data, position + 1)[0]
+        end = position + 1 + length
+        if length < 4 or end > total:
+            if not 4 <= length <= MAX_BACKEND:
+                raise ProtocolViolation(f"upstream message {kind:#04x} claims a length of {length}")
+            return count, position if count else end
+        if pause:
+            pause -= 1
+        elif length + 1 == size:
+            # Rows of one length often come in numbers.
+            alike = min(alike, (total - position) // size)
+            if alike >= _FEW_ALIKE and _alike(data, position, size, alike):
+                count += alike
+                position += size * alike
+                alike = min(2 * alike, _MOST_ALIKE)
+                continue
+            alike, pause = _FEW_ALIKE, _PAUSE
+        size = length + 1
+        count += 1
+        position = end
+    return count, position
+
+
+def _alike(data: bytes, position: int, size: int, count: int) -> bool:
+    """Say whether so many messages of one size follow each other: type and length stand at each of their places."""
+    end = position + size * count
+    return all(data[at:end:size] == data[at : at + 1] * count for at in range(position, position + 5))
 
 
 class Reader:

@@ -55,6 +55,38 @@ def test_upstream_messages_come_out_in_order_and_rows_byte_by_byte(frames: list[
     assert not scanner.amid
 
 
+@given(
+    st.lists(st.tuples(st.sampled_from(b"DdC"), st.integers(0, 6), st.integers(1, 60)), max_size=8),
+    st.lists(st.integers(1, 500), min_size=1, max_size=5),
+    st.integers(0, 3000),
+    st.binary(max_size=2),
+)
+def test_rows_that_are_alike_are_told_apart_as_any_others(
+    groups: list[tuple[int, int, int]], sizes: list[int], spoil: int, put: bytes
+) -> None:
+    data = b"".join(Frame(kind, bytes(size)).whole() * count for kind, size, count in groups)
+    data = data[:spoil] + put + data[spoil + len(put) :]
+    wanted, position = [], 0
+    while len(data) - position >= 5:
+        length = int.from_bytes(data[position + 1 : position + 5], "big")
+        if not 4 <= length < 9999:
+            return
+        if position + 1 + length > len(data):
+            break
+        wanted.append((data[position], length))
+        position += 1 + length
+    found: list[tuple[int, int]] = []
+    rows, scanner = 0, BackendScanner()
+    for piece in cut(data, sizes):
+        for one in scanner.feed(piece):
+            if isinstance(one, Run):
+                rows += one.rows
+            else:
+                found.append((one.type, len(one.body) + 4))
+    assert rows == sum(kind in b"Dd" for kind, _ in wanted)
+    assert found == [one for one in wanted if one[0] not in b"Dd"]
+
+
 @given(st.binary(max_size=300), SIZES)
 def test_any_bytes_are_messages_or_a_violation(data: bytes, sizes: list[int]) -> None:
     front, back = FrontendScanner(), BackendScanner()
