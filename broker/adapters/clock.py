@@ -11,9 +11,12 @@ STEP = timedelta(seconds=2)
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
+# CLOCK_MONOTONIC stands still while the machine sleeps.
+_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 def _boottime() -> float:
-    # CLOCK_MONOTONIC stands still while the machine sleeps.
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+    return time.clock_gettime(_BOOT)
 
 
 def boot_id() -> str:

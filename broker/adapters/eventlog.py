@@ -41,12 +41,12 @@ class LogDamaged(AirlockError):
 
 
 class Fact(NamedTuple):
-    """What an event says."""
+    """What an event says; `data` is a value or its canonical JSON."""
 
     kind: str
     grant: str | None
     session: str | None
-    data: dict[str, Any]
+    data: dict[str, Any] | str
 
 
 @dataclass(slots=True)

@@ -212,12 +212,19 @@ class FileRecorder:
         for entry in entries:
             if entry.grant != grant:
                 raise RecordingFailed("records of two grants are not written together")
+            written = entry.written
+            data: dict[str, Any] | str = entry.data if written is None else f"{{{written.before}{written.behind}}}"
+            detail: dict[str, Any] | str = entry.detail if written is None else written.detail
             try:
-                line, head = record_line(head, grant, at, entry.type, entry.session, entry.data, entry.detail)
+                line, head = record_line(head, grant, at, entry.type, entry.session, data, detail)
             except LineUnwritable as error:
                 raise RecordingFailed(f"`{entry.type}` cannot be recorded: {error}") from None
             lines.append(line)
-            facts.append(Fact(entry.type, grant, entry.session, {**entry.data, "recorded": commitment(head)}))
+            if written is None:
+                data = {**entry.data, "recorded": commitment(head)}
+            else:
+                data = f'{{{written.before}"recorded":"{commitment(head)}",{written.behind}}}'
+            facts.append(Fact(entry.type, grant, entry.session, data))
         before = file.size
         file.append(b"".join(lines))
         try:

@@ -68,23 +68,29 @@ def _encoder() -> Callable[[Any], str]:
 
 
 _encode = _encoder()
-_text: Callable[[str], str] = encoder.encode_basestring_ascii
+json_string: Callable[[str], str] = encoder.encode_basestring_ascii
+"""Writes a string as canonical JSON."""
 
 
 def canonical(value: dict[str, Any]) -> bytes:
     """Write a value as canonical JSON; raises LineUnwritable."""
-    return _json(value).encode("ascii")
+    return json_text(value).encode("ascii")
 
 
-def _json(value: Any) -> str:
+def json_text(value: Any) -> str:
+    """Write a value as canonical JSON in text; raises LineUnwritable."""
     try:
         return _encode(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise LineUnwritable(f"{type(error).__name__}: {error}") from None
 
 
+def _content(value: dict[str, Any] | str) -> str:
+    return value if isinstance(value, str) else json_text(value)
+
+
 def _string(value: str | None) -> str:
-    return "null" if value is None else _text(value)
+    return "null" if value is None else json_string(value)
 
 
 def _sealed(domain: bytes, number: int, text: str) -> tuple[bytes, Head]:
@@ -97,13 +103,13 @@ def _sealed(domain: bytes, number: int, text: str) -> tuple[bytes, Head]:
 
 
 def event_line(
-    head: Head, stream: str, at: str, kind: str, grant: str | None, session: str | None, data: dict[str, Any]
+    head: Head, stream: str, at: str, kind: str, grant: str | None, session: str | None, data: dict[str, Any] | str
 ) -> tuple[bytes, Head]:
-    """Return an event's line and the head after it; `at` is a timestamp."""
+    """Return an event's line and the head after it; `at` is a timestamp, `data` a value or its canonical JSON."""
     number = head.seq + 1
     text = (
-        f'{{"at":"{at}","data":{_json(data)},"grant":{_string(grant)},"prev":"{head.hash}","seq":{number},'
-        f'"session":{_string(session)},"stream":{_text(stream)},"type":{_text(kind)}}}'
+        f'{{"at":"{at}","data":{_content(data)},"grant":{_string(grant)},"prev":"{head.hash}","seq":{number},'
+        f'"session":{_string(session)},"stream":{json_string(stream)},"type":{json_string(kind)}}}'
     )
     return _sealed(EVENT, number, text)
 
@@ -114,14 +120,14 @@ def record_line(
     at: str,
     kind: str,
     session: str | None,
-    data: dict[str, Any],
-    detail: dict[str, Any],
+    data: dict[str, Any] | str,
+    detail: dict[str, Any] | str,
 ) -> tuple[bytes, Head]:
-    """Return a line of a grant's recording and the head after it; `at` is a timestamp."""
+    """Return a line of a grant's recording and the head after it; as `event_line`."""
     number = head.seq + 1
     text = (
-        f'{{"at":"{at}","data":{_json(data)},"detail":{_json(detail)},"grant":{_text(grant)},'
-        f'"prev":"{head.hash}","seq":{number},"session":{_string(session)},"type":{_text(kind)}}}'
+        f'{{"at":"{at}","data":{_content(data)},"detail":{_content(detail)},"grant":{json_string(grant)},'
+        f'"prev":"{head.hash}","seq":{number},"session":{_string(session)},"type":{json_string(kind)}}}'
     )
     return _sealed(RECORD, number, text)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 REPLACED = "this ticket was replaced by a newer one"
 """The refusal of a ticket whose grant is still open: a newer line opens it."""
@@ -67,15 +67,28 @@ class Durability(StrEnum):
     """Written before it is forwarded, synced within 50 ms: other reads."""
 
 
+class Written(NamedTuple):
+    """An entry as canonical JSON, by who knows its form: the fields of `data` before `recorded` and behind it."""
+
+    before: str
+    """Ends with a comma, where there is anything."""
+    behind: str
+    detail: str
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One record: `data` goes to the feed (redacted), `detail` only to the recording (full text, parameters)."""
+    """One record: `data` goes to the feed (redacted), `detail` only to the recording (full text, parameters).
+
+    `written` says the same, where whoever made the entry has its JSON at hand.
+    """
 
     type: str
     grant: str | None
     session: str | None
     data: dict[str, Any]
     detail: dict[str, Any] = field(default_factory=dict)
+    written: Written | None = field(default=None, compare=False, repr=False)
 
 
 class CloseReason(StrEnum):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.protocols.postgres import codec
+from broker.protocols.postgres import codec, records
 from broker.protocols.postgres.events import (
     Close,
     Event,
@@ -31,6 +31,7 @@ from broker.protocols.postgres.events import (
 from broker.protocols.postgres.express import boards, quick_bind
 from broker.protocols.postgres.machine import Machine, State
 from broker.protocols.postgres.ruling import Denied, Permitted, Ruling
+from broker.sessions.eventchain import json_text
 from broker.sessions.model import Durability, Entry
 from broker.sql.model import Control
 from policies.engine.decisions import Effect
@@ -293,6 +294,14 @@ def cut(data: bytes, chance: random.Random) -> list[bytes]:
     return [piece for piece in (data[:at], data[at:]) if piece]
 
 
+def assert_written(entry: Entry) -> None:
+    """What is written of an entry beforehand is what the encoder would write of it, with `recorded` in its place."""
+    if (written := entry.written) is not None:
+        assert f"{{{written.before}{written.behind}}}" == json_text(entry.data)
+        assert f'{{{written.before}"recorded":"7:a",{written.behind}}}' == json_text({**entry.data, "recorded": "7:a"})
+        assert written.detail == json_text(entry.detail)
+
+
 def play(chance: random.Random) -> tuple[Side, Side]:
     """Play one session on both, and hold them against each other after each step."""
     policy = Policy()
@@ -301,7 +310,7 @@ def play(chance: random.Random) -> tuple[Side, Side]:
     fast, slow = Side(policy, lane=True), Side(policy, lane=False)
     server = FakeServer(chance)
     coming: list[bytes] = []
-    at = 0.0
+    at, checked = 0.0, 0
     for _ in range(chance.randrange(5, 80)):
         at += 0.25
         odd = chance.random()
@@ -322,6 +331,9 @@ def play(chance: random.Random) -> tuple[Side, Side]:
         assert fast.upstream == slow.upstream
         assert fast.client == slow.client
         assert fast.log == slow.log
+        for entry in (*fast.log[checked:], *slow.log[checked:]):
+            assert_written(entry)
+        checked = len(fast.log)
         assert (fast.over, fast.machine.state) == (slow.over, slow.machine.state)
         if slow.over:
             break
@@ -340,6 +352,39 @@ def test_the_plays_take_the_lane_and_leave_it_again() -> None:
     sides = [play(random.Random(seed))[0] for seed in range(60)]
     assert sum(side.rides for side in sides) > sum(side.landed for side in sides) > 20
     assert any(side.over for side in sides)
+
+
+@given(
+    st.text(),
+    st.text(),
+    st.lists(st.text(), max_size=3),
+    st.sets(st.text(), max_size=3),
+    st.lists(st.binary() | st.none()),
+)
+def test_records_written_beforehand_are_the_same_records(
+    sql: str, rewritten: str, rules: list[str], masked: list[str], values: list[bytes | None]
+) -> None:
+    ruling = permitted("select 1")
+    (one,) = ruling.inspection.statements
+    one = replace(one, redacted=sql, facts=replace(one.facts, verb=rewritten, masked=frozenset(masked)))
+    found = replace(ruling.inspection, statements=(one,), rewritten=rewritten)
+    ruling = replace(ruling, sql=sql, inspection=found, rules=(tuple(rules),))
+    parameters = records.parameters((1,) if rules else (), values)
+    entry = records.Form.of(ruling).allowed(facts(), "q1", parameters, ruling)
+    assert (entry,) == records.allowed(facts(), ("q1",), ruling, parameters)
+    assert_written(entry)
+    like = replace(ruling, sql=f"{sql}!", inspection=replace(found, rewritten=f"{sql}!"))
+    if rewritten == sql:
+        entry = records.Form.of(ruling).allowed(facts(), "q1", parameters, like)
+        assert (entry,) == records.allowed(facts(), ("q1",), like, parameters)
+        assert_written(entry)
+
+
+@given(st.text(), st.none() | st.integers(), st.floats(-1, 1e9), st.none() | st.text())
+def test_ends_written_beforehand_are_the_same_records(
+    outcome: str, rows: int | None, seconds: float, state: str | None
+) -> None:
+    assert_written(records.finished(facts(), "q1", outcome, rows, seconds, state))
 
 
 MESSAGES = st.builds(

@@ -14,7 +14,15 @@ from broker.sql.catalogue import QUERIES, Catalogue, build
 FRESH_SECONDS = 5.0
 STALE_SECONDS = 60.0
 
-Key = tuple[Endpoint, tuple[str, ...]]
+
+class Key(tuple[Endpoint, tuple[str, ...]]):
+    """An upstream and the path that names are looked up in; hashed once, for each statement looks its shelf up."""
+
+    def __hash__(self) -> int:
+        found: int | None = self.__dict__.get("hash")
+        if found is None:
+            found = self.__dict__["hash"] = super().__hash__()
+        return found
 
 
 @dataclass(slots=True)

@@ -44,7 +44,7 @@ _READY = codec.ready_for_query("I")[:5]
 _STATES = {ord("I"): "I", ord("T"): "T"}
 _UNREADABLE = (IndexError, struct.error, UnicodeDecodeError, codec.Malformed, codec.ProtocolViolation)
 _PLAIN = tuple(one.name for one in fields(Permitted) if one.name not in ("sql", "inspection"))
-_INSPECTED = tuple(one.name for one in fields(Inspection) if one.name != "rewritten")
+_INSPECTED = tuple(one.name for one in fields(Inspection) if one.name not in ("rewritten", "edits"))
 
 
 @dataclass(slots=True)
@@ -52,6 +52,7 @@ class Fare:
     """What is known of a ruling that boards; `shown` is the last description of its columns that tripped no wire."""
 
     ruling: Permitted
+    form: records.Form
     wires: frozenset[tuple[int, int]] | None = None
     shown: bytes = b""
 
@@ -192,7 +193,7 @@ class ExpressLane:
     def _ride(self, ruling: Permitted, fare: Fare, data: bytes, bound: Bound | None = None) -> Ride:
         session = self._session
         id_ = session.ids()
-        (entry,) = records.allowed(session.facts, (id_,), ruling, bound.parameters if bound is not None else ())
+        entry = fare.form.allowed(session.facts, id_, bound.parameters if bound is not None else (), ruling)
         return Ride(ruling, fare, id_, session.segment, session.now, data, entry, bound)
 
     def _permitted(self, sql: str) -> tuple[Permitted, Fare] | None:
@@ -206,13 +207,13 @@ class ExpressLane:
                 return None
             if len(self._fares) >= _FARES:
                 self._fares.clear()
-            fare = self._fares[key] = Fare(ruling)
+            fare = self._fares[key] = Fare(ruling, records.Form.of(ruling))
         return ruling, fare
 
     def land(self, data: bytes) -> Entry | None:
         """Take an upstream's chunk as the whole answer to the ride: its end is noted, the chunk is for the client."""
         ride, session = self.ride, self._session
-        if ride is None:
+        if ride is None or data[-6:-1] != _READY:
             return None
         try:
             tag, status = self._answer(ride, data)
@@ -257,15 +258,11 @@ class ExpressLane:
                 at += 5
             else:
                 return b"", ""
-        unpack = _UINT32.unpack_from
-        while data[at] == _ROW:
-            length = unpack(data, at + 1)[0]
-            if length < 4:
-                return b"", ""
-            at += 1 + length
+        if data[at] == _ROW:
+            _, at = codec.whole_rows(data, at, len(data))
         if data[at] != _C:
             return b"", ""
-        end = at + 1 + unpack(data, at + 1)[0]
+        end = at + 1 + _UINT32.unpack_from(data, at + 1)[0]
         if data[end : end + 5] != _READY or len(data) != end + 6:
             return b"", ""
         return data[at + 5 : end], _STATES.get(data[end + 5], "")

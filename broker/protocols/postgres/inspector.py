@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from broker.errors import AirlockError
 from broker.protocols.postgres.catalogues import Catalogues, Key
-from broker.protocols.postgres.ruling import Denied, Ruling, Subject, refused, rule
+from broker.protocols.postgres.express import boards
+from broker.protocols.postgres.ruling import Denied, Permitted, Ruling, Subject, refused, rule
 from broker.protocols.postgres.workers import WorkerFailed, Workers
 from broker.sessions.ports import Clock, Policies
 from broker.sql.catalogue import Catalogue
@@ -18,6 +19,7 @@ from broker.sql.inspect import inspect
 from broker.sql.library import ON_THE_SPOT, Costly
 from broker.sql.model import Inspection, Refusal
 from broker.sql.redact import redact
+from broker.sql.shapes import only_compares, shape
 from policies.engine.decide import field_view, timed
 from policies.engine.decisions import FieldView
 
@@ -50,6 +52,8 @@ class Inspector:
         self._catalogues = catalogues
         self._workers = workers
         self._rulings: OrderedDict[_CacheKey, Ruling] = OrderedDict()
+        self._shapes: OrderedDict[_CacheKey, Permitted] = OrderedDict()
+        """By text with its numbers marked: what was ruled on one such text."""
         self._views: dict[tuple[str, str, str], FieldView] = {}
         self._reloaded: dict[Key, float] = {}
 
@@ -66,11 +70,22 @@ class Inspector:
         return self._again(matter, sql) if self._worth_reloading(matter, ruling) else ruling
 
     def known(self, matter: Matter, sql: str) -> Ruling | None:
-        """Return what `rule` would, where it has ruled on this under the policy and the catalogue of this moment."""
+        """Return what `rule` would, where it has ruled on this under the policy and the catalogue of this moment.
+
+        What was ruled on one text of a shape holds for all of them: neither inspection nor rules look at its numbers.
+        """
         catalogue = self._catalogues.held(matter.key)
         if catalogue is None:
             return None
-        return self._rulings.get(self._cache_key(matter, sql, catalogue, self._clock.now()))
+        now = self._clock.now()
+        found = self._rulings.get(self._cache_key(matter, sql, catalogue, now))
+        if found is not None or (marked := shape(sql)) is None:
+            return found
+        like = self._shapes.get(self._cache_key(matter, marked, catalogue, now))
+        if like is None:
+            return None
+        edits = ((0, 0, len(sql)),)
+        return replace(like, sql=sql, inspection=replace(like.inspection, rewritten=sql, edits=edits))
 
     async def ready(self, matter: Matter) -> None:
         """Have a catalogue at hand; raises UpstreamUnavailable."""
@@ -138,7 +153,17 @@ class Inspector:
             self._rulings[self._cache_key(matter, sql, catalogue, now)] = ruling
             if len(self._rulings) > _CACHED:
                 self._rulings.popitem(last=False)
+            self._keep_shape(matter, sql, catalogue, now, ruling)
         return ruling
+
+    def _keep_shape(self, matter: Matter, sql: str, catalogue: Catalogue, now: datetime, ruling: Ruling) -> None:
+        """Keep a ruling for every text of its shape, where it is on one plain read that is sent as it came."""
+        if isinstance(ruling, Permitted) and boards(ruling) and ruling.inspection.rewritten == sql:
+            marked = None if ruling.inspection.scrub else shape(sql)
+            if marked is not None and only_compares(sql):
+                self._shapes[self._cache_key(matter, marked, catalogue, now)] = ruling
+                if len(self._shapes) > _CACHED:
+                    self._shapes.popitem(last=False)
 
     def _worth_reloading(self, matter: Matter, ruling: Ruling) -> bool:
         if not isinstance(ruling, Denied) or not ruling.retry:

@@ -9,12 +9,14 @@ from collections import deque
 from collections.abc import Awaitable
 from dataclasses import replace
 from datetime import datetime
+from itertools import count
 
 import structlog
 
 from broker.errors import AirlockError, RecordingFailed, UpstreamUnavailable
 from broker.protocols.postgres import codec, records
 from broker.protocols.postgres.backend import Backend
+from broker.protocols.postgres.catalogues import Key
 from broker.protocols.postgres.estimator import Estimator
 from broker.protocols.postgres.events import (
     CancelAsked,
@@ -80,10 +82,13 @@ class Session:
         policy = house.broker.policies.current
         resource = policy.resources[grant.resource]
         self._search_path = tuple(resource.search_path)
-        self._matter = Matter(Subject(grant.person, grant.resource, grant.role), (endpoint, self._search_path))
+        self._matter = Matter(Subject(grant.person, grant.resource, grant.role), Key((endpoint, self._search_path)))
         self._again = access_line(policy, grant.person, grant.resource, grant.role)
         nonce = f"airlock-{secrets.token_hex(12)}"
-        self._machine = Machine(facts, _statement_id, nonce, known=lambda sql: house.inspector.known(self._matter, sql))
+        self._ids = map("q{:016x}".format, count(secrets.randbits(62)))
+        self._machine = Machine(
+            facts, self._ids.__next__, nonce, known=lambda sql: house.inspector.known(self._matter, sql)
+        )
         self._scribe = Scribe(house.broker.recorder, self.feed, house.notes)
         self._holder = Holder(house.broker.holds, self.feed, self._estimate)
         self._begun = time.monotonic()
@@ -324,7 +329,7 @@ class Session:
         """Ask the upstream about a held statement, recorded first as a statement of its own."""
 
         async def record() -> None:
-            entry = records.explained(self._facts, hold, _statement_id(), question)
+            entry = records.explained(self._facts, hold, next(self._ids), question)
             await self._house.broker.recorder.write(entry)
 
         admin = self._house.admins.of(self._backend.level)
@@ -422,7 +427,3 @@ class Session:
             if not self._settled.done():
                 self._settled.set_result(gone)
         return gone
-
-
-def _statement_id() -> str:
-    return f"q{secrets.token_hex(8)}"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from broker.protocols.postgres.explaining import Question
 from broker.protocols.postgres.ruling import MAX_SHOWN, Denied, Permitted
 from broker.protocols.postgres.values import as_shown
+from broker.sessions.eventchain import json_string, json_text
 from broker.sessions.holds import Asked
-from broker.sessions.model import CloseReason, Entry, Killed, SessionFacts
+from broker.sessions.model import CloseReason, Entry, Killed, SessionFacts, Written
 
 MAX_PARAMETERS = 64 * 1024
 """Bytes of parameters that a recording keeps of one statement; beyond, a digest stands for the value."""
@@ -87,6 +89,57 @@ def allowed(
     return tuple(entries)
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What the records of one ruling on one statement have in common, also with one on another text of its shape."""
+
+    ruling: Permitted
+    data: dict[str, Any]
+    detail: dict[str, Any]
+    before: str
+    behind: tuple[str, str]
+    """Around the statement's id."""
+    texts: str
+
+    @classmethod
+    def of(cls, ruling: Permitted) -> Form:
+        (statement,), (rules,) = ruling.inspection.statements, ruling.rules
+        data = {
+            "text": statement.redacted[:MAX_SHOWN],
+            "verb": statement.facts.verb,
+            "rules": [*rules],
+            "masked": sorted(statement.facts.masked),
+        }
+        detail = {"sql": ruling.sql}
+        if ruling.inspection.rewritten != ruling.sql:
+            detail["rewritten"] = ruling.inspection.rewritten
+        text, verb = json_text(data["text"]), json_text(data["verb"])
+        return cls(
+            ruling,
+            data,
+            detail,
+            f'"masked":{json_text(data["masked"])},',
+            (f'"rules":{json_text(data["rules"])},"statement":', f',"text":{text},"verb":{verb}'),
+            json_text(detail)[1:],
+        )
+
+    def allowed(
+        self, session: SessionFacts, id_: str, parameters: Sequence[dict[str, Any]], ruling: Permitted
+    ) -> Entry:
+        """Return what `allowed` does, with its JSON."""
+        detail, texts = self.detail, self.texts
+        if ruling is not self.ruling:
+            # Texts of one shape are sent as they come.
+            detail, texts = {"sql": ruling.sql}, f'"sql":{json_string(ruling.sql)}}}'
+        if parameters:
+            listed = list(parameters)
+            detail = {**detail, "parameters": listed}
+            texts = f'"parameters":{json_text(listed)},{texts}'
+        written = Written(self.before, f"{self.behind[0]}{json_string(id_)}{self.behind[1]}", f"{{{texts}")
+        grant = session.grant.id
+        return Entry("statement.allowed", grant, session.id, {**self.data, "statement": id_}, detail, written)
+
+
 def consumed(session: SessionFacts, hold: str, id_: str) -> Entry:
     return Entry("hold.consumed", session.grant.id, session.id, {"hold": hold, "statement": id_})
 
@@ -130,14 +183,15 @@ def denied(session: SessionFacts, id_: str, ruling: Denied, sql: str) -> Entry:
 def finished(
     session: SessionFacts, id_: str, outcome: str, rows: int | None, seconds: float, sqlstate: str | None = None
 ) -> Entry:
-    data = {
-        "statement": id_,
-        "outcome": outcome,
-        "rows": rows,
-        "milliseconds": round(max(0.0, seconds) * 1000, 3),
-        "sqlstate": sqlstate,
-    }
-    return Entry("statement.finished", session.grant.id, session.id, data)
+    milliseconds = round(max(0.0, seconds) * 1000, 3)
+    data = {"statement": id_, "outcome": outcome, "rows": rows, "milliseconds": milliseconds, "sqlstate": sqlstate}
+    state = "null" if sqlstate is None else json_string(sqlstate)
+    written = Written(
+        f'"milliseconds":{milliseconds!r},"outcome":{json_string(outcome)},',
+        f'"rows":{"null" if rows is None else rows},"sqlstate":{state},"statement":{json_string(id_)}',
+        "{}",
+    )
+    return Entry("statement.finished", session.grant.id, session.id, data, {}, written)
 
 
 def parameters(formats: Sequence[int], values: Sequence[bytes | None]) -> tuple[dict[str, Any], ...]:

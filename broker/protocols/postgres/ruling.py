@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from broker.sessions.model import Durability
 from broker.sql.model import Control, Inspection, Refusal, Statement
@@ -19,8 +19,7 @@ MAX_SHOWN = 4096
 """Characters of a statement that go into the feed; the recording has all of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(NamedTuple):
     """Whose statement it is, and under what."""
 
     person: str
@@ -205,7 +204,7 @@ def _other_role(policy: Policy, subject: Subject, sql: str, inspection: Inspecti
         if isinstance(given, Ask) and not _answerable(policy, given.requirement, subject.person):
             continue
         # What a person sees does not depend on the role, so the inspection is the same.
-        if isinstance(_ruled(policy, replace(subject, role=role), sql, inspection, now), Permitted):
+        if isinstance(_ruled(policy, subject._replace(role=role), sql, inspection, now), Permitted):
             return access_line(policy, subject.person, subject.resource, role)
     return None
 

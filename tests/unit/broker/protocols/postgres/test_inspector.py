@@ -61,6 +61,31 @@ def test_a_ruling_that_is_kept_is_not_given_when_its_hours_are_over() -> None:
     assert isinstance(rule(), Permitted)
 
 
+def test_a_text_of_a_known_shape_is_ruled_on_as_if_it_were_new_until_the_rules_change() -> None:
+    clock = Clock()
+    policies = FixedPolicies(read_texts({"test.yaml": POLICY}))
+    matter = Matter(Subject("alice", "prod-db", "read"), cast(Any, None))
+
+    def fresh() -> Inspector:
+        return Inspector(policies, cast(Catalogues, Shelf()), cast(Workers, None), clock)
+
+    inspector = fresh()
+    for sql in ("select id from orders where id = 1", "select id from orders where id in (1, 2)", "delete from orders"):
+        inspector.rule(matter, sql)
+    other = "select id from orders where id = 123456"
+    assert inspector.known(matter, other) == fresh().rule(matter, other)
+    assert inspector.known(matter, "select id from orders where id in (1, 3)") is None
+    assert inspector.known(matter, "select id from orders where id in (1, 2)") is not None
+    clock.moment = Clock.moment + timedelta(minutes=1)
+    assert inspector.known(matter, other) is None
+    assert isinstance(inspector.rule(matter, other), Denied)
+    clock.moment = Clock.moment
+    assert inspector.known(matter, other) is not None
+    policies.current = read_texts({"test.yaml": POLICY.replace("public", "archive")})
+    assert inspector.known(matter, other) is None
+    assert inspector.known(Matter(Subject("bob", "prod-db", "read"), cast(Any, None)), other) is None
+
+
 async def test_what_a_worker_finds_arrives_as_it_was_found() -> None:
     for sql in ("copy orders from stdin", "delete from orders", "select ssn from customers where id = 1"):
         found = inspect(sql, CATALOGUE, {})
