@@ -24,7 +24,7 @@ from tests.bench import report
 from tests.bench.airlock import airlock, policy_text
 from tests.bench.decisions import Decisions
 from tests.bench.peers import Peer, other_proxies
-from tests.bench.programs import BenchFailed, find_clients
+from tests.bench.programs import BenchFailed, cpu_seconds, find_clients
 from tests.bench.upstream import DATABASE, upstream
 from tests.bench.works import NARROW, Clients, Work, WorkFailed, works
 from tests.support.catalogue import load_catalogue
@@ -61,13 +61,14 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="how often each work is done at each peer")
-    parser.add_argument("--seconds", type=int, default=1, help="of each run of pgbench's point select")
-    parser.add_argument("--budget", type=float, default=170.0, help="seconds that no further round may pass")
+    parser.add_argument("--selects", type=int, default=6400, help="of each run of pgbench's point select")
+    parser.add_argument("--idle", type=int, default=200, help="idle sessions whose memory is measured, once")
+    parser.add_argument("--budget", type=float, default=900.0, help="seconds that no further round may pass")
     parser.add_argument("--server", default="wheel", help="`wheel`, `debian`, a major version or a folder")
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
     options = parser.parse_args()
-    if options.rounds < 1 or options.seconds < 1:
-        parser.error("rounds and seconds are at least 1")
+    if options.rounds < 1 or options.selects < 32 or not 1 <= options.idle <= 2000:
+        parser.error("at least 1 round, at least 32 selects, 1 to 2000 idle sessions")
     return options
 
 
@@ -93,13 +94,13 @@ def _bench(
     install: Install, clients: Clients, folder: Path, options: argparse.Namespace, started: float
 ) -> report.Results:
     with (
-        upstream(install, folder) as (server, ways),
+        upstream(install, folder, 2 * options.idle + 300) as (server, ways),
         other_proxies(ways[0], folder) as (others, skipped),
         airlock(ways[0], folder / "airlock") as ours,
     ):
         decisions = Decisions(load_catalogue(server, DATABASE), policy_text(ways[0]))
         peers = [*ways, *others, *ours]
-        tasks = works(decisions.rewritten(NARROW), options.seconds)
+        tasks = works(decisions.rewritten(NARROW), options.selects, options.idle)
         if len(ways) == 1:
             skipped.append(f"the {install.label} server has no TLS, so no direct way is by TLS: --server debian has it")
         results = report.Results(peers, tasks, _facts(install, clients, options), skipped)
@@ -155,8 +156,15 @@ def _measure(results: report.Results, clients: Clients, work: Work, peer: Peer) 
     failures = sum(label == peer.label for _, label in results.failed)
     if where in results.failed or failures >= MAX_FAILURES or not work.fits(peer):
         return
+    if work.once and where in results.figures:
+        return
+    before = cpu_seconds(peer.pid) if peer.pid is not None else 0.0
     try:
-        results.figures.setdefault(where, []).append(work.measure(clients, peer))
+        figure = work.measure(clients, peer)
+        results.figures.setdefault(where, []).append(figure)
+        if peer.pid is not None and work.statements:
+            spent = (cpu_seconds(peer.pid) - before) * 1_000_000 / work.statements
+            results.cpu.setdefault(where, []).append(spent)
     except WorkFailed as error:
         results.failed[where] = str(error)
         print(f"{work.name} at {peer.label}: {error}", file=sys.stderr)

@@ -81,8 +81,8 @@ def airlock(direct: Peer, folder: Path) -> Iterator[list[Peer]]:
     ):
         url = _wait_ready(broker, folder)
         yield [
-            _way("airlock", CLEAR, key, url, masked=False),
-            _way("airlock masked", MASKED, key, url, masked=True),
+            _way("airlock", CLEAR, key, url, masked=False, pid=broker.pid),
+            _way("airlock masked", MASKED, key, url, masked=True, pid=broker.pid),
         ]
 
 
@@ -110,7 +110,7 @@ def _wait_ready(broker: subprocess.Popen[bytes], folder: Path, patience: float =
     raise programs.BenchFailed(f"the broker did not start:\n{programs.tail(folder / 'broker.log')}")
 
 
-def _way(name: str, resource: str, key: Ed25519PrivateKey, url: str, *, masked: bool) -> Peer:
+def _way(name: str, resource: str, key: Ed25519PrivateKey, url: str, *, masked: bool, pid: int) -> Peer:
     now = datetime.now(UTC)
     order = Order(
         id=f"o{secrets.token_hex(6)}",
@@ -128,7 +128,8 @@ def _way(name: str, resource: str, key: Ed25519PrivateKey, url: str, *, masked: 
     grant = _post(url, "/v1/grants", {"order": sign_order(order, key, now)})
     path = f"/v1/grants/{grant['id']}/tickets"
     ticket = _post(url, path, {}, sign_call("POST", path, key, datetime.now(UTC), PERSON))
-    return Peer(name, ticket["port"], ticket["database"], ticket["user"], ticket["password"], tls=True, masked=masked)
+    user, password = ticket["user"], ticket["password"]
+    return Peer(name, ticket["port"], ticket["database"], user, password, tls=True, masked=masked, pid=pid)
 
 
 def _post(url: str, path: str, body: dict[str, str], token: str | None = None) -> dict[str, Any]:

@@ -17,7 +17,10 @@ INSTALL_LINES = {name: f"apt install {name}" for name in ("pgbouncer", "haproxy"
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A way to the database; `tls` is of the client's side, `masked` says that fields arrive masked."""
+    """A way to the database; `tls` is of the client's side, `masked` says that fields arrive masked.
+
+    `pid` is the process in between, where there is one.
+    """
 
     name: str
     port: int
@@ -26,6 +29,7 @@ class Peer:
     password: str
     tls: bool
     masked: bool = False
+    pid: int | None = None
 
     @property
     def label(self) -> str:
@@ -57,8 +61,8 @@ unix_socket_dir =
 auth_type = scram-sha-256
 auth_file = {folder}/users.txt
 pool_mode = session
-default_pool_size = 40
-max_client_conn = 200
+default_pool_size = 2500
+max_client_conn = 2500
 server_tls_sslmode = disable
 client_tls_sslmode = require
 client_tls_cert_file = {folder}/tls.crt
@@ -69,6 +73,7 @@ log_disconnections = 0
 _HAPROXY = """
 defaults
     mode tcp
+    maxconn 2500
     timeout connect 5s
     timeout client 60s
     timeout server 60s
@@ -105,7 +110,7 @@ def _pgbouncer(program: str, direct: Peer, folder: Path) -> Iterator[Peer]:
     command = [program, str(folder / "pgbouncer.ini")]
     with programs.running("pgbouncer", command, folder, owner=owner) as process:
         programs.wait_listening("pgbouncer", process, port, folder)
-        yield Peer("pgbouncer", port, direct.database, direct.user, direct.password, tls=True)
+        yield Peer("pgbouncer", port, direct.database, direct.user, direct.password, tls=True, pid=process.pid)
 
 
 @contextmanager
@@ -118,4 +123,4 @@ def _haproxy(program: str, direct: Peer, folder: Path) -> Iterator[Peer]:
     command = [program, "-db", "-f", str(folder / "haproxy.cfg")]
     with programs.running("haproxy", command, folder, owner=owner) as process:
         programs.wait_listening("haproxy", process, port, folder)
-        yield Peer("haproxy", port, direct.database, direct.user, direct.password, tls=False)
+        yield Peer("haproxy", port, direct.database, direct.user, direct.password, tls=False, pid=process.pid)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.peers import Peer
+from tests.bench.plot import drawn
 from tests.bench.works import Work
 
 
@@ -23,6 +24,8 @@ class Results:
     skipped: list[str]
     figures: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     failed: dict[tuple[str, str], str] = field(default_factory=dict)
+    cpu: dict[tuple[str, str], list[float]] = field(default_factory=dict)
+    """Microseconds of the processor that the process in between took for each statement, set-up included."""
     decisions: dict[str, list[float]] = field(default_factory=dict)
     rounds: int = 0
 
@@ -31,7 +34,16 @@ class Results:
         pairs = zip(
             self.figures.get((work.name, ours.label), ()), self.figures.get((work.name, other.label), ()), strict=False
         )
-        return [theirs / own if work.time else own / theirs for own, theirs in pairs]
+        return [theirs / own if work.cost else own / theirs for own, theirs in pairs]
+
+    def ratios(self) -> dict[str, dict[str, float]]:
+        """Return by work how fast each way through the broker is to each way that is not: medians."""
+        found: dict[str, dict[str, float]] = {}
+        for work in self.works:
+            for own, other in self.compared:
+                if values := self.ratio(work, own, other):
+                    found.setdefault(work.name, {})[f"{own.label} / {other.label}"] = statistics.median(values)
+        return found
 
     @property
     def compared(self) -> list[tuple[Peer, Peer]]:
@@ -42,7 +54,8 @@ class Results:
 
 def spread(values: Sequence[float]) -> float:
     """Return the range of the figures as a part of their median."""
-    return (max(values) - min(values)) / statistics.median(values)
+    middle = statistics.median(values)
+    return (max(values) - min(values)) / middle if middle else 0.0
 
 
 def table(results: Results) -> str:
@@ -61,8 +74,15 @@ def table(results: Results) -> str:
             if any(found):
                 rows.append([work.name, "", *(f"{statistics.median(each):.2f}" if each else "-" for each in found)])
         parts += [_aligned(rows), ""]
-    rows = [["decision, cold", "", "median, and its spread"]]
-    rows += [[name, "µs", f"{statistics.median(each):.0f} ±{spread(each) / 2:.0%}"]
+    between = [peer.label for peer in results.peers if any(label == peer.label for _, label in results.cpu)]
+    rows = [["processor's time of each statement in between", "", *between]]
+    for work in results.works:
+        if any(name == work.name for name, _ in results.cpu):
+            found = [results.cpu.get((work.name, label), []) for label in between]
+            rows.append([work.name, "µs", *(f"{statistics.median(each):.0f}" if each else "-" for each in found)])
+    parts += [_aligned(rows), ""]
+    rows = [["decision", "", "median, and its spread"]]
+    rows += [[name, "µs", f"{statistics.median(each):.1f} ±{spread(each) / 2:.0%}"]
              for name, each in results.decisions.items()]  # fmt: skip
     parts += [_aligned(rows), ""]
     parts += [f"skipped: {line}" for line in results.skipped]
@@ -99,12 +119,14 @@ def write(results: Results, path: Path) -> None:
         "rounds": results.rounds,
         "peers": {peer.label: {"tls": peer.tls, "masked": peer.masked} for peer in results.peers},
         "works": {work.name: _work(results, work) for work in results.works},
+        "cpu_us": {f"{work}: {label}": _summary(each) for (work, label), each in results.cpu.items()},
         "decisions_us": {name: _summary(each) for name, each in results.decisions.items()},
         "skipped": results.skipped,
         "failed": [{"work": work, "peer": label, "why": why} for (work, label), why in results.failed.items()],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.with_suffix(".svg").write_text(drawn(results.ratios()), encoding="utf-8")
 
 
 def _work(results: Results, work: Work) -> dict[str, Any]:
@@ -112,7 +134,7 @@ def _work(results: Results, work: Work) -> dict[str, Any]:
     ratios = {f"{own.label} / {other.label}": results.ratio(work, own, other) for own, other in results.compared}
     return {
         "unit": work.unit,
-        "better": "less" if work.time else "more",
+        "better": "less" if work.cost else "more",
         "peers": {label: _summary(values) for label, values in figures.items() if values},
         "speed_ratios": {name: _summary(values) for name, values in ratios.items() if values},
     }

@@ -17,11 +17,11 @@ from tests.support.postgres import Server, running_server
 DATABASE = "bench"
 ROLE = "bench_app"
 PASSWORD = "bench-password"
-SCALE = 2
+SCALE = 10
 NARROW_ROWS = 100_000 * SCALE
-WIDE_ROWS = 3_000
+WIDE_ROWS = 30_000
 WIDE_BYTES = 10_000
-_SETTINGS = {"shared_buffers": "256MB", "max_parallel_workers_per_gather": "0", "jit": "off"}
+_SETTINGS = {"shared_buffers": "512MB", "max_parallel_workers_per_gather": "0", "jit": "off"}
 # Storage external: the server sends what it reads, and does not unpack it first.
 _WIDE = f"""
     create table wide (id int primary key, body text);
@@ -34,10 +34,17 @@ _WIDE = f"""
 
 
 @contextmanager
-def upstream(install: Install, folder: Path) -> Iterator[tuple[Server, list[Peer]]]:
-    """Run a server with the tables in it; yields it with the direct ways to it: plain, and by TLS where it has that."""
+def upstream(install: Install, folder: Path, connections: int) -> Iterator[tuple[Server, list[Peer]]]:
+    """Run a server with the tables in it; yields it with the direct ways to it: plain, and by TLS where it has that.
+
+    `connections` is how many it takes.
+    """
     tls = _has_tls(install)
-    settings = {**_SETTINGS, **(_tls_settings(folder, server_owner()) if tls else {})}
+    settings = {
+        **_SETTINGS,
+        "max_connections": str(connections),
+        **(_tls_settings(folder, server_owner()) if tls else {}),
+    }
     with running_server(install.label, settings) as server:
         server.create_role(ROLE, PASSWORD)
         server.create_database(DATABASE)
@@ -49,7 +56,7 @@ def upstream(install: Install, folder: Path) -> Iterator[tuple[Server, list[Peer
 def _fill(server: Server) -> None:
     pgbench = server.cluster.install.program("pgbench")
     command = [pgbench, "-i", "-q", "-n", "-s", str(SCALE), server.url(DATABASE)]
-    done = subprocess.run(command, env=bare_environment(), capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=bare_environment(), capture_output=True, text=True, timeout=300, check=False)
     if done.returncode != 0:
         raise BenchFailed(f"pgbench could not make its tables: {done.stderr.strip()}")
     loaded = server.psql(_WIDE, DATABASE)

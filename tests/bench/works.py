@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
+
 from tests.bench.peers import Peer
-from tests.bench.programs import bare_environment
+from tests.bench.programs import bare_environment, memory_kib
 from tests.bench.upstream import NARROW_ROWS, WIDE_ROWS
 
 NARROW = "SELECT aid, bid, abalance FROM pgbench_accounts"
 WIDE = "SELECT id, body FROM wide"
 # What `pgbench -S` runs. As a script of ours, for -S itself first reads the system catalogue.
 POINT = f"\\set aid random(1, {NARROW_ROWS})\nSELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n"
-CLIENTS = (1, 8)
+CLIENTS = (1, 8, 32)
 CONNECTIONS = 25
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 _TPS = re.compile(r"^tps = ([0-9.]+) ", re.M)
 _CONNECTION = re.compile(r"^average connection time = ([0-9.]+) ms", re.M)
 _TIME = re.compile(r"^Time: ([0-9.]+) ms", re.M)
@@ -61,38 +65,59 @@ class Clients:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One kind of work; `measure` gives a figure in `unit`, of which more is better unless it is a time."""
+    """One kind of work; `measure` gives a figure in `unit`, of which more is better unless it is a cost.
+
+    `statements` are how many it runs, where that is worth an account of the processor's time. What is done `once` would
+    find the second time what the first has left.
+    """
 
     name: str
     unit: str
     measure: Callable[[Clients, Peer], float]
     fits: Callable[[Peer], bool] = lambda _: True
-    time: bool = False
+    cost: bool = False
+    statements: int = 0
+    once: bool = False
 
 
-def works(masked_narrow: str, seconds: int) -> list[Work]:
+def works(masked_narrow: str, selects: int, idle: int) -> list[Work]:
     """List the works; `masked_narrow` is NARROW as the broker rewrites it, which the unmasked peers run instead."""
+    # First, while nothing has been left behind that sessions could use.
+    idles = Work(
+        f"idle session, of {idle}", "KiB", _idle(idle), lambda peer: peer.pid is not None, cost=True, once=True
+    )
     found = [
-        Work(f"select {mode}, {clients} client{'s' * (clients > 1)}", "tps", _point(mode, clients, seconds))
+        Work(
+            f"select {mode}, {clients} client{'s' * (clients > 1)}",
+            "tps",
+            _point(mode, clients, selects),
+            statements=selects,
+        )
         for mode in ("simple", "prepared")
         for clients in CLIENTS
     ]
     return [
+        idles,
         *found,
-        Work(f"{NARROW_ROWS:,} narrow rows", "rows/s", _rows(NARROW, NARROW_ROWS, 2), _is_clear),
+        Work(f"{NARROW_ROWS:,} narrow rows", "rows/s", _rows(NARROW, NARROW_ROWS, 1), _is_clear),
         Work(f"{NARROW_ROWS:,} rows, 2 masked", "rows/s", _masked_rows(masked_narrow)),
-        Work(f"{WIDE_ROWS:,} rows of 10 KB", "rows/s", _rows(WIDE, WIDE_ROWS, 4), _is_clear),
+        Work(f"{WIDE_ROWS:,} rows of 10 KB", "rows/s", _rows(WIDE, WIDE_ROWS, 1), _is_clear),
         Work(f"COPY {NARROW_ROWS:,} narrow", "rows/s", _copy, _is_clear),
-        Work("connection set-up", "ms", _connect, time=True),
+        Work("connection set-up", "ms", _connect, cost=True),
     ]
+
+
+def _has_process(peer: Peer) -> bool:
+    return peer.pid is not None
 
 
 def _is_clear(peer: Peer) -> bool:
     return not peer.masked
 
 
-def _point(mode: str, clients: int, seconds: int) -> Callable[[Clients, Peer], float]:
-    options = ("-M", mode, "-c", str(clients), "-j", "1", "-T", str(seconds))
+def _point(mode: str, clients: int, selects: int) -> Callable[[Clients, Peer], float]:
+    # A number and not a time, which many connections take up before the first of them has run a statement.
+    options = ("-M", mode, "-c", str(clients), "-j", "1", "-t", str(selects // clients))
     return lambda tools, peer: _read(_TPS, tools.pgbench(peer, POINT, *options))
 
 
@@ -101,7 +126,7 @@ def _rows(sql: str, rows: int, times: int) -> Callable[[Clients, Peer], float]:
 
 
 def _masked_rows(masked_narrow: str) -> Callable[[Clients, Peer], float]:
-    masked, ours = _rows(masked_narrow, NARROW_ROWS, 2), _rows(NARROW, NARROW_ROWS, 2)
+    masked, ours = _rows(masked_narrow, NARROW_ROWS, 1), _rows(NARROW, NARROW_ROWS, 1)
 
     def measure(tools: Clients, peer: Peer) -> float:
         return (ours if peer.masked else masked)(tools, peer)
@@ -116,6 +141,38 @@ def _copy(tools: Clients, peer: Peer) -> float:
 
 def _connect(tools: Clients, peer: Peer) -> float:
     return _read(_CONNECTION, tools.pgbench(peer, "SELECT 1;\n", "-C", "-t", str(CONNECTIONS)))
+
+
+def _idle(sessions: int) -> Callable[[Clients, Peer], float]:
+    """Measure what the process in between keeps for each session that has run a statement and waits."""
+
+    def measure(_: Clients, peer: Peer) -> float:
+        assert peer.pid is not None
+        with ExitStack() as stack:
+            # The first ones warm up what all of them share.
+            for count in (5, sessions):
+                before = memory_kib(peer.pid)
+                for _number in range(count):
+                    session = psycopg.connect(_dsn(peer), autocommit=True)
+                    stack.callback(session.close)
+                    session.execute("SELECT 1")
+                # What setting up has left is given back within a moment.
+                time.sleep(1)
+            return (memory_kib(peer.pid) - before) / sessions
+
+    return measure
+
+
+def _dsn(peer: Peer) -> str:
+    words = {
+        "host": "127.0.0.1",
+        "port": str(peer.port),
+        "dbname": peer.database,
+        "user": peer.user,
+        "password": peer.password,
+        "sslmode": "require" if peer.tls else "disable",
+    }
+    return psycopg.conninfo.make_conninfo(**words)
 
 
 def _read(pattern: re.Pattern[str], report: str) -> float:
