@@ -264,11 +264,13 @@ def _doctor_slack() -> bool:
     from bot.chat.slack.doctor import examine
 
     report = examine()
-    for text in report.good:
-        console.print(f"[green]good[/]   {escape(text)}", soft_wrap=True)
     for finding in report.findings:
         console.print(f"[red]wrong[/]  {escape(finding.problem)}", soft_wrap=True)
         console.print(f"       {escape(finding.remedy)}", soft_wrap=True)
+    for text in report.notes:
+        console.print(f"[yellow]note[/]   {escape(text)}", soft_wrap=True)
+    for text in report.good:
+        console.print(f"[green]good[/]   {escape(text)}", soft_wrap=True)
     return not report.findings
 
 

@@ -80,7 +80,9 @@ async def test_what_is_wrong_is_found(world: World, tmp_path: Path, change: dict
     code, output = await run(environment(world, tmp_path, **change))
     assert code == 1, output
     assert words in output
-    assert "wrong" in output
+    kinds = [line.split()[0] for line in output.splitlines() if line and not line.startswith(" ")]
+    assert kinds[0] == "wrong"
+    assert kinds == sorted(kinds, key=["wrong", "note", "good"].index)
 
 
 async def examined(world: World, state: Path, monkeypatch: pytest.MonkeyPatch) -> Report:
@@ -98,7 +100,7 @@ async def test_missing_scopes_are_named_and_needless_ones_too(tmp_path: Path, mo
     [finding] = report.findings
     assert finding.problem == "the token lacks scopes: files:write, im:write"
     assert "slack manifest" in finding.remedy
-    assert any("does not use: admin" in text for text in report.good)
+    assert any("does not use: admin" in text for text in report.notes)
 
 
 @pytest.mark.parametrize(("skew", "words"), [(400, "400 s ahead of"), (-90, "90 s behind")])

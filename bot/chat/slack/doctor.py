@@ -50,10 +50,11 @@ class Finding:
 
 @dataclass(slots=True)
 class Report:
-    """What is well, and what is not."""
+    """What is not well, what cannot be told or may be left as it is, and what is well."""
 
-    good: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    good: list[str] = field(default_factory=list)
 
     def found(self, problem: str, remedy: str) -> None:
         """Add a finding."""
@@ -115,7 +116,7 @@ def _refused(name: str, where: str, error: SlackApiError, report: Report) -> Non
 
 def _scopes(headers: Mapping[str, str], report: Report) -> None:
     if "x-oauth-scopes" not in headers:
-        report.good.append("Slack does not say which scopes the token has")
+        report.notes.append("Slack does not say which scopes the token has")
         return
     present = {scope.strip() for scope in headers["x-oauth-scopes"].split(",")} - {""}
     if missing := sorted(set(scopes()) - present):
@@ -123,7 +124,7 @@ def _scopes(headers: Mapping[str, str], report: Report) -> None:
     else:
         report.good.append(f"the token has the {len(scopes())} scopes that the bot needs")
     if extra := sorted(present - set(scopes())):
-        report.good.append(f"it has scopes that the bot does not use: {', '.join(extra)}")
+        report.notes.append(f"it has scopes that the bot does not use: {', '.join(extra)}")
 
 
 def _clock(headers: Mapping[str, str], report: Report) -> None:
@@ -200,7 +201,7 @@ async def _command(settings: Settings, report: Report) -> None:
     """Say what is known of the command: Slack tells nobody which commands an app has, but some may have come."""
     last = await _last_command(settings)
     seen = f"{settings.command} last came {last}" if last else f"{settings.command} has not come here yet"
-    report.good.append(f"{seen}; Slack does not say whether it is set up: type `{settings.command} help`")
+    report.notes.append(f"{seen}; Slack does not say whether it is set up: type `{settings.command} help`")
 
 
 async def _last_command(settings: Settings) -> str | None:
