@@ -48,6 +48,7 @@ from bot.chat.slack.reviewing import ReviewForms
 from bot.chat.slack.service import SlackAway, SlackUnusable, find_channel, make_app, make_client, own_identity
 from bot.chat.slack.shows import Shows
 from bot.chat.slack.socket import Sockets
+from bot.chat.slack.tickets import Tickets
 from bot.config import Settings
 from policies.engine.load import PolicyUnreadable
 from workflows.logs import Unfailing
@@ -146,9 +147,11 @@ async def start(settings: Settings, stack: AsyncExitStack) -> set[asyncio.Task[N
     gateway = Gateway(client, session, pacer, str(identity.bot_user_id))
     shows = Shows(gateway, desks, outbox, broker)
     exhibits = Exhibits(shows, desks, broker)
+    tickets = Tickets(shows, desks, broker)
     directory = SlackDirectory(client, policies, clock, str(identity.team_id))
     homes = Homes(gateway, desks, directory, str(identity.team_id))
-    delivery = Delivery(gateway, desks, OrderDesk(broker, desks), AnswerDesk(broker, desks), shows, exhibits, homes)
+    orders, answers = OrderDesk(broker, desks), AnswerDesk(broker, desks)
+    delivery = Delivery(gateway, desks, orders, answers, shows, exhibits, tickets, homes)
     sender = Sender(outbox, delivery, clock)
     reserved = Reserved()
     worker = InboxWorker(inbox, desks, directory, intent_of, sender.wake, reserved)

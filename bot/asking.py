@@ -311,7 +311,7 @@ async def to_thread(
     thread = await thread_of(desk, request)
     await desk.work.send(key, f"thread:{thread}", Say(InThread(thread), card))
     if mirrored:
-        await mirror(desk, request.account, key, f"{subject_of(request)}: {text}")
+        await mirror(desk, request.account, key, f"{subject_of(request)}: {text}", *parts)
 
 
 async def thread_of(desk: Desk, request: Request) -> str:
@@ -320,9 +320,10 @@ async def thread_of(desk: Desk, request: Request) -> str:
     return grant.request if grant else request.id
 
 
-async def mirror(desk: Desk, account: str, key: str, text: str) -> None:
+async def mirror(desk: Desk, account: str, key: str, text: str, *parts: Paragraph | Code | Note) -> None:
     """Tell a requester who does not see the reviewers' channel."""
-    await desk.work.send(f"{key}:told", f"person:{account}", Say(Mirror(account), Card(text, (Paragraph(say(text)),))))
+    card = Card(text, (Paragraph(say(text)), *parts))
+    await desk.work.send(f"{key}:told", f"person:{account}", Say(Mirror(account), card))
 
 
 async def count_soon(desk: Desk, grant: Grant) -> None:

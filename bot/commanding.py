@@ -30,10 +30,12 @@ def read_command(text: str, source: Source) -> Intent:
         case "help", _:
             return Help(source)
         case "revoke", []:
-            return Revoke(source)
+            return Revoke(source, None, reason)
         case "revoke", [one]:
-            return Revoke(source, one)
-        case ("list" | "status" | "revoke") as word, _:
+            return Revoke(source, one, reason)
+        case "revoke", _:
+            return Help(source, "`revoke` takes one id; a reason comes after the word `because`")
+        case ("list" | "status") as word, _:
             return Help(source, f"`{word}` does not take that many words")
         case "task", _:
             return Help(source, "there are no tasks here yet")

@@ -97,7 +97,8 @@ def offer_card(facts: OfferFacts) -> Card:
     """Make the message that offers to extend a grant, or what it becomes when there is nothing to choose any more."""
     grant, what = facts.grant, f"{facts.grant.role} on {facts.grant.resource}"
     if not grant.live:
-        return cards.plain(f"{what}: {ending_words(facts.policy, grant)}")
+        text = f"{what}: {ending_words(facts.policy, grant)}"
+        return Card(text, (Paragraph(say(text)),))
     if int(grant.expires_at.timestamp()) != int(facts.end.timestamp()):
         spans = say(f"{what} was extended and is open until ", Moment(grant.expires_at), ".")
         return Card(f"{what} was extended and is open until {clock(grant.expires_at)}.", (Paragraph(spans),))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bot import cards
-from bot.cards import Button, Buttons, Card, Code, Confirm, Fact, Facts, Moment, Note, Paragraph, Words, clock, say
+from bot.cards import Button, Buttons, Card, Code, Confirm, Moment, Note, Paragraph, Words, clock, say
 from bot.model import Grant
 from bot.request_card import ending_words, name_of, with_reason
 from bot.text import clip, one_line
@@ -88,8 +88,18 @@ def counter_card(policy: Policy, grant: Grant, held: str = "") -> Card:
 
 
 def ticket_card(policy: Policy, grant: Grant, ticket: TicketView) -> Card:
-    """Make the message that hands over a ticket; it holds a secret, so it is sent and never stored."""
-    fields = (("Host", ticket.host), ("Port", str(ticket.port)), ("Database", ticket.database), ("User", ticket.user))
+    """Make the message that hands over a ticket; it holds a secret, so it is sent and never stored.
+
+    The line is for whoever has a terminal; a form's fields are each in a code span, which is copied as it is.
+    """
+    form = (
+        ("\nHost ", ticket.host),
+        ("  Port ", str(ticket.port)),
+        ("\nDatabase ", ticket.database),
+        ("  User ", ticket.user),
+        ("\nPassword ", ticket.password),
+    )
+    fields = [span for label, value in form for span in (Words(label), Words(value, code=True))]
     return Card(
         f"Your line for {grant.role} on {grant.resource}, open until {clock(grant.expires_at)}. It is for you alone.",
         (
@@ -103,9 +113,7 @@ def ticket_card(policy: Policy, grant: Grant, ticket: TicketView) -> Card:
                 )
             ),
             Code(ticket.line),
-            Facts(tuple(Fact(label, say(Words(value, code=True))) for label, value in fields)),
-            Paragraph(say(Words("Password", bold=True))),
-            Code(ticket.password),
+            Paragraph((Words("For a graphical tool, with SSL", bold=True), *fields)),
             Note(say("It works for you alone and stops when access ends. A new line replaces one that was not used.")),
             Buttons((new_line_button(grant), end_button(policy, grant))),
         ),
@@ -114,10 +122,11 @@ def ticket_card(policy: Policy, grant: Grant, ticket: TicketView) -> Card:
 
 def spent_ticket_card(policy: Policy, grant: Grant) -> Card:
     """Make what a ticket's message becomes when it opens nothing any more."""
-    if grant.live:
-        return cards.plain(f"This line for {grant.role} on {grant.resource} was replaced by a newer one, below.")
-    ending = ending_words(policy, grant)
-    return cards.plain(f"{grant.role} on {grant.resource}: {ending} The line that was here opens nothing any more.")
+    what = f"{grant.role} on {grant.resource}"
+    text = f"This line for {what} was replaced by a newer one, below."
+    if not grant.live:
+        text = f"{what}: {ending_words(policy, grant)} The line that was here opens nothing any more."
+    return Card(text, (Paragraph(say(text)),))
 
 
 def holding_card(policy: Policy, grant: Grant, reviewed: bool) -> Card:

@@ -13,12 +13,14 @@ from bot.outgoing import DeliverTicket, EndGrant
 from bot.ports import Desk, Member
 from bot.request_card import duration_of, name_of, subject_of
 from bot.reviewing import withdraw
-from bot.text import one_line
+from bot.text import clip, one_line
 from policies.engine.model import Policy
 from workflows.reviews import may_review
 
 NOT_KNOWN = "This button belongs to no access that is known here, so nothing was done."
 SHOWN = 10
+REASON_KEPT = 500
+"""Characters of why access is ended; it goes to the broker in an address."""
 
 
 async def show_list(desk: Desk, intent: List, member: Member, cause: str) -> None:
@@ -61,7 +63,7 @@ async def show_help(desk: Desk, intent: Help, member: Member, cause: str) -> Non
         (usage(command), "asks for access"),
         (f"{command} list", "says what you may ask for"),
         (f"{command} status", "says what you have and what waits"),
-        (f"{command} revoke [ID]", "ends what you have, or takes a request back"),
+        (f"{command} revoke [ID] [because <reason>]", "ends what you have, or takes a request back"),
         (f"{command} help", "says this"),
     )
     parts: list[Part] = [Paragraph(prose(problem))] if problem else []
@@ -122,9 +124,9 @@ async def revoke(desk: Desk, intent: Revoke, member: Member, cause: str) -> None
             plain("You have no access and no request waiting, so there is nothing to revoke."),
         )
     elif len(grants) == 1 and not pending:
-        await _end(desk, intent.source, grants[0], member, cause)
+        await _end(desk, intent.source, grants[0], member, cause, intent.reason)
     elif len(pending) == 1 and not grants:
-        await withdraw(desk, pending[0], member.person, cause)
+        await withdraw(desk, pending[0], member.person, cause, reason=intent.reason)
         await tell(
             desk,
             intent.source,
@@ -142,13 +144,13 @@ async def _revoke_named(desk: Desk, intent: Revoke, member: Member, cause: str) 
     request = await desk.work.request(named)
     grant = await desk.work.grant(named) or (await desk.work.grant_of(request.id) if request else None)
     if grant is not None:
-        await _end(desk, intent.source, grant, member, cause)
+        await _end(desk, intent.source, grant, member, cause, intent.reason)
     elif (
         request is not None
         and request.requester == member.person
         and request in await desk.work.requests_of(member.person)
     ):
-        await withdraw(desk, request, member.person, cause)
+        await withdraw(desk, request, member.person, cause, reason=intent.reason)
         await tell(desk, intent.source, cause, plain(f"Your request for {subject_of(request)} is cancelled."))
     else:
         await tell(
@@ -159,7 +161,7 @@ async def _revoke_named(desk: Desk, intent: Revoke, member: Member, cause: str) 
         )
 
 
-async def _end(desk: Desk, source: Source, grant: Grant, member: Member, cause: str) -> None:
+async def _end(desk: Desk, source: Source, grant: Grant, member: Member, cause: str, reason: str = "") -> None:
     request = await desk.work.request(grant.request)
     reviewer = (
         request is not None
@@ -172,7 +174,9 @@ async def _end(desk: Desk, source: Source, grant: Grant, member: Member, cause: 
     elif not grant.live:
         await tell(desk, source, cause, plain(f"This access is over already ({grant.state.value})."))
     else:
-        item = EndGrant(grant.id, member.person, member.account, grant.person != member.person)
+        # Cut, not refused: what has to end now must not wait for a shorter reason.
+        why = clip(reason, REASON_KEPT)
+        item = EndGrant(grant.id, member.person, member.account, grant.person != member.person, why)
         await desk.work.send(f"{cause}:end", f"end:{grant.id}", item)
         await tell(
             desk, source, cause, plain(f"Ending {grant.role} on {grant.resource}; every session under it is cut.")

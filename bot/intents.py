@@ -73,8 +73,11 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Revoke:
+    """`/access revoke [<id>] [because <reason>]`."""
+
     source: Source
     id: str | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

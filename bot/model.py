@@ -43,7 +43,7 @@ class Request:
     decided_at: datetime | None = None
     decided_by: str | None = None
     answer: str | None = None
-    """The reason of a denial."""
+    """The reason of a denial, or of taking it back."""
     note: str | None = None
     """What the broker said, where it keeps the request waiting."""
     narrowed: Terms | None = None
@@ -97,6 +97,8 @@ class Grant:
     reason: str = ""
     """What it was asked for."""
     ended_by: str | None = None
+    ended_because: str | None = None
+    """The reason that whoever ended it gave."""
     closed_at: datetime | None = None
     sessions: int = 0
     open_sessions: int = 0

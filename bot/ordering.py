@@ -13,7 +13,7 @@ from bot.extensions import refresh_offers, want_offers
 from bot.holding import deliver
 from bot.lines import line
 from bot.model import Grant, Request
-from bot.outgoing import EndGrant, Say, ToPerson, card_of, counter_of
+from bot.outgoing import EndGrant, Say, ToPerson, card_of, counter_of, ticket_of
 from bot.ports import Desk, Refusal
 from bot.request_card import name_of, requirement_words, subject_of
 from bot.text import one_line
@@ -96,6 +96,7 @@ async def extended(desk: Desk, facts: Extended) -> None:
         grant = await desk.work.change_grant(grant, expires_at=facts.expires_at)
         await desk.work.want(card_of(grant.request), f"card:{grant.request}")
         await desk.work.want(counter_of(grant.id), f"counter:{grant.id}")
+        await desk.work.want(ticket_of(grant.id), f"ticket:{grant.id}")
         await want_offers(desk, grant, before)
         await _say_extended(desk, grant)
     if request is not None and request.until is None:

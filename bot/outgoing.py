@@ -99,8 +99,11 @@ class EndGrant:
 
 @dataclass(frozen=True, slots=True)
 class PostTranscript:
+    """Put a transcript into the thread as a file; with `account`, as a direct message to who does not see that."""
+
     grant: str
     format: Literal["text", "json"]
+    account: str = ""
     kind: Literal["transcript"] = "transcript"
 
 

@@ -80,7 +80,9 @@ async def _over(desk: Desk, grant: Grant, request: Request, event: EventView) ->
         return
     move, key = _MOVES[event.type]
     by = str(event.data.get(key) or "") if key else ""
-    await desk.work.move_grant(grant, move, ended_by=by if by in desk.policy.people else None)
+    why = str(event.data.get("reason") or "").removeprefix("policy: ") if key else ""
+    ended_by = by if by in desk.policy.people else None
+    await desk.work.move_grant(grant, move, ended_by=ended_by, ended_because=why or None)
     await desk.work.want(card_of(request.id), f"card:{request.id}")
     await desk.work.want(counter_of(grant.id), f"thread:{request.id}")
     await desk.work.want(ticket_of(grant.id), f"ticket:{grant.id}")
@@ -89,13 +91,12 @@ async def _over(desk: Desk, grant: Grant, request: Request, event: EventView) ->
         if extension.state is RequestState.PENDING:
             await withdraw(desk, extension, None, f"event:{event.cursor}", TOO_LATE)
     if move is GrantEvent.REVOKE and by not in (grant.person, BOT):
-        await _tell_revoked(desk, grant, event, by)
+        await _tell_revoked(desk, grant, event, by, why)
 
 
-async def _tell_revoked(desk: Desk, grant: Grant, event: EventView, by: str) -> None:
+async def _tell_revoked(desk: Desk, grant: Grant, event: EventView, by: str, reason: str) -> None:
     """Tell whoever had the access in a message of its own: an edit of the one with the line notifies nobody."""
     who = name_of(desk.policy, by) if by in desk.policy.people else f"The {by or 'broker'}"
-    reason = str(event.data.get("reason") or "").removeprefix("policy: ")
     text = line("revoked", by=who, role=grant.role, resource=grant.resource, at=event.at, reason=reason)
     card = Card(text, (Paragraph(say(text)),))
     await desk.work.send(f"revoked:{grant.id}", f"person:{grant.account}", Say(ToPerson(grant.account), card))
@@ -158,9 +159,9 @@ async def _statement_denied(desk: Desk, grant: Grant, request: Request, event: E
     # A slip of the keyboard is only counted: it must not use up the room of what somebody should see.
     if not mistyped and grant.blocked < DENIALS_SHOWN:
         text, parts = blocked(event.data)
-        await to_thread(desk, request, f"event:{event.cursor}", text, *parts)
+        await to_thread(desk, request, f"event:{event.cursor}", text, *parts, mirrored=True)
     elif not mistyped and grant.blocked == DENIALS_SHOWN:
-        await to_thread(desk, request, f"event:{event.cursor}", line("denials_many"))
+        await to_thread(desk, request, f"event:{event.cursor}", line("denials_many"), mirrored=True)
     await count_soon(desk, grant)
 
 
@@ -212,6 +213,8 @@ async def _closed(desk: Desk, grant: Grant, request: Request, event: EventView) 
         lane = f"thread:{request.id}"
         await desk.work.send(f"transcript:{grant.id}:text", lane, PostTranscript(grant.id, "text"))
         await desk.work.send(f"transcript:{grant.id}:json", lane, PostTranscript(grant.id, "json"))
+        told = PostTranscript(grant.id, "text", grant.account)
+        await desk.work.send(f"transcript:{grant.id}:told", f"person:{grant.account}", told)
     await desk.work.want(card_of(request.id), f"card:{request.id}")
     await desk.work.want(counter_of(grant.id), f"counter:{grant.id}")
     await desk.work.want(ticket_of(grant.id), f"ticket:{grant.id}")

@@ -232,7 +232,7 @@ def _status(facts: RequestFacts) -> tuple[Spans, str]:
             shown, _ = excerpt(request.answer or "", 300, 4)
             text = f"Denied by {by}: {shown}"
         case RequestState.CANCELLED:
-            text = f"Cancelled: {request.note}" if request.note else f"Cancelled by {by}."
+            text = f"Cancelled: {request.note}" if request.note else f"Cancelled by {by}{_because(request.answer)}"
         case RequestState.EXPIRED:
             text = f"Expired: nobody answered in time. {name_of(policy, request.requester)} may ask again."
         case RequestState.APPROVED:
@@ -299,9 +299,9 @@ def ending_words(policy: Policy, grant: Grant) -> str:
     by = f" by {name_of(policy, grant.ended_by)}" if grant.ended_by else ""
     match grant.state:
         case GrantState.ENDED:
-            text = f"Ended{by}."
+            text = f"Ended{by}{_because(grant.ended_because)}"
         case GrantState.REVOKED:
-            text = f"Revoked{by}."
+            text = f"Revoked{by}{_because(grant.ended_because)}"
         case GrantState.EXPIRED:
             text = "The time is over."
         case GrantState.REFUSED:
@@ -313,6 +313,11 @@ def ending_words(policy: Policy, grant: Grant) -> str:
     if grant.closed_at is None:
         return f"{text} Its sessions are being cut."
     return f"{text} {verified_words(grant)}"
+
+
+def _because(reason: str | None) -> str:
+    """Return the end of a sentence: a person's reason on one line, where there is one."""
+    return f": {one_line(reason, 300).rstrip('.')}." if reason else "."
 
 
 def verified_words(grant: Grant) -> str:

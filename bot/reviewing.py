@@ -172,11 +172,16 @@ async def cancel(desk: Desk, intent: Cancel, member: Member, cause: str) -> None
         await withdraw(desk, request, member.person, cause)
 
 
-async def withdraw(desk: Desk, request: Request, person: str | None, cause: str, note: str | None = None) -> None:
-    """Move a pending request to cancelled and say so."""
-    await desk.work.move_request(request, RequestEvent.CANCEL, decided_at=desk.now, decided_by=person, note=note)
+async def withdraw(
+    desk: Desk, request: Request, person: str | None, cause: str, note: str | None = None, reason: str = ""
+) -> None:
+    """Move a pending request to cancelled and say so; the reason is a person's, a note is ours."""
+    await desk.work.move_request(
+        request, RequestEvent.CANCEL, decided_at=desk.now, decided_by=person, note=note, answer=reason or None
+    )
     await desk.work.want(card_of(request.id), f"card:{request.id}")
-    text = note or line("cancelled", person=name_of(desk.policy, person or request.requester))
+    who = name_of(desk.policy, person or request.requester)
+    text = note or line("cancelled", person=who, reason=clip(reveal(reason), 1500))
     await to_thread(desk, request, f"{cause}:{request.id}:cancelled", text)
     await refresh_offers(desk, request)
 

@@ -99,6 +99,7 @@ grants = Table(
     Column("expires_at", UtcDateTime, nullable=False),
     Column("reason", Text, nullable=False, server_default=""),
     Column("ended_by", String(32)),
+    Column("ended_because", Text),
     Column("closed_at", UtcDateTime),
     Column("sessions", Integer, nullable=False),
     Column("open_sessions", Integer, nullable=False),

@@ -136,6 +136,15 @@ class Story:
 
         return await self.eventually(find)
 
+    async def hears(self, user: str, has: str, channel: str = CARDS) -> dict[str, Any]:
+        """Return the private answer to somebody in a channel that says something."""
+
+        async def find() -> dict[str, Any] | None:
+            messages = await self.world.seen(user, channel)
+            return next((one for one in messages if one["ephemeral"] and has in shown(one)), None)
+
+        return await self.eventually(find)
+
     async def eventually(self, find: Callable[[], Any], seconds: float = 10) -> Any:
         """Wait for something to be found."""
         for _ in range(int(seconds * 50)):

@@ -128,10 +128,10 @@ class FakeBroker:
         self.events.append({**event, "session": session, "data": data})
         self._news.set()
 
-    def close(self, grant: str, state: str = "ended", by: str = "alice", **totals: Any) -> None:
+    def close(self, grant: str, state: str = "ended", by: str = "alice", reason: str = "", **totals: Any) -> None:
         """End a grant as the broker would."""
         self.grants[grant]["state"] = state
-        self.happens(f"grant.{state}", grant, by=by, state=state)
+        self.happens(f"grant.{state}", grant, by=by, state=state, reason=reason)
         told = {"statements": 3, "denied": 1, "sessions": 1, "verified": True, **totals}
         self.happens("grant.closed", grant, **told, masked=1, recording={"lines": 9, "hash": "f00d"})
 
@@ -233,7 +233,8 @@ class FakeBroker:
         kind = request.query.get("kind", "end")
         self.ended.append((grant, actor, kind))
         if self.grants[grant]["state"] == "active":
-            self.close(grant, "ended" if kind == "end" else "revoked", actor)
+            reason = request.query.get("reason", "")
+            self.close(grant, "ended" if kind == "end" else "revoked", actor, reason)
         return web.json_response({**self.grants[grant], "verified": True})
 
     async def _hold(self, request: web.Request) -> web.Response:

@@ -22,6 +22,7 @@ from bot.chat.slack.gateway import Gateway, SlackRefused, SlackUncertain
 from bot.chat.slack.home import Homes
 from bot.chat.slack.pacing import TURN, SlackBusy
 from bot.chat.slack.shows import Shows
+from bot.chat.slack.tickets import Tickets
 from bot.outgoing import (
     AnswerHold,
     DeliverTicket,
@@ -74,6 +75,7 @@ class Delivery:
         answers: AnswerDesk,
         shows: Shows,
         exhibits: Exhibits,
+        tickets: Tickets,
         homes: Homes,
     ) -> None:
         self._gateway = gateway
@@ -82,6 +84,7 @@ class Delivery:
         self._answers = answers
         self._shows = shows
         self._exhibits = exhibits
+        self._tickets = tickets
         self._homes = homes
         self._members: dict[str, tuple[datetime, bool]] = {}
 
@@ -111,12 +114,16 @@ class Delivery:
                 return await self._say(row, item)
             case Show() if item.message.startswith("hold:"):
                 return await self._exhibits.show(row, item)
+            case Show() if item.message.startswith("ticket:"):
+                return await self._tickets.show(row, item)
             case Show() if item.message.startswith("home:"):
                 return await self._homes.show(row, item)
             case Show():
                 return await self._shows.show(row, item)
             case DeliverTicket():
-                return await self._shows.ticket(row, item)
+                return await self._tickets.deliver(row, item)
+            case PostTranscript() if item.account and await self._sees_cards(item.account):
+                return Done({"in_channel": True})
             case PostTranscript():
                 return await self._shows.transcript(row, item)
             case PostOrder():

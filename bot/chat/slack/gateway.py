@@ -125,11 +125,18 @@ class Gateway:
                 return None
         return None
 
+    async def message(self, channel: str, ts: str) -> dict[str, Any] | None:
+        """Return a message as Slack has it now."""
+        query = {"channel": channel, "oldest": ts, "latest": ts, "inclusive": True, "limit": 1}
+        answer = await self._call("conversations.history", query)
+        found: list[dict[str, Any]] = [one for one in answer.get("messages", []) if one.get("ts") == ts]
+        return found[0] if found else None
+
     async def find_file(self, channel: str, thread: str, name: str) -> bool:
-        """Say whether a thread has a file of ours of a name; anybody may post one that is called so."""
-        query: dict[str, Any] = {"channel": channel, "ts": thread, "limit": 200}
+        """Say whether a thread, or else a channel, has a file of ours of a name; anybody may post one called so."""
+        query: dict[str, Any] = {"channel": channel, "limit": 200, **({"ts": thread} if thread else {})}
         for _ in range(10):
-            answer = await self._call("conversations.replies", query)
+            answer = await self._call("conversations.replies" if thread else "conversations.history", query)
             for message in answer.get("messages", []):
                 files = message.get("files", [])
                 if any((file.get("name"), file.get("user")) == (name, self._own) for file in files):
@@ -161,7 +168,7 @@ class Gateway:
         return bool(found.get("is_ext_shared") or found.get("is_pending_ext_shared"))
 
     async def upload(self, channel: str, thread: str, name: str, content: bytes, title: str) -> str:
-        """Put a file into a thread and return its id."""
+        """Put a file into a thread, or without one into a channel, and return its id."""
         asked = await self._call("files.getUploadURLExternal", {"filename": name, "length": len(content)})
         try:
             async with self._session.post(
@@ -175,7 +182,7 @@ class Gateway:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise SlackBusy(type(error).__name__, 5.0) from None  # an upload that nothing completes shows nowhere
         files = [{"id": asked["file_id"], "title": title}]
-        done = {"files": files, "channel_id": channel, "thread_ts": thread}
+        done = {"files": files, "channel_id": channel, "thread_ts": thread or None}
         await self._call("files.completeUploadExternal", done)
         return str(asked["file_id"])
 

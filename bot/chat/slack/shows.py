@@ -1,4 +1,4 @@
-"""Messages made from the database at the moment they leave: cards, counters, tickets, transcripts."""
+"""Messages made from the database at the moment they leave: cards, counters, offers, transcripts."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ import structlog
 from bot.adapters.boxes import Outbox, Queued
 from bot.adapters.desks import Desks
 from bot.adapters.sender import Done, Later, Never, Outcome
-from bot.cards import Card, plain
+from bot.cards import Card
 from bot.chat.slack.blocks import render
-from bot.chat.slack.gateway import Gateway, SlackRefused, SlackUncertain
-from bot.chat.slack.pacing import SlackBusy
+from bot.chat.slack.gateway import Gateway, SlackRefused
 from bot.extensions import OfferFacts, offer_card
-from bot.grant_cards import counter_card, spent_ticket_card, ticket_card
+from bot.grant_cards import counter_card
 from bot.hold_card import held_words
 from bot.homes import grant_behind
-from bot.model import Grant, Shown
-from bot.outgoing import DeliverTicket, PostTranscript, Show, card_of, ticket_of
+from bot.model import Shown
+from bot.outgoing import PostTranscript, Show, card_of
 from bot.ports import Broker, BrokerAway, Desk, Refusal
 from bot.request_card import RequestFacts, request_card
 
@@ -75,7 +74,7 @@ class Shows:
                     raise
                 log.warning("message.gone", message=item.message)
             else:
-                return await self._is_at(row, item, shown.channel, shown.ts, shown.wanted)
+                return await self.is_at(row, item, shown.channel, shown.ts, shown.wanted)
         if item.message.startswith("ticket:"):
             return Done({"nothing": True})
         return await self._post(row, item, shown, payload, found)
@@ -102,11 +101,12 @@ class Shows:
             return Never(SHARED)
         since = row.made_at.timestamp() - 60
         if row.uncertain and (ts := await self.gateway.find(channel, row.key, since, thread)):
-            return await self._is_at(row, item, channel, ts, item.version)
+            return await self.is_at(row, item, channel, ts, item.version)
         ts = await self.certain(row, self.gateway.post(channel, payload, row.key, thread))
-        return await self._is_at(row, item, channel, ts, shown.wanted)
+        return await self.is_at(row, item, channel, ts, shown.wanted)
 
-    async def _is_at(self, row: Queued, item: Show, channel: str, ts: str, version: int) -> Outcome:
+    async def is_at(self, row: Queued, item: Show, channel: str, ts: str, version: int) -> Outcome:
+        """Note where a message is and what people see there."""
         async with self._desks.open() as (_, work):
             await work.message_is_at(item.message, channel, ts, version)
             await work.show_rest(item.message, row.lane)
@@ -118,55 +118,17 @@ class Shows:
             self._shared = (now, await self.gateway.is_shared_outside(self._desks.channel))
         return self._shared[1]
 
-    async def ticket(self, row: Queued, item: DeliverTicket) -> Outcome:
-        """Mint a ticket and send it to its owner alone; it is written down nowhere on the way."""
-        async with self._desks.open() as (_, work):
-            grant = await work.grant(item.grant)
-            earlier = await work.shown(ticket_of(item.grant))
-        if grant is None or not grant.live:
-            return Done({"over": True})
-        channel = await self.gateway.direct(item.account)
-        since = row.made_at.timestamp() - 60
-        if row.uncertain and (ts := await self.gateway.find(channel, row.key, since)):
-            return await self._handed_over(grant, channel, ts, earlier)
-        try:
-            ticket = await self._broker.mint(grant.id, grant.person)
-        except BrokerAway as error:
-            return Later(str(error), uncertain=row.uncertain)
-        except Refusal as error:
-            text = f"The broker gives no line for {grant.role} on {grant.resource}: {error.problem.message}."
-            await self.gateway.post(channel, render(plain(text)), row.key)
-            return Never(f"{error.status} {error.problem.code}")
-        ts = await self.certain(
-            row, self.gateway.post(channel, render(ticket_card(self._desks.policies.current, grant, ticket)), row.key)
-        )
-        return await self._handed_over(grant, channel, ts, earlier)
-
-    async def _handed_over(self, grant: Grant, channel: str, ts: str, earlier: Shown | None) -> Outcome:
-        async with self._desks.open() as (desk, work):
-            await work.note_message(ticket_of(grant.id), channel, ts)
-            now = await work.grant(grant.id)
-            if now is not None and not now.live:
-                # It ended while the ticket was on its way; the message must not keep the line.
-                await work.want(ticket_of(grant.id), f"ticket:{grant.id}")
-            spent = render(spent_ticket_card(desk.policy, grant))
-        if earlier is not None and earlier.channel and earlier.ts and earlier.ts != ts:
-            try:
-                await self.gateway.update(earlier.channel, earlier.ts, spent)
-            except (SlackBusy, SlackRefused, SlackUncertain) as error:
-                log.info("ticket.kept", grant=grant.id, error=str(error))
-        return Done({"channel": channel, "ts": ts})
-
     async def transcript(self, row: Queued, item: PostTranscript) -> Outcome:
-        """Put a grant's transcript into the thread as a file."""
+        """Put a grant's transcript into the thread, or before one person, as a file."""
         async with self._desks.open() as (_, work):
             grant = await work.grant(item.grant)
             card = await work.shown(card_of(grant.request)) if grant else None
         if grant is None or not grant.recording or card is None or not card.channel or not card.ts:
             return Never("there is no thread or no recording")
+        channel, thread = (await self.gateway.direct(item.account), "") if item.account else (card.channel, card.ts)
         to_read = item.format == "text"
         name = f"transcript-{grant.request}.{'txt' if to_read else 'jsonl'}"
-        if row.uncertain and await self.gateway.find_file(card.channel, card.ts, name):
+        if row.uncertain and await self.gateway.find_file(channel, thread, name):
             return Done({"file": name, "found": True})
         try:
             content = await self._broker.recording(grant.id, item.format)
@@ -176,7 +138,7 @@ class Shows:
             return Never(f"{error.status} {error.problem.code}")
         kind = "Transcript, to read" if to_read else "Transcript, for programs (JSON lines)"
         title = f"{kind}: {grant.role} on {grant.resource}"
-        upload = self.gateway.upload(card.channel, card.ts, name, content or b"\n", title)
+        upload = self.gateway.upload(channel, thread, name, content or b"\n", title)
         return Done({"file": await self.certain(row, upload)})
 
 
@@ -205,8 +167,6 @@ async def _found(desk: Desk, message: str) -> Found | None:
         at, direct = datetime.fromtimestamp(int(end), UTC), kind == "reminder"
         card = offer_card(OfferFacts(grant, at, await desk.work.extensions_of(grant.id), desk.policy, direct))
         return Found(card, account=grant.account) if direct else Found(card, card_of(grant.request))
-    if kind == "ticket" and not grant.live:
-        return Found(spent_ticket_card(desk.policy, grant))
     return None
 
 

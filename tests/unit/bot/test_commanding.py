@@ -47,6 +47,9 @@ def ask(resource: str, role: str | None = None, duration: str | None = None, rea
         ("  ", Ask(HERE, None)),
         ("revoke", Revoke(HERE)),
         ("revoke rq-1", Revoke(HERE, "rq-1")),
+        ("revoke g-1 because wrong database", Revoke(HERE, "g-1", "wrong database")),
+        ("revoke because done", Revoke(HERE, None, "done")),
+        ("revoke g-1 wrong", Help(HERE, "`revoke` takes one id; a reason comes after the word `because`")),
         ("list all", Help(HERE, "`list` does not take that many words")),
     ],
 )

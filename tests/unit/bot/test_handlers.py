@@ -12,12 +12,15 @@ import pytest
 from bot import ordering
 from bot.cards import Buttons, Paragraph, say
 from bot.handlers import handle
+from bot.holding import REASON_KEPT
 from bot.intents import Approve, Ask, Cancel, EndNow, Intent, NewLine, OpenDeny, Refuse, Revoke, Status, Unknown
 from bot.model import Grant, Request
 from bot.ordering import Opened
 from bot.outgoing import DeliverTicket, EndGrant, PostOrder, Say
 from bot.ports import Outsider, Refusal
+from bot.request_card import RequestFacts, request_card
 from bot.reviewing import expire
+from bot.text import length
 from policies.engine.decisions import Need, Requirement
 from tests.unit.bot.memory import CHANNEL, LATER, NOW, POLICY, MemoryWork, desk, member, policy, source
 from workflows.requests import FINAL, TABLE, RequestEvent, RequestState
@@ -247,6 +250,22 @@ async def test_grant_of_an_order_that_was_given_up_is_ended() -> None:
     [end] = [item for _, item in work.sent.values() if isinstance(item, EndGrant)]
     assert (end.grant, end.revoke) == ("g0009", True)
     assert not [item for _, item in work.sent.values() if isinstance(item, DeliverTicket)]
+
+
+async def test_reason_of_ending_goes_to_the_broker_and_one_of_taking_back_onto_the_card() -> None:
+    work = MemoryWork()
+    grant = await granted(work)
+    await does(work, Revoke(source("bob"), grant.id, "wrong database" * 100), "bob", "bob")
+    [end] = [item for _, item in work.sent.values() if isinstance(item, EndGrant)]
+    assert (end.grant, end.actor, end.revoke) == (grant.id, "bob", True)
+    assert end.reason.startswith("wrong database")
+    assert length(end.reason) == REASON_KEPT
+    request = await filed(work, "write")
+    await does(work, Revoke(source("alice"), request.id, "*not* needed"), "alice", "alice")
+    facts = RequestFacts(work.requests[request.id], (), None, policy(), NOW)
+    assert request_card(facts).text.endswith("Cancelled by Alice: *not* needed.")
+    [said] = [item.card.text for key, (_, item) in work.sent.items() if "cancelled" in key and isinstance(item, Say)]
+    assert said == "Alice cancelled the request: *not* needed"
 
 
 async def test_only_the_owner_gets_another_line() -> None:

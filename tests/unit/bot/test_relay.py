@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from bot import relay
+from bot.cards import Code
 from bot.grant_cards import counter_card
-from bot.outgoing import InThread, Say, ToPerson
+from bot.outgoing import InThread, Mirror, Say, ToPerson
+from bot.request_card import ending_words
+from bot.text import one_line
 from tests.unit.bot.memory import LATER, MemoryWork, desk, policy
 from tests.unit.bot.test_handlers import granted
 from workflows.grants import GrantState
@@ -32,8 +35,14 @@ async def test_events_are_counted_and_blocked_statements_shown_without_a_flood()
     now = work.grants[grant.id]
     assert (now.sessions, now.open_sessions, now.statements, now.denied) == (2, 1, 61, 60)
     assert now.masked == ("public.customers.ssn",)
-    replies = [key for key in work.sent if key.startswith("event:")]
+    replies = [key for key in work.sent if key.startswith("event:") and not key.endswith(":told")]
     assert len(replies) == 1 + relay.DENIALS_SHOWN + 1
+    # All but the session's opening, to a requester who does not see the thread.
+    told = [item for key, (_, item) in work.sent.items() if key.startswith("event:") and isinstance(item, Say)]
+    mirrored = [item for item in told if isinstance(item.place, Mirror)]
+    assert len(mirrored) == relay.DENIALS_SHOWN + 1
+    assert mirrored[0].card.text == "read on prod-db: Blocked: no. Rule r."
+    assert Code("DROP TABLE x") in mirrored[0].card.parts
 
 
 async def test_thread_is_told_both_counts_of_a_change_that_was_rolled_back() -> None:
@@ -58,7 +67,7 @@ async def test_closed_grant_is_summed_up_once() -> None:
     await relay.apply(desk(work), [event(1, "grant.ended", by="alice", state="ended"), closed, closed])
     now = work.grants[grant.id]
     assert (now.state, now.statements, now.verified, now.recording) == (GrantState.ENDED, 7, True, "ab")
-    assert work.kinds().count("transcript") == 2
+    assert work.kinds().count("transcript") == 3
     [text] = [
         item.card.text for key, (_, item) in work.sent.items() if key == "summary:g0001" and isinstance(item, Say)
     ]
@@ -127,6 +136,9 @@ async def test_revoked_access_is_told_in_a_message_of_its_own(by: str, reason: s
     over = event(1, "grant.revoked", by=by, reason=reason, state="revoked")
     await relay.apply(desk(work), [over, over])
     assert [text for text in said(work, ToPerson) if "revoked" in text] == ([told] if told else [])
+    card = ending_words(policy(), next(iter(work.grants.values())))
+    assert card.startswith(f"Revoked{' by ' + by.title() if by in ('bob', 'alice') else ''}")
+    assert one_line(reason.removeprefix("policy: ")) in card
 
 
 async def test_ended_access_is_not_told_to_whoever_ended_it() -> None:
