@@ -364,11 +364,21 @@ def _buttons(facts: RequestFacts) -> Buttons:
         return Buttons((cancel,))
     asked = f"Approve {request.terms.role} on {request.resource}?" if request.extends is None else "Approve more time?"
     gives = f"{who} gets {scope}{', from the moment the broker opens it' if request.extends is None else ''}."
+    if (left := _still_needed(facts)) > 1:
+        gives += f" Yours is one of {left} approvals that it still needs."
     gives = with_reason(gives, request.reason)
     approve = approve_button(cards.APPROVE, request.token, asked, gives, f"{scope} for {who}")
     label = clip(f"Approve less than {scope} for {who}", 75)
     changes = Button(cards.CHANGES, "Approve with changes…", request.token, label=label)
     return Buttons((approve, changes, deny_button(cards.DENY, request.token, f"{who} {scope}"), cancel))
+
+
+def _still_needed(facts: RequestFacts) -> int:
+    """Return how many approvals are missing, the next one among them."""
+    request = facts.request
+    reviews = [given.review() for given in facts.reviews]
+    count = tally(facts.policy, request.requirement, request.requester, reviews)
+    return sum(need.count for need in count.needs) if isinstance(count, Missing) else 0
 
 
 def approve_button(action: str, token: str, question: str, consequence: str, what: str) -> Button:

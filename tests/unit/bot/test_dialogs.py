@@ -17,6 +17,7 @@ from bot.grant_cards import counter_card, ticket_card
 from bot.hold_card import hold_card
 from bot.request_card import CONFIRM_ROOM, RequestFacts, request_card, with_reason
 from bot.text import length
+from policies.engine.decisions import Need, Requirement
 from tests.unit.bot.memory import NOW, policy
 from tests.unit.bot.test_cards import HOSTILE, ROOMY, TICKET, grant, request, valid
 from tests.unit.bot.test_hold_card import DIGEST, facts, view
@@ -44,6 +45,10 @@ def test_approving_a_request_says_who_gets_what_for_how_long_and_why() -> None:
     gives = "Alice gets read on prod-db for 30m, from the moment the broker opens it."
     assert request_asked() == f"{gives}\nReason: INC-42"
     assert request_asked(reason="") == f"{gives} No reason was given."
+    two = Requirement((Need(1, ("dbas",)), Need(1, ("security",))))
+    assert request_asked(requirement=two) == (
+        f"{gives} Yours is one of 2 approvals that it still needs.\nReason: INC-42"
+    )
     assert request_asked(extends="g1") == "Alice gets 30m more of read on prod-db.\nReason: INC-42"
 
 
