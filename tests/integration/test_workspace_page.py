@@ -316,7 +316,8 @@ async def test_the_guide_ticks_what_was_done_wherever_it_was_done(tmp_path: Path
         {"id": "look", "title": "Look", "text": "Look.", "as": "bob", "where": "general",
          "done": {"fact": "looked", "who": "bob", "where": "general", "after": "ask"}},
     ]  # fmt: skip
-    async with running(tmp_path / "state", guide={"steps": steps, "end": "That was all of it."}) as world:
+    guide = {"steps": steps, "end": "That was all of it."}
+    async with running(tmp_path / "state", guide=guide) as world:
 
         @world.app.command("/ask")
         async def ask(ack: Any) -> None:
@@ -324,7 +325,10 @@ async def test_the_guide_ticks_what_was_done_wherever_it_was_done(tmp_path: Path
 
         await world.connect()
         opened = await open_page(browser, world)
-        page = await opened.show("alice/general")
+        # Whoever comes without an address begins where the guide does.
+        page = await opened.show("")
+        await page.get_by_role("heading", name="#incidents", exact=True).wait_for()
+        await page.get_by_role("button", name="You are Alice").wait_for()
         await page.get_by_text("0 of 2").wait_for()
         # From a script, not from the page: the page hears of it all the same.
         assert (await world.post("command", user="alice", channel="general", text="/ask y"))["ok"]
@@ -410,4 +414,37 @@ async def test_without_psql_the_pane_says_what_to_install(world: World, browser:
     page = await opened.show("alice/general")
     await page.get_by_role("button", name="Terminal").click()
     await page.get_by_text("There is no psql on this machine").wait_for()
+    assert opened.complaints == []
+
+
+async def test_terminal_is_made_taller_by_dragging_and_by_keys_and_stays_so(world: World, browser: Any) -> None:
+    opened = await open_page(browser, world)
+    page = await opened.show("alice/general")
+    await page.get_by_role("button", name="Terminal").click()
+    bar = page.get_by_role("separator", name="Height of the terminal")
+
+    async def height() -> float:
+        return float((await page.locator("#terminal").bounding_box())["height"])
+
+    usual = await height()
+    assert usual <= 0.35 * 800
+    grip = await bar.bounding_box()
+    await page.mouse.move(grip["x"] + 300, grip["y"] + 4)
+    await page.mouse.down()
+    await page.mouse.move(grip["x"] + 300, grip["y"] - 96, steps=4)
+    await page.mouse.up()
+    assert abs(await height() - usual - 100) <= 2
+    await bar.press("ArrowUp")
+    assert abs(await height() - usual - 124) <= 2
+    taller = await height()
+    assert await bar.get_attribute("aria-valuenow") == str(round(taller))
+    await page.reload()
+    await page.get_by_role("button", name="Terminal").click()
+    assert await height() == taller
+    await bar.press("Home")
+    assert taller + 50 < await height() <= 0.8 * 800
+    await bar.press("End")
+    assert await height() == 150
+    await bar.dblclick()
+    assert await height() == usual
     assert opened.complaints == []

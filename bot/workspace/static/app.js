@@ -43,6 +43,11 @@ function personNamed(name) {
   return [...state.users.values()].find((person) => person.handle === name || person.id === name);
 }
 
+// Whoever is new here begins where the guide does.
+function beginning() {
+  return state.guide && !state.guide.done.length ? state.guide.steps[0] : null;
+}
+
 let moving = Promise.resolve();
 
 // One at a time: a second change of address must not be overtaken by the first.
@@ -54,9 +59,11 @@ function fromHash() {
 async function goToHash() {
   const parts = decodeURIComponent(location.hash.slice(1)).split("/").filter(Boolean);
   const person = personNamed(parts[0]);
+  const first = parts.length || state.me ? null : beginning();
   if (person) parts.shift();
-  const wanted = person || state.me || personNamed(localStorage.getItem("me")) || [...state.users.values()][0];
-  if (!state.me || wanted.id !== state.me.id) await become(wanted.id, parts[0], parts[1]);
+  const known = first ? personNamed(String(first.as || "").toLowerCase()) : personNamed(localStorage.getItem("me"));
+  const wanted = person || state.me || known || [...state.users.values()][0];
+  if (!state.me || wanted.id !== state.me.id) await become(wanted.id, parts[0] || (first && first.where), parts[1]);
   else if (parts[0]) await openChannel(parts[0], parts[1]);
 }
 

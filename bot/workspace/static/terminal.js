@@ -3,11 +3,13 @@
 import { atEnd, byId, el, fill, icon, toEnd } from "./dom.js";
 import { lives, makePsql, recalled, remember } from "./psql.js";
 import { columnsOf } from "./screen.js";
+import { resizer } from "./sizing.js";
 import { state } from "./state.js";
 
 const LINE = /^PGPASSWORD=\S+ psql "[^"]+"$/;
 
 const MENU_WIDTH = 760;
+const LEAST = 150;
 
 let socket = null;
 let stop = () => {};
@@ -31,15 +33,15 @@ function build() {
   const list = el("div", { class: "psqls", role: "tablist", "aria-label": "Sessions" });
   const halt = el("button", { type: "button", class: "key", title: "Cancel what runs (Ctrl-C)", onclick: interrupt }, "Ctrl-C");
   const leave = el("button", { type: "button", class: "key", title: "Leave psql (Ctrl-D)", onclick: quit }, "Ctrl-D");
-  const tall = el("button", { type: "button", class: "plain-button tall", "aria-label": "Make the terminal taller", "aria-pressed": "false", onclick: stretch }, icon("tall"));
   const close = el("button", { type: "button", class: "plain-button", "aria-label": "Hide terminal", onclick: () => toggleTerminal(false) }, icon("close"));
   const form = el("form", { class: "type", onsubmit: (event) => (event.preventDefault(), submit()) }, mark, input,
     el("span", { class: "running", role: "status" }), el("button", { type: "submit", class: "key enter", "aria-label": "Run" }, "Enter"));
   const empty = el("div", { class: "empty" });
   const stage = el("div", { class: "stage" });
   const problem = el("p", { class: "problem", role: "alert", hidden: true });
-  fill(byId("terminal"), el("header", { class: "pane-head" }, el("h2", {}, icon("terminal"), el("span", { class: "program" }, "psql")), list, halt, leave, tall, close), problem, empty, stage, form);
-  parts = { input, mark, list, halt, leave, tall, form, empty, stage, problem };
+  const bar = resizer(byId("terminal"), { label: "Height of the terminal", key: "terminal-height", least: LEAST, changed: () => state.actions.keepEnds() });
+  fill(byId("terminal"), bar, el("header", { class: "pane-head" }, el("h2", {}, icon("terminal"), el("span", { class: "program" }, "psql")), list, halt, leave, close), problem, empty, stage, form);
+  parts = { input, mark, list, halt, leave, form, empty, stage, problem };
   input.addEventListener("keydown", onKey);
   input.addEventListener("input", grow);
   stage.addEventListener("click", () => String(getSelection()) || input.focus({ preventScroll: true }));
@@ -270,11 +272,6 @@ function onKey(event) {
   else if (control && event.key === "u") (input.value = ""), grow();
   else return;
   event.preventDefault();
-}
-
-function stretch() {
-  const tall = byId("terminal").classList.toggle("stretched");
-  parts.tall.setAttribute("aria-pressed", String(tall));
 }
 
 function show(wanted) {

@@ -5,6 +5,7 @@ import codecs
 import fcntl
 import os
 import pty
+import re
 import signal
 import struct
 import subprocess
@@ -29,6 +30,10 @@ _CHUNK = 65_536
 _BEHIND = 512 * 1024
 _UNREAD = 1024 * 1024
 _GRACE = 1.0
+_AGE = re.compile(
+    r"WARNING: psql major version \d+, server major version \d+\.\n +Some psql features might not work\.\n"
+)
+"""What psql greets a newer server with; it says nothing of what is run here, and newcomers take it for a fault."""
 
 Frame = dict[str, Any]
 
@@ -86,6 +91,7 @@ class Client:
         self._unsent = bytearray()
         self._greeted = False
         self._prompt = ""
+        self._greeting = ""
 
     @property
     def running(self) -> bool:
@@ -203,14 +209,9 @@ class Client:
                 break
             if not data:
                 break
-            text = self._decoder.decode(data)
-            self._prompt = (self._prompt + text)[-_PROMPT_KEPT:]
-            self.note({"out": text})
-            if not self._greeted and PROMPT in text:
-                self._greeted = True
-                self._heard("opened", f"{self.label}\n{self.origin.text}")
-            self._heard("said", text)
+            self._say(self._decoder.decode(data))
             await self._wait_for_slow_readers()
+        self._say("", over=True)
         self._unsent.clear()
         asyncio.get_running_loop().remove_writer(self._terminal)
         terminal, self._terminal = self._terminal, -1
@@ -219,6 +220,21 @@ class Client:
         self.code = await asyncio.to_thread(self._process.wait)
         self.note({"end": self.code})
         self._heard("closed", "")
+
+    def _say(self, text: str, over: bool = False) -> None:
+        """Passes on what psql says; what it says before its first prompt comes at once with that, without its age."""
+        if not self._greeted:
+            self._greeting += text
+            if PROMPT not in self._greeting and len(self._greeting) < KEPT and not over:
+                return
+            text, self._greeting = _AGE.sub("", self._greeting), ""
+            self._greeted = PROMPT in text
+            if self._greeted:
+                self._heard("opened", f"{self.label}\n{self.origin.text}")
+        if text:
+            self._prompt = (self._prompt + text)[-_PROMPT_KEPT:]
+            self.note({"out": text})
+            self._heard("said", text)
 
     async def _readable(self) -> None:
         loop = asyncio.get_running_loop()
