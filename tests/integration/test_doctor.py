@@ -339,11 +339,13 @@ def test_command_prints_findings_and_fails_where_something_is_wrong(
     status, output = run("provision", "prod-db", "--print")
     assert status == 0
     assert "create role doc_read login nosuperuser" in output
+    assert "no further right is needed" in output
     assert run("provision", "prod-db")[0] == 2
     (tmp_path / "policies" / "policy.yaml").write_text(EPHEMERAL)
     _, output = run("provision", "prod-db", "--print", "--role", "read")
     assert "grant airlock_prod_db_read to airlock_prod_db_provisioner with admin true, inherit false" in output
     assert "create role airlock_prod_db_write" not in output
+    assert "no further right is needed" not in output
     _, output = run("provision", "prod-db", "--print", "--server", "15")
     assert "with admin true" not in output
     assert "guard airlock_prod_db_provisioner as you guard the server's superuser" in output

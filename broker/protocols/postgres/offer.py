@@ -147,6 +147,8 @@ class PostgresOffer:
         for role, user in users.items():
             lines += [*provision(wanted(policy, resource, role, user)), ""]
         levels = [user for role, user in users.items() if held.roles[role].identity == "ephemeral"]
+        if set(users.values()) - set(levels):
+            lines += ["-- broker and reaper end these sessions as the role itself: no further right is needed", ""]
         if levels:
             lines += [*provisioner(maker, levels, held.upstream.database, version), ""]
         return lines
