@@ -320,9 +320,11 @@ async def thread_of(desk: Desk, request: Request) -> str:
     return grant.request if grant else request.id
 
 
-async def mirror(desk: Desk, account: str, key: str, text: str, *parts: Paragraph | Code | Note) -> None:
-    """Tell a requester who does not see the reviewers' channel."""
-    card = Card(text, (Paragraph(say(text)), *parts))
+async def mirror(
+    desk: Desk, account: str, key: str, text: str, *parts: Paragraph | Code | Note, spans: Spans = ()
+) -> None:
+    """Tell a requester who does not see the reviewers' channel; `spans` say the same as the text, better."""
+    card = Card(text, (Paragraph(spans or say(text)), *parts))
     await desk.work.send(f"{key}:told", f"person:{account}", Say(Mirror(account), card))
 
 

@@ -165,6 +165,22 @@ def say(*spans: Span | str) -> Spans:
     return tuple(Words(span) if isinstance(span, str) else span for span in spans)
 
 
+def moments(text: str, *times: datetime | None, bold: bool = False) -> Spans:
+    """Return a sentence of ours as spans: each of these times, as `clock` writes it there, in the reader's zone."""
+    spans: list[Span] = [Words(text, bold=bold)]
+    for at in filter(None, times):
+        found: list[Span] = []
+        for span in spans:
+            if not isinstance(span, Words):
+                found.append(span)
+                continue
+            for index, piece in enumerate(span.text.split(clock(at))):
+                found += [Moment(at)] if index else []
+                found += [Words(piece, bold=bold)] if piece else []
+        spans = found
+    return tuple(spans)
+
+
 def prose(text: str) -> Spans:
     """Return a sentence of ours as spans; what stands between backticks is shown as code."""
     pieces = text.split("`")

@@ -7,9 +7,24 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from bot import cards
-from bot.cards import Button, Buttons, Card, Mention, Moment, Note, Paragraph, Part, Spans, clock, say
+from bot.cards import (
+    Button,
+    Buttons,
+    Card,
+    Mention,
+    MessageLink,
+    Moment,
+    Note,
+    Paragraph,
+    Part,
+    Spans,
+    Words,
+    clock,
+    moments,
+    say,
+)
 from bot.model import Grant, Request
-from bot.outgoing import offer_of, reminder_of
+from bot.outgoing import card_of, offer_of, reminder_of
 from bot.ports import Desk
 from bot.request_card import duration_of, ending_words, requirement_words
 from bot.text import clip
@@ -100,19 +115,40 @@ def offer_card(facts: OfferFacts) -> Card:
         text = f"{what}: {ending_words(facts.policy, grant)}"
         return Card(text, (Paragraph(say(text)),))
     if int(grant.expires_at.timestamp()) != int(facts.end.timestamp()):
-        spans = say(f"{what} was extended and is open until ", Moment(grant.expires_at), ".")
-        return Card(f"{what} was extended and is open until {clock(grant.expires_at)}.", (Paragraph(spans),))
+        return _answered(facts, what)
     spans, text = _ends(facts, what)
     parts: list[Part] = [Paragraph(spans)]
     if (waiting := open_extension(facts.extensions)) is not None:
-        words = requirement_words(facts.policy, waiting.requirement.needs, waiting.requester)
-        who = words if waiting.state is RequestState.PENDING and words else "the broker"
-        text = f"{text} {duration_of(waiting)} more waits for {who}."
-        return Card(text, (*parts, Note(say(f"{duration_of(waiting)} more waits for {who}."))))
+        text = f"{text} {_waiting_words(facts.policy, waiting)}."
+        return Card(text, (*parts, Note(extension_spans(facts.policy, waiting))))
     if steps := steps_of(facts.policy, grant):
         parts.append(Buttons(tuple(extend_button(grant, step) for step in steps)))
         text = f"{text} It can be extended."
     return Card(text, tuple(parts))
+
+
+def _answered(facts: OfferFacts, what: str) -> Card:
+    """Say that more time was asked for; what came of it stands below, where it happened."""
+    text = f"{what} was to end at {clock(facts.end)}; more time was asked for, and given below."
+    asked = next((one for one in facts.extensions if one.until is not None and one.until > facts.end), None)
+    if asked is None:
+        return Card(text, (Paragraph(moments(text, facts.end)),))
+    begin = say(f"{what} was to end at ", Moment(facts.end), "; ")
+    link = MessageLink(card_of(asked.id), f"{duration_of(asked)} more was asked for")
+    return Card(text, (Paragraph((*begin, link, Words(", and given below."))),))
+
+
+def _waiting_words(policy: Policy, extension: Request) -> str:
+    words = requirement_words(policy, extension.requirement.needs, extension.requester)
+    who = words if extension.state is RequestState.PENDING and words else "the broker"
+    return f"{duration_of(extension)} more was asked for and waits for {who}"
+
+
+def extension_spans(policy: Policy, extension: Request) -> Spans:
+    """Say that an extension is under way, and whom it waits for; its card is one click away."""
+    words = _waiting_words(policy, extension)
+    asked, rest = words.split(" was asked for", 1)
+    return say(MessageLink(card_of(extension.id), f"{asked} was asked for"), f"{rest}.")
 
 
 def _ends(facts: OfferFacts, what: str) -> tuple[Spans, str]:

@@ -21,6 +21,7 @@ from bot.cards import (
     Span,
     Words,
     clock,
+    moments,
     say,
 )
 from bot.hold_estimate import bound_words, expected_words, listed_words, locks_words, sizes_words
@@ -229,7 +230,7 @@ def is_redacted(policy: Policy, resource: str) -> bool:
 
 def _status(facts: HoldFacts, status: str) -> tuple[Span, ...]:
     """Return how things stand; who may answer is mentioned, because a reply alone notifies nobody."""
-    spans: list[Span] = [Words(status, bold=True)]
+    spans = list(moments(status, facts.hold.expires_at, bold=True))
     if facts.waiting:
         answered = {given.person for given in facts.reviews}
         people = reviewers(facts.policy, facts.hold.requirement, facts.grant.person)

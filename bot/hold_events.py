@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from bot.asking import count_soon, mirror, to_thread
+from bot.cards import moments
 from bot.hold_card import does, hold_words
 from bot.lines import line
 from bot.model import Grant, Hold, Request
@@ -118,13 +119,16 @@ async def _say_so(desk: Desk, scene: _Scene, move: HoldEvent, waits: bool) -> No
             text = line("hold_timed_out", people=hold.people, requester=requester)
         case HoldEvent.CONSUME | HoldEvent.ABANDON:
             return
-    await to_thread(desk, scene.request, f"hold:{hold.id}:{hold.state.value}", text)
+    await to_thread(
+        desk, scene.request, f"hold:{hold.id}:{hold.state.value}", text, spans=moments(text, hold.expires_at)
+    )
     await _mirror(desk, scene, f"Your statement that {does(hold)}: {hold_words(desk.policy, hold, grant.person, ())}")
 
 
 async def _mirror(desk: Desk, scene: _Scene, text: str) -> None:
     """Tell the requester as well, in words for them."""
-    await mirror(desk, scene.grant.account, f"hold:{scene.hold.id}:{scene.hold.state.value}", text)
+    key, spans = f"hold:{scene.hold.id}:{scene.hold.state.value}", moments(text, scene.hold.expires_at)
+    await mirror(desk, scene.grant.account, key, text, spans=spans)
 
 
 def _names(value: Any) -> tuple[str, ...]:

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from bot.asking import tell, tell_at
-from bot.cards import clock, plain
+from bot.cards import (
+    Card,
+    Paragraph,
+    clock,
+    moments,
+    plain,
+)
 from bot.hold_card import hold_words, is_redacted
 from bot.intents import ApproveHold, OpenDenyHold, OpenReview, RefuseHold, ReviewHold, Source
 from bot.model import Exhibit, Given, Grant, Hold
@@ -171,7 +177,8 @@ async def broker_away(desk: Desk, item: AnswerHold, cause: str) -> None:
     if hold is not None and hold.state is HoldState.WAITING and hold.note is None:
         await desk.work.change_hold(hold, note=AWAY)
         text = f"The broker does not answer. Your answer is kept, and sent again until {clock(hold.expires_at)}."
-        await tell_at(desk, item.place, f"{cause}:away", plain(text))
+        card = Card(text, (Paragraph(moments(text, hold.expires_at)),))
+        await tell_at(desk, item.place, f"{cause}:away", card)
 
 
 async def decided(desk: Desk, id: str, state: HoldState) -> None:

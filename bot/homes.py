@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from bot import cards
 from bot.cards import Button, Buttons, Card, Heading, MessageLink, Moment, Note, Paragraph, Part, Words, plain, say
 from bot.drafts import new_button
-from bot.extensions import extend_button, steps_of
+from bot.extensions import extend_button, extension_spans, open_extension, steps_of
 from bot.grant_cards import end_button, new_line_button
 from bot.hold_card import does
 from bot.intents import HomeOpened
@@ -44,6 +44,8 @@ class Home:
     grants: Sequence[Grant]
     own: Sequence[RequestFacts]
     now: datetime
+    asked: Mapping[str, Request] = field(default_factory=dict)
+    """Of grants, the extension that is under way."""
 
 
 async def opened(desk: Desk, intent: HomeOpened) -> None:
@@ -106,7 +108,8 @@ async def home_for(desk: Desk, person: str) -> Card:
     ]
     requests = [one for one in await desk.work.pending(LOOKED_AT) if await _waits_for(desk, one, person)]
     holds = [found for one in await desk.work.waiting(LOOKED_AT) if (found := await _held_for(desk, one, person))]
-    return home_card(desk, Home(requests, holds, grants, own, desk.now))
+    asked = {one.id: more for one in grants if (more := open_extension(await desk.work.extensions_of(one.id)))}
+    return home_card(desk, Home(requests, holds, grants, own, desk.now, asked))
 
 
 async def grant_behind(desk: Desk, request: Request) -> Grant | None:
@@ -189,7 +192,11 @@ def _access(policy: Policy, home: Home) -> list[Part]:
         what = Words(f"{grant.role} on {grant.resource}", bold=True)
         left = left_words(grant.expires_at - home.now)
         parts.append(Paragraph(say(what, f": {left}, until ", Moment(grant.expires_at), f" ({grant.id})")))
-        more = [extend_button(grant, step) for step in steps_of(policy, grant)[:EXTENSIONS_SHOWN]]
+        asked = home.asked.get(grant.id)
+        steps = [] if asked else steps_of(policy, grant)[:EXTENSIONS_SHOWN]
+        if asked:
+            parts.append(Paragraph(extension_spans(policy, asked)))
+        more = [extend_button(grant, step) for step in steps]
         parts.append(Buttons((new_line_button(grant), *more, end_button(policy, grant))))
     if len(home.grants) > SHOWN:
         parts.append(Note(say(f"and {len(home.grants) - SHOWN} more")))
@@ -203,8 +210,7 @@ def _own(home: Home) -> list[Part]:
     for facts in home.own:
         request = facts.request
         what = wish_words(request)
-        words = clip(standing_words(facts), 400)
-        parts.append(Paragraph(say(MessageLink(card_of(request.id), what), f": {words}")))
+        parts.append(Paragraph(say(MessageLink(card_of(request.id), what), ": ", *standing_words(facts, 400))))
     return parts
 
 

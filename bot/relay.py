@@ -7,7 +7,14 @@ from datetime import datetime
 from typing import Any
 
 from bot.asking import count_soon, mirror, to_thread
-from bot.cards import Card, Code, Note, Paragraph, say
+from bot.cards import (
+    Card,
+    Code,
+    Note,
+    Paragraph,
+    moments,
+    say,
+)
 from bot.extensions import TOO_LATE, want_offers
 from bot.hold_card import held_words
 from bot.hold_estimate import rows_words
@@ -98,7 +105,7 @@ async def _tell_revoked(desk: Desk, grant: Grant, event: EventView, by: str, rea
     """Tell whoever had the access in a message of its own: an edit of the one with the line notifies nobody."""
     who = name_of(desk.policy, by) if by in desk.policy.people else f"The {by or 'broker'}"
     text = line("revoked", by=who, role=grant.role, resource=grant.resource, at=event.at, reason=reason)
-    card = Card(text, (Paragraph(say(text)),))
+    card = Card(text, (Paragraph(moments(text, event.at)),))
     await desk.work.send(f"revoked:{grant.id}", f"person:{grant.account}", Say(ToPerson(grant.account), card))
 
 
@@ -126,6 +133,9 @@ async def _session_opened(desk: Desk, grant: Grant, request: Request, event: Eve
 
 async def _session_refused(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:
     await desk.work.change_grant(grant, refused=grant.refused + 1)
+    if not grant.live:
+        # psql comes back by itself once: recorded and counted, and nothing for anybody to look into.
+        return
     reason = str(event.data.get("reason") or "no reason was given")
     if grant.refused < REFUSALS_SHOWN and reason != UPSTREAM_DOWN:
         text = line("session_refused", person=name_of(desk.policy, grant.person), reason=reason)

@@ -25,12 +25,14 @@ from bot.cards import (
     Spans,
     Words,
     clock,
+    moments,
     say,
 )
 from bot.model import Given, Grant, Request
 from bot.policy_words import effect_words, masked_words
 from bot.text import clip, excerpt, length, one_line
-from policies.engine.decisions import Need, Requirement
+from policies.engine.decide import decide_access
+from policies.engine.decisions import Deny, Need, Requirement
 from policies.engine.durations import format_duration
 from policies.engine.model import Policy
 from workflows.grants import GrantState
@@ -65,7 +67,7 @@ def request_card(facts: RequestFacts) -> Card:
     asked = f"{who} asks for {wish_words(request)}"
     kind = "Access request" if request.extends is None else "Extension"
     parts: list[Part] = [
-        Heading(f"{kind}: {request.resource} ({request.role})"),
+        Heading(f"{kind}: {request.resource} ({_shown_terms(request).role})"),
         Facts(tuple(_facts(facts))),
         *_reason(request),
         *_policy_words(facts),
@@ -79,6 +81,11 @@ def request_card(facts: RequestFacts) -> Card:
     elif may_ask_again(request, facts.grant):
         parts.append(Buttons((again_button(request),)))
     return Card(f"{asked}. {status_text}", tuple(parts))
+
+
+def _shown_terms(request: Request) -> Terms:
+    """Return what a card is about: what was asked for, and once it is decided what was given."""
+    return request.terms if request.state is RequestState.APPROVED else request.asked
 
 
 def _mentions(facts: RequestFacts) -> Spans:
@@ -139,11 +146,12 @@ def requirement_words(policy: Policy, needs: Sequence[Need], requester: str) -> 
 def _facts(facts: RequestFacts) -> list[Fact]:
     request, policy = facts.request, facts.policy
     resource = policy.resources.get(request.resource)
-    role = resource.roles.get(request.role) if resource else None
+    about = _shown_terms(request)
+    role = resource.roles.get(about.role) if resource else None
     listed = [
         Fact("Requester", say(Mention(request.account))),
         Fact("Resource", _described(request.resource, resource.description if resource else "")),
-        Fact("Role", _described(request.role, role.description if role else "")),
+        Fact("Role", _role(request, role.description if role else "")),
         Fact("Duration", _duration(facts)),
     ]
     if any(given.terms for given in facts.reviews):
@@ -162,10 +170,18 @@ def _facts(facts: RequestFacts) -> list[Fact]:
     return listed
 
 
+def _role(request: Request, description: str) -> Spans:
+    given = _shown_terms(request).role
+    spans = _described(given, description)
+    return spans if given == request.role else (*spans, Words(f"\n{request.role} was asked for"))
+
+
 def _duration(facts: RequestFacts) -> Spans:
     request, grant = facts.request, facts.grant
     if request.extends is None:
-        return say(f"{duration_of(request)} from when access opens")
+        given = format_duration(timedelta(seconds=_shown_terms(request).seconds))
+        asked = "" if given == duration_of(request) else f"; {duration_of(request)} was asked for"
+        return say(f"{given} from when access opens{asked}")
     end = request.until
     if end is None and grant is not None and grant.live:
         end = grant.expires_at + timedelta(seconds=request.terms.seconds)
@@ -242,9 +258,10 @@ def _status(facts: RequestFacts) -> tuple[Spans, str]:
     return say(Words(text, bold=True)), text
 
 
-def standing_words(facts: RequestFacts) -> str:
+def standing_words(facts: RequestFacts, limit: int) -> Spans:
     """Say in one sentence or two how things stand."""
-    return _status(facts)[1]
+    ends = facts.grant.expires_at if facts.grant else None
+    return moments(clip(_status(facts)[1], limit), facts.request.until, ends)
 
 
 def _waiting(facts: RequestFacts) -> str:
@@ -290,6 +307,9 @@ def _extension(facts: RequestFacts, by: str) -> tuple[Spans, str]:
     if request.until is None:
         text = f"{by}. {request.note or 'The broker is moving the end.'}"
         return say(Words(text, bold=True)), text
+    if facts.grant is not None and not facts.grant.live:
+        text = f"{by}; the access was extended, and is over: {ending_words(facts.policy, facts.grant)}"
+        return say(Words(text, bold=True)), text
     spans = say(Words(by, bold=True), "; the access was extended until ", Moment(request.until), ".")
     return spans, f"{by}; the access was extended until {clock(request.until)}."
 
@@ -331,7 +351,7 @@ def _small_print(facts: RequestFacts) -> list[Part]:
     request, policy = facts.request, facts.policy
     groups = dict.fromkeys(group for need in request.requirement.needs for group in need.groups)
     why = [f"{group}: {one_line(policy.groups[group])}" for group in groups if policy.groups.get(group)]
-    rules = ", ".join(request.rules)
+    rules = ", ".join(_rules(facts))
     return [
         Note(
             say(
@@ -342,6 +362,16 @@ def _small_print(facts: RequestFacts) -> list[Part]:
             )
         )
     ]
+
+
+def _rules(facts: RequestFacts) -> tuple[str, ...]:
+    """Return the rules by which a request was filed; of one that was given less, those that give it."""
+    request, given = facts.request, _shown_terms(facts.request)
+    if given == request.asked or request.extends is not None:
+        return request.rules
+    length_ = timedelta(seconds=given.seconds)
+    decision = decide_access(facts.policy, request.requester, request.resource, given.role, length_)
+    return request.rules if isinstance(decision, Deny) else decision.rules
 
 
 def _buttons(facts: RequestFacts) -> Buttons:

@@ -15,7 +15,7 @@ from bot.model import Given, Request
 from bot.narrowing import Problem, Scene, answerable
 from bot.outgoing import PostOrder, Say, ToPerson, card_of
 from bot.ports import Desk, Member
-from bot.request_card import again_button, may_ask_again, name_of, requirement_words, subject_of, terms_words
+from bot.request_card import again_button, may_ask_again, name_of, names_of, requirement_words, subject_of, terms_words
 from bot.text import clip, reveal
 from policies.engine.decisions import Deny, Requirement
 from policies.engine.model import Policy
@@ -116,8 +116,9 @@ async def _tell_of_less(desk: Desk, request: Request, cause: str) -> None:
     """Tell the requester what they get, where it is less than they asked for."""
     if request.narrowed is None:
         return
-    given = terms_words(request.narrowed)
-    text = f"Your request for {subject_of(request)} was approved with changes: {given} on {request.resource}."
+    by = [one.person for one in await desk.work.reviews(request.id) if one.answer is Answer.APPROVE and one.terms]
+    who, given = names_of(desk.policy, by, "and") or "A reviewer", terms_words(request.narrowed)
+    text = f"{who} approved your request for {subject_of(request)} with changes: {given} on {request.resource}."
     await desk.work.send(f"{cause}:less", f"person:{request.account}", Say(ToPerson(request.account), plain(text)))
 
 

@@ -59,7 +59,7 @@ async def test_extension_is_a_request_in_the_thread_that_moves_the_end_everywher
     await told.click("alice", "grant.extend.900", reminder)
     waits = "Your request for 15m more of read on prod-db waits for 1 of dbas: Bob or Dana"
     assert await told.hears("alice", waits, "@Airlock")
-    assert await told.direct("alice", "15m more waits for 1 of dbas")
+    assert await told.direct("alice", "15m more was asked for and waits for 1 of dbas")
     request = await told.thread(card, "Alice asks for 15m more of read on prod-db")
     assert "<@U0BOB00001>" in str(request["blocks"]) or "U0BOB00001" in str(request["blocks"])
     assert "INC-42" in shown(request)
@@ -72,7 +72,7 @@ async def test_extension_is_a_request_in_the_thread_that_moves_the_end_everywher
     assert await told.thread(card, f"the access was extended until {until}")
     counter = await told.thread(card, f"has read on prod-db until {until}")
     assert buttons(counter) == ["grant.end"]
-    offer = await told.thread(card, f"read on prod-db was extended and is open until {until}")
+    offer = await told.thread(card, "; more time was asked for, and given below")
     assert buttons(offer) == []
     order = told.broker.orders[-1]
     assert (order.kind, order.extends, order.role, order.seconds) == ("extension", grant, "read", 900)
@@ -144,7 +144,7 @@ async def test_only_the_requester_extends_and_only_by_what_is_possible(told: Sto
     odd = await told.click("alice", "grant.extend.x", offer, value=value_of(offer), force=True)
     assert "Nothing here answers" in private(odd)
     await told.click("alice", "grant.extend.900", offer)
-    await told.thread(card, "15m more waits for")
+    await told.thread(card, "15m more was asked for and waits for")
     again = await told.click("alice", "grant.extend.1800", offer, value=value_of(offer), force=True)
     assert "You have asked for 15m more already" in private(again)
     assert len(told.broker.orders) == 1

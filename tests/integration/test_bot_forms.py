@@ -81,7 +81,7 @@ async def test_sent_form_makes_the_same_request_as_the_command(told: Story) -> N
     ("text", "starts"),
     [
         ("/access prod-db", {"What": "prod-db", "As": None}),
-        ("/access prod-db read", {"What": "prod-db", "As": "read", "For how long": None}),
+        ("/access prod-db read", {"What": "prod-db", "As": "read", "For how long": "30m"}),
         ("/access prod-db write because x", {"As": "write", "Why": "x"}),
     ],
 )
@@ -93,7 +93,6 @@ async def test_words_that_are_right_are_filled_in(told: Story, text: str, starts
 @pytest.mark.parametrize(
     ("values", "label", "says"),
     [
-        ({}, "For how long", "Choose how long, or type it below."),
         ({"Or another time": "45"}, "Or another time", "did you mean 45m?"),
         ({"Or another time": "5h"}, "Or another time", "at most 4h"),
         ({"Or another time": "-3m"}, "Or another time", "A duration cannot be negative: did you mean 3m?"),
@@ -113,6 +112,22 @@ async def test_what_is_wrong_is_said_in_the_form_and_asks_for_nothing(
     again = await told.submit("alice", view, **{"Or another time": "1h30m"})
     assert again["ok"], again
     assert "Alice asks for read on prod-db for 1h30m" in (await told.card())["text"]
+
+
+async def test_form_starts_with_a_duration_that_the_role_gives_and_answers_where_the_command_was_typed(
+    told: Story,
+) -> None:
+    # The app is no member of this channel: only the command's own address answers there.
+    answer = await told.command("alice", "/access prod-db write because x", "general")
+    assert answer == []
+    view = await told.view("alice")
+    assert view is not None
+    [pick, other] = [one for one in view["blocks"] if one["block_id"].startswith(("duration", "other"))]
+    assert (initial(view, "For how long"), pick["optional"], other["optional"]) == ("30m", False, True)
+    assert other["element"]["placeholder"]["text"] == "20m, 45m"
+    sent = await told.submit("alice", view)
+    assert sent["ok"], sent
+    assert await told.hears("alice", "Your request for write on prod-db waits for", "#general")
 
 
 async def test_form_without_a_role_says_what_is_missing(told: Story) -> None:

@@ -34,7 +34,8 @@ OVERHEAD = 200
 BUTTON_ROWS, HOME_BUTTON_ROWS = 10, 40
 BUTTONS = 5
 """In a row; more than anything here offers."""
-_DATE = "{date_short_pretty} {time}"
+_DATE = "{time} {date_short_pretty}"
+"""`08:37 today`, which goes with `until`, `at` and `since` alike."""
 
 
 def render(card: Card, links: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ keeps everything else that was typed.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -28,11 +29,23 @@ TYPE_DURATION, TYPE_REASON = "form.other", "form.reason"
 PICKS = (PICK_RESOURCE, PICK_ROLE)
 """Choices on which the rest of a form depends."""
 _OTHER = "other"
+USUAL = "30m"
+"""The duration that a form starts with, where the policy gives as much."""
+EXAMPLES = ("1m", "5m", "10m", "20m", "45m", "1h30m", "3h")
+"""Durations to type, of which those are shown that the policy gives."""
 Block = dict[str, Any]
 
 
-def ask_form(policy: Policy, person: str, draft: Draft, channel: str) -> dict[str, Any]:
-    """Return the form to ask with, for one person; `channel` is where they asked, for the answer."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where somebody opened a form; `reply_url` answers there also where the app is no member, for half an hour."""
+
+    channel: str = ""
+    reply_url: str = ""
+
+
+def ask_form(policy: Policy, person: str, draft: Draft, place: Place) -> dict[str, Any]:
+    """Return the form to ask with, for one person; `place` is where they asked, for the answer."""
     offered = may_ask(policy, person)
     resources = list(dict.fromkeys(term.resource for term in offered))
     resource = draft.resource or (resources[0] if len(resources) == 1 else "")
@@ -45,7 +58,7 @@ def ask_form(policy: Policy, person: str, draft: Draft, channel: str) -> dict[st
     if role:
         blocks.append(_context(_who_answers(policy, person, offered, resource, role)))
     blocks.append(_reason(draft.reason))
-    return _view(ASK_VIEW, "Ask for access", "Ask", blocks, json.dumps({"channel": channel[:30]}))
+    return _view(ASK_VIEW, "Ask for access", "Ask", blocks, _packed(place))
 
 
 def changes_form(scene: Scene) -> dict[str, Any]:
@@ -68,14 +81,18 @@ def draft_in(view: dict[str, Any]) -> Draft:
     return Draft(_entered(view, PICK_RESOURCE), _entered(view, PICK_ROLE), duration, reason)
 
 
-def channel_in(view: dict[str, Any]) -> str:
+def place_in(view: dict[str, Any]) -> Place:
     """Return where somebody was when they opened the form."""
     try:
         found = json.loads(str(view.get("private_metadata") or "{}"))
     except ValueError:
-        return ""
-    channel = found.get("channel") if isinstance(found, dict) else None
-    return channel[:30] if isinstance(channel, str) else ""
+        return Place()
+    channel, reply = (found.get("channel"), found.get("reply")) if isinstance(found, dict) else (None, None)
+    return Place(channel[:30] if isinstance(channel, str) else "", reply[:500] if isinstance(reply, str) else "")
+
+
+def _packed(place: Place) -> str:
+    return json.dumps({"channel": place.channel[:30], "reply": place.reply_url[:500]})
 
 
 def errors_in(view: dict[str, Any], problems: dict[str, str]) -> dict[str, str]:
@@ -163,10 +180,14 @@ def _durations(longest: str, chosen: str) -> list[Block]:
     text: Block = {"type": "plain_text_input", "action_id": TYPE_DURATION, "max_length": 20}
     if typed:
         text["initial_value"] = clip(chosen, 20, "")
-    text["placeholder"] = plain_text("45m, 1h30m", limits.PLACEHOLDER)
-    pick = _select(PICK_DURATION, choices, "" if typed else _written(chosen))
+    limit = parse_duration(longest)
+    fitting = [one for one in EXAMPLES if parse_duration(one) < limit]
+    text["placeholder"] = plain_text(", ".join(fitting[-2:]) or longest, limits.PLACEHOLDER)
+    # One of them is chosen from the start, so that the menu need not be called optional beside the field below it.
+    usual = USUAL if USUAL in choices else longest
+    pick = _select(PICK_DURATION, choices, usual if typed or not chosen else _written(chosen))
     return [
-        _input(f"{DURATION}.{longest}", "For how long", pick, optional=True),
+        _input(f"{DURATION}.{longest}", "For how long", pick, hint="One of these, or another time below."),
         _input(_OTHER, "Or another time", text, optional=True, hint=f"At most {longest}. What is typed here counts."),
     ]
 

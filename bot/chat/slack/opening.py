@@ -16,11 +16,12 @@ from bot.chat.slack.forms import (
     ASK_VIEW,
     CHANGES_VIEW,
     PICK_RESOURCE,
+    Place,
     ask_form,
     changes_form,
-    channel_in,
     draft_in,
     errors_in,
+    place_in,
     resource_options,
 )
 from bot.chat.slack.payloads import picked, source_of
@@ -80,7 +81,7 @@ class Opener:
                 return  # a policy that changed meanwhile offers nothing; sending the form says so
             if picked(body) == PICK_RESOURCE:
                 draft = replace(draft, role="")  # what was chosen on another resource is not chosen on this one
-            form = ask_form(policy, member.person, drafts.fitted(policy, member.person, draft), channel_in(view))
+            form = ask_form(policy, member.person, drafts.fitted(policy, member.person, draft), place_in(view))
             check_payload(form)
             # The hash: of two choices made at once, the later form must not be overwritten by the earlier one.
             await client.views_update(view_id=str(view["id"]), hash=str(view["hash"]), view=form)
@@ -134,13 +135,17 @@ def may_want_form(intent: Intent) -> bool:
     )
 
 
+def _place(source: Source) -> Place:
+    return Place(source.channel, source.reply_url)
+
+
 async def _form(desk: Desk, intent: Intent, person: str) -> dict[str, Any] | None:
     """Return the form for what somebody did; None where it is not for this person now."""
     match intent:
         case Ask() if drafts.wants_form(desk.policy, person, intent):
-            return ask_form(desk.policy, person, drafts.draft_of(desk.policy, person, intent), intent.source.channel)
+            return ask_form(desk.policy, person, drafts.draft_of(desk.policy, person, intent), _place(intent.source))
         case OpenAsk(ask=ask) if may_ask(desk.policy, person):
-            return ask_form(desk.policy, person, drafts.draft_of(desk.policy, person, ask), intent.source.channel)
+            return ask_form(desk.policy, person, drafts.draft_of(desk.policy, person, ask), _place(intent.source))
         case OpenDeny() | OpenChanges():
             return await _review_form(desk, intent, person)
         case OpenDenyHold():

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from bot import cards
-from bot.chat.slack.forms import ASK_VIEW, CHANGES_VIEW, PICK_RESOURCE, PICK_ROLE, channel_in, draft_in
+from bot.chat.slack.forms import ASK_VIEW, CHANGES_VIEW, PICK_RESOURCE, PICK_ROLE, draft_in, place_in
 from bot.chat.slack.views import DENY_HOLD_VIEW, DENY_VIEW, REVIEW_VIEW, chosen, deny_reason
 from bot.commanding import read_command
 from bot.intents import (
@@ -202,7 +202,8 @@ def _submission(body: dict[str, Any], source: Source) -> Intent:
     if view.get("callback_id") == REVIEW_VIEW:
         return _reviewed(view, source)
     if view.get("callback_id") == ASK_VIEW:
-        draft, place = draft_in(view), replace(source, channel=channel_in(view))
+        draft, opened = draft_in(view), place_in(view)
+        place = replace(source, channel=opened.channel, reply_url=opened.reply_url)
         return Ask(place, draft.resource or None, draft.role or None, draft.duration or None, draft.reason)
     if view.get("callback_id") == CHANGES_VIEW and isinstance(token, str):
         draft = draft_in(view)

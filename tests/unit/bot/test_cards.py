@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -26,12 +26,14 @@ from bot.cards import (
     Paragraph,
     Quote,
     Words,
+    clock,
+    moments,
     say,
     unpacked,
 )
 from bot.chat.slack.blocks import render
 from bot.chat.slack.check import PayloadInvalid, check_payload
-from bot.chat.slack.forms import ask_form, changes_form
+from bot.chat.slack.forms import Place, ask_form, changes_form
 from bot.chat.slack.mrkdwn import defused, escaped
 from bot.chat.slack.views import deny_errors, deny_reason, deny_view
 from bot.drafts import draft_of, fitted, form_button
@@ -288,7 +290,7 @@ def test_form_to_ask_with_is_valid_whatever_was_typed(resource: str, duration: s
     for intent in (typed, replace(typed, resource="prod-db"), replace(typed, resource=None, role=None)):
         draft = draft_of(held, "alice", intent)
         for person in ("alice", "dana"):
-            view = ask_form(held, person, fitted(held, person, draft), "C0ACCESS01")
+            view = ask_form(held, person, fitted(held, person, draft), Place("C0ACCESS01"))
             check_payload(view)
             assert check_view(view) == []
         button = form_button(draft)
@@ -309,6 +311,34 @@ def test_form_to_approve_less_with_is_valid(name: str, seconds: int) -> None:
         view = changes_form(Scene(held, request(seconds=seconds), others))
         check_payload(view)
         assert check_view(view) == []
+
+
+def test_card_of_a_request_that_was_given_less_says_what_was_given_and_by_which_rule() -> None:
+    given_ = (Given("bob", "U0BOB00001", Answer.APPROVE, "", NOW, EVIDENCE, Terms("read", 900)),)
+    asked = request(role="write", seconds=1800, rules=("w",), narrowed=Terms("read", 900))
+    pending = str(request_card(RequestFacts(asked, given_, None, policy(), NOW)))
+    assert "prod-db (write)" in pending
+    assert "rule w." in pending
+    approved = replace(asked, state=RequestState.APPROVED)
+    decided = str(request_card(RequestFacts(approved, given_, None, policy(), NOW)))
+    assert "prod-db (read)" in decided
+    assert "rule r." in decided
+    assert "write was asked for" in decided
+    assert "15m from when access opens; 30m was asked for" in decided
+
+
+@given(st.text(), st.datetimes(timezones=st.just(UTC)), st.datetimes(timezones=st.just(UTC)))
+def test_a_time_in_a_sentence_is_shown_in_the_readers_zone_and_nothing_else_changes(
+    text: str, first: datetime, second: datetime
+) -> None:
+    sentence = f"From {clock(first)} {text} until {clock(second)}."
+    spans = moments(sentence, first, None, second)
+    assert (
+        "".join(clock(one.at) if isinstance(one, Moment) else str(getattr(one, "text", "")) for one in spans)
+        == sentence
+    )
+    assert any(isinstance(one, Moment) and one.at == first for one in spans)
+    assert all(clock(second) not in one.text for one in spans if isinstance(one, Words))
 
 
 def test_request_card_says_what_each_reviewer_approved() -> None:

@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot import ordering
+from bot.cards import MessageLink
 from bot.extensions import LEAD, STEPS, OfferFacts, lead_of, offer_card, offer_due, steps_of
 from bot.handlers import handle
 from bot.intents import Approve, AskAgain, Extend
 from bot.model import Grant, Request
 from bot.ordering import Extended, Opened
-from bot.outgoing import PostOrder, offer_of, reminder_of
+from bot.outgoing import PostOrder, card_of, offer_of, reminder_of
 from bot.ports import Outsider, Refusal
 from bot.reviewing import expire
 from policies.engine.decide import terms_of
@@ -105,6 +106,17 @@ def test_offer_is_a_valid_message_in_every_state(state: GrantState, direct: bool
         valid(card)
         has_buttons = any(part.kind == "buttons" for part in card.parts)
         assert has_buttons is (grant.live and end == grant.expires_at)
+
+
+async def test_offer_that_was_taken_up_leads_down_to_what_was_asked_and_tells_no_outcome_above_it() -> None:
+    work = MemoryWork()
+    grant = await granted(work)
+    extension = replace(await extended(work, grant), state=RequestState.APPROVED, until=grant.expires_at + HALF_HOUR)
+    later = replace(grant, expires_at=grant.expires_at + HALF_HOUR)
+    card = offer_card(OfferFacts(later, grant.expires_at, (extension,), policy(), False))
+    valid(card)
+    assert card.text == "read on prod-db was to end at 12:04 UTC; more time was asked for, and given below."
+    assert MessageLink(card_of(extension.id), "15m more was asked for") in card.parts[0].spans  # type: ignore[union-attr]
 
 
 async def test_extension_is_a_new_request_with_the_grants_terms() -> None:

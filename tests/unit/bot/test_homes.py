@@ -10,17 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot import homes
+from bot.cards import Paragraph
 from bot.chat.slack import limits
 from bot.chat.slack.blocks import home_view
 from bot.chat.slack.check import check_payload
 from bot.handlers import handle
-from bot.homes import RECENT_SHOWN, SHOWN, Home, home_card, left_words, outsider_card
-from bot.intents import AccountChanged, HomeOpened
+from bot.homes import RECENT_SHOWN, SHOWN, Home, home_card, home_for, left_words, outsider_card
+from bot.intents import AccountChanged, Extend, HomeOpened
 from bot.outgoing import card_of, hold_of, home_of
 from bot.ports import Outsider
 from bot.request_card import RequestFacts
 from tests.unit.bot.memory import NOW, MemoryWork, desk, member, source
 from tests.unit.bot.test_holds import held
+from workflows.grants import GrantState
+from workflows.requests import RequestState
 
 MANY = 30
 
@@ -68,6 +71,36 @@ async def test_access_can_be_extended_from_home_where_the_policy_gives_more() ->
         "grant.end",
         "access.ask",
     ]
+
+
+async def test_home_says_that_more_time_was_asked_for_and_whom_it_waits_for() -> None:
+    work = MemoryWork()
+    await held(work)
+    [grant] = work.grants.values()
+    await handle(desk(work), Extend(source("alice"), grant.token, 900), member("alice"), "more")
+    extension = next(one for one in work.requests.values() if one.extends)
+    view = str(home_view(await home_for(desk(work), "alice"), {card_of(extension.id): "https://x.test/archives/C1/p1"}))
+    assert "15m more was asked for" in view
+    assert " and waits for 1 of dbas: Bob or Dana." in view
+    assert "grant.extend" not in view
+
+
+async def test_home_shows_times_in_the_readers_zone_alone_and_forgets_the_end_of_what_is_over() -> None:
+    work = MemoryWork()
+    await held(work)
+    [grant] = work.grants.values()
+    await handle(desk(work), Extend(source("alice"), grant.token, 900), member("alice"), "more")
+    extension = next(one for one in work.requests.values() if one.extends)
+    until = grant.expires_at + timedelta(minutes=15)
+    work.requests[extension.id] = replace(extension, state=RequestState.APPROVED, until=until)
+    work.grants[grant.id] = replace(grant, expires_at=until)
+    shown = str([part for part in (await home_for(desk(work), "alice")).parts if isinstance(part, Paragraph)])
+    assert "the access was extended until" in shown
+    assert "UTC" not in shown.replace("timezone.utc", "")
+    work.grants[grant.id] = replace(grant, state=GrantState.REVOKED, ended_by="bob")
+    shown = str((await home_for(desk(work), "alice")).parts)
+    assert "extended until" not in shown
+    assert "is over: Revoked by Bob." in shown
 
 
 async def test_what_leads_to_no_posted_card_is_left_out() -> None:

@@ -120,6 +120,18 @@ async def test_thread_says_that_a_resource_is_down_and_later_that_it_answers_aga
     assert work.grants[grant.id].down_since is None
 
 
+async def test_psql_that_tries_to_come_back_after_the_end_is_counted_and_nothing_to_look_into() -> None:
+    work = MemoryWork()
+    grant = await granted(work)
+    await relay.apply(desk(work), [event(1, "session.refused", reason="wrong password")])
+    told = "A connection with the ticket of Alice was refused: wrong password."
+    assert said(work, InThread)[-1] == told
+    over = event(2, "grant.ended", by="alice")
+    await relay.apply(desk(work), [over, event(3, "session.refused", reason="this access was ended")])
+    assert said(work, InThread)[-1] == told
+    assert work.grants[grant.id].refused == 2
+
+
 @pytest.mark.parametrize(
     ("by", "reason", "told"),
     [
