@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter as TallyOf
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 
@@ -26,15 +28,15 @@ class Metrics:
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10),
             registry=self._registry,
         )
-        self._by_type: dict[str, Counter] = {}
+        self._recorded: TallyOf[str] = TallyOf()
 
     def recorded(self, kind: str) -> None:
-        """Count an event."""
-        counter = self._by_type.get(kind)
-        if counter is None:
-            counter = self._by_type[kind] = self.events.labels(kind)
-        counter.inc()
+        """Count an event; from one thread."""
+        self._recorded[kind] += 1
 
     def render(self) -> bytes:
         """Return the text exposition."""
+        counted, self._recorded = self._recorded, TallyOf()
+        for kind, number in counted.items():
+            self.events.labels(kind).inc(number)
         return generate_latest(self._registry)

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from operator import attrgetter
 
 from broker.protocols.postgres import codec, records
 from broker.protocols.postgres.backpath import BackPath
@@ -43,8 +44,9 @@ _PARSED, _BOUND, _NO_DATA = codec.message(b"1"), codec.message(b"2"), codec.mess
 _READY = codec.ready_for_query("I")[:5]
 _STATES = {ord("I"): "I", ord("T"): "T"}
 _UNREADABLE = (IndexError, struct.error, UnicodeDecodeError, codec.Malformed, codec.ProtocolViolation)
-_PLAIN = tuple(one.name for one in fields(Permitted) if one.name not in ("sql", "inspection"))
-_INSPECTED = tuple(one.name for one in fields(Inspection) if one.name not in ("rewritten", "edits"))
+# What texts of one shape have in common.
+_plain = attrgetter(*(one.name for one in fields(Permitted) if one.name not in ("sql", "inspection")))
+_inspected = attrgetter(*(one.name for one in fields(Inspection) if one.name not in ("rewritten", "edits")))
 
 
 @dataclass(slots=True)
@@ -61,9 +63,7 @@ class Fare:
         mine = self.ruling
         if ruling is mine:
             return True
-        return all(getattr(ruling, name) is getattr(mine, name) for name in _PLAIN) and all(
-            getattr(ruling.inspection, name) is getattr(mine.inspection, name) for name in _INSPECTED
-        )
+        return bool(_plain(ruling) == _plain(mine) and _inspected(ruling.inspection) == _inspected(mine.inspection))
 
 
 @dataclass(slots=True)

@@ -77,11 +77,10 @@ class Inspector:
         catalogue = self._catalogues.held(matter.key)
         if catalogue is None:
             return None
-        now = self._clock.now()
-        found = self._rulings.get(self._cache_key(matter, sql, catalogue, now))
+        found = self._rulings.get(self._cache_key(matter, sql, catalogue))
         if found is not None or (marked := shape(sql)) is None:
             return found
-        like = self._shapes.get(self._cache_key(matter, marked, catalogue, now))
+        like = self._shapes.get(self._cache_key(matter, marked, catalogue))
         if like is None:
             return None
         edits = ((0, 0, len(sql)),)
@@ -117,7 +116,7 @@ class Inspector:
             return refused(Refusal("catalogue", f"the catalogue cannot be read: {error}", sqlstate="58000"), "")
 
     async def _anywhere(self, matter: Matter, sql: str, catalogue: Catalogue) -> Ruling:
-        known = self._rulings.get(self._cache_key(matter, sql, catalogue, self._clock.now()))
+        known = self._rulings.get(self._cache_key(matter, sql, catalogue))
         if known is not None:
             return known
         if (ruling := self._on_the_spot(matter, sql, catalogue)) is not None:
@@ -180,14 +179,14 @@ class Inspector:
             view = self._views[key] = field_view(self._policies.current, subject.person, subject.resource)
         return view
 
-    def _cache_key(self, matter: Matter, sql: str, catalogue: Catalogue, now: datetime) -> _CacheKey:
+    def _cache_key(self, matter: Matter, sql: str, catalogue: Catalogue, now: datetime | None = None) -> _CacheKey:
         return sql, self._policies.hash, catalogue.version, matter.subject, self._hours(now)
 
-    def _hours(self, now: datetime) -> frozenset[str]:
-        """Return which of the rules with hours hold now: what was ruled under others is not taken from the cache."""
+    def _hours(self, now: datetime | None) -> frozenset[str]:
+        """Return which of the rules with hours hold, now by default: what was ruled under others is not taken."""
         if self._timeless == self._policies.hash:
             return frozenset()
         policy = self._policies.current
         if not any(one.when for one in policy.statements):
             self._timeless = self._policies.hash
-        return timed(policy, now)
+        return timed(policy, now or self._clock.now())
