@@ -58,7 +58,9 @@ def refusal_of_set(content: Node) -> Refusal | None:
     """Return why a SET or RESET is refused, or None."""
     kind, name = content.get("kind"), str(content.get("name", "")).lower()
     if kind == "VAR_SET_MULTI":
-        return refusal_of_modes(content.get("args", [])) if name == "transaction" else _pinned(name or "that setting")
+        # What later transactions begin as is what BEGIN itself may say.
+        modes = name in ("transaction", "session characteristics")
+        return refusal_of_modes(content.get("args", [])) if modes else _pinned(name or "that setting")
     if kind == "VAR_RESET_ALL" or name not in CHANGEABLE:
         return _pinned(name or "every setting at once")
     if kind in ("VAR_SET_DEFAULT", "VAR_RESET"):

@@ -1,13 +1,19 @@
 """What drivers do by themselves works through the broker: pools, type introspection, cursors on the server."""
 
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import asyncpg
 import psycopg
 import pytest
 
+from broker.protocols.postgres.events import Command, Event, FromClient, FromUpstream, Inspect, Ruled
+from broker.protocols.postgres.machine import Machine
+from broker.protocols.postgres.ruling import Ruling
 from tests.integration.postgres_world import endpoint, make_world, psql
+from tests.playbooks.postgres_play import Play
 from tests.support.broker import TestBroker, serving
 from tests.support.postgres import Server
 
@@ -32,6 +38,79 @@ async def served(postgres: Server, tmp_path: Path) -> AsyncIterator[TestBroker]:
         postgres.execute(statement, "shop")
     async with serving(tmp_path, read, write=endpoint(postgres, "app_write")) as broker:
         yield broker
+
+
+@dataclass
+class Heard:
+    """What a session's machine was told, in order: the two sides' bytes, and the rulings that were given."""
+
+    bytes: list[tuple[bool, bytes]] = field(default_factory=list)
+    rulings: dict[str, Ruling] = field(default_factory=dict)
+    asked: dict[int, str] = field(default_factory=dict)
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
+    found, handle = Heard(), Machine.handle
+
+    def listening(machine: Machine, event: Event) -> Iterator[Command]:
+        match event:
+            case FromClient(data=data) | FromUpstream(data=data):
+                found.bytes.append((isinstance(event, FromClient), bytes(data)))
+            case Ruled(token=token, ruling=ruling):
+                found.rulings[found.asked[token]] = ruling
+        for command in handle(machine, event):
+            if isinstance(command, Inspect):
+                found.asked[command.token] = command.sql
+            yield command
+
+    monkeypatch.setattr(Machine, "handle", listening)
+    return found
+
+
+def replayed(heard: Heard, cut: Callable[[bytes], list[bytes]]) -> tuple[object, ...]:
+    """Play a session again in other pieces; returns all that it says, but for its times."""
+    play = Play(lambda sql: heard.rulings[sql])
+    for client, data in heard.bytes:
+        for piece in cut(data):
+            play.client(piece) if client else play.upstream(piece)
+    notes = [{name: value for name, value in note.items() if name != "milliseconds"} for note in play.notes]
+    recorded = [entry for record in play.records for entry in record.entries]
+    return play.to_upstream(), play.to_client(), notes, recorded
+
+
+async def test_a_session_split_at_every_byte_is_the_same_session(
+    served: TestBroker, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with await connected(served, role="write") as connection:
+        await connection.execute("select id, ssn from people where id = %s", (1,))
+        with pytest.raises(psycopg.Error):
+            await connection.execute("drop table people")
+        await connection.rollback()
+        async with connection.pipeline():
+            await connection.execute("insert into log (what) values (%s)", ("one",), prepare=True)
+            await connection.execute("insert into log (what) values (%s)", ("two",), prepare=True)
+        with pytest.raises(psycopg.errors.InvalidTextRepresentation):
+            await connection.execute("select name::int from people")
+        await connection.rollback()
+        await connection.execute("prepare p as select 1; execute p")
+        async with connection.cursor(name="c") as cursor:
+            await cursor.execute("select id from notes order by id limit 3")
+            assert len(await cursor.fetchall()) == 3
+        async with connection.cursor() as cursor, cursor.copy("copy (select id from notes limit 3) to stdout") as copy:
+            assert len([bytes(row) async for row in copy]) == 3
+        await connection.commit()
+    monkeypatch.undo()
+    whole = replayed(heard, lambda data: [data])
+    assert whole[0]
+    assert whole[1]
+    for apart, first in [(1, 0), *((32, first) for first in range(32))]:
+        # Between them, these cut every chunk at its every byte.
+        def cut(data: bytes, first: int = first, apart: int = apart) -> list[bytes]:
+            places = [0, *range(first or apart, len(data), apart), len(data)]
+            return [data[start:end] for start, end in itertools.pairwise(places)]
+
+        assert replayed(heard, cut) == whole
 
 
 async def connected(served: TestBroker, role: str = "read", *, autocommit: bool = False) -> psycopg.AsyncConnection:

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from broker.protocols.postgres import codec
@@ -94,6 +95,8 @@ REFUSED = {
     "client_encoding": ("SJIS", "startup.encoding"),
     "TimeZone": ("x'; drop", "startup.timezone"),
     "extra_float_digits": ("99", "startup.extra_float_digits"),
+    "jit": ("'off'; drop", "startup.jit"),
+    "client_min_messages": ("debug5", "startup.client_min_messages"),
 }
 
 
@@ -105,6 +108,15 @@ async def test_startup_parameters_outside_the_list_are_refused(served: TestBroke
     assert problem(answer)["S"] == "FATAL"
     assert problem(answer)["D"] == f"rules: {rule}"
     assert rule not in problem(answer)["M"]
+
+
+async def test_what_may_be_set_may_be_asked_for_at_startup(served: TestBroker) -> None:
+    options = {"jit": "off", "enable_seqscan": "off", "client_min_messages": "warning"}
+    connection = await asyncpg.connect(**served.ticket().asyncpg(), server_settings=options)
+    try:
+        assert {name: await connection.fetchval(f"show {name}") for name in options} == options
+    finally:
+        await connection.close()
 
 
 async def test_encodings_but_utf8_are_refused_and_its_names_accepted(served: TestBroker) -> None:

@@ -8,11 +8,14 @@ from broker.protocols.postgres import codec
 from broker.protocols.postgres.events import (
     Close,
     PauseUpstream,
+    Recorded,
     ResumeUpstream,
     Synced,
 )
 from broker.protocols.postgres.ruling import Permitted
 from broker.sessions.model import CloseReason
+from broker.sql.model import Control
+from policies.engine.decisions import Effect
 from tests.playbooks.postgres_play import (
     BOUND,
     PARSED,
@@ -22,6 +25,7 @@ from tests.playbooks.postgres_play import (
     bind,
     columns,
     complete,
+    denied,
     describe,
     error,
     permitted,
@@ -164,3 +168,46 @@ def test_revealed_field_may_come_at_its_own_place_and_nowhere_else(
         play.upstream(complete("SELECT 0"), ready())
         plain = Play(lambda sql: permitted(sql, tripwire=[(16400, 3)])).client(Q).upstream(columns(*shown))
         assert any(isinstance(command, Close) for command in plain.said)
+
+
+def copying(sql: str) -> Permitted:
+    control = Control.COPY_IN if sql.startswith("copy") else Control.NONE
+    return permitted(sql, effect=Effect.WRITE, controls=[(control, "", "")])
+
+
+def test_copy_data_that_comes_before_it_is_asked_for_waits_for_the_upstream() -> None:
+    data, done = codec.message(b"d", b"1"), codec.message(b"c")
+    play = Play(copying).client(codec.query("copy t from stdin"), data, data, done, Q)
+    assert play.to_upstream() == codec.query("copy t from stdin")
+    play.upstream(codec.message(b"G", bytes(3)))
+    assert play.to_upstream() == data + data + done + Q
+    play.upstream(complete("COPY 2"), ready(), complete("SELECT 1"), ready())
+    assert play.outcomes() == [("q1", "ok"), ("q2", "ok")]
+
+
+def test_copy_data_of_a_copy_that_never_begins_is_dropped() -> None:
+    data, done = codec.message(b"d", b"1"), codec.message(b"c")
+    play = Play(copying).client(codec.query("copy t from stdin"), data, done, Q)
+    play.to_upstream()
+    play.upstream(error(), ready())
+    assert play.to_upstream() == Q
+    assert play.outcomes() == [("q1", "failed")]
+
+
+def test_copy_data_behind_a_denied_copy_is_dropped() -> None:
+    data, done = codec.message(b"d", b"1"), codec.message(b"c")
+    play = Play(lambda sql: replace(denied(), verb="COPY") if sql.startswith("copy") else permitted(sql))
+    play.client(codec.query("copy t from stdin"), data, done, Q)
+    assert play.to_upstream() == Q
+    assert play.kinds() == "EZ"
+
+
+def test_an_error_that_comes_while_a_later_execution_is_recorded_skips_that_one() -> None:
+    play = Play(slow=True).client(codec.parse("", "select 1"), bind(""), codec.execute(""))
+    play.hear(Recorded(play.records[0].token, play.at))
+    play.client(bind(""), codec.execute(""), codec.SYNC)
+    play.upstream(PARSED, BOUND, error())
+    assert len(play.records) == 2
+    play.hear(Recorded(play.records[1].token, play.at)).upstream(ready())
+    assert play.kinds() == "12EZ"
+    assert dict(play.outcomes()) == {"q1": "failed", "q2": "cut"}

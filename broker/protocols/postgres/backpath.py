@@ -326,6 +326,8 @@ class BackPath:
             head.portal.statements = ()
         for running in head.statements:
             session.forget(running)
+            # Its client may have sent the data already.
+            session.copy_failed = session.copy_failed or running.control is Control.COPY_IN
         yield from session.finish(head, "failed", None, state)
         yield from session.abandon(head)
 

@@ -241,9 +241,13 @@ class Reload:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Wait until nothing of earlier segments, or nothing at all, is due; the machine's own, never handed out."""
+    """Wait until nothing of earlier segments, or nothing at all, is due; the machine's own, never handed out.
+
+    `copy` waits only until the upstream says whether it takes copy data.
+    """
 
     everything: bool = False
+    copy: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from broker.protocols.postgres import bounding, codec, records
 from broker.protocols.postgres.codec import Frame, Malformed, ProtocolViolation
-from broker.protocols.postgres.events import Command, Gate, Record, ToClient, ToUpstream
+from broker.protocols.postgres.events import Command, Drain, Gate, Record, ToClient, ToUpstream
 from broker.protocols.postgres.holding import Cleared, narrowest, review
 from broker.protocols.postgres.plan import Plan, Planner, Planning, found_in, stale
 from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Registry
@@ -41,6 +41,8 @@ class FrontPath:
             return self._during_copy(frame)
         if frame.type in _COPY and session.copy_failed:
             return _nothing()
+        if frame.type in _COPY and not session.copy_settled:
+            return self._before_copy(frame)
         session.copy_failed = False
         if session.skipping and frame.type != ord("S"):
             return _nothing()
@@ -189,6 +191,9 @@ class FrontPath:
                 return
             plan = cleared.plan
             portal.since = session.now
+            if plan.statements and not portal.statements:
+                # An error came while it was recorded, which finished the portal: the server skips this message.
+                return
         expected = Expected(Kind.EXECUTE, session.segment, plan.ruling, portal=portal, since=portal.since)
         expected.statements.extend(plan.running(portal.statements))
         session.expect(expected)
@@ -220,6 +225,12 @@ class FrontPath:
         session.responses.push(Expected(Kind.SYNC, session.segment))
         self._end_segment()
         yield ToUpstream(frame.whole())
+
+    def _before_copy(self, frame: Frame) -> Gate:
+        """Keep the data of a client that does not wait to be asked for it (asyncpg) until the upstream asks."""
+        yield Drain(copy=True)
+        if self._session.copying:
+            yield from self._during_copy(frame)
 
     def _during_copy(self, frame: Frame) -> Gate:
         """Pass copy data; a server that reads it ignores Flush and Sync, so those stay here."""
@@ -311,6 +322,8 @@ class FrontPath:
         session = self._session
         if session.skipping:
             return
+        # The client of a COPY may have sent the data already.
+        session.copy_failed = session.copy_failed or ruling.verb == "COPY"
         if ruling is not stale:
             yield Record((records.denied(session.facts, session.ids(), ruling, sql),), Durability.SYNCED)
         position = ruling.position

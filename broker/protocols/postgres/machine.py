@@ -122,10 +122,10 @@ class Machine:
         self._back = BackPath(self._session)
         self._lane = ExpressLane(self._session, self._back, known)
         self._gate: Gate | None = None
+        self._draining = Drain()
         self._token = 0
         self._tokens = 0
         self._client_paused = False
-        self._drains_all = False
         self._hold: Hold | None = None
         self._untold = b""
 
@@ -215,11 +215,19 @@ class Machine:
 
     @property
     def _drained(self) -> bool:
-        return not self._session.responses.queue if self._drains_all else self._session.drained
+        session, draining = self._session, self._draining
+        if draining.copy:
+            return session.copy_settled
+        return not session.responses.queue if draining.everything else session.drained
+
+    @property
+    def _copies(self) -> bool:
+        # Where the gate itself has the first of the data, the rest comes behind it.
+        return self.state is State.DRAINING and self._session.copying and not self._draining.copy
 
     def _copy(self) -> Iterator[Command]:
         """Pass copy data of a change whose gate waits for its end."""
-        while self.state is State.DRAINING and self._session.copying and (frame := self._scanner.next()) is not None:
+        while self._copies and (frame := self._scanner.next()) is not None:
             if frame.type == ord("X"):
                 yield from self._end(CloseReason.CLIENT, None)
                 return
@@ -247,8 +255,8 @@ class Machine:
                 continue
             first, answer = False, None
             match command:
-                case Drain(everything=everything):
-                    self._drains_all = everything
+                case Drain():
+                    self._draining = command
                     if self._drained:
                         continue
                     self.state, self._gate = State.DRAINING, gate

@@ -10,6 +10,7 @@ from broker.protocols.postgres.events import Note
 from broker.protocols.postgres.registry import Cursor, Portal, Prepared, Registry
 from broker.protocols.postgres.responses import Expected, Responses, Running
 from broker.sessions.model import SessionFacts
+from broker.sql.model import Control
 
 
 @dataclass(slots=True)
@@ -71,6 +72,12 @@ class Session:
     @property
     def drained(self) -> bool:
         return self.responses.only_of(self.segment)
+
+    @property
+    def copy_settled(self) -> bool:
+        """The upstream takes copy data, or no COPY is under way that could still begin to."""
+        running = (one for expected in self.responses.queue for one in expected.statements)
+        return self.copying or self.copy_failed or all(one.control is not Control.COPY_IN for one in running)
 
     @property
     def clean(self) -> bool:

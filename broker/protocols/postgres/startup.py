@@ -13,6 +13,7 @@ from enum import Enum, auto
 from broker.protocols.postgres import codec
 from broker.protocols.postgres.codec import CANCEL_REQUEST, GSSENC_REQUEST, MAX_STARTUP, SSL_REQUEST
 from broker.protocols.postgres.replies import Problem
+from broker.sql.settings import CHANGEABLE
 
 
 class Stage(Enum):
@@ -125,6 +126,8 @@ _CHECKS = {
     "IntervalStyle": re.compile(r"postgres|postgres_verbose|sql_standard|iso_8601"),
 }
 _BY_LOWER = {name.lower(): name for name in _CHECKS}
+_SETTABLE = {name: check for name, check in CHANGEABLE.items() if name not in {*_BY_LOWER, "client_encoding"}}
+"""What a session may SET at any time; drivers like to say it at once."""
 
 
 def read_startup(body: bytes) -> Startup:
@@ -183,6 +186,10 @@ def _setting(name: str, value: str) -> tuple[str, str] | None:
         if _CHECKS[known].fullmatch(value) is None:
             raise StartupRefused(f"startup.{lowered}", f"parameter `{known}` has a value that is not accepted")
         return known, value
+    if (check := _SETTABLE.get(lowered)) is not None:
+        if check.fullmatch(value) is None:
+            raise StartupRefused(f"startup.{lowered}", f"parameter `{lowered}` has a value that is not accepted")
+        return lowered, value
     if lowered == "replication":
         raise StartupRefused("startup.replication", "replication does not pass through this broker")
     raise StartupRefused(

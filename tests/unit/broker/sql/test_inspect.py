@@ -166,6 +166,7 @@ def test_data_modifying_with_at_any_depth_is_a_write() -> None:
         ("set search_path = x", "settings"),
         ("set client_encoding = 'SJIS'", "settings"),
         ("begin read write", "settings"),
+        ("set session characteristics as transaction read write", "settings"),
         ("copy orders to '/tmp/x'", "copy-server"),
         ("prepare transaction 'x'", "transaction"),
         ("selec 1", "syntax"),
