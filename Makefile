@@ -5,7 +5,7 @@ RUN := .venv/bin/python
 JOBS ?= 3
 ARGS ?=
 
-.PHONY: demo test check bench chaos tour fix lock venv
+.PHONY: demo test check bench chaos fuzz tour fix lock venv
 
 demo: venv
 	@exec $(RUN) airlock.py demo $(ARGS)
@@ -37,6 +37,11 @@ chaos: venv
 	$(RUN) -m tests.chaos --runs $(RUNS) --seed $(SEED) $(ARGS)
 	CHAOS_EXAMPLES=$(if $(FULL),10000,1000) $(RUN) -m pytest -n 0 tests/chaos/test_machines.py --timeout 3600
 	$(RUN) -m tests.chaos --bars $(if $(FULL),--full)
+
+# What reads what others wrote, fed with anything; a failure prints its seed and its smallest example.
+fuzz: SECONDS ?= 300
+fuzz: venv
+	$(RUN) -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 # The pictures of the README, taken from the running demo; needs a browser (apt install chromium).
 tour: venv
