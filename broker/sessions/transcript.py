@@ -7,15 +7,49 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from string import Formatter
 from typing import Any
 
 Record = dict[str, Any]
-Outcomes = dict[tuple[str | None, str], Record]
-"""Session and statement -> the data of its `statement.finished`."""
+
+
+@dataclass(slots=True)
+class Outcomes:
+    """What is known only later in a recording than where the transcript says it."""
+
+    statements: dict[tuple[str | None, str], Record] = field(default_factory=dict)
+    """Session and statement -> the data of its `statement.finished`."""
+    end: Record | None = None
+    """The record that says how the access ended."""
+    latest: str = ""
+    """The newest end that an extension has set."""
+
+
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _INDENT = "              "
 _MAX_TEXT = 20_000
-_BOOKKEEPING = frozenset({"request", "order", "recording", "ticket", "state"})
+_BOOKKEEPING = frozenset({"request", "order", "recording", "ticket", "state", "hold", "statement", "digest", "waits"})
+_ENDS = ("grant.expired", "grant.ended", "grant.revoked")
+_WORDS = {
+    "ticket.minted": "a line for {user} was handed to {by}",
+    "session.opened": "session opened by {person} as {role} on {resource}, from {address} with {application}",
+    "session.closed": "session closed: {reason}",
+    "session.refused": "connection refused: {reason}",
+    "hold.explained": "the planner was asked what this would do: {text}",
+    "hold.estimated": "estimated for the reviewers",
+    "hold.released": "approved by {by}; the held statement may run, once",
+    "hold.refused": "denied by {by}; the held statement did not run",
+    "hold.consumed": "the approval was used; the held statement runs",
+    "hold.timed_out": "nobody answered in time; the held statement did not run",
+    "hold.abandoned": "given up: {reason}; the held statement did not run",
+    "grant.extended": "extended until {expires_at}",
+    "grant.expired": "the time was over",
+    "grant.ended": "ended by {by}",
+    "grant.revoked": "revoked by {by}",
+    "grant.closed": "closed",
+}
+"""What a record says in words; what else it holds follows them, and a record without what they name is listed raw."""
 
 
 def plain(text: object, *, lines: bool = False) -> str:
@@ -34,8 +68,17 @@ def plain(text: object, *, lines: bool = False) -> str:
 
 
 def outcomes(records: Iterable[Record]) -> Outcomes:
-    """Return what became of each statement: the data of its `statement.finished`."""
-    return {_key(record): record["data"] for record in records if record["type"] == "statement.finished"}
+    """Return what became of each statement, and of the access."""
+    found = Outcomes()
+    for record in records:
+        match record["type"]:
+            case "statement.finished":
+                found.statements[_key(record)] = record["data"]
+            case "grant.extended":
+                found.latest = str(record["data"].get("expires_at") or found.latest)
+            case kind if kind in _ENDS:
+                found.end = record
+    return found
 
 
 def transcript(records: Iterable[Record], finished: Outcomes, full: bool) -> Iterator[str]:
@@ -43,10 +86,10 @@ def transcript(records: Iterable[Record], finished: Outcomes, full: bool) -> Ite
     for record in records:
         match record["type"]:
             case "grant.opened":
-                yield from _header(record, full)
+                yield from _header(record, finished, full)
             case "statement.allowed":
                 yield from _statement(record, "allowed", full)
-                yield from _outcome(finished.get(_key(record)))
+                yield from _outcome(finished.statements.get(_key(record)))
             case "statement.denied":
                 yield from _statement(record, "BLOCKED", full)
                 yield _note(f"because {plain(record['data'].get('message', ''))}")
@@ -64,7 +107,7 @@ def _key(record: Record) -> tuple[str | None, str]:
     return record.get("session"), str(record["data"].get("statement"))
 
 
-def _header(record: Record, full: bool) -> Iterator[str]:
+def _header(record: Record, known: Outcomes, full: bool) -> Iterator[str]:
     data, order = record["data"], record.get("detail", {}).get("order", {})
     yield f"Airlock transcript of grant {plain(record['grant'])}"
     yield f"who       {plain(data.get('person'))}"
@@ -72,11 +115,27 @@ def _header(record: Record, full: bool) -> Iterator[str]:
     yield f"why       {plain(order.get('reason') or '(no reason given)', lines=True)}"
     approved = ", ".join(plain(person) for person in data.get("by", ())) or "nobody needed to"
     yield f"approved  {approved}"
-    yield f"from      {plain(record['at'])}"
-    yield f"until     {plain(data.get('expires_at'))}"
+    yield f"from      {_moment(record['at'], '')}; every time here is in UTC"
+    yield f"until     {_until(record, known)}"
     yield f"policy    {plain(data.get('policy'))}"
     yield f"texts     {'in full' if full else 'literals redacted'}"
     yield ""
+
+
+def _until(record: Record, known: Outcomes) -> str:
+    since, latest = str(record["at"]), known.latest or str(record["data"].get("expires_at") or "")
+    if known.end is None:
+        return f"{_moment(latest, since)} at the latest"
+    how = _other(known.end["type"], {key: known.end["data"][key] for key in ("by",) if key in known.end["data"]})
+    ended = f"{_moment(known.end['at'], since)}: {how}"
+    early = known.end["type"] != "grant.expired" and latest
+    return f"{ended}; it would have lasted until {_moment(latest, since)}" if early else ended
+
+
+def _moment(at: object, since: str) -> str:
+    """Write a time of day, with its date where that is not the one it began on."""
+    text = str(at)
+    return plain(text[11:19] if since and text[:10] == since[:10] else f"{text[:10]} {text[11:19]}")
 
 
 def _statement(record: Record, verdict: str, full: bool) -> Iterator[str]:
@@ -113,15 +172,35 @@ def _outcome(data: Record | None) -> Iterator[str]:
 
 
 def _other(kind: str, data: Record) -> str:
-    shown = {key: value for key, value in data.items() if key not in _BOOKKEEPING and value not in (None, "", [], {})}
-    facts = ", ".join(f"{plain(key)} {_fact(value)}" for key, value in shown.items())
-    return f"{plain(kind)}{f': {facts}' if facts else ''}"
+    words = _WORDS.get(kind, kind)
+    named = [name for _, name, _, _ in Formatter().parse(words) if name]
+    if any(name not in data for name in named):
+        words, named = kind, []
+    shown = {
+        key: value
+        for key, value in data.items()
+        if key not in (*_BOOKKEEPING, *named) and value not in (None, "", [], {})
+    }
+    facts = ", ".join(f"{plain(key).replace('_', ' ')} {_told(key, value)}" for key, value in shown.items())
+    said = words.format_map({name: _told(name, data[name]) for name in named}) if named else plain(words)
+    return f"{said}{f' ({facts})' if facts else ''}"
+
+
+def _told(key: str, value: object) -> str:
+    return _moment(value, "") if key.endswith("_at") else _fact(value)
 
 
 def _fact(value: object) -> str:
     if isinstance(value, dict):
-        return " ".join(f"{plain(key)}={plain(item)}" for key, item in value.items())
-    return ", ".join(_fact(item) for item in value) if isinstance(value, list) else plain(value)
+        name = f"{plain(value['name'])}: " if "name" in value else ""
+        return name + ", ".join(f"{_fact(item)} {plain(key)}" for key, item in value.items() if key != "name")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list):
+        return " and ".join(_fact(item) for item in value)
+    return plain(value)
 
 
 def _line(record: Record, text: str) -> str:

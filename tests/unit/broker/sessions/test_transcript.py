@@ -48,7 +48,8 @@ def test_transcript_says_who_what_why_until_and_every_statement() -> None:
         "what      read on prod-db",
         "why       INC-42",
         "approved  dana",
-        f"until     {AT}",
+        "from      2026-01-02 03:04:05; every time here is in UTC",
+        "until     03:04:05 at the latest",
         "03:04:05.678  allowed SELECT  [s1]",
         "where a = ?",
         "rules: reads",
@@ -77,6 +78,35 @@ def test_statement_without_an_end_is_said_to_be_unknown() -> None:
 def test_statements_of_two_sessions_keep_their_own_outcomes() -> None:
     other = {**FINISHED, "session": "s2", "data": {**FINISHED["data"], "outcome": "failed"}}
     assert "failed" not in written(ALLOWED, other, FINISHED)
+
+
+def test_head_says_when_it_ended_and_by_whom() -> None:
+    begun = {**OPENED, "data": {**OPENED["data"], "expires_at": "2026-01-02T04:04:05.1Z"}}
+    over = {**record("grant.ended", {"by": "alice", "state": "ended"}, None, None), "at": "2026-01-02T03:30:00.2Z"}
+    more = record("grant.extended", {"expires_at": "2026-01-03T00:04:05.1Z"}, None, None)
+    assert "until     03:30:00: ended by alice; it would have lasted until 04:04:05" in written(begun, over)
+    assert "would have lasted until 2026-01-03 00:04:05" in written(begun, more, over)
+    expired = {**over, "type": "grant.expired", "data": {}}
+    assert "until     03:30:00: the time was over\n" in written(begun, expired)
+
+
+def test_what_happened_to_a_hold_is_said_in_words() -> None:
+    sizes = [{"name": "public.orders", "rows": 120000, "bytes": 14901248}]
+    text = written(
+        record("hold.estimated", {"hold": "h1", "rows": 1, "relations": sizes}),
+        record("hold.released", {"hold": "h1", "by": ["bob", "erin"], "waits": True, "expires_at": AT}),
+        record("hold.consumed", {"hold": "h1", "statement": "q1"}),
+        record("hold.unheard_of", {"some_thing": {"a": False}}),
+    )
+    for part in (
+        "estimated for the reviewers (rows 1, relations public.orders: 120,000 rows, 14,901,248 bytes)  [s1]",
+        "approved by bob and erin; the held statement may run, once (expires at 2026-01-02 03:04:05)  [s1]",
+        "the approval was used; the held statement runs  [s1]",
+        "hold.unheard_of (some thing no a)  [s1]",
+    ):
+        assert part in text, text
+    for raw in ("hold.consumed", "True", "bytes=", "h1"):
+        assert raw not in text
 
 
 def test_long_text_is_cut_and_says_so() -> None:
