@@ -14,6 +14,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from broker.sql.drift import Former
 from broker.sql.lineage import Lineage, columns_of_expression, lineage
 from broker.sql.system import CLOSED_COLUMNS, SYSTEM_SCHEMAS
 
@@ -108,7 +109,7 @@ QUERIES: dict[str, str] = {
         order by 1, 2""",
     "views": f"""
         with recursive {_CODED}
-        select r.ev_class::int8 as oid, r.ev_action::text as tree,
+        select r.ev_class::int8 as oid, r.xmin::text as stamp, r.ev_action::text as tree,
                array(select distinct p.oid::int8 || ' ' || p.proname from pg_proc p
                      where p.oid < 16384 and p.oid in
                          (select m[1]::oid from regexp_matches(r.ev_action::text, '{CALLS}', 'g') m)
@@ -174,6 +175,12 @@ class Column:
     category: str
     typname: str
     code: str = ""
+    former: tuple[str, ...] = ()
+    """Names that it had before, under the same field rules."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name, *self.former)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +200,8 @@ class Relation:
     """Columns of its primary key."""
     partition_key: tuple[int, ...] = ()
     """attnums by which it is partitioned; 0 is an expression."""
+    former: tuple[str, ...] = ()
+    """Qualified names that it had before, under the same field rules."""
 
     @property
     def qualified(self) -> str:
@@ -209,6 +218,8 @@ class View:
 
     lineage: Lineage | None
     problem: str = ""
+    stamp: str = ""
+    """The transaction that defined it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,15 +269,19 @@ def allowed_functions() -> frozenset[str]:
 
 
 def build(
-    rows: Mapping[str, Sequence[Mapping[str, Any]]], search_path: Sequence[str], server_version: int
+    rows: Mapping[str, Sequence[Mapping[str, Any]]],
+    search_path: Sequence[str],
+    server_version: int,
+    former: Former | None = None,
 ) -> Catalogue:
-    """Make a catalogue from the rows of QUERIES; its version is a digest of them."""
+    """Make a catalogue from the rows of QUERIES and names of before; its version is a digest of them."""
+    former = former or {}
     digest = hashlib.sha256(json.dumps({name: [dict(row) for row in rows[name]] for name in QUERIES}).encode())
-    digest.update(repr((tuple(search_path), server_version)).encode())
+    digest.update(repr((tuple(search_path), server_version, sorted(former.items()))).encode())
     columns: dict[int, list[Column]] = {}
     for row in rows["columns"]:
-        columns.setdefault(row["oid"], []).append(_column(row))
-    by_oid = {row["oid"]: _relation(row, tuple(columns.get(row["oid"], ()))) for row in rows["relations"]}
+        columns.setdefault(row["oid"], []).append(_column(row, former))
+    by_oid = {row["oid"]: _relation(row, tuple(columns.get(row["oid"], ())), former) for row in rows["relations"]}
     usable = (by_oid[row["oid"]] for row in rows["relations"] if row.get("usable", True))
     relations = {(relation.schema, relation.name): relation for relation in usable}
     heirs, ancestors = _families(rows["relations"], by_oid)
@@ -302,7 +317,7 @@ def build(
     )
 
 
-def _relation(row: Mapping[str, Any], columns: tuple[Column, ...]) -> Relation:
+def _relation(row: Mapping[str, Any], columns: tuple[Column, ...], former: Former) -> Relation:
     return Relation(
         row["oid"],
         row["schema"],
@@ -314,6 +329,7 @@ def _relation(row: Mapping[str, Any], columns: tuple[Column, ...]) -> Relation:
         row.get("row_casts", False),
         tuple(row.get("key") or ()),
         tuple(row.get("partition_key") or ()),
+        former.get((row["oid"], 0), ()),
     )
 
 
@@ -352,7 +368,7 @@ def _view(row: Mapping[str, Any]) -> View:
         problem = f"calls {unlisted[0]}, which is not on the list of functions that only compute"
     else:
         problem = "locks rows whenever it is read" if found.locks else ""
-    return View(found, problem)
+    return View(found, problem, row["stamp"])
 
 
 def _generated(rows: Sequence[Mapping[str, Any]]) -> dict[int, dict[int, frozenset[int] | None]]:
@@ -368,11 +384,19 @@ _KEYWORD_TYPES = (
 )  # fmt: skip
 
 
-def _column(row: Mapping[str, Any]) -> Column:
+def _column(row: Mapping[str, Any], former: Former) -> Column:
     text = row["base"] or row["type"]
     bare = text.split("[")[0].split("(")[0]
     plain = any(bare == word or bare.startswith(f"{word} ") for word in _KEYWORD_TYPES)
     qualified = text if plain or "." in bare else f"pg_catalog.{text}"
     known = row["typschema"] == "pg_catalog" or row["typname"] == "citext"
     typname = row["typname"] if known else f"{row['typschema']}.{row['typname']}"
-    return Column(row["name"], row["attnum"], qualified, row["category"], typname, row.get("code", ""))
+    return Column(
+        row["name"],
+        row["attnum"],
+        qualified,
+        row["category"],
+        typname,
+        row.get("code", ""),
+        former.get((row["oid"], row["attnum"]), ()),
+    )

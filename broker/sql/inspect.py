@@ -37,11 +37,14 @@ _PASSED_OVER = frozenset("or replace unique temp temporary unlogged global local
 _NO_FACTS = StatementFacts("", frozenset())
 
 
-def inspect(sql: str, catalogue: Catalogue, fields: FieldView, limits: Limits = FULL) -> Inspection:
+def inspect(
+    sql: str, catalogue: Catalogue, fields: FieldView, limits: Limits = FULL, *, strict: bool = False
+) -> Inspection:
     """Inspect a text of any number of statements under a catalogue and a person's field rules; raises Refusal.
 
     The rewritten text yields masked values wherever a masked field is read, and has the same number of statements.
-    Under limits for where others wait, raises Costly.
+    `strict` has it fail where what it reads masked has changed since the catalogue was read. Under limits for where
+    others wait, raises Costly.
     """
     source, tokens = Source.of(sql, limits)
     try:
@@ -51,6 +54,7 @@ def inspect(sql: str, catalogue: Catalogue, fields: FieldView, limits: Limits = 
         rewriter = Rewriter(source, tree, limits)
         inspector = _Inspector(source, tokens, catalogue, fields, rewriter)
         inspector.count = len(tree.get("stmts", []))
+        inspector.strict = strict
         inspector.pooled = resets_for_pool(tree.get("stmts", []))
         statements = tuple(inspector.statement(raw) for raw in tree.get("stmts", []))
         rewritten, runs = rewriter.finish()
@@ -86,6 +90,7 @@ class _Inspector:
         """The text is a pool's, which resets a connection."""
         self.count = 1
         self.revealed: tuple[tuple[int, int, int], ...] = ()
+        self.strict = False
 
     def statement(self, raw: Node) -> Statement:
         """Inspect one statement of the text."""
@@ -155,7 +160,7 @@ class _Inspector:
 
     def _query(self, root: Any, verb: str, reveals: Sequence[Reveal] = ()) -> StatementFacts:
         found = collect(root, self.catalogue, frozenset(id(one.call) for one in reveals))
-        scope = Scope.of(found, self.catalogue, self.fields)
+        scope = Scope.of(found, self.catalogue, self.fields, strict=self.strict)
         if verb == "EXPLAIN" and scope.views:
             # The plan of a view shows its definition, whose literals the catalogue hides.
             raise Refusal("explain", "EXPLAIN of a view would show its definition", "explain a query on its tables")
@@ -247,7 +252,9 @@ class _Inspector:
             return facts, Control.COPY_OUT
         if not content.get("is_from"):
             found = Collected()
-            scope = Scope.of_copied(content["relation"], self.catalogue, self.fields, content.get("attlist"))
+            scope = Scope.of_copied(
+                content["relation"], self.catalogue, self.fields, content.get("attlist"), strict=self.strict
+            )
             mask_copied_relation(scope, content, self.rewriter)
             self.scrub = self.scrub or scope.scrub
             facts = StatementFacts(
@@ -261,7 +268,7 @@ class _Inspector:
             return facts, Control.COPY_OUT
         found = collect(content.get("whereClause", {}), self.catalogue)
         found.targets.append(("CopyStmt", content["relation"], content))
-        scope = Scope.of(found, self.catalogue, self.fields)
+        scope = Scope.of(found, self.catalogue, self.fields, strict=self.strict)
         _check_writes(found, scope)
         mask_relations(scope, self.rewriter)
         self.scrub = self.scrub or scope.scrub

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from broker.sql.catalogue import Catalogue, Relation
 from broker.sql.collect import Collected
 from broker.sql.grouping import Table, group_by_keys
+from broker.sql.guard import unchanged
 from broker.sql.masks import quote_name
 from broker.sql.model import Refusal
 from broker.sql.notation import check_notation
@@ -41,11 +42,13 @@ class Scope:
     """Relation -> the expressions of its columns that are not read as they are."""
     revealed: dict[int, dict[str, str]] = field(default_factory=dict)
     """id of a relation's node -> names under which it gives columns in clear as well."""
+    strict: bool = False
+    """What is masked checks in the statement itself that it still is what the catalogue says."""
 
     @classmethod
-    def of(cls, found: Collected, catalogue: Catalogue, fields: FieldView) -> Scope:
+    def of(cls, found: Collected, catalogue: Catalogue, fields: FieldView, *, strict: bool = False) -> Scope:
         """Resolve what a query mentions; raises Refusal for what is unknown or not open."""
-        scope = cls(catalogue, fields, found)
+        scope = cls(catalogue, fields, found, strict=strict)
         for name in sorted(found.ctes):
             scope._check_cte(name)
         for wrapper, content, sample in found.references:
@@ -60,10 +63,12 @@ class Scope:
         return scope
 
     @classmethod
-    def of_copied(cls, content: Node, catalogue: Catalogue, fields: FieldView, columns: list[Node] | None) -> Scope:
+    def of_copied(
+        cls, content: Node, catalogue: Catalogue, fields: FieldView, columns: list[Node] | None, *, strict: bool = False
+    ) -> Scope:
         """Resolve the one relation of `COPY relation TO`."""
         found = Collected(references=[({}, content, None)], names=set(strings(columns or [])), star=columns is None)
-        return cls.of(found, catalogue, fields)
+        return cls.of(found, catalogue, fields, strict=strict)
 
     def sight(self, relation: Relation) -> Sight:
         """Return what this person sees of a relation."""
@@ -115,7 +120,8 @@ class Scope:
         if masks:
             self.masked[relation.qualified] = masks
         plain = self._plain(content, relation)
-        if plain or masks or relation.row_casts:
+        guarded = self.strict and not relation.system and self.sight(relation).tainted
+        if plain or masks or relation.row_casts or guarded:
             self.replaced[relation.qualified] = plain | masks
 
     def _check_cte(self, name: str) -> None:
@@ -227,7 +233,8 @@ def subselect(scope: Scope, content: Node, relation: Relation, *, only: bool, sa
     revealed = scope.revealed.get(id(content), {})
     columns += [f"t.{quote_name(column)} AS {quote_name(name)}" for name, column in revealed.items()]
     name = f"{quote_name(relation.schema)}.{quote_name(relation.name)}"
-    return f"(SELECT {', '.join(columns)} FROM {'ONLY ' if only else ''}{name} AS t{sample})"
+    guard = f" WHERE {unchanged(scope.catalogue, relation)}" if scope.strict and not relation.system else ""
+    return f"(SELECT {', '.join(columns)} FROM {'ONLY ' if only else ''}{name} AS t{sample}{guard})"
 
 
 def _replace(

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from broker.sql.catalogue import Catalogue, Relation
+from broker.sql.catalogue import Catalogue, Column, Relation
 from broker.sql.lineage import Derived, Origin
 from broker.sql.masks import closed, masked, quote_name
 from broker.sql.system import CLOSED_COLUMNS, INFORMATION_SCHEMA_CLOSED, READABLE
@@ -18,6 +18,7 @@ from policies.engine.decisions import HIDE, FieldView, Mask, RelationFields
 
 TABLEOID = -6
 _KEPT = 128
+_VERSIONS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,9 @@ def sights(catalogue: Catalogue, fields: FieldView) -> Sights:
     known = _sights.get(key)
     if known is None:
         known = _sights[key] = Sights(catalogue, fields)
+        versions = list(dict.fromkeys(version for version, _ in _sights))
+        for old in [each for each in _sights if each[0] in versions[:-_VERSIONS]]:
+            del _sights[old]  # Catalogues can be large.
         if len(_sights) > _KEPT:
             _sights.popitem(last=False)
     else:
@@ -104,7 +108,7 @@ class Sights:
 
     def _concerned(self) -> Iterator[Relation]:
         """Yield every relation that rules could mask something of, and perhaps some more than once."""
-        named = [each for each in self._catalogue.by_oid.values() if each.qualified in self._fields]
+        named = [each for each in self._catalogue.by_oid.values() if self._rules(each)]
         for relation in named:
             yield relation
             yield from self._catalogue.heirs.get(relation.oid, ())
@@ -125,8 +129,7 @@ class Sights:
         # Partitions are read one after the other, so that the order of rows tells too.
         rows = (*placed, *(name for each in self._ancestors(relation) for name in self._keys(each)))
         tainted = bool(masks or rows)
-        rules = (self._rules(each) for each in (relation, *self._ancestors(relation)))
-        if any(each is not None and each.rows for each in rules):
+        if any(self._shows_rows(each) for each in (relation, *self._ancestors(relation))):
             rows = ()
         above = frozenset(each.qualified for each in self._ancestors(relation))
         return Sight(
@@ -143,23 +146,22 @@ class Sights:
     def _ruled(self, relation: Relation) -> tuple[dict[str, Mask], dict[str, str]]:
         """Return the masks by rules: its own, those of what it shows, and those of what shows it."""
         own = self._rules(relation)
-        above = [(each, rules) for each in self._ancestors(relation) if (rules := self._rules(each)) is not None]
-        below = [
-            (each, rules)
-            for each in self._catalogue.heirs.get(relation.oid, ())
-            if (rules := self._rules(each)) is not None
-        ]
+        above = [(each, rules) for each in self._ancestors(relation) for rules in self._rules(each)]
+        below = [(each, rules) for each in self._catalogue.heirs.get(relation.oid, ()) for rules in self._rules(each)]
         masks: dict[str, Mask] = {}
         why: dict[str, str] = {}
         for column in relation.columns if own or above or below else ():
             known = [each for each in above if any(column.name == one.name for one in each[0].columns)]
             # A column that only a child has is its own rules' matter; without any, its ancestors' `others` hold.
-            deciding = [*([(relation, own)] if own else []), *below, *known] or above
+            deciding = [*((relation, rules) for rules in own), *below, *known] or above
             for each, rules in deciding:
-                if (mask := rules.mask_of(column.name)) is not None:
+                mask, name = _verdict(rules, column)
+                if mask is not None:
                     masks[column.name] = mask
                     if each is not relation:
                         why[column.name] = f"by the rules of {each.qualified}"
+                    elif name != column.name:
+                        why[column.name] = f"it was called {name}"
                     break
         return masks, why
 
@@ -168,7 +170,7 @@ class Sights:
         names = {column.attnum: column.name for column in relation.columns}
         sources = self._catalogue.generated.get(relation.oid, {})
         for column in relation.columns:
-            if column.attnum not in sources or column.name in masks or self._cleared(relation, column.name):
+            if column.attnum not in sources or column.name in masks or self._cleared(relation, column):
                 continue
             read = sources[column.attnum]
             found = [names[at] for at in sorted(read or names) if names.get(at) in masks]
@@ -176,9 +178,12 @@ class Sights:
                 masks[column.name] = HIDE
                 why[column.name] = f"generated from {relation.qualified}.{found[0]}"
 
-    def _cleared(self, relation: Relation, name: str) -> bool:
-        rules = (self._rules(each) for each in (relation, *self._ancestors(relation)))
-        return any(each is not None and name in each.clear for each in rules)
+    def _cleared(self, relation: Relation, column: Column) -> bool:
+        return any(_names_clear(self._rules(each), column) for each in (relation, *self._ancestors(relation)))
+
+    def _shows_rows(self, relation: Relation) -> bool:
+        rules = self._rules(relation)
+        return bool(rules) and all(each.rows for each in rules)
 
     def _keys(self, relation: Relation) -> Iterator[str]:
         """Yield the masked fields in a partitioned table's key; an expression counts as every one of them."""
@@ -197,8 +202,7 @@ class Sights:
         behind = [self._catalogue.by_oid.get(oid) for oid in sorted(view.lineage.relations)]
         seen = [(each, self.of(each)) for each in behind if each is not None]
         masks, why = self._derived(relation, view.lineage.columns)
-        rules = self._rules(relation)
-        rows = () if rules is not None and rules.rows else self._masked(view.lineage.rows)
+        rows = () if self._shows_rows(relation) else self._masked(view.lineage.rows)
         return Sight(
             masks,
             why,
@@ -220,8 +224,9 @@ class Sights:
         masks: dict[str, Mask] = {}
         why: dict[str, str] = {}
         for column in relation.columns:
-            if own is not None and (column.name in own.clear or column.name in own.masks):
-                if (mask := own.mask_of(column.name)) is not None:
+            mask = next((found for each in own if (found := _verdict(each, column)[0]) is not None), None)
+            if own and all(name in each.clear or name in each.masks for each in own for name in column.names):
+                if mask is not None:
                     masks[column.name] = mask
                 continue
             derived = columns[column.attnum - 1] if column.attnum <= len(columns) else None
@@ -229,7 +234,7 @@ class Sights:
             if origins:
                 masks[column.name] = self._bare(derived) or HIDE
                 why[column.name] = f"by lineage from {origins[0]}"
-            elif own is not None and (mask := own.mask_of(column.name)) is not None:
+            elif mask is not None:
                 masks[column.name] = mask
         return masks, why
 
@@ -258,11 +263,23 @@ class Sights:
             yield f"{relation.qualified}, of a column that is not known"
         yield from (f"{relation.qualified}.{name}" for name in names if name in sight.masks)
 
-    def _rules(self, relation: Relation) -> RelationFields | None:
-        return self._fields.get(relation.qualified)
+    def _rules(self, relation: Relation) -> list[RelationFields]:
+        """Return the rules of a relation, under whatever name it had."""
+        return [self._fields[name] for name in (relation.qualified, *relation.former) if name in self._fields]
 
     def _ancestors(self, relation: Relation) -> tuple[Relation, ...]:
         return self._catalogue.ancestors.get(relation.oid, ())
+
+
+def _verdict(rules: RelationFields, column: Column) -> tuple[Mask | None, str]:
+    """Return the mask of a column and the name that it goes by: what any of its names would mask is masked."""
+    found = ((rules.mask_of(name), name) for name in column.names)
+    return next((each for each in found if each[0] is not None), (None, column.name))
+
+
+def _names_clear(rules: list[RelationFields], column: Column) -> bool:
+    """Say whether rules name a column as clear, under every name that it had."""
+    return bool(rules) and all(name in each.clear for each in rules for name in column.names)
 
 
 def _system(relation: Relation) -> Sight:

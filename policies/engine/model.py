@@ -96,6 +96,11 @@ class Role(Strict):
         description="sessions log in as the credential's own role; or each as a role that is made for it, with that "
         "role's rights, and dropped at its end: the resource then needs a `provisioner`",
     )
+    strict: bool = Field(
+        default=False,
+        description="a statement that reads a relation with masked fields checks by itself, as it runs, that columns "
+        "are what they were when it was decided, and fails otherwise; without it a change is noticed within a second",
+    )
 
     def covers(self, relation: str) -> bool:
         """Say whether the role's list has a relation; `schema.*` covers a schema."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import asyncpg
@@ -38,6 +38,18 @@ class Admin:
 
         async def run(connection: asyncpg.Connection) -> list[dict[str, Any]]:
             return [dict(row) for row in await connection.fetch(sql, *arguments, timeout=30)]
+
+        return await self._with(run)
+
+    async def snapshot(self, queries: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
+        """Return the rows of several queries, all of one moment; raises UpstreamUnavailable."""
+
+        async def run(connection: asyncpg.Connection) -> dict[str, list[dict[str, Any]]]:
+            async with connection.transaction(isolation="repeatable_read", readonly=True):
+                return {
+                    name: [dict(row) for row in await connection.fetch(sql, timeout=30)]
+                    for name, sql in queries.items()
+                }
 
         return await self._with(run)
 

@@ -1,18 +1,27 @@
-"""Catalogues of upstreams, read over the role's own credential, kept for a few seconds, one read at a time for each."""
+"""Catalogues of upstreams, read over the role's own credential, kept for as long as the schema stays what it was.
+
+A small probe says whether it did. A statement is decided under a catalogue that was found to hold within the last
+`TRUSTED_SECONDS`; one that is getting old is probed again behind the statements, so that few of them wait.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from broker.protocols.postgres.admin import Admin, Admins
-from broker.sessions.ports import Endpoint
+from broker.sessions.ports import Endpoint, Policies
 from broker.sql.catalogue import QUERIES, Catalogue, build
+from broker.sql.drift import PROBE, Names
 
-FRESH_SECONDS = 5.0
+PROBE_SECONDS = 0.35
+TRUSTED_SECONDS = 0.75
 STALE_SECONDS = 60.0
+"""Everything is read again, whatever the probe says: rights to schemas are not among what it watches."""
 
 
 class Key(tuple[Endpoint, tuple[str, ...]]):
@@ -25,82 +34,124 @@ class Key(tuple[Endpoint, tuple[str, ...]]):
         return found
 
 
+Rows = dict[str, list[dict[str, Any]]]
+
+
 @dataclass(slots=True)
 class _Held:
-    rows: dict[str, list[dict[str, Any]]]
+    rows: Rows
     catalogue: Catalogue
-    at: float
+    stamp: str
+    read_at: float
+    checked_at: float
+    """When the read or the probe began that last found it to hold."""
 
 
 @dataclass(slots=True)
 class _Shelf:
     held: _Held | None = None
-    reading: asyncio.Task[Catalogue] | None = None
+    reading: asyncio.Task[None] | None = None
     changed_at: float = 0.0
-    """What was read before this moment is of another schema."""
+    """What was found before this moment is of another schema."""
+
+
+@dataclass(slots=True)
+class _Upstream:
+    """What all roles of one database share: names that things had, and the field rules under which they had them."""
+
+    names: Names = field(default_factory=Names)
+    rules: str = ""
 
 
 class Catalogues:
-    def __init__(self, admins: Admins) -> None:
+    """Catalogues by endpoint and search path; `rules` tells which field rules hold at the moment."""
+
+    def __init__(self, admins: Admins, rules: Callable[[], str]) -> None:
         self._admins = admins
+        self._rules = rules
         self._shelves: dict[Key, _Shelf] = {}
+        self._upstreams: dict[tuple[str, int, str], _Upstream] = {}
 
     def held(self, key: Key) -> Catalogue | None:
-        """Return the catalogue that may be used without waiting; one that is getting old is read again behind it."""
+        """Return the catalogue that may be used without waiting."""
         shelf = self._shelves.get(key)
-        if shelf is None or shelf.held is None or shelf.held.at < shelf.changed_at:
+        if shelf is None or shelf.held is None or shelf.held.checked_at < shelf.changed_at:
             return None
-        age = time.monotonic() - shelf.held.at
-        if age > STALE_SECONDS:
-            return None
-        if age > FRESH_SECONDS and shelf.reading is None:
+        age = time.monotonic() - shelf.held.checked_at
+        if age > PROBE_SECONDS and shelf.reading is None:
             self._read(key, shelf)
-        return shelf.held.catalogue
+        return shelf.held.catalogue if age <= TRUSTED_SECONDS else None
 
     def drop(self, key: Key) -> None:
-        """Let nobody use what is held without reading again."""
+        """Let nobody use what is held without looking again."""
         if (shelf := self._shelves.get(key)) is not None:
             shelf.changed_at = time.monotonic()
 
     async def fresh(self, key: Key, *, since: float | None = None) -> Catalogue:
-        """Return a catalogue read since a moment (monotonic seconds), or one of the last few seconds.
+        """Return a catalogue found to hold since a moment (monotonic seconds), or just now.
 
         Raises UpstreamUnavailable.
         """
         shelf = self._shelves.setdefault(key, _Shelf())
-        oldest = time.monotonic() - FRESH_SECONDS if since is None else since
-        while shelf.held is None or shelf.held.at < max(oldest, shelf.changed_at):
-            # A read that began too early does not count; the next one does.
+        oldest = time.monotonic() - PROBE_SECONDS if since is None else since
+        while shelf.held is None or shelf.held.checked_at < max(oldest, shelf.changed_at):
+            # A look that began too early does not count; the next one does.
             await asyncio.shield(shelf.reading or self._read(key, shelf))
         return shelf.held.catalogue
 
-    def _read(self, key: Key, shelf: _Shelf) -> asyncio.Task[Catalogue]:
+    def _read(self, key: Key, shelf: _Shelf) -> asyncio.Task[None]:
         shelf.reading = asyncio.get_running_loop().create_task(self._load(key, shelf), name="catalogue")
         shelf.reading.add_done_callback(_seen)
         return shelf.reading
 
-    async def _load(self, key: Key, shelf: _Shelf) -> Catalogue:
+    async def _load(self, key: Key, shelf: _Shelf) -> None:
         endpoint, path = key
         at = time.monotonic()
+        upstream = self._upstreams.setdefault((endpoint.host, endpoint.port, endpoint.database), _Upstream())
+        if upstream.rules != (rules := self._rules()):
+            upstream.rules = rules
+            upstream.names.forget()
+            shelf.changed_at = max(shelf.changed_at, at)
         try:
-            rows, version = await read_rows(self._admins.of(endpoint))
-            if shelf.held is not None and shelf.held.rows == rows:
-                catalogue = shelf.held.catalogue
-            else:
-                catalogue = await asyncio.to_thread(build, rows, list(path), version)
-            shelf.held = _Held(rows, catalogue, at)
-            return catalogue
+            admin, held = self._admins.of(endpoint), shelf.held
+            if held is not None and held.checked_at >= shelf.changed_at and at - held.read_at < STALE_SECONDS:
+                ((stamp,),) = [row.values() for row in await admin.fetch(PROBE)]
+                if stamp == held.stamp:
+                    held.checked_at = at
+                    return
+            rows, version, stamp = await read_rows(admin)
+            upstream.names.see(rows)
+            former = dict(upstream.names.former)
+            catalogue = await asyncio.to_thread(build, rows, list(path), version, former)
+            if held is not None and held.catalogue.version == catalogue.version:
+                catalogue = held.catalogue
+            shelf.held = _Held(rows, catalogue, stamp, at, at)
         finally:
             shelf.reading = None
 
 
-async def read_rows(admin: Admin) -> tuple[dict[str, list[dict[str, Any]]], int]:
-    """Read what a catalogue is built of, and the server's version; raises UpstreamUnavailable."""
+async def read_rows(admin: Admin) -> tuple[Rows, int, str]:
+    """Read what a catalogue is built of, the server's version and the probe's stamp; raises UpstreamUnavailable."""
     version = await admin.version()
-    return {name: await admin.fetch(sql) for name, sql in QUERIES.items()}, version
+    rows = await admin.snapshot({"probe": PROBE, **QUERIES})
+    (probe,) = rows.pop("probe")
+    return rows, version, str(probe["stamp"])
 
 
-def _seen(task: asyncio.Task[Catalogue]) -> None:
+def field_rules_of(policies: Policies) -> Callable[[], str]:
+    """Return what tells the field rules that hold apart from others."""
+    known = {"hash": "", "rules": ""}
+
+    def rules() -> str:
+        if known["hash"] != policies.hash:
+            known["hash"] = policies.hash
+            known["rules"] = json.dumps([each.model_dump(mode="json") for each in policies.current.fields])
+        return known["rules"]
+
+    return rules
+
+
+def _seen(task: asyncio.Task[None]) -> None:
     if not task.cancelled():
         # Who waits for it gets the error; behind a catalogue that still serves nobody does.
         task.exception()

@@ -22,6 +22,7 @@ from broker.sql.redact import redact
 from broker.sql.shapes import only_compares, shape
 from policies.engine.decide import field_view, timed
 from policies.engine.decisions import FieldView
+from policies.engine.model import Policy
 
 SMALL = 4096
 _CACHED = 2048
@@ -122,7 +123,8 @@ class Inspector:
         if (ruling := self._on_the_spot(matter, sql, catalogue)) is not None:
             return ruling
         policy_hash, view = self._policies.hash, self._view(matter)
-        found, redacted = await self._workers.inspect(sql, catalogue, view, matter.subject.person)
+        person, strict = matter.subject.person, self._strict(matter)
+        found, redacted = await self._workers.inspect(sql, catalogue, view, person, strict=strict)
         if self._policies.hash != policy_hash:
             # The policy changed meanwhile, and with it perhaps the masks.
             return await self._anywhere(matter, sql, catalogue)
@@ -133,7 +135,8 @@ class Inspector:
         if len(sql) > SMALL:
             return None
         try:
-            return self._ruled(matter, sql, catalogue, inspect(sql, catalogue, self._view(matter), ON_THE_SPOT), "")
+            found = inspect(sql, catalogue, self._view(matter), ON_THE_SPOT, strict=self._strict(matter))
+            return self._ruled(matter, sql, catalogue, found, "")
         except Costly:
             return None
         except Refusal as refusal:
@@ -169,6 +172,9 @@ class Inspector:
             return False
         return time.monotonic() - self._reloaded.get(matter.key, 0.0) > _RELOAD_EVERY
 
+    def _strict(self, matter: Matter) -> bool:
+        return is_strict(self._policies.current, matter.subject.resource, matter.subject.role)
+
     def _view(self, matter: Matter) -> FieldView:
         subject = matter.subject
         key = (self._policies.hash, subject.person, subject.resource)
@@ -190,3 +196,9 @@ class Inspector:
         if not any(one.when for one in policy.statements):
             self._timeless = self._policies.hash
         return timed(policy, now or self._clock.now())
+
+
+def is_strict(policy: Policy, resource: str, role: str) -> bool:
+    """Say whether a role's statements check the schema themselves."""
+    held = policy.resources.get(resource)
+    return held is not None and role in held.roles and held.roles[role].strict

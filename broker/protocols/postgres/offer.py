@@ -15,13 +15,13 @@ from broker.config import Settings
 from broker.errors import Misconfigured
 from broker.protocols.postgres.admin import Admin, Admins
 from broker.protocols.postgres.cancel import CancelKeys
-from broker.protocols.postgres.catalogues import Catalogues, read_rows
+from broker.protocols.postgres.catalogues import Catalogues, field_rules_of, read_rows
 from broker.protocols.postgres.examine import examine
 from broker.protocols.postgres.frontdoor import FrontDoor
 from broker.protocols.postgres.house import House
 from broker.protocols.postgres.identities import Sweep
 from broker.protocols.postgres.identity import house_of
-from broker.protocols.postgres.inspector import Inspector
+from broker.protocols.postgres.inspector import Inspector, is_strict
 from broker.protocols.postgres.provision import provision, provisioner, wanted
 from broker.protocols.postgres.ruling import Asking, Denied, Subject, refused, rule
 from broker.protocols.postgres.workers import WorkerFailed, Workers
@@ -82,7 +82,8 @@ class PostgresOffer:
         crt, key = certificate(broker.home, Settings().public_host)
         context, binding = server_context(crt, key, ["postgresql"])
         admins, workers = Admins(), Workers()
-        inspector = Inspector(broker.policies, Catalogues(admins), workers, broker.clock)
+        catalogues = Catalogues(admins, field_rules_of(broker.policies))
+        inspector = Inspector(broker.policies, catalogues, workers, broker.clock)
         secret = _secret(broker.home / "postgres.secret")
         house = House(broker, admins, inspector, CancelKeys(), house_of(secret))
         door = FrontDoor(house, context, binding, secret)
@@ -118,13 +119,13 @@ class PostgresOffer:
         """Say what would happen to a statement and why, under today's catalogue; raises UpstreamUnavailable."""
         admin, workers = Admin(endpoint), Workers()
         try:
-            rows, version = await read_rows(admin)
+            rows, version, _ = await read_rows(admin)
             held = policy.resources.get(resource)
             catalogue = build(rows, held.search_path if held else ["public"], version)
             found: Inspection | Refusal
             try:
                 view = field_view(policy, person, resource)
-                found, redacted = await workers.inspect(text, catalogue, view)
+                found, redacted = await workers.inspect(text, catalogue, view, strict=is_strict(policy, resource, role))
             except WorkerFailed as failure:
                 found, redacted = Refusal("limit-time", str(failure), sqlstate="54001"), ""
         finally:

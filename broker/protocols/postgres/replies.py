@@ -59,6 +59,8 @@ _STATES = {
     "22007": "invalid date or time format",
     "22008": "date or time field value out of range",
     "22012": "division by zero",
+    # The check of a strict role's statement fails so.
+    "2201G": "what the statement reads was changed after it was decided, or width_bucket has a wrong argument",
     "22021": "invalid character for the encoding",
     "22P02": "invalid text representation",
     "22P03": "invalid binary representation",

@@ -44,17 +44,17 @@ def _serve(source: BinaryIO, sink: BinaryIO) -> None:
             catalogue = request
             sink.write(b"!")
         else:
-            sql, view = request
+            sql, view, strict = request
             assert catalogue is not None
-            answer = _answer(sql, catalogue, view)
+            answer = _answer(sql, catalogue, view, strict)
             sink.write(len(answer).to_bytes(4, "big") + answer)
         sink.flush()
 
 
-def _answer(sql: str, catalogue: Catalogue, view: FieldView) -> bytes:
+def _answer(sql: str, catalogue: Catalogue, view: FieldView, strict: bool) -> bytes:
     found: Inspection | Refusal
     try:
-        found = inspect(sql, catalogue, view)
+        found = inspect(sql, catalogue, view, strict=strict)
     except Refusal as refusal:
         found = refusal
     redacted = redact(sql) if isinstance(found, Refusal) else ""

@@ -50,8 +50,8 @@ class _Worker:
             await self._reader.readexactly(1)
             self.knows = version
 
-    async def ask(self, sql: str, view: FieldView) -> dict[str, Any]:
-        await self._send(pickle.dumps((sql, view)))
+    async def ask(self, sql: str, view: FieldView, strict: bool) -> dict[str, Any]:
+        await self._send(pickle.dumps((sql, view, strict)))
         size = int.from_bytes(await self._reader.readexactly(4), "big")
         if size > _LARGEST:
             raise ValueError("an answer is too long")
@@ -86,7 +86,7 @@ class Workers:
         self._pickled = ("", b"")
 
     async def inspect(
-        self, sql: str, catalogue: Catalogue, view: FieldView, person: str = ""
+        self, sql: str, catalogue: Catalogue, view: FieldView, person: str = "", *, strict: bool = False
     ) -> tuple[Inspection | Refusal, str]:
         """Inspect in a worker, and return the redacted text with it; raises WorkerFailed."""
         # Whoever sends what stalls parsers waits behind themselves, however many sessions they open.
@@ -94,20 +94,22 @@ class Workers:
         async with lane:
             await self._turn.acquire()
             try:
-                found = await self._asked(sql, catalogue, view)
+                found = await self._asked(sql, catalogue, view, strict)
             except BaseException:
                 self._restart()
                 raise
             self._turn.release()
             return found
 
-    async def _asked(self, sql: str, catalogue: Catalogue, view: FieldView) -> tuple[Inspection | Refusal, str]:
+    async def _asked(
+        self, sql: str, catalogue: Catalogue, view: FieldView, strict: bool
+    ) -> tuple[Inspection | Refusal, str]:
         worker = self._idle.pop() if self._idle else await self._start()
         try:
             async with asyncio.timeout(START_SECONDS):
                 await worker.told(catalogue.version, self._pickle(catalogue))
             async with asyncio.timeout(self._seconds):
-                answer = await worker.ask(sql, view)
+                answer = await worker.ask(sql, view, strict)
             found = await decoded(answer, catalogue.version), str(answer["redacted"])
         except (TimeoutError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError):
             self._drop(worker)

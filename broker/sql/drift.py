@@ -1,0 +1,68 @@
+"""Schema drift: how a change of an upstream's schema is noticed, and what names meant before it.
+
+Field rules speak of names. A column that is renamed is still the column that it was, so a name that it had while the
+same field rules held counts as well: whatever any of its names would mask stays masked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_WATCHED = {
+    # What is temporary belongs to other sessions, and comes and goes with them.
+    "pg_class t": "t.oid >= 16384 and t.relpersistence <> 't'",
+    "pg_attribute t join pg_class c on c.oid = t.attrelid": "t.attrelid >= 16384 and c.relpersistence <> 't' "
+    "and c.relkind in ('r', 'p', 'v', 'm', 'f', 'c')",
+    "pg_attrdef t": "true",
+    "pg_inherits t": "true",
+    "pg_partitioned_table t": "true",
+    "pg_rewrite t": "t.ev_class >= 16384",
+    "pg_index t": "t.indisprimary and t.indrelid >= 16384",
+    "pg_namespace t": "t.nspname !~ '^pg_(toast|temp)'",
+    "pg_proc t": "t.oid >= 16384",
+    "pg_operator t": "t.oid >= 16384",
+    "pg_type t": "t.oid >= 16384 and t.typrelid = 0 and t.typelem = 0",
+    "pg_cast t": "t.oid >= 16384",
+    "pg_range t": "t.rngtypid >= 16384",
+    "pg_constraint t": "t.contypid <> 0",
+    "pg_extension t": "true",
+}
+
+PROBE = "select concat_ws(' ', {}) as stamp".format(
+    ", ".join(
+        f"(select concat(count(*), '/', sum(hashtextextended(t.ctid::text || ' ' || t.xmin::text, 0))) "
+        f"from {source} where {condition})"
+        for source, condition in _WATCHED.items()
+    )
+)
+"""A stamp that changes with every committed change of what a catalogue is read from, and not with VACUUM or ANALYZE."""
+
+Key = tuple[int, int]
+"""(relation oid, attnum), or (relation oid, 0) for the relation itself."""
+Former = Mapping[Key, tuple[str, ...]]
+
+
+class Names:
+    """What the relations and columns of an upstream were called, since the field rules last changed."""
+
+    def __init__(self) -> None:
+        self._last: dict[Key, str] = {}
+        self.former: dict[Key, tuple[str, ...]] = {}
+
+    def see(self, rows: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
+        """Take note of the names in the rows of a catalogue."""
+        for row in rows["relations"]:
+            self._see((row["oid"], 0), f"{row['schema']}.{row['name']}")
+        for row in rows["columns"]:
+            self._see((row["oid"], row["attnum"]), row["name"])
+
+    def forget(self) -> None:
+        """Let names mean what they mean now: whoever wrote the field rules has seen them."""
+        self.former.clear()
+
+    def _see(self, key: Key, name: str) -> None:
+        last = self._last.setdefault(key, name)
+        if last != name:
+            self.former[key] = tuple(dict.fromkeys((*self.former.get(key, ()), last)))
+            self._last[key] = name

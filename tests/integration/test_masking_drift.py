@@ -1,0 +1,171 @@
+"""Schema drift while sessions live: what is renamed, swapped, attached or redefined is not shown in clear."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from broker.sql.guard import FAILS
+from broker.sql.inspect import inspect
+from policies.engine.decisions import FieldView, RelationFields
+from policies.engine.load import read_texts
+from tests.integration.postgres_world import endpoint, make_world
+from tests.support.broker import POLICY, TestBroker, serving
+from tests.support.catalogue import load_catalogue
+from tests.support.postgres import Server
+
+LOOSE = POLICY.replace("clear: [id, name]", "clear: [id, name, note]")
+STRICT = LOOSE.replace("hold: refuse", "hold: refuse, strict: true").replace("read: {", "read: {strict: true, ")
+SECRET = "123-45-6789"
+FIELDS: FieldView = {"public.people": RelationFields(clear=frozenset({"id", "name", "note"}))}
+SWAP = """
+    alter table people rename column note to spare;
+    alter table people rename column ssn to note;
+    alter table people add column ssn text default 'nothing'
+"""
+REDEFINED = "create or replace view shown as select id, name, ssn as note from people"
+SHIFT = "alter table people drop column name cascade; alter table people add column name text default 'nobody'"
+
+
+@pytest.fixture
+def shop(postgres: Server) -> Server:
+    make_world(postgres)
+    postgres.execute("alter table people add column note text default 'a note'", "shop")
+    postgres.execute("create view shown as select id, name, note from people", "shop")
+    postgres.execute("create view twice as select id, note from shown", "shop")
+    postgres.execute("grant select on shown, twice to app", "shop")
+    return postgres
+
+
+@pytest.fixture
+async def served(shop: Server, tmp_path: Path) -> AsyncIterator[TestBroker]:
+    async with serving(tmp_path, endpoint(shop, "app"), policy=LOOSE) as broker:
+        yield broker
+
+
+@pytest.fixture
+async def strict(shop: Server, tmp_path: Path) -> AsyncIterator[TestBroker]:
+    async with serving(tmp_path, endpoint(shop, "app"), policy=STRICT) as broker:
+        yield broker
+
+
+async def answers(broker: TestBroker, sql: str, wanted: str) -> list[str]:
+    """Every answer to a statement asked every 10 ms, until one is as wanted; a session that was ended is begun anew."""
+    found: list[str] = []
+    options: Any = {"autocommit": True, "prepare_threshold": None}
+    connection = await psycopg.AsyncConnection.connect(broker.ticket().dsn(), **options)
+    for _ in range(1000):
+        if connection.closed:
+            connection = await psycopg.AsyncConnection.connect(broker.ticket().dsn(), **options)
+        try:
+            rows = await connection.execute(sql.encode())
+            found.append(repr(await rows.fetchall()))
+        except psycopg.Error as error:
+            found.append(str(error.sqlstate))
+        if wanted in found[-1]:
+            await connection.close()
+            return found
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"never {wanted}: {found[-1]}")
+
+
+async def test_swapped_column_stays_masked_under_its_new_name(shop: Server, served: TestBroker) -> None:
+    sql = "select note from people where id = 1"
+    assert "a note" in (await answers(served, sql, "a note"))[-1]
+    shop.execute(SWAP, "shop")
+    await answers(served, sql, "***")
+    # What is once known to be it stays masked, and so does what took its name.
+    assert (await answers(served, "select note, ssn, id from people where id = 1", "1)"))[-1] == "[('***', '***', 1)]"
+
+
+async def test_strict_role_shows_no_swapped_column_even_for_a_moment(shop: Server, strict: TestBroker) -> None:
+    sql = "select note from people where id = 1"
+    assert "a note" in (await answers(strict, sql, "a note"))[-1]
+    polling = asyncio.create_task(answers(strict, sql, "***"))
+    await asyncio.to_thread(shop.execute, SWAP, "shop")
+    assert [answer for answer in await polling if SECRET in answer] == []
+
+
+def fetched(connection: psycopg.Connection, sql: bytes) -> list[object]:
+    cursor = connection.cursor()
+    if sql.startswith(b"copy"):
+        with cursor.copy(sql) as copy:
+            return list(copy)
+    return [*cursor.execute(sql).fetchall()]
+
+
+@pytest.mark.parametrize(
+    ("sql", "change", "isolation"),
+    [
+        ("select note from people", SWAP, "repeatable read"),
+        ("table people", SHIFT, "repeatable read"),
+        ("copy people to stdout", SWAP, "read committed"),
+        ("select * from twice", REDEFINED, "read committed"),
+    ],
+)
+def test_statement_decided_before_a_change_fails_after_it(shop: Server, sql: str, change: str, isolation: str) -> None:
+    rewritten = inspect(sql, load_catalogue(shop, "shop"), FIELDS, strict=True).rewritten.encode()
+    with shop.connect("shop", "app", autocommit=False) as connection:
+        connection.execute("set search_path = public")
+        assert len(fetched(connection, rewritten)) == 2
+        connection.commit()
+        connection.execute(f"set transaction isolation level {isolation}".encode())
+        connection.execute("select 1")
+        shop.execute(change, "shop")
+        with pytest.raises(psycopg.Error) as raised:
+            fetched(connection, rewritten)
+    assert raised.value.sqlstate == FAILS
+
+
+async def test_prepared_statement_does_not_outlive_what_it_was_decided_on(shop: Server, served: TestBroker) -> None:
+    sql = "select note || '' from people where id = 1"
+    async with await psycopg.AsyncConnection.connect(served.ticket().dsn(), autocommit=True) as connection:
+        assert await (await connection.execute(sql, prepare=True)).fetchall() == [("a note",)]
+        shop.execute(SWAP, "shop")
+        await answers(served, "select note from people where id = 1", "***")
+        with pytest.raises(psycopg.Error):
+            await connection.execute(sql, prepare=True)
+
+
+async def test_renamed_table_keeps_its_masks(shop: Server, served: TestBroker) -> None:
+    await answers(served, "select ssn from people where id = 1", "***")
+    shop.execute("alter table people rename to persons", "shop")
+    shop.execute("create table people (id int, ssn text)", "shop")
+    assert "***" in (await answers(served, "select ssn from persons where id = 1", "("))[-1]
+
+
+async def test_table_is_masked_once_it_is_attached_and_not_once_it_is_detached(
+    shop: Server, served: TestBroker
+) -> None:
+    shop.execute("create table former (id int not null, name text, ssn text, note text, spouse text)", "shop")
+    shop.execute("insert into former values (1, 'Cy', '000-11-2222', 'n', 'Di')", "shop")
+    shop.execute("grant select on former to app", "shop")
+    sql = "select ssn, spouse from former"
+    await answers(served, sql, "000-11-2222")
+    shop.execute("alter table former inherit people", "shop")
+    await answers(served, sql, "('***', '***')")
+    shop.execute("alter table former no inherit people", "shop")
+    await answers(served, sql, "000-11-2222")
+
+
+async def test_view_that_is_made_or_redefined_is_masked_by_what_it_is_now(shop: Server, served: TestBroker) -> None:
+    await answers(served, "select note from twice where id = 1", "a note")
+    shop.execute("create view fresh as select id, ssn as title from people; grant select on fresh to app", "shop")
+    assert await answers(served, "select title from fresh where id = 1", "(") == ["[('***',)]"]
+    shop.execute(REDEFINED, "shop")
+    await answers(served, "select note from twice where id = 1", "***")
+
+
+async def test_field_rules_that_are_written_after_a_rename_speak_of_the_new_names(
+    shop: Server, served: TestBroker
+) -> None:
+    await answers(served, "select name from people where id = 1", "Ann")
+    shop.execute("alter table people rename column name to full_name", "shop")
+    await answers(served, "select full_name from people where id = 1", "***")
+    served.policies.current = read_texts({"test.yaml": LOOSE.replace("[id, name, note]", "[id, full_name, note]")})
+    await answers(served, "select full_name from people where id = 1", "Ann")

@@ -1,0 +1,99 @@
+"""Catalogues of upstreams: how long one is relied on, and when it is read again."""
+
+from typing import Any, cast
+
+import pytest
+
+from broker.protocols.postgres import catalogues
+from broker.protocols.postgres.admin import Admins
+from broker.protocols.postgres.catalogues import Catalogues, Key
+from broker.sessions.model import Source
+from broker.sessions.ports import Endpoint
+from broker.sql.catalogue import QUERIES
+
+END = Endpoint(
+    host="127.0.0.1", port=1, database="shop", user="app", password="x", tls="disable", ca=None,
+    source=Source("127.0.0.1", 1, "shop", "disable", "file:app"),
+)  # fmt: skip
+KEY = Key((END, ("public",)))
+
+
+class Upstream:
+    """An admin connection, and what was asked of it."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.stamp = "1"
+        self.name = "ssn"
+
+    def of(self, _: Endpoint) -> "Upstream":
+        return self
+
+    async def version(self) -> int:
+        return 150018
+
+    async def fetch(self, _: str) -> list[dict[str, Any]]:
+        self.asked.append("probe")
+        return [{"stamp": self.stamp}]
+
+    async def snapshot(self, queries: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
+        self.asked.append("all")
+        rows: dict[str, list[dict[str, Any]]] = {name: [] for name in queries}
+        rows["probe"] = [{"stamp": self.stamp}]
+        people = {"oid": 16400, "schema": "public", "name": "people", "kind": "r", "rules": False}
+        rows["relations"] = [{**people, "row_security": False}]
+        column = {"oid": 16400, "attnum": 3, "type": "text", "typname": "text", "typschema": "pg_catalog"}
+        rows["columns"] = [{**column, "name": self.name, "category": "S", "base": None}]
+        assert set(QUERIES) < set(rows)
+        return rows
+
+
+@pytest.fixture
+def upstream() -> Upstream:
+    return Upstream()
+
+
+def shelf(upstream: Upstream, rules: list[str]) -> Catalogues:
+    return Catalogues(cast(Admins, upstream), lambda: rules[0])
+
+
+async def test_a_catalogue_is_used_while_it_is_young_and_then_probed(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = shelf(upstream, ["rules"])
+    assert kept.held(KEY) is None
+    first = await kept.fresh(KEY)
+    monkeypatch.setattr(catalogues, "PROBE_SECONDS", 3600)
+    monkeypatch.setattr(catalogues, "TRUSTED_SECONDS", 3600)
+    assert kept.held(KEY) is first
+    assert upstream.asked == ["all"]
+    monkeypatch.setattr(catalogues, "TRUSTED_SECONDS", -1)
+    assert kept.held(KEY) is None
+    monkeypatch.setattr(catalogues, "PROBE_SECONDS", -1)
+    assert await kept.fresh(KEY, since=float(catalogues.time.monotonic())) is first
+    assert upstream.asked == ["all", "probe"]
+
+
+async def test_a_name_of_before_is_remembered_until_the_field_rules_change(upstream: Upstream) -> None:
+    rules = ["rules"]
+    kept = shelf(upstream, rules)
+    before = await kept.fresh(KEY)
+    upstream.name, upstream.stamp = "note", "2"
+    kept.drop(KEY)
+    after = await kept.fresh(KEY)
+    assert after.version != before.version
+    (column,) = after.by_oid[16400].columns
+    assert (column.name, column.former) == ("note", ("ssn",))
+    rules[0] = "others"
+    upstream.asked.clear()
+    (column,) = (await kept.fresh(KEY, since=float(catalogues.time.monotonic()))).by_oid[16400].columns
+    assert (column.name, column.former) == ("note", ())
+    assert upstream.asked == ["all"]
+
+
+async def test_a_schema_that_is_read_anew_and_is_the_same_keeps_its_version(upstream: Upstream) -> None:
+    kept = shelf(upstream, ["rules"])
+    before = await kept.fresh(KEY)
+    kept.drop(KEY)
+    assert await kept.fresh(KEY) is before
+    assert upstream.asked == ["all", "all"]
