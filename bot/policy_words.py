@@ -45,6 +45,8 @@ def _mask_words(mask: Mask) -> str:
             return "a fixed text"
         case MaskKind.NULL:
             return "empty"
+        case MaskKind.KEYS:
+            return f"only {', '.join(mask.show) or 'its form'} shown"
         case _:
             assert_never(mask.kind)
 

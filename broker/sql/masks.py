@@ -1,7 +1,7 @@
 """Masks as SQL: an expression of the column's own type, everything in it qualified, that cannot fail on any value.
 
 Where a type has no neutral value the mask is NULL. Partial shows its tail only where the value is at least twice as
-long.
+long. Keys are shown of jsonb only: `json` is text, of which not even a path can be read for certain.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ def masked(column: Column, mask: Mask, source: str) -> str:
     match mask.kind:
         case MaskKind.NULL:
             return f"NULL::{column.type}"
+        case MaskKind.KEYS if column.typname == "jsonb" and not column.type.endswith("[]"):
+            return _cast(_document(source, _tree(mask.show)), column)
         case MaskKind.PARTIAL if text:
             return _cast(_partial(source, mask.tail), column)
         case MaskKind.FIXED if text:
@@ -58,6 +60,48 @@ def masked(column: Column, mask: Mask, source: str) -> str:
             return f"NULL::{column.type}" if "(" in column.type else _cast(quote_text(mask.value), column)
         case _:
             return _hidden(column, text)
+
+
+_Tree = dict[str, "_Tree | None"]
+"""Keys of a document, with what is shown below each: `*` is everything, None a value that stands there."""
+
+
+def _tree(paths: tuple[str, ...]) -> _Tree:
+    root: _Tree = {}
+    for path in paths:
+        *above, last = path.split(".")
+        at = root
+        for key in above:
+            below = at.setdefault(key, {})
+            assert below is not None  # No path goes on where another ends.
+            at = below
+        at[last] = None
+    return root
+
+
+def _document(source: str, tree: _Tree, path: tuple[str, ...] = ()) -> str:
+    """Write a document anew, of what is shown of it; what is not there, or is no value, is null."""
+    here = f"({source})" if not path else f"({source} OPERATOR(pg_catalog.#>) {_path(path)})"
+    if "*" in tree:
+        return here
+    parts = []
+    for key, below in tree.items():
+        value = f"({source} OPERATOR(pg_catalog.#>) {_path((*path, key))})"
+        if below is None:
+            shown = f"CASE WHEN {_is_one_of(value, 'object', 'array')} THEN NULL ELSE {value} END"
+        else:
+            shown = _document(source, below, (*path, key))
+        parts.append(f"{quote_text(key)}::pg_catalog.text, {shown}")
+    return f"CASE WHEN {_is_one_of(here, 'object')} THEN pg_catalog.jsonb_build_object({', '.join(parts)}) END"
+
+
+def _path(keys: tuple[str, ...]) -> str:
+    return f"ARRAY[{', '.join(quote_text(key) for key in keys)}]::pg_catalog.text[]"
+
+
+def _is_one_of(value: str, *types: str) -> str:
+    listed = ", ".join(quote_text(each) for each in types)
+    return f"pg_catalog.jsonb_typeof({value}) OPERATOR(pg_catalog.=) ANY (ARRAY[{listed}]::pg_catalog.text[])"
 
 
 def _hidden(column: Column, text: bool) -> str:

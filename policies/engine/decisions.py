@@ -153,15 +153,17 @@ class MaskKind(StrEnum):
     PARTIAL = "partial"
     FIXED = "fixed"
     NULL = "null"
+    KEYS = "keys"
 
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """How a field is masked: `tail` characters shown by partial, `value` by fixed."""
+    """How a field is masked: `tail` characters shown by partial, `value` by fixed, the paths in `show` by keys."""
 
     kind: MaskKind
     tail: int = 4
     value: str = ""
+    show: tuple[str, ...] = ()
 
 
 HIDE = Mask(MaskKind.HIDE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import timedelta
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -43,6 +44,10 @@ def _reference(value: str) -> str:
     if kind == "file" and (name.startswith("/") or {"", ".", ".."} & set(name.split("/"))):
         raise ValueError(f"`{value}` would leave the secrets folder: name a file in it")
     return value
+
+
+def _mask(value: Any) -> Any:
+    return value if isinstance(value, dict | MaskSpec) else {"mask": _mask_name(value)}
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
@@ -232,10 +237,21 @@ class StatementRule(Rule):
         return Bound(self.max_rows, self.rows_factor) if self.max_rows is not None else None
 
 
+DocumentPath = Annotated[str, StringConstraints(pattern=r"^[^.*]+(\.[^.*]+){0,7}(\.\*)?$")]
+"""Keys from the top of a document, with dots between them; `.*` at the end is everything below. Elements of arrays have
+no path, so no key is a number."""
+
+
 class MaskSpec(Strict):
     mask: MaskKind
     tail: int = Field(default=4, ge=1, le=8)
     value: str = Field(default="", max_length=200)
+    show: list[DocumentPath] = Field(
+        default=[],
+        max_length=40,
+        description="with `keys`, of a jsonb document: the paths whose values are shown, as in `address.city`; what "
+        "else it has is hidden; `address.*` shows all below address",
+    )
     reveal: Literal["ask"] | None = Field(
         default=None, description="airlock.reveal(field) in a SELECT asks reviewers to let it come in clear, once"
     )
@@ -247,8 +263,20 @@ class MaskSpec(Strict):
             raise ValueError("`reviewers` goes with `reveal: ask`, and only with it")
         return self
 
+    @model_validator(mode="after")
+    def _paths_are_of_a_document(self) -> Self:
+        if bool(self.show) != (self.mask is MaskKind.KEYS):
+            raise ValueError("`show` goes with `mask: keys`, and only with it")
+        paths = sorted(path.removesuffix(".*").split(".") for path in self.show)
+        if numbers := [key for path in paths for key in path if key.removeprefix("-").isdecimal()]:
+            raise ValueError(f"`{numbers[0]}` is a number, and elements of arrays have no path")
+        for path, after in pairwise(paths):
+            if after[: len(path)] == path:
+                raise ValueError(f"`{'.'.join(path)}` is shown twice")
+        return self
+
     def made(self) -> Mask:
-        return Mask(self.mask, self.tail, self.value)
+        return Mask(self.mask, self.tail, self.value, tuple(self.show))
 
 
 class FieldRule(Strict):
@@ -259,7 +287,9 @@ class FieldRule(Strict):
     relation: RelationName
     groups: list[Name] = Field(default=[], description="whom it speaks of; empty means everybody")
     clear: list[str] = []
-    masks: dict[str, Annotated[MaskKind | MaskSpec, BeforeValidator(_mask_name)]] = {}
+    masks: dict[
+        str, Annotated[MaskSpec, BeforeValidator(_mask, json_schema_input_type=MaskKind | MaskSpec | None)]
+    ] = {}
     others: Annotated[MaskKind | Literal["clear"], BeforeValidator(_mask_name)] = MaskKind.HIDE
     rows: Literal["masked", "clear"] = Field(
         default="masked",
@@ -271,16 +301,17 @@ class FieldRule(Strict):
     def _field_is_classified_once(self) -> Self:
         if both := sorted(set(self.clear) & set(self.masks)):
             raise ValueError(f"`{both[0]}` is both clear and masked")
+        if self.others is MaskKind.KEYS:
+            raise ValueError("`keys` is for a field that is named")
         return self
 
     def mask_of(self, field: str) -> Mask:
-        spec = self.masks[field]
-        return spec.made() if isinstance(spec, MaskSpec) else Mask(spec)
+        return self.masks[field].made()
 
     def revealing(self, field: str) -> Requirement | None:
         """Return what policy demands before a field that it masks comes in clear; None where it never does."""
         spec = self.masks.get(field)
-        return _requirement(spec.reviewers) if isinstance(spec, MaskSpec) and spec.reveal is not None else None
+        return _requirement(spec.reviewers) if spec is not None and spec.reveal is not None else None
 
 
 class Policy(Strict):

@@ -868,3 +868,27 @@ select * from cadre order by id
 select * from officer order by id
 select oath from officer where id = 1
 select count(*) from officer where oath < '8'
+-- Documents of which some keys are shown, and users' types.
+select * from docs order by id
+select profile from docs where id = 1
+select profile ->> 'name', profile ->> 'ssn', profile #>> '{address,city}', profile #> '{address,street}' from docs order by id
+select jsonb_object_keys(profile) from docs where id = 1
+select profile -> '0', profile -> 0 from docs order by id
+select id from docs where profile @> '{"ssn": "731-55-0001"}'
+select id, profile @? '$.address.street' from docs order by id
+select jsonb_path_query(profile, '$.**') from docs where id = 1
+select jsonb_each_text(profile) from docs where id = 2
+select plain, plain ->> 0 from docs order by id
+select jsonb_agg(profile order by id) from docs
+select * from v_docs order by id
+update docs set profile = '{}' where profile ->> 'ssn' like '7%'
+copy docs to stdout
+select * from own_types order by id
+select (p).label, (ps[1]).label, (w).ssn, (ws[1]).email from own_types where id = 1
+select p::text, ps::text, w::text, m::text, c || 'x' from own_types where id = 1
+select upper(s), s @> 71001.0::float8, ss[1] from own_types where id = 1
+select o, row_to_json(o) from own_types o where id = 1
+select to_jsonb(w), (w).* from own_types where id = 1
+select id from own_types where p = row(1, '731-55-0001')::point3
+select id from own_types order by p, w, cs, id
+select unnest(cs), unnest(ca) from own_types

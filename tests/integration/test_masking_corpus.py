@@ -19,6 +19,7 @@ from tests.support.catalogue import load_catalogue
 from tests.support.postgres import CASES, Server, load_world, running_server
 
 ID = frozenset({"id"})
+DOCUMENT = Mask(MaskKind.KEYS, show=("name", "address.city", "tags", "open.*"))
 FIELDS: FieldView = {
     "public.customers": RelationFields(clear=ID | {"name"}),
     "public.part": RelationFields(clear=ID),
@@ -30,6 +31,8 @@ FIELDS: FieldView = {
     "public.gen": RelationFields(clear=ID, masks={"ssn": HIDE, "known": HIDE}, others=None),
     "public.cadre": RelationFields(clear=ID | {"rank"}),
     "public.v_own": RelationFields(clear=ID),
+    "public.docs": RelationFields(clear=ID, masks={"profile": DOCUMENT}),
+    "public.own_types": RelationFields(clear=ID),
 }
 CHANGES = {Effect.WRITE, Effect.DDL, Effect.ADMIN}
 OBJECTS = CASES.with_name("masking_objects.sql")
@@ -158,6 +161,9 @@ HONEST = """
     select * from parted_1n
     select * from v_gen
     select * from officer
+    select * from docs
+    select profile, n from v_docs
+    select * from own_types
 """.strip().split("\n")
 
 
@@ -169,6 +175,20 @@ BASE_TYPES = """
 """.split()
 
 
+def every_mask_decodes(world: World, relation: str) -> None:
+    """Read a relation under every mask, as text and as binary: the same types, and rows that decode."""
+    for kind in MaskKind:
+        fields = {f"public.{relation}": RelationFields(clear=ID, others=Mask(kind, 4, "7"))}
+        sql = inspect(f"select * from {relation}", load_catalogue(world.server, "world"), fields).rewritten
+        for binary in (False, True):
+            cursor = world.connection.cursor(binary=binary)
+            cursor.execute(sql.encode())
+            plain = world.connection.cursor(binary=binary).execute(f"select * from {relation} limit 0".encode())
+            types = [(column.type_code, column._fmod) for column in cursor.description or []]
+            assert types == [(column.type_code, column._fmod) for column in plain.description or []]
+            assert len(cursor.fetchall()) > 0
+
+
 def test_every_base_type_has_every_mask_in_text_and_in_binary(worlds: tuple[World, World]) -> None:
     columns = ", ".join(f"c{at} {name}" for at, name in enumerate(BASE_TYPES))
     for world in worlds:
@@ -176,19 +196,20 @@ def test_every_base_type_has_every_mask_in_text_and_in_binary(worlds: tuple[Worl
         owner.execute(f"create table if not exists public.every_type (id int, {columns})".encode())
         owner.execute("insert into every_type (id) values (1)")
         owner.execute("grant select on every_type to lvl_read")
-    catalogue = load_catalogue(worlds[0].server, "world")
-    for kind in MaskKind:
-        fields = {"public.every_type": RelationFields(clear=frozenset({"id"}), others=Mask(kind, 4, "7"))}
-        sql = inspect("select * from every_type", catalogue, fields).rewritten
-        for binary in (False, True):
-            cursor = worlds[0].connection.cursor(binary=binary)
-            cursor.execute(sql.encode())
-            assert cursor.description is not None
-            plain = worlds[0].connection.cursor(binary=binary)
-            assert plain.execute(b"select * from every_type limit 0").description is not None
-            types = [(column.type_code, column._fmod) for column in cursor.description]
-            assert types == [(column.type_code, column._fmod) for column in plain.description or []]
-            assert len(cursor.fetchall()) == 1
+    every_mask_decodes(worlds[0], "every_type")
+
+
+def test_every_kind_of_users_types_has_every_mask_in_text_and_in_binary(worlds: tuple[World, World]) -> None:
+    every_mask_decodes(worlds[0], "own_types")
+
+
+def test_a_document_shows_its_keys_and_nothing_else(worlds: tuple[World, World]) -> None:
+    found = worlds[0].run("select id, profile from docs order by id")
+    assert isinstance(found, list)
+    shown = dict(found[0][1])
+    assert shown[1] == {"name": "name1", "address": {"city": "c1"}, "tags": None, "open": {"a": {"b": 1}}}
+    assert (shown[4], shown[5], shown[6]) == (None, None, None)
+    assert shown[7] == {"name": None, "address": None, "tags": None, "open": 3}
 
 
 def test_no_statement_of_the_corpus_tells_two_worlds_apart(worlds: tuple[World, World]) -> None:

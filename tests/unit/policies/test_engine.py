@@ -148,6 +148,32 @@ def test_rows_of_a_view_are_shown_where_a_rule_says_so_with_a_warning() -> None:
     assert not field_view(policy(rules.replace(", rows: clear", "")), "ann", "db")["public.v"].rows
 
 
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("{mask: keys}", "`show` goes with"),
+        ("{mask: hide, show: [a]}", "`show` goes with"),
+        ("{mask: keys, show: [a, a.b]}", "`a` is shown twice"),
+        ("{mask: keys, show: [a.*, a.b]}", "`a` is shown twice"),
+        ("{mask: keys, show: [b, b]}", "`b` is shown twice"),
+        ("{mask: keys, show: [tags.0.name]}", "`0` is a number"),
+        ("{mask: keys, show: ['a.*.b']}", "masks.doc.show"),
+        ("{mask: keys, show: ['']}", "masks.doc.show"),
+    ],
+)
+def test_paths_into_a_document_are_keys_that_are_shown_once(spec: str, said: str) -> None:
+    with pytest.raises(PolicyUnreadable) as unread:
+        policy(f"fields: [{{id: f, resource: db, relation: public.t, masks: {{doc: {spec}}}}}]")
+    assert said in str(unread.value)
+
+
+def test_shown_paths_of_a_document_are_part_of_its_mask() -> None:
+    rules = "fields: [{id: f, resource: db, relation: public.t, masks: {doc: {mask: keys, show: [name, a.b, c.*]}}}]"
+    mask = field_view(policy(rules), "ann", "db")["public.t"].mask_of("doc")
+    assert mask is not None
+    assert (mask.kind, mask.show) == (MaskKind.KEYS, ("name", "a.b", "c.*"))
+
+
 def test_statements_without_effects_pass_unless_denied() -> None:
     begin = StatementFacts("BEGIN", frozenset())
     assert isinstance(decide_statement(policy(), "ann", "db", "read", begin), Allow)
