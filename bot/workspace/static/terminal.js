@@ -22,6 +22,7 @@ const tabs = new Map();
 const drafts = new Map();
 export const anyOpened = () => tabs.size > 0;
 const openFor = new Set();
+const lookedAt = new Map();
 
 export const isLine = (text) => LINE.test(text.trim());
 export const psqlRuns = () => current !== null && lives(current);
@@ -95,7 +96,7 @@ export function followTerminal(user) {
 
 function forget() {
   opening = false;
-  wanted = null;
+  wanted = (state.me && lookedAt.get(state.me.id)) ?? null;
   select(null);
   tabs.clear();
   drafts.clear();
@@ -112,6 +113,7 @@ function again() {
 // Shows one psql; what was typed for another stays with it.
 function select(psql) {
   if (current) drafts.set(current.number, parts.input.value);
+  if (psql) lookedAt.set(state.me.id, psql.number);
   current = psql;
   parts.problem.hidden = true;
   fill(parts.stage, psql ? psql.screen.node : null);
@@ -140,7 +142,8 @@ const heard = {
   opened(number, frame) {
     const psql = makePsql(frame, () => renderLine());
     tabs.set(number, psql);
-    if (number === wanted || !current) select(psql);
+    // Whoever comes back sees the psql they looked at last; whoever comes anew, the newest.
+    if (number === wanted || wanted === null || !current) select(psql);
   },
   show(number) {
     wanted = number;
