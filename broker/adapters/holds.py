@@ -263,7 +263,12 @@ class HoldDesk:
         await self._now(held, _entry(held, "hold.released", answer, by=list(by), **until))
         if held.state not in (HoldState.RELEASED, HoldState.CONSUMED):
             raise Refusal("over", _OVER[held.state])
-        _settle(held, Released(held.id, held.most))
+        _settle(held, self._released(held))
+
+    def _released(self, held: _Held) -> Released:
+        people = self._policies.current.people
+        by = (people[one.person].name for one in held.reviews if one.person in people)
+        return Released(held.id, held.most, tuple(dict.fromkeys(by)))
 
     def _time_out(self, held: _Held) -> None:
         if held.state not in _LIVE:
@@ -348,7 +353,7 @@ class HoldDesk:
         return next((held for held in self._live.values() if not held.facts.waits and held.likeness == same), None)
 
     def _at_once(self, held: _Held, opened: asyncio.Future[None], fresh: bool) -> Hold:
-        answer = Released(held.id, held.most) if held.state is HoldState.RELEASED else Pending(held.id)
+        answer = self._released(held) if held.state is HoldState.RELEASED else Pending(held.id)
         return Hold(held.id, self._left(held), fresh, opened, _done(answer))
 
     def _make_room(self, grant: str) -> None:

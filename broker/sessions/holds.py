@@ -118,10 +118,11 @@ def likeness(facts: HoldFacts) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """`most` is how many rows the approved statement may touch, where that is bounded."""
+    """`most` is how many rows the approved statement may touch, where that is bounded; `by` are names for people."""
 
     hold: str
     most: int | None = None
+    by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ def test_the_client_is_told_at_once_and_again_whom_it_waits_for() -> None:
     told = play.to_client()
     assert b"airlock: waiting for 1 of dbas (Bob) to review this statement, up to 10m; Ctrl-C gives up" in told
     play.hear(HoldWaited(play.holds[0].token, 585, play.at))
-    assert b"up to 9m; Ctrl-C" in play.to_client()
+    assert b"airlock: still waiting for 1 of dbas (Bob) to review this statement, 9m 45s left" in play.to_client()
     assert play.to_upstream() == b""
     assert play.records == []
 
@@ -79,6 +79,14 @@ def test_a_release_is_decided_again_used_recorded_and_then_forwarded() -> None:
     assert record.entries[1].data["rules"] == ["reads", "hold:h1"]
     assert record.entries[0].data == {"hold": "h1", "statement": play.holds[0].facts.statement}
     assert play.to_upstream() == Q
+    assert play.upstream(complete("INSERT 0 1"), ready()).kinds() == "CZ"
+
+
+def test_the_client_is_told_who_approved_before_the_result() -> None:
+    play = held()
+    play.to_client()
+    answer(play, Released("h1", by=("Bob", "Erin")))
+    assert b"airlock: approved by Bob and Erin" in play.to_client()
     assert play.upstream(complete("INSERT 0 1"), ready()).kinds() == "CZ"
 
 

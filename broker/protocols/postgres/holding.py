@@ -54,7 +54,7 @@ def review(
         question((plan.ruling, *plan.bodies), asked, shown, facts.in_transaction),
     )
     match answer:
-        case Released(hold, most):
+        case Released(hold=hold, most=most):
             return (yield from _released(session, hold, ids, again, most))
         case Pending():
             return must_be_asked(plan.ruling, asking, _how(asking))

@@ -8,7 +8,6 @@ it with the answer. One message is in the gate at a time, so order is kept; the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from enum import Enum
 
 from broker.protocols.postgres.backpath import BackPath
@@ -48,8 +47,8 @@ from broker.protocols.postgres.frontpath import FrontPath
 from broker.protocols.postgres.replies import Problem, notice
 from broker.protocols.postgres.ruling import Ruling
 from broker.protocols.postgres.shared import Session
+from broker.sessions.holds import Released
 from broker.sessions.model import CloseReason, Entry, SessionFacts
-from policies.engine.durations import format_duration
 
 MAX_QUEUED = 1024 * 1024
 """Bytes of later messages that wait behind a gate before the client is no longer read."""
@@ -301,12 +300,20 @@ class Machine:
                 yield from self._resume(None)
             case HoldAnswered(token=token, answer=answer):
                 if token == self._token:
+                    if isinstance(answer, Released) and answer.by:
+                        self._untold = notice(f"approved by {' and '.join(answer.by)}")
+                        yield from self._tell()
                     yield from self._resume(answer)
-            case HoldOpened(token=token, seconds=seconds) | HoldWaited(token=token, seconds=seconds):
+            case HoldOpened(token=token, seconds=seconds):
                 if token == self._token and self._hold is not None:
-                    left = format_duration(timedelta(seconds=max(1, round(seconds))))
-                    self._untold = notice(f"{self._hold.notice}, up to {left}; Ctrl-C gives up")
-                    yield from self._tell()
+                    yield from self._wait_for(f"{self._hold.notice}, up to {_left(seconds)}")
+            case HoldWaited(token=token, seconds=seconds):
+                if token == self._token and self._hold is not None:
+                    yield from self._wait_for(f"still {self._hold.notice}, {_left(seconds)} left")
+
+    def _wait_for(self, whom: str) -> Iterator[Command]:
+        self._untold = notice(f"{whom}; Ctrl-C gives up")
+        yield from self._tell()
 
     def _tell(self) -> Iterator[Command]:
         """Say whom the client waits for, unless it is in the middle of another message."""
@@ -345,3 +352,9 @@ class Machine:
         if problem is not None and not self._back.amid:
             yield ToClient(problem.encoded())
         yield Close(reason, problem)
+
+
+def _left(seconds: float) -> str:
+    """Write the time that is left as people read it; to the second, so that what is said again is not the same."""
+    minutes, rest = divmod(max(1, round(seconds)), 60)
+    return " ".join([*([f"{minutes}m"] if minutes else []), *([f"{rest}s"] if rest else [])])

@@ -74,7 +74,7 @@ async def test_an_answer_is_recorded_before_it_is_told_and_used_once() -> None:
     assert world.types() == ["hold.opened", "hold.released"]
     assert not asyncio.ensure_future(hold.answered).done()
     assert (await approval).state == "released"
-    assert await hold.answered == Released(hold.id)
+    assert await hold.answered == Released(hold.id, by=("Bob",))
     assert world.desk.use(hold.id, ONE)
     assert not world.desk.use(hold.id, ONE)
     assert (await world.desk.get(hold.id)).state == "consumed"
@@ -292,7 +292,7 @@ async def test_the_same_statement_again_meets_its_own_approval_only() -> None:
     for other in (world.facts("delete", waits=False), world.facts(waits=False, grant="g2")):
         assert isinstance(await world.desk.open(other).answered, Pending)
     again = world.desk.open(world.facts(waits=False, session="s3"))
-    assert await again.answered == Released(first.id)
+    assert await again.answered == Released(first.id, by=("Bob",))
     assert world.desk.use(again.id, ONE)
     assert isinstance(await world.desk.open(world.facts(waits=False)).answered, Pending)
 
