@@ -159,6 +159,7 @@ def _statement(told: dict[str, Any], verb: str) -> list[str]:
         ("does", "effects"),
         ("touches", "relations"),
         ("all of", "every_row"),
+        ("calls", "calls"),
         ("masked", "masked"),
     ):
         if told[key]:

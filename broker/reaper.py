@@ -29,7 +29,6 @@ from broker.adapters.leases import (
     LeaseBook,
     Lock,
     boot_time,
-    entries,
     folder_of,
     line,
     reaped_sessions,
@@ -87,8 +86,7 @@ class Tail:
             data = file.read()
         self._position += len(data)
         whole, newline, self._rest = (self._rest + data).rpartition(b"\n")
-        for entry in entries(whole + newline):
-            self.book.take(entry)
+        self.book.take_all(whole + newline)
         return True
 
 

@@ -155,7 +155,9 @@ EVENT_TYPES = {
     "statement.denied": "statement, text (redacted), verb, rules, message, hint",
     "statement.bounded": "statement, most: it may touch so many rows; the broker counts them before it is committed",
     "statement.counted": "statement, rows (triggers and cascades included), most, kept (false: it was rolled back)",
-    "statement.finished": "statement, outcome (ok, failed, cut, unknown), rows, milliseconds, sqlstate",
+    "statement.finished": "statement, outcome (ok, failed, cut, unknown), rows, milliseconds, sqlstate; "
+    "copied ({direction, bytes, sha256}) of a COPY",
+    "statement.explained": "statement (id), text (redacted): the upstream's planner is asked before it is decided",
     "session.settled": "reason, verified, seconds, outcome: what a restarted broker knows of one the reaper ended",
     "order.deferred": "request, order, needs, policy",
     "recording.read": "recording (grant), by: somebody read a recording with its literals",

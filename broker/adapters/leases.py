@@ -18,12 +18,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from broker.errors import AirlockError, Misconfigured
 from broker.sessions.model import Lease, Source
 
 BEAT_SECONDS = 0.5
 BEAT_MAX_AGE = 2.0
 COMPACT_BYTES = 256 * 1024
+_log = structlog.get_logger("leases")
 
 
 class LeaseFailed(AirlockError):
@@ -165,18 +168,27 @@ class LeaseBook:
     def read(cls, path: Path) -> LeaseBook:
         book = cls()
         if path.exists():
-            for entry in entries(path.read_bytes()):
-                book.take(entry)
+            book.take_all(path.read_bytes())
         return book
 
+    def take_all(self, content: bytes) -> None:
+        """Take lines; one that does not read is passed over and said, for a crash can tear the last."""
+        for text in content.split(b"\n"):
+            if (entry := _entry(text)) is not None:
+                self.take(entry)
+            elif text:
+                _log.error("a line of the leases does not read", bytes=len(text))
+
     def take(self, entry: dict[str, Any]) -> None:
-        """Take one line; one that does not read is passed over, for a crash can tear the last."""
+        """Take one line; a lease that is not whole is passed over and said, for nobody can end a session by it."""
         match entry.get("op"):
             case "lease":
                 lease = lease_of(entry)
-                if lease is not None:
-                    self.leases[lease.session] = lease
-                    self.orphans.discard(lease.session)
+                if lease is None:
+                    _log.error("a lease is not whole", session=str(entry.get("session"))[:64])
+                    return
+                self.leases[lease.session] = lease
+                self.orphans.discard(lease.session)
             case "close":
                 self.leases.pop(str(entry.get("session")), None)
                 self.orphans.discard(str(entry.get("session")))
@@ -196,13 +208,15 @@ def reaped_sessions(folder: Path) -> frozenset[str]:
 
 
 def entries(content: bytes) -> Iterator[dict[str, Any]]:
-    for text in content.split(b"\n"):
-        try:
-            entry = json.loads(text) if text else None
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(entry, dict):
-            yield entry
+    return (entry for text in content.split(b"\n") if (entry := _entry(text)) is not None)
+
+
+def _entry(text: bytes) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        return None
+    return entry if isinstance(entry, dict) else None
 
 
 def line(values: dict[str, Any]) -> bytes:

@@ -164,6 +164,8 @@ def _outcome(data: Record | None) -> Iterator[str]:
     parts = [str(data.get("outcome", "unknown"))]
     if (rows := data.get("rows")) is not None:
         parts.append(f"{rows} rows")
+    if isinstance(copied := data.get("copied"), dict):
+        parts.append(f"copied {copied.get('direction')} {copied.get('bytes')} bytes, sha256 {copied.get('sha256')}")
     if (milliseconds := data.get("milliseconds")) is not None:
         parts.append(f"{milliseconds} ms")
     if sqlstate := data.get("sqlstate"):

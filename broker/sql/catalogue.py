@@ -17,6 +17,7 @@ from typing import Any
 from broker.sql.drift import Former
 from broker.sql.lineage import Lineage, columns_of_expression, lineage
 from broker.sql.system import CLOSED_COLUMNS, SYSTEM_SCHEMAS
+from policies.engine.decisions import OwnFunction
 
 _TRUSTED = """
         trusted as (
@@ -100,6 +101,19 @@ QUERIES: dict[str, str] = {
                coalesce(bool_or(t.typtype = 'p'), false) as loose
         from pg_proc p join pg_namespace n on n.oid = p.pronamespace left join pg_type t on t.oid = p.proargtypes[0]
         where p.oid >= 16384 group by 1, 2 order by 1, 2""",
+    "overloads": """
+        select n.nspname::text as schema, p.proname::text as name,
+               array(select format_type(u.t, null) from unnest(p.proargtypes) with ordinality u (t, i) order by u.i)
+                   as arguments,
+               p.provolatile = 'v' or p.prosecdef
+                   or exists (select from pg_aggregate a join pg_proc t on t.oid in (a.aggtransfn, a.aggfinalfn,
+                                  a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn,
+                                  a.aggmfinalfn)
+                              where a.aggfnoid = p.oid and (t.provolatile = 'v' or t.prosecdef)) as acting,
+               coalesce(r.typrelid, 0)::int8 as returns,
+               exists (select from pg_proc b where b.oid < 16384 and b.proname = p.proname) as builtin
+        from pg_proc p join pg_namespace n on n.oid = p.pronamespace left join pg_type r on r.oid = p.prorettype
+        where p.oid >= 16384 and p.prokind <> 'p' order by 1, 2, 3""",
     "attributes": """
         select distinct p.proname::text as name from pg_proc p
         where p.oid < 16384 and p.pronargs > 0 and p.pronargs - p.pronargdefaults <= 1 and p.prorettype <> 2279
@@ -226,6 +240,18 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
+class Overload:
+    """One function that users defined; `returns` is the oid of the relation whose rows it returns, or 0.
+
+    `builtin` says that there is a builtin function of its name.
+    """
+
+    function: OwnFunction
+    returns: int = 0
+    builtin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Catalogue:
     """A snapshot of an upstream's catalogue under a pinned search path (pg_catalog comes first, as in the server)."""
 
@@ -234,7 +260,7 @@ class Catalogue:
     relations: Mapping[tuple[str, str], Relation]
     """Those whose schema the role may use."""
     functions: frozenset[tuple[str, str]]
-    """(schema, name) of functions that users defined."""
+    """(schema, name) of functions that users defined, procedures too."""
     attributes: frozenset[str]
     """Names of functions outside the list that `expression.name` could call."""
     operators: frozenset[tuple[str, str]]
@@ -253,6 +279,8 @@ class Catalogue:
     views: Mapping[int, View] = field(default_factory=dict)
     generated: Mapping[int, Mapping[int, frozenset[int] | None]] = field(default_factory=dict)
     """oid -> attnum of each generated column -> the attnums that it is made of (None: not understood)."""
+    overloads: Mapping[tuple[str, str], tuple[Overload, ...]] = field(default_factory=dict)
+    """(schema, name) -> the functions of users' that are called so."""
     server_version: int = 0
     schemas: frozenset[str] = field(default_factory=frozenset)
 
@@ -315,9 +343,19 @@ def build(
         by_oid=by_oid,
         views={row["oid"]: _view(row) for row in rows["views"]},
         generated=_generated(rows["generated"]),
+        overloads=_overloads(rows["overloads"]),
         server_version=server_version,
         schemas=frozenset(schema for schema, _ in relations),
     )
+
+
+def _overloads(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], tuple[Overload, ...]]:
+    found: dict[tuple[str, str], tuple[Overload, ...]] = {}
+    for row in rows:
+        function = OwnFunction(row["schema"], row["name"], tuple(row["arguments"]), row["acting"])
+        key = (row["schema"], row["name"])
+        found[key] = (*found.get(key, ()), Overload(function, row["returns"], row["builtin"]))
+    return found
 
 
 def _relation(row: Mapping[str, Any], columns: tuple[Column, ...], former: Former) -> Relation:

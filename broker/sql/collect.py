@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from broker.sql.catalogue import Catalogue
+from broker.sql.catalogue import Catalogue, Overload
 from broker.sql.model import Refusal
-from broker.sql.names import check_function, check_operator, check_type
+from broker.sql.names import check_function, check_operator, check_type, own_candidates
 from broker.sql.nodes import EXPRESSIONS
 from broker.sql.settings import refusal_of_call, shows_only_settings
 from broker.sql.tree import Node, strings, wrapped
@@ -36,6 +36,8 @@ class Collected:
     aliases: dict[str, list[tuple[str, Node]]] = field(default_factory=dict)
     """What each row of FROM is called -> (kind, content) of the nodes that are called so."""
     functions: set[str] = field(default_factory=set)
+    own: set[Overload] = field(default_factory=set)
+    """Functions of users' that a call could mean."""
     ctes: set[str] = field(default_factory=set)
     """Names of WITH queries that are read."""
     rows: set[str] = field(default_factory=lambda: {"old", "new", "excluded"})
@@ -179,6 +181,7 @@ def _call(found: Collected, catalogue: Catalogue, content: Node, wrapper: Node) 
     parts = strings(content.get("funcname", []))
     rewritten = check_function(catalogue, parts)
     found.functions.add(parts[-1])
+    found.own.update(own_candidates(catalogue, parts[0] if len(parts) > 1 else None, parts[-1]))
     if parts[-1] == "set_config":
         found.sets = True
         if (refusal := refusal_of_call(content)) is not None:

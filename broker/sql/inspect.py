@@ -12,8 +12,10 @@ from typing import Any
 
 from broker.sql.catalogue import Catalogue
 from broker.sql.collect import Collected, collect
+from broker.sql.comparing import compared
+from broker.sql.copies import form_of
 from broker.sql.library import FULL, Limits, Token, parse
-from broker.sql.model import Control, Inspection, Refusal, Statement
+from broker.sql.model import AS_TEXT, Control, Inspection, Refusal, Statement
 from broker.sql.nodes import (
     EXPLAIN_OPTIONS,
     QUERIES,
@@ -27,7 +29,7 @@ from broker.sql.revealing import Reveal, reveal, reveals_in
 from broker.sql.rewrite import Rewriter, Source, fragment
 from broker.sql.settings import RESET_EACH, refusal_of_modes, refusal_of_set, refusal_of_show, resets_for_pool
 from broker.sql.sight import sights
-from broker.sql.tree import Node, walk, wrapped
+from broker.sql.tree import Node, strings, walk, wrapped
 from policies.engine.decisions import Effect, FieldView, StatementFacts
 
 _HOLD = 0x20
@@ -58,6 +60,8 @@ def inspect(
         inspector.pooled = resets_for_pool(tree.get("stmts", []))
         statements = tuple(inspector.statement(raw) for raw in tree.get("stmts", []))
         rewritten, runs = rewriter.finish()
+    except Refusal as refusal:
+        raise refusal.located(source.text) from None
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         # A tree of a shape that nobody foresaw is not understood, so it is not passed (fail closed).
         raise Refusal("syntax-unknown", "this statement has a form that is not passed") from error
@@ -91,6 +95,8 @@ class _Inspector:
         self.count = 1
         self.revealed: tuple[tuple[int, int, int], ...] = ()
         self.strict = False
+        self.compared: set[str] = set()
+        """Masked fields that the statement compares."""
 
     def statement(self, raw: Node) -> Statement:
         """Inspect one statement of the text."""
@@ -99,7 +105,8 @@ class _Inspector:
         kind, content = wrapped(raw["stmt"]) or ("", {})
         shown = redacted(self.source.text, self.tokens, start, end)
         verb = self._verb(kind, start)
-        facts, control, name, refusal, body = _NO_FACTS, Control.NONE, "", None, ""
+        self.compared = set()
+        facts, control, name, refusal, body, form = _NO_FACTS, Control.NONE, "", None, "", AS_TEXT
         match kind:
             case _ if kind in QUERIES and not (kind == "SelectStmt" and "intoClause" in content):
                 reveals = reveals_in(content, self.count) if kind == "SelectStmt" else []
@@ -115,12 +122,14 @@ class _Inspector:
                 control, name, body = Control.PREPARE, content["name"], self._body(start, end)
             case "CopyStmt":
                 facts, control = self._copy(content)
+                form = form_of(content.get("options", []))
             case "ExecuteStmt":
                 facts, control, name = self._query(content.get("params", []), verb), Control.EXECUTE, content["name"]
             case "DeallocateStmt":
                 control, name = Control.DEALLOCATE, content.get("name", "")
             case "TransactionStmt":
                 control = TRANSACTION_CONTROL.get(content["kind"], Control.NONE)
+                name = content.get("savepoint_name", "")
                 refusal = refusal_of_modes(content.get("options", []))
                 if control is Control.NONE:
                     refusal = Refusal("transaction", "two-phase commit would outlive the session")
@@ -144,7 +153,7 @@ class _Inspector:
                 facts = StatementFacts(verb, frozenset({effect}))
         if facts is _NO_FACTS:
             facts = StatementFacts(verb, frozenset())
-        return Statement(facts, shown, control, name, body, refusal)
+        return Statement(facts, shown, control, name, body, refusal, form, frozenset(self.compared))
 
     def _verb(self, kind: str, start: int) -> str:
         if kind in QUERIES:
@@ -168,6 +177,11 @@ class _Inspector:
         revealed: frozenset[str] = frozenset()
         if reveals:
             revealed, self.revealed = reveal(root["SelectStmt"], reveals, scope, self.rewriter)
+        _check_calls(found, scope)
+        # What a function says when it fails can be what it has read by itself.
+        self.scrub = self.scrub or bool(found.own and self.fields)
+        if scope.masked:
+            self.compared |= scope.masked_among(compared(root))
         mask_relations(scope, self.rewriter)
         self.scrub = self.scrub or scope.scrub
         effects = {Effect.WRITE} if found.targets or found.locks else set()
@@ -184,6 +198,7 @@ class _Inspector:
             masked=frozenset(scope.masked_fields()),
             missing_where=_missing_where(found, scope),
             reveals=revealed,
+            calls=frozenset(overload.function for overload in found.own),
         )
 
     def _reset_each(self, raw: Node, start: int) -> None:
@@ -273,15 +288,17 @@ class _Inspector:
         mask_relations(scope, self.rewriter)
         self.scrub = self.scrub or scope.scrub
         effects = frozenset({Effect.WRITE, Effect.SESSION} if found.sets else {Effect.WRITE})
-        facts = StatementFacts(
+        relation = scope.target(content["relation"])
+        filled = set(strings(content["attlist"])) if "attlist" in content else {one.name for one in relation.columns}
+        return StatementFacts(
             "COPY",
             effects,
             frozenset(scope.reads),
             frozenset(scope.writes),
             through=frozenset(scope.through),
+            masked=frozenset(f"{relation.qualified}.{name}" for name in scope.masks_of(relation) if name in filled),
             copying="in",
-        )
-        return facts, Control.COPY_IN
+        ), Control.COPY_IN
 
 
 def _option(name: str, element: Node) -> str:
@@ -302,6 +319,15 @@ def _missing_where(found: Collected, scope: Scope) -> frozenset[str]:
         for kind, content, statement in found.targets
         if kind in _CONDITIONS and not any(node == "ColumnRef" for node, _, _ in walk(statement.get(_CONDITIONS[kind])))
     )
+
+
+def _check_calls(found: Collected, scope: Scope) -> None:
+    """Refuse functions that return rows of a relation with masked fields: nothing masks them on their way."""
+    for overload in found.own:
+        relation = scope.catalogue.by_oid.get(overload.returns)
+        if relation is not None and scope.masks_of(relation):
+            message = f"{overload.function} returns rows of {relation.qualified}, which has masked fields"
+            raise Refusal("function-defined", message, f"query {relation.qualified} itself")
 
 
 def _check_writes(found: Collected, scope: Scope) -> None:

@@ -25,6 +25,7 @@ class Refusal(Exception):
         position: int | None = None,
         verb: str = "",
         retry: bool = False,
+        at: int | None = None,
     ) -> None:
         super().__init__(message)
         self.rule = rule
@@ -35,6 +36,13 @@ class Refusal(Exception):
         self.verb = verb
         self.retry = retry
         """A name was unknown to this catalogue: read the catalogue again and inspect once more."""
+        self._at = at
+
+    def located(self, text: bytes) -> Refusal:
+        """Point to the character of a text at whose byte it was found."""
+        if self.position is None and self._at is not None:
+            self.position = len(text[: self._at].decode(errors="replace")) + 1
+        return self
 
 
 class Control(StrEnum):
@@ -45,6 +53,8 @@ class Control(StrEnum):
     COMMIT = "commit"
     ROLLBACK = "rollback"
     SAVEPOINT = "savepoint"
+    RELEASE = "release"
+    ROLLBACK_TO = "rollback_to"
     PREPARE = "prepare"
     EXECUTE = "execute"
     DEALLOCATE = "deallocate"
@@ -58,8 +68,21 @@ class Control(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class CopyForm:
+    """How the data of a COPY is to be read: `format` is text, csv or binary; the rest is for csv."""
+
+    format: str = "text"
+    header: bool = False
+    quote: str = '"'
+    escape: str = '"'
+
+
+AS_TEXT = CopyForm()
+
+
+@dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement of a text. `name` is a prepared statement's or a cursor's name ("" is all of them)."""
+    """One statement of a text. `name` is a prepared statement's, a cursor's ("" is all of them) or a savepoint's."""
 
     facts: StatementFacts
     redacted: str
@@ -70,6 +93,10 @@ class Statement:
     """For prepare: the user's text of the inner statement."""
     refusal: Refusal | None = None
     """Why this statement can never be allowed here; asked only after the policy's own deny rules have spoken."""
+    form: CopyForm = AS_TEXT
+    """For a COPY: how its data is to be read."""
+    compared: frozenset[str] = frozenset()
+    """Masked fields that it filters, joins, groups or sorts by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +104,8 @@ class Inspection:
     """A whole text that may be forwarded as `rewritten`, if the policy allows every statement of it.
 
     `edits` maps positions back: (start in the rewritten text, start in the user's, length) of each unchanged run, in
-    characters. `tripwire` holds (relation oid, attnum) pairs that must never appear in a RowDescription.
+    characters; a length of 0 is what the broker wrote, in place of what starts there. `tripwire` holds (relation oid,
+    attnum) pairs that must never appear in a RowDescription.
     """
 
     statements: tuple[Statement, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broker.sql.catalogue import Catalogue, allowed_functions
+from broker.sql.catalogue import Catalogue, Overload, allowed_functions
 from broker.sql.model import Refusal
 from broker.sql.system import LITERAL_FUNCTIONS
 
@@ -15,16 +15,19 @@ def check_function(catalogue: Catalogue, parts: list[str]) -> str | None:
     schema, name = (parts[-2], parts[-1]) if len(parts) == 2 else (None, parts[-1])
     if len(parts) > 2 or not name:
         raise Refusal("function", "a function is named by its schema and name only")
-    path = (schema,) if schema else catalogue.path
     if parts == ["airlock", "reveal"]:
         hint = "write it in a plain SELECT: select id, airlock.reveal(ssn) from customers where id = 1"
         raise Refusal("reveal", "airlock.reveal stands by itself in the target list of a SELECT, nowhere else", hint)
-    if any((candidate, name) in catalogue.functions for candidate in path):
+    own = own_candidates(catalogue, schema, name)
+    if not schema and any(overload.builtin for overload in own) and name not in allowed_functions():
         raise Refusal(
             "function-defined",
-            f"{'.'.join(parts)} is a function of this database's own, and those are not open yet",
-            "use builtin functions, or query the tables directly",
+            f"{name} could be a builtin function that is not on the list",
+            f"name yours with its schema: {own[0].function.schema}.{name}",
         )
+    if own and (schema or not own[0].builtin):
+        _check_coded(catalogue, schema, name)
+        return None
     if parts == ["information_schema", "_pg_expandarray"]:
         return None  # The JDBC driver reads keys with it.
     if schema not in (None, "pg_catalog"):
@@ -41,6 +44,20 @@ def check_function(catalogue: Catalogue, parts: list[str]) -> str | None:
             retry=True,
         )
     return None
+
+
+def own_candidates(catalogue: Catalogue, schema: str | None, name: str) -> tuple[Overload, ...]:
+    """Return every function of users' that a call could mean; which of them it means, only the server knows."""
+    found: list[Overload] = []
+    for candidate in (schema,) if schema else catalogue.path:
+        if (candidate, name) in catalogue.functions:
+            overloads = catalogue.overloads.get((candidate, name), ())
+            if not overloads:
+                raise Refusal(
+                    "function-defined", f"{candidate}.{name} is no function that may be called in a statement"
+                )
+            found += overloads
+    return tuple(found)
 
 
 def check_attribute(catalogue: Catalogue, name: str, *, row: bool, record: bool) -> None:
@@ -74,14 +91,20 @@ def check_type(catalogue: Catalogue, parts: list[str]) -> None:
     schema, name = (parts[-2], parts[-1]) if len(parts) == 2 else (None, parts[-1])
     if len(parts) > 2:
         raise Refusal("type", f"type {'.'.join(parts)} cannot be named here")
-    for candidate in (schema,) if schema else catalogue.path:
-        found = catalogue.types.get((candidate, name))
-        if found is not None and not found[1]:
-            raise Refusal(
-                "type", f"type {'.'.join(parts)} runs code of this database's own, and those are not open yet"
-            )
-        if found is not None:
-            return
+    if _check_coded(catalogue, schema, name):
+        return
     if schema not in (None, "pg_catalog", "information_schema"):
         raise Refusal("type", f'type "{schema}.{name}" does not exist', sqlstate="42704", retry=True)
     # What is left can only be a builtin type (pg_catalog comes first in the path), or does not exist.
+
+
+def _check_coded(catalogue: Catalogue, schema: str | None, name: str) -> bool:
+    """Refuse a type of users' that runs code of theirs; returns whether users have one of the name."""
+    for candidate in (schema,) if schema else catalogue.path:
+        found = catalogue.types.get((candidate, name))
+        if found is not None and not found[1]:
+            shown = f"{schema}.{name}" if schema else name
+            raise Refusal("type", f"type {shown} runs code of this database's own, and those are not open yet")
+        if found is not None:
+            return True
+    return False

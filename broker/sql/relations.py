@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 
 from broker.sql.catalogue import Catalogue, Relation
@@ -99,6 +99,16 @@ class Scope:
                 found |= {f"{relation.qualified}.{name}" for name in masks if self.mentions(content, name)}
         return found
 
+    def masked_among(self, columns: Set[tuple[str, str]]) -> set[str]:
+        """Return the masked fields that are among columns, each with what its relation is called, or nothing."""
+        found: set[str] = set()
+        for _, content, _, relation in self.resolved:
+            if not relation.system and relation.qualified in self.masked:
+                called = {"", self.called(content)}
+                named = {name for qualifier, name in columns if qualifier in called}
+                found |= {f"{relation.qualified}.{name}" for name in named & set(self.masked[relation.qualified])}
+        return found
+
     def mentions(self, content: Node, column: str) -> bool:
         """Say whether a column is named, or is in a star or a whole row."""
         return self.found.star or self.called(content) in self.found.bare or column in self.found.names
@@ -154,7 +164,8 @@ class Scope:
             raise Refusal("name", f"{shown} is named without its database")
         relation = self.catalogue.relation(schema, name)
         if relation is None:
-            raise Refusal("relation-unknown", f'relation "{shown}" does not exist', sqlstate="42P01", retry=True)
+            at = content.get("location", 0)
+            raise Refusal("relation-unknown", f'relation "{shown}" does not exist', sqlstate="42P01", retry=True, at=at)
         _check_open(relation, self.sight(relation))
         return relation
 
@@ -260,7 +271,7 @@ def _replace(
     prefix = ""
     if source.word(first - 1) == "table":
         first, prefix = first - 1, "SELECT * FROM "
-    rewriter.replace(source.words[first].start, source.words[last].end, prefix + written)
+    rewriter.replace(source.words[first].start, source.words[last].end, prefix + written, content["location"])
 
     def move() -> None:
         node: Node = fragment(f"SELECT * FROM {written}")["fromClause"][0]["RangeSubselect"]
@@ -354,7 +365,7 @@ def mask_copied_relation(scope: Scope, content: Node, rewriter: Rewriter) -> Non
     if "attlist" in content:
         last = source.closing(last + 1)
     query = f"SELECT {columns} FROM {subselect(scope, reference, relation, only=True)} AS t"
-    rewriter.replace(source.words[first].start, source.words[last].end, f"({query})")
+    rewriter.replace(source.words[first].start, source.words[last].end, f"({query})", reference["location"])
 
     def move() -> None:
         content.pop("relation")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -11,6 +11,10 @@ from typing import Any
 from broker.sql.library import COMMENTS, FULL, Limits, Token, TokenKind, check_tokens, checked, parse, scan
 from broker.sql.model import Refusal
 from broker.sql.tree import placeless
+
+Run = tuple[int, int, int]
+Runs = tuple[Run, ...]
+"""See Inspection.edits."""
 
 
 @dataclass(slots=True)
@@ -80,7 +84,7 @@ class Rewriter:
     source: Source
     tree: dict[str, Any]
     limits: Limits = FULL
-    _edits: dict[tuple[int, int], str] = field(default_factory=dict)
+    _edits: dict[tuple[int, int], tuple[str, int]] = field(default_factory=dict)
     _moves: list[Callable[[], None]] = field(default_factory=list)
     _written: int = 0
 
@@ -88,9 +92,12 @@ class Rewriter:
     def touched(self) -> bool:
         return bool(self._edits)
 
-    def replace(self, start: int, end: int, text: str) -> None:
-        """Replace bytes; the same edit twice is one (the grammar repeats the nodes of `SET (a, b) = (...)`)."""
-        self._edits[start, end] = text
+    def replace(self, start: int, end: int, text: str, named: int | None = None) -> None:
+        """Replace bytes; the same edit twice is one (the grammar repeats the nodes of `SET (a, b) = (...)`).
+
+        `named` is the byte that an error in the new text is said to be at; the first one where it is not given.
+        """
+        self._edits[start, end] = text, start if named is None else named
         self._written += len(text)
         if len(self._edits) > self.limits.edits or self._written > self.limits.written:
             raise self.limits.over("limit-masks", "the statement reads too many masked fields at once")
@@ -103,26 +110,11 @@ class Rewriter:
         """Say whether an edit lies strictly inside a range."""
         return any(start < at < end for at, _ in self._edits)
 
-    def finish(self) -> tuple[str, tuple[tuple[int, int, int], ...]]:
+    def finish(self) -> tuple[str, Runs]:
         """Return the rewritten text and its runs; raises Refusal unless it parses to the intended tree."""
-        source = self.source.text
+        rewritten, runs = edited(self.source.text, self._edits)
         if not self._edits:
-            return source.decode(), ((0, 0, len(source.decode())),)
-        parts: list[str] = []
-        runs: list[tuple[int, int, int]] = []
-        at = new = old = 0
-        for (start, end), text in sorted(self._edits.items()):
-            if start < at:
-                raise Refusal("rewrite", "this statement cannot be masked: two of its parts overlap")
-            run = source[at:start].decode()
-            runs.append((new, old, len(run)))
-            parts += [run, text]
-            new += len(run) + len(text)
-            old += len(run) + len(source[start:end].decode())
-            at = end
-        tail = source[at:].decode()
-        runs.append((new, old, len(tail)))
-        rewritten = "".join([*parts, tail])
+            return rewritten, runs
         for move in self._moves:
             move()
         try:
@@ -131,17 +123,47 @@ class Rewriter:
             intended = False
         if not intended:
             raise Refusal("rewrite", "this form of the statement cannot be masked: write it in a plainer way")
-        return rewritten, tuple(runs)
+        return rewritten, runs
 
 
-def position_in_user_text(runs: tuple[tuple[int, int, int], ...], position: int) -> int | None:
-    """Map a 1-based character of the rewritten text to the user's, or None where it lies in what was written anew."""
+def edited(source: bytes, edits: Mapping[tuple[int, int], tuple[str, int]]) -> tuple[str, Runs]:
+    """Return a text with ranges of its bytes replaced, and its runs; raises Refusal where two of them overlap.
+
+    Each edit has its new text, and the byte of the old one that an error in it is said to be at.
+    """
+    parts: list[str] = []
+    runs: list[tuple[int, int, int]] = []
+    at = new = old = 0
+    for (start, end), (text, named) in sorted(edits.items()):
+        if start < at:
+            raise Refusal("rewrite", "this statement cannot be masked: two of its parts overlap")
+        run = source[at:start].decode()
+        if run:
+            runs.append((new, old, len(run)))
+        new, old = new + len(run), old + len(run)
+        if text:
+            runs.append((new, old + len(source[start:named].decode()), 0))
+        parts += [run, text]
+        new += len(text)
+        old += len(source[start:end].decode())
+        at = end
+    tail = source[at:].decode()
+    # An error at the end of a text stands behind its last character.
+    runs.append((new, old, len(tail) + 1))
+    return "".join([*parts, tail]), tuple(runs)
+
+
+def position_in_user_text(runs: Sequence[Run], position: int) -> int | None:
+    """Map a 1-based character of the rewritten text to the user's: what was written anew is where its name stands.
+
+    Returns None where there is no such character.
+    """
     at = bisect_right(runs, (position - 1, 1 << 62, 0)) - 1
-    if at < 0:
+    if at < 0 or position < 1:
         return None
     new, old, length = runs[at]
     offset = position - 1 - new
-    return old + offset + 1 if offset < length or (offset == length and at == len(runs) - 1) else None
+    return old + 1 if not length else old + offset + 1 if offset < length else None
 
 
 @lru_cache(maxsize=64)

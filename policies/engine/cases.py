@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, V
 
 from policies.engine.conditions import Direction
 from policies.engine.decide import decide_access, decide_statement, field_view
-from policies.engine.decisions import Allow, Ask, Decision, Deny, Effect, StatementFacts
+from policies.engine.decisions import Allow, Ask, Decision, Deny, Effect, OwnFunction, StatementFacts
 from policies.engine.load import PolicyUnreadable
 from policies.engine.model import Duration, Policy
 
@@ -40,6 +40,9 @@ class StatementCase(_Strict):
     functions: list[str] = []
     missing_where: list[str] = []
     copying: Direction | None = None
+    calls: list[str] = Field(default=[], description="functions of your own, like `public.total(integer)`")
+    acting_calls: list[str] = Field(default=[], description="those that are volatile, or SECURITY DEFINER")
+    estimated_rows: int | None = Field(default=None, description="what the planner expects; nobody can say without it")
     at: AwareDatetime = Field(default=_MONDAY, description="the moment, for rules with hours; a Monday's noon (UTC)")
 
 
@@ -103,13 +106,24 @@ def _answer(policy: Policy, case: Case) -> tuple[str, list[str]]:
             frozenset(ran.functions),
             missing_where=frozenset(ran.missing_where),
             copying=ran.copying or "",
+            calls=frozenset(
+                OwnFunction(*_signature(name), acting)
+                for names, acting in ((ran.calls, False), (ran.acting_calls, True))
+                for name in names
+            ),
         )
-        return _named(decide_statement(policy, ran.who, ran.resource, ran.role, facts, ran.at))
+        return _named(decide_statement(policy, ran.who, ran.resource, ran.role, facts, ran.at, ran.estimated_rows))
     assert case.field is not None
     relation, _, name = case.field.field.rpartition(".")
     rules = field_view(policy, case.field.who, case.field.resource).get(relation)
     mask = rules.mask_of(name) if rules else None
     return (mask.kind.value if mask else "clear"), list(rules.rules) if rules else ["no field rules"]
+
+
+def _signature(text: str) -> tuple[str, str, tuple[str, ...]]:
+    name, _, rest = text.partition("(")
+    schema, _, called = name.partition(".")
+    return schema, called, tuple(filter(None, (each.strip() for each in rest.removesuffix(")").split(","))))
 
 
 def _named(decision: Decision) -> tuple[str, list[str]]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -19,12 +19,16 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    model_validator,
 )
+
+from policies.engine.decisions import OwnFunction
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = get_args(Day)
 _DAY = f"(?:{'|'.join(DAYS)})"
 _MINUTES = 24 * 60
+_SIZES = {"": 1, "b": 1, "kb": 1 << 10, "mb": 1 << 20, "gb": 1 << 30}
 
 _OF_TWO_WORDS = frozenset({"ALTER", "CLOSE", "COMMENT", "CREATE", "DROP", "LOCK"})
 _VERBS = frozenset(
@@ -92,6 +96,60 @@ def _zone(value: str) -> str:
     return value
 
 
+def _size(value: Any) -> Any:
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d{1,12})\s*([a-z]*)", str(value).strip().lower(), re.ASCII)
+    if found is None or found[2] not in _SIZES:
+        raise ValueError(f"`{value}` is no size: write it like `10MB`")
+    return int(found[1]) * _SIZES[found[2]]
+
+
+_NAME = r"[a-z_][a-z0-9_$]*"
+_FUNCTION = re.compile(
+    rf"(?P<builtin>{_NAME})|(?P<schema>{_NAME})\.(?:\*|(?P<name>{_NAME})(?:\((?P<arguments>[^()]*)\))?)"
+)
+_TYPES = {
+    "int": "integer", "int4": "integer", "int8": "bigint", "int2": "smallint", "bool": "boolean",
+    "float8": "double precision", "float": "double precision", "float4": "real", "decimal": "numeric",
+    "varchar": "character varying", "char": "character", "varbit": "bit varying",
+    "timestamp": "timestamp without time zone", "timestamptz": "timestamp with time zone",
+    "time": "time without time zone", "timetz": "time with time zone",
+}  # fmt: skip
+"""Other names of types -> what PostgreSQL calls them."""
+
+
+def _function(value: str) -> str:
+    """Read a function's name; argument types are brought into the words that the catalogue has."""
+    found = _FUNCTION.fullmatch(value.strip())
+    if found is None:
+        raise ValueError(
+            f"`{value}` names no function: write a builtin one as `name`, one of your own as `schema.name`, "
+            "`schema.name(integer, text)` or `schema.*`"
+        )
+    if found["schema"] in ("pg_catalog", "information_schema"):
+        raise ValueError(f"`{value}`: builtin functions are named without their schema")
+    if found["arguments"] is None:
+        return value.strip()
+    given = [" ".join(each.split()) for each in found["arguments"].split(",")] if found["arguments"].strip() else []
+    return f"{found['schema']}.{found['name']}({', '.join(_type(each) for each in given)})"
+
+
+def _type(given: str) -> str:
+    bare, array = (given[:-2].rstrip(), "[]") if given.endswith("[]") else (given, "")
+    if not bare:
+        raise ValueError("an argument has no type")
+    return _TYPES.get(bare, bare) + array
+
+
+def names_call(listed: str, call: OwnFunction) -> bool:
+    """Say whether a listed name is a function's; a schema's star leaves out what must be named."""
+    if listed.endswith(".*"):
+        return not call.acting and listed == f"{call.schema}.*"
+    return listed in (f"{call.schema}.{call.name}", str(call))
+
+
+FunctionName = Annotated[str, AfterValidator(_function)]
 Verb = Annotated[str, AfterValidator(_verb)]
 Direction = Literal["in", "out"]
 _Days = Annotated[str, StringConstraints(pattern=rf"^{_DAY}(-{_DAY})?$")]
@@ -131,3 +189,20 @@ def holds(windows: Sequence[Window], moment: datetime | None, *, unknown: bool) 
     if not windows:
         return True
     return unknown if moment is None else any(window.holds(moment) for window in windows)
+
+
+class CopyLimit(BaseModel):
+    """How far a COPY may go; what goes further is failed and rolled back."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rows: int | None = Field(default=None, ge=1)
+    bytes: Annotated[int | None, BeforeValidator(_size, json_schema_input_type=int | str | None)] = Field(
+        default=None, ge=1, description="a number, or like `10MB`"
+    )
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.rows is None and self.bytes is None:
+            raise ValueError("a limit names `rows` or `bytes`")
+        return self

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from policies.engine.conditions import holds, same_verb
+from policies.engine.conditions import holds, names_call, same_verb
 from policies.engine.decisions import (
     HIDE,
+    NO_LIMITS,
+    UNASKED,
     Allow,
     Ask,
     Decision,
     Deny,
     Effect,
     FieldView,
+    Limits,
     Mask,
     MaskKind,
+    OwnFunction,
     RelationFields,
+    Rows,
     StatementFacts,
     combine,
 )
@@ -84,11 +89,18 @@ def may_ask(policy: Policy, person: str) -> list[Terms]:
 
 
 def decide_statement(
-    policy: Policy, person: str, resource: str, role: str, facts: StatementFacts, now: datetime | None = None
+    policy: Policy,
+    person: str,
+    resource: str,
+    role: str,
+    facts: StatementFacts,
+    now: datetime | None = None,
+    rows: Rows = None,
 ) -> Decision:
     """Decide one statement of a session; its relations must be covered by the role, its effects by rules.
 
-    Without a moment, what is allowed or asked at some time is not, and what is denied at some time is (fail closed).
+    `rows` is what the planner expects; while nobody has asked it, what depends on it is allowed, and says so. Without a
+    moment, what is allowed or asked at some time is not, and what is denied at some time is (fail closed).
     """
     held = policy.resources.get(resource)
     level = held.roles.get(role) if held else None
@@ -102,7 +114,7 @@ def decide_statement(
                 f"{role} covers: {', '.join(level.relations)}",
             )
     rules = [rule for rule in policy.statements if _speaks_of(policy, rule, person, resource, role)]
-    answer = combine(_statement_answers(rules, facts, now))
+    answer = combine(_statement_answers(rules, facts, now, rows))
     return combine((answer, *(_reveal(policy, person, resource, field) for field in sorted(facts.reveals))))
 
 
@@ -122,7 +134,9 @@ def timed(policy: Policy, now: datetime) -> frozenset[str]:
     return frozenset(rule.id for rule in policy.statements if rule.when and holds(rule.when, now, unknown=False))
 
 
-def _statement_answers(rules: list[StatementRule], facts: StatementFacts, now: datetime | None) -> Iterator[Decision]:
+def _statement_answers(
+    rules: list[StatementRule], facts: StatementFacts, now: datetime | None, rows: Rows
+) -> Iterator[Decision]:
     for rule in rules:
         if rule.decision == "deny" and _touches(rule, facts) and holds(rule.when, now, unknown=True):
             yield _answer(rule)
@@ -131,9 +145,42 @@ def _statement_answers(rules: list[StatementRule], facts: StatementFacts, now: d
         yield Allow(("no-effect",))
     for effect in sorted(facts.effects):
         # Each effect needs a rule of its own: one that reads and writes is not covered by a rule about reads.
-        obstacles = [(rule, _obstacle(rule, facts, effect, now)) for rule in rules if rule.decision != "deny"]
-        answers = [_answer(rule) for rule, obstacle in obstacles if obstacle is None]
-        yield combine(answers) if answers else _uncovered(effect, facts, [found for _, found in obstacles if found])
+        answers, nearly = _answers((one for one in rules if not one.own_functions), facts, effect, now, rows)
+        yield combine(answers) if answers else _uncovered(effect, facts, nearly)
+    for call in sorted(facts.calls):
+        # And so does each function of users' that a call could mean: what else a statement does says nothing of them.
+        naming = (one for one in rules if any(names_call(listed, call) for listed in one.own_functions))
+        answers, _ = _answers(naming, facts, Effect.WRITE if call.acting else Effect.READ, now, rows)
+        yield combine(answers) if answers else _uncalled(call)
+
+
+def _answers(
+    rules: Iterable[StatementRule], facts: StatementFacts, effect: Effect, now: datetime | None, rows: Rows
+) -> tuple[list[Decision], list[str]]:
+    """Return what rules say that let an effect pass, and what kept those from it that almost do."""
+    found = [(rule, _obstacle(rule, facts, effect, now)) for rule in rules if rule.decision != "deny"]
+    passing = [_weighed(rule, rows) for rule, obstacle in found if obstacle is None]
+    return passing, [text for _, text in found if text]
+
+
+def _weighed(rule: StatementRule, rows: Rows) -> Decision:
+    """Answer for a rule by how many rows the planner expects."""
+    most = rule.max_estimated_rows
+    if most is None or (isinstance(rows, int) and rows <= most):
+        return _answer(rule)
+    if rows is UNASKED:
+        return Allow((rule.id,), rule.bound, _limits(rule), estimating=True)
+    if rule.above == "ask":
+        return Ask(rule.requirement, (rule.id,), rule.bound, _limits(rule))
+    expected = f"the planner expects {rows} rows" if rows is not None else "nobody can say how many rows this is about"
+    return Deny(f"{expected}, and at most {most} are allowed", (rule.id,), rule.hint or "narrow it down with a WHERE")
+
+
+def _uncalled(call: OwnFunction) -> Deny:
+    what = "is a function of this database's own that could change data" if call.acting else "is of this database's own"
+    needed = f"`effects: [write]` and `functions: [{call}]`" if call.acting else f"`functions: [{call}]`"
+    hint = f"use builtin functions, or query the tables directly; a rule that says {needed} would let it pass"
+    return Deny(f"{call} {what}, and no rule lets it be called", ("default-function",), hint)
 
 
 def _uncovered(effect: Effect, facts: StatementFacts, nearly: list[str]) -> Deny:
@@ -153,7 +200,7 @@ def _uncovered(effect: Effect, facts: StatementFacts, nearly: list[str]) -> Deny
 
 def _touches(rule: StatementRule, facts: StatementFacts) -> bool:
     return (
-        (not rule.effects or bool(facts.effects & set(rule.effects)))
+        (not rule.effects or bool(facts.all_effects & set(rule.effects)))
         and (not rule.relations or any(_names(rule.relations, name) for name in facts.relations | facts.through))
         and _is_about(rule, facts)
         and (not rule.copies or facts.copying in rule.copies)
@@ -163,7 +210,9 @@ def _touches(rule: StatementRule, facts: StatementFacts) -> bool:
 
 def _is_about(rule: StatementRule, facts: StatementFacts) -> bool:
     return (not rule.verbs or any(same_verb(verb, facts.verb) for verb in rule.verbs)) and (
-        not rule.functions or bool(facts.functions & set(rule.functions))
+        not rule.functions
+        or bool(facts.functions & set(rule.functions))
+        or any(names_call(listed, call) for listed in rule.own_functions for call in facts.calls)
     )
 
 
@@ -174,6 +223,8 @@ def _obstacle(rule: StatementRule, facts: StatementFacts, effect: Effect, now: d
     """
     if (rule.effects and effect not in rule.effects) or not _is_about(rule, facts):
         return ""
+    if rule.own_functions and effect is Effect.WRITE and not rule.effects:
+        return ""  # What could change data passes where the rule says so.
     if rule.copies and facts.copying not in rule.copies:
         return ""
     if facts.copying == "in" and effect is Effect.WRITE and not rule.copies:
@@ -205,11 +256,16 @@ def _speaks_of(policy: Policy, rule: Rule, person: str, resource: str, role: str
 def _answer(rule: Rule) -> Decision:
     match rule.decision:
         case "allow":
-            return Allow((rule.id,), rule.bound)
+            return Allow((rule.id,), rule.bound, _limits(rule))
         case "ask":
-            return Ask(rule.requirement, (rule.id,), rule.bound)
+            return Ask(rule.requirement, (rule.id,), rule.bound, _limits(rule))
         case "deny":
             return Deny(rule.message or f"rule {rule.id} forbids this", (rule.id,), rule.hint)
+
+
+def _limits(rule: Rule) -> Limits:
+    limit = rule.copy_limit if isinstance(rule, StatementRule) else None
+    return Limits(limit.rows, limit.bytes) if limit is not None else NO_LIMITS
 
 
 def field_view(policy: Policy, person: str, resource: str) -> FieldView:

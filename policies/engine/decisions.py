@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Literal, assert_never
 
 
@@ -58,9 +58,46 @@ class Bound:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """How far a COPY may go; None is no limit."""
+
+    rows: int | None = None
+    bytes: int | None = None
+
+    def narrowed(self, other: Limits) -> Limits:
+        """Keep the narrower of each."""
+        return Limits(_least(self.rows, other.rows), _least(self.bytes, other.bytes))
+
+
+NO_LIMITS = Limits()
+
+
+def _least(left: int | None, right: int | None) -> int | None:
+    return min((one for one in (left, right) if one is not None), default=None)
+
+
+class Unasked(Enum):
+    """Nobody has asked yet how many rows the planner expects."""
+
+    UNASKED = "unasked"
+
+
+UNASKED = Unasked.UNASKED
+Rows = int | None | Unasked
+"""How many rows the planner expects; None is that nobody can say."""
+
+
+@dataclass(frozen=True, slots=True)
 class Allow:
+    """`limits` are the narrowest of all the rules that let it pass.
+
+    `estimating` says that the planner is to be asked, and the statement decided again with its answer.
+    """
+
     rules: tuple[str, ...]
     bound: Bound | None = None
+    limits: Limits = NO_LIMITS
+    estimating: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +105,8 @@ class Ask:
     requirement: Requirement
     rules: tuple[str, ...]
     bound: Bound | None = None
+    limits: Limits = NO_LIMITS
+    estimating: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +131,22 @@ class Effect(StrEnum):
     ADMIN = "admin"
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class OwnFunction:
+    """A function that users defined, by its argument types as `format_type` writes them.
+
+    `acting` says that it is volatile, or runs with the rights of who made it: it could change data.
+    """
+
+    schema: str
+    name: str
+    arguments: tuple[str, ...] = ()
+    acting: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}({', '.join(self.arguments)})"
+
+
 @dataclass(frozen=True, slots=True)
 class StatementFacts:
     """What a rule may speak of: relations are qualified names, `verb` is the statement's first word or two."""
@@ -111,6 +166,13 @@ class StatementFacts:
     """Which way a COPY goes, from where the client stands."""
     through: frozenset[str] = frozenset()
     """What stands behind its relations: a view's tables, a partition's parents; a role need not cover it."""
+    calls: frozenset[OwnFunction] = frozenset()
+    """Every function of users' that a call in it could mean."""
+
+    @property
+    def all_effects(self) -> frozenset[Effect]:
+        """Effects, with those of the functions that it calls."""
+        return self.effects | {Effect.WRITE} if any(call.acting for call in self.calls) else self.effects
 
     @property
     def relations(self) -> frozenset[str]:
@@ -123,25 +185,31 @@ def combine(decisions: Iterable[Decision]) -> Decision:
     asked: Ask | None = None
     allowed: Allow | None = None
     bound: Bound | None = None
+    limits, estimating = NO_LIMITS, False
     for decision in decisions:
         if not isinstance(decision, Deny) and decision.bound is not None:
             bound = decision.bound.merged(bound)
         match decision:
             case Deny():
                 denied = denied or decision
-            case Ask() if asked is not None:
-                asked = Ask(asked.requirement.merged(decision.requirement), _joined(asked.rules, decision.rules))
             case Ask():
-                asked = decision
+                limits, estimating = limits.narrowed(decision.limits), estimating or decision.estimating
+                asked = _both(asked, decision) if asked else decision
             case Allow():
+                limits, estimating = limits.narrowed(decision.limits), estimating or decision.estimating
                 allowed = Allow(_joined(allowed.rules, decision.rules)) if allowed else decision
             case _:
                 assert_never(decision)
     if denied is not None:
         return denied
-    if (found := asked or allowed) is not None:
-        return replace(found, bound=bound)
-    return Deny("no rule allows this", ("default",))
+    passed = asked or allowed
+    if passed is None:
+        return Deny("no rule allows this", ("default",))
+    return replace(passed, bound=bound, limits=limits, estimating=estimating)
+
+
+def _both(left: Ask, right: Ask) -> Ask:
+    return Ask(left.requirement.merged(right.requirement), _joined(left.rules, right.rules))
 
 
 def _joined(left: tuple[str, ...], right: tuple[str, ...]) -> tuple[str, ...]:

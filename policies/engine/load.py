@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from policies.engine.conditions import Window
+from policies.engine.conditions import CopyLimit, Window
 from policies.engine.model import Policy, Rule, Strict
 from policies.engine.problems import problems
 
@@ -23,6 +23,7 @@ _MODELS: tuple[type[BaseModel], ...] = (
     Policy,
     *Strict.__subclasses__(),
     *Rule.__subclasses__(),
+    CopyLimit,
     Window,
 )
 _KEYS = sorted({name for model in _MODELS for name in model.model_fields})

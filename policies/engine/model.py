@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from policies.engine.conditions import Direction, Verb, Window
+from policies.engine.conditions import CopyLimit, Direction, FunctionName, Verb, Window
 from policies.engine.decisions import Bound, Effect, Mask, MaskKind, Need, Requirement
 from policies.engine.durations import format_duration, parse_duration
 
@@ -54,8 +54,6 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 Handle = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 RelationName = Annotated[str, StringConstraints(pattern=r"^[^.\s*]+\.([^.\s*]+|\*)$")]
 """`schema.relation`, or `schema.*`; a star elsewhere would name nothing, and a rule with it would say nothing."""
-FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]*$")]
-"""As statements are compared: a function's own name in lower case, without its schema."""
 Reference = Annotated[str, StringConstraints(pattern=r"^(env|file):[A-Za-z0-9_./-]+$"), AfterValidator(_reference)]
 Windows = Annotated[list[Window], BeforeValidator(_windows, json_schema_input_type=Window | list[Window])]
 Duration = Annotated[
@@ -172,11 +170,15 @@ class Rule(Strict):
 
     @model_validator(mode="after")
     def _ask_names_reviewers(self) -> Self:
-        if (self.decision == "ask") != (self.reviewers is not None):
+        if self._asks != (self.reviewers is not None):
             raise ValueError("`reviewers` goes with `decision: ask`, and only with it")
         if self.reviewers == []:
             raise ValueError("`reviewers` is empty, so nobody could answer")
         return self
+
+    @property
+    def _asks(self) -> bool:
+        return self.decision == "ask"
 
     @property
     def requirement(self) -> Requirement:
@@ -198,7 +200,12 @@ class StatementRule(Rule):
     effects: list[Effect] = Field(default=[], description="empty means any effect")
     relations: list[RelationName] = Field(default=[], description="empty means any relation the role covers")
     verbs: list[Verb] = Field(default=[], description="first words of statements, like `DELETE` or `DROP TABLE`")
-    functions: list[FunctionName] = []
+    functions: list[FunctionName] = Field(
+        default=[],
+        description="builtin ones by name. One of your own needs a rule that names it, and that rule speaks of nothing "
+        "else: `schema.name(integer)`, `schema.name` for every overload, `schema.*` for those that are neither "
+        "volatile nor SECURITY DEFINER; such a one is named, and passes only under `effects: [write]`",
+    )
     missing_where: bool | None = Field(
         default=None,
         description="true: only where an UPDATE or DELETE, at any depth, has no WHERE that names a column; false: only "
@@ -207,6 +214,19 @@ class StatementRule(Rule):
     copies: list[Direction] = Field(
         default=[],
         description="only COPY, `in` from the client or `out` to it; COPY FROM needs a rule that says `in`",
+    )
+    copy_limit: CopyLimit | None = Field(
+        default=None,
+        description="how far a COPY may go that this rule lets pass; the narrowest of all such rules counts",
+    )
+    max_estimated_rows: int | None = Field(
+        default=None,
+        ge=0,
+        description="allowed while the upstream's planner expects no more rows to be changed or returned; a statement "
+        "whose rows nobody can say is above it",
+    )
+    above: Literal["ask", "deny"] | None = Field(
+        default=None, description="what becomes of a statement above `max_estimated_rows`; `ask` goes with `reviewers`"
     )
     when: Windows = Field(default=[], description="only in one of these parts of the week")
     max_rows: int | None = Field(
@@ -235,6 +255,35 @@ class StatementRule(Rule):
     @property
     def bound(self) -> Bound | None:
         return Bound(self.max_rows, self.rows_factor) if self.max_rows is not None else None
+
+    @property
+    def _asks(self) -> bool:
+        return self.decision == "ask" or self.above == "ask"
+
+    @model_validator(mode="after")
+    def _estimates_what_it_allows(self) -> Self:
+        if self.max_estimated_rows is not None and self.decision != "allow":
+            raise ValueError("`max_estimated_rows` goes with `decision: allow`")
+        if (self.above is None) != (self.max_estimated_rows is None):
+            raise ValueError("`max_estimated_rows` and `above` go together")
+        return self
+
+    @property
+    def own_functions(self) -> list[str]:
+        """Names of functions that users defined."""
+        return [name for name in self.functions if "." in name]
+
+    @model_validator(mode="after")
+    def _names_one_kind_of_function(self) -> Self:
+        if self.decision != "deny" and 0 < len(self.own_functions) < len(self.functions):
+            raise ValueError("builtin functions and your own need rules apart")
+        return self
+
+    @model_validator(mode="after")
+    def _limits_what_it_lets_pass(self) -> Self:
+        if self.copy_limit is not None and self.decision == "deny":
+            raise ValueError("`copy_limit` goes with what lets a COPY pass, not with `decision: deny`")
+        return self
 
 
 DocumentPath = Annotated[str, StringConstraints(pattern=r"^[^.*]+(\.[^.*]+){0,7}(\.\*)?$")]

@@ -90,10 +90,25 @@ def _idle(policy: Policy) -> Iterator[str]:
             yield f"rule `{rule.id}` lets nothing pass: what is copied in cannot be shown to reviewers first"
         if rule.missing_where and rule.effects and Effect.WRITE not in rule.effects:
             yield f"rule `{rule.id}` never speaks: only what writes can lack a WHERE"
+        if rule.copy_limit is not None and rule.effects and not {*rule.effects} & {Effect.READ, Effect.WRITE}:
+            yield f"rule `{rule.id}`: its `copy_limit` limits nothing, for it is about neither reading nor writing"
+        yield from _unmasked(policy, rule)
         roles = _levels(policy, rule)
         for relation in rule.relations:
             if roles and not any(_meet(relation, covered) for role in roles for covered in role.relations):
                 yield f"rule `{rule.id}`: no role that it speaks of covers {relation}"
+
+
+def _unmasked(policy: Policy, rule: StatementRule) -> Iterator[str]:
+    """Say what functions that may be called could read: they run with the role's rights, or their owner's."""
+    for resource in policy.resources if rule.own_functions and rule.decision != "deny" else ():
+        masked = dict.fromkeys(one.relation for one in policy.fields if one.resource == resource)
+        if masked and (not rule.resources or resource in rule.resources):
+            named = ", ".join(rule.own_functions)
+            yield (
+                f"rule `{rule.id}`: {named} may read by themselves what is masked on {resource} ({', '.join(masked)}), "
+                "and return it in clear: read their source first"
+            )
 
 
 def _levels(policy: Policy, rule: Rule) -> list[Role]:
@@ -118,7 +133,9 @@ def _shadowed(rules: Sequence[Rule]) -> Iterator[str]:
     """Say which rules make no difference, for another speaks of all that they do and beats them, or says the same."""
     for index, rule in enumerate(rules):
         for at, other in enumerate(rules):
-            beats = _RANK[other.decision] > _RANK[rule.decision]
+            beats = _RANK[other.decision] > _RANK[rule.decision] and (
+                other.decision == "deny" or not _adds(rule, other)
+            )
             same = other.decision == rule.decision != "ask" and at < index and not _adds(rule, other)
             if at != index and (beats or same) and _speaks_of_all(other, rule):
                 yield f"rule `{rule.id}` makes no difference: `{other.id}` {_SAYS[other.decision]} all that it is about"
@@ -127,7 +144,17 @@ def _shadowed(rules: Sequence[Rule]) -> Iterator[str]:
 
 def _adds(rule: Rule, other: Rule) -> bool:
     """Say whether a rule limits what another of the same decision lets pass."""
-    return isinstance(rule, AccessRule) and isinstance(other, AccessRule) and rule.decision != "deny"
+    if isinstance(rule, AccessRule):
+        return rule.decision != "deny"
+    if not isinstance(rule, StatementRule) or not isinstance(other, StatementRule):
+        return False
+    return any(
+        mine is not None and mine != theirs
+        for mine, theirs in (
+            (rule.copy_limit, other.copy_limit),
+            (rule.max_estimated_rows, other.max_estimated_rows),
+        )
+    )
 
 
 def _speaks_of_all(other: Rule, rule: Rule) -> bool:

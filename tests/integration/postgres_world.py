@@ -21,6 +21,12 @@ SET_UP = (
     "create table notes (id int primary key, body text)",
     "insert into notes select g, 'note ' || g from generate_series(1, 1000) g",
     "create table log (id int generated always as identity, what text)",
+    "create function spent(integer) returns bigint stable language sql as 'select count(*) from notes where id < $1'",
+    "create function spent(text) returns text immutable language sql as 'select upper($1)'",
+    "create function noted(what text) returns void language sql as 'insert into log (what) values ($1)'",
+    "create function everybody() returns setof people stable language sql as 'select * from people'",
+    "create function told() returns text stable language plpgsql as "
+    "$$begin raise exception 'it is %', (select ssn from people where id = 1); end$$",
     "grant select on people to app",
     "grant select, insert, update, delete on notes, log to app, app_write",
     "grant select, insert on people to app_write",

@@ -56,7 +56,7 @@ async def served(postgres: Server, tmp_path: Path) -> AsyncIterator[TestBroker]:
         for statement in MORE:
             connection.execute(statement.encode())
     write = endpoint(postgres, "app_write")
-    async with serving(tmp_path, read, write=write, ask=write, ask_first=write) as broker:
+    async with serving(tmp_path, read, write=write, ask=write, ask_first=write, sized=write) as broker:
         yield broker
 
 
@@ -257,3 +257,36 @@ async def test_card_learns_what_foreign_keys_and_triggers_would_do(served: TestB
     assert (estimate.cascades, estimate.triggers) == ([], [])
     (said, *_) = served.recorder.of("hold.estimated")
     assert said["cascades"][0].startswith("public.pets")
+
+
+async def test_a_rule_may_allow_what_the_planner_expects_few_rows_of(served: TestBroker, postgres: Server) -> None:
+    count = "select count(*) from notes where body = 'few'"
+    async with await psycopg.AsyncConnection.connect(served.ticket(role="sized").dsn(), autocommit=True) as connection:
+        for threshold in (None, 0):
+            connection.prepare_threshold = threshold
+            text = "update notes set body = 'few' where id <= %s"
+            await connection.execute(text, (50,))
+            with pytest.raises(
+                psycopg.errors.InsufficientPrivilege, match=r"the planner expects 9\d\d rows, and at most 100"
+            ):
+                await connection.execute(text, (950,))
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="nobody can say how many rows this is about"):
+            await connection.execute("delete from checked where id = 1")
+        connection.prepare_threshold = None
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="nobody can say"):
+            await connection.execute("delete from notes where id = 1; delete from notes where id = 2")
+    assert postgres.execute(count, "shop") == [(50,)]
+    entries = [entry for entry in served.recorder.entries if entry.type == "statement.explained"]
+    assert len(entries) == 4
+    assert "few" not in str(entries[0].data)
+    assert entries[0].detail["sql"] == "EXPLAIN update notes set body = 'few' where id <= $1"
+
+
+async def test_what_the_planner_expects_more_rows_of_may_be_asked_about(served: TestBroker) -> None:
+    ticket = served.ticket(role="sized")
+    _, output, errors = await psql(
+        ticket, "select count(*) from notes", "select id from notes", "select id from people"
+    )
+    assert output == "1000\n"
+    assert errors.count("this needs a review by 1 of dbas") == 2  # of people nothing is known: nobody counted it
+    assert len(served.recorder.of("hold.opened")) == 2

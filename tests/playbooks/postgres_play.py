@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 
 from broker.protocols.postgres import codec
 from broker.protocols.postgres.events import (
@@ -21,12 +21,13 @@ from broker.protocols.postgres.events import (
     ToClient,
     ToUpstream,
     Use,
+    Weigh,
 )
 from broker.protocols.postgres.machine import Machine
 from broker.protocols.postgres.ruling import Asking, Denied, Permitted, Ruling, durability_of
 from broker.sessions.model import GrantFacts, SessionFacts
 from broker.sql.model import Control, Inspection, Statement
-from policies.engine.decisions import Effect, Need, Requirement, StatementFacts
+from policies.engine.decisions import NO_LIMITS, Effect, Limits, Need, Requirement, StatementFacts
 
 NONCE = "airlock-nonce"
 ASKING = Asking(Requirement((Need(1, ("dbas",)),)), ("asked",), ("Bob",))
@@ -54,6 +55,10 @@ def permitted(
     tripwire: Iterable[tuple[int, int]] = (),
     controls: Iterable[tuple[Control, str, str]] | None = None,
     asking: Asking | None = None,
+    copying: Literal["", "in", "out"] = "",
+    limits: Limits = NO_LIMITS,
+    compared: Iterable[str] = (),
+    estimating: bool = False,
 ) -> Permitted:
     """A ruling that lets a text pass; one statement for each part between semicolons."""
     parts = [part.strip() for part in sql.split(";") if part.strip()]
@@ -64,14 +69,24 @@ def permitted(
                 part.split()[0].upper(),
                 frozenset({effect}),
                 masked=frozenset({"public.people.ssn"}) if masked else frozenset(),
+                copying=copying if part.startswith("copy") else "",
             ),
             part,
             *control,
+            compared=frozenset(compared),
         )
         for part, control in zip(parts, given, strict=True)
     )
     inspection = Inspection(statements, sql if rewritten is None else rewritten, (), masked, "v1", frozenset(tripwire))
-    return Permitted(sql, inspection, (("reads",),) * len(parts), durability_of(inspection), asking)
+    return Permitted(
+        sql,
+        inspection,
+        (("reads",),) * len(parts),
+        durability_of(inspection),
+        asking,
+        limits=(limits,) * len(parts) if limits != NO_LIMITS else (),
+        estimating=estimating,
+    )
 
 
 def denied(message: str = "no") -> Denied:
@@ -83,13 +98,24 @@ def but_drop(sql: str) -> Ruling:
 
 
 class Play:
-    """`rule` answers every Inspect at once unless it gives None; records are answered at once unless `slow`."""
+    """`rule` answers every Inspect at once unless it gives None; records are answered at once unless `slow`.
 
-    def __init__(self, rule: Callable[[str], Ruling | None] = permitted, *, slow: bool = False) -> None:
+    `weigh` rules again with what the planner expects.
+    """
+
+    def __init__(
+        self,
+        rule: Callable[[str], Ruling | None] = permitted,
+        *,
+        slow: bool = False,
+        weigh: Callable[[Permitted], Ruling] = lambda ruling: ruling,
+    ) -> None:
         numbers = count(1)
         self.machine = Machine(facts(), lambda: f"q{next(numbers)}", NONCE)
         self._rule = rule
         self._slow = slow
+        self._weigh = weigh
+        self.weighed: list[Weigh] = []
         self.said: list[Command] = []
         self.notes: list[dict[str, Any]] = []
         self.records: list[Record] = []
@@ -109,6 +135,9 @@ class Play:
                         self.inspected.append(command)
                         if (ruling := self._rule(sql)) is not None:
                             waiting.append(Ruled(token, ruling, self.at))
+                    case Weigh(ruling=ruling_before, token=token):
+                        self.weighed.append(command)
+                        waiting.append(Ruled(token, self._weigh(ruling_before), self.at))
                     case Record(token=token):
                         self.records.append(command)
                         if not self._slow:

@@ -34,7 +34,7 @@ from broker.protocols.postgres.ruling import Denied, Permitted, Ruling
 from broker.sessions.eventchain import json_text
 from broker.sessions.model import Durability, Entry
 from broker.sql.model import Control
-from policies.engine.decisions import Effect
+from policies.engine.decisions import Effect, Limits
 from tests.playbooks.postgres_play import (
     ASKING,
     NONCE,
@@ -431,6 +431,9 @@ def test_a_bind_as_drivers_send_it_reads_quickly() -> None:
         permitted("select 1; select 2"),
         permitted("fetch", controls=[(Control.FETCH, "c", "")]),
         permitted("select 1", asking=ASKING),
+        permitted("select 1", estimating=True),
+        permitted("select 1", compared=["public.people.ssn"]),
+        permitted("copy", copying="out", limits=Limits(rows=1)),
         replace(permitted("select 1"), durability=Durability.SYNCED),
     ],
 )

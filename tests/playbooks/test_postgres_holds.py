@@ -295,3 +295,44 @@ def test_parameters_too_long_to_be_seen_are_not_asked_about() -> None:
     assert play.holds == []
     play.upstream(PARSED, error("34000"), ready())
     assert b"too long to be shown" in play.to_client()
+
+
+def small(sql: str) -> Ruling:
+    """Whatever runs depends on what the planner expects."""
+    return permitted(sql, effect=Effect.WRITE, estimating=True)
+
+
+def test_what_depends_on_the_planner_is_ruled_on_again_with_its_answer_before_it_is_recorded() -> None:
+    play = Play(small).client(Q)
+    (asked,) = play.weighed
+    assert (asked.ruling.sql, asked.question.sql) == ("insert", "insert")
+    assert play.to_upstream() == Q
+    play = Play(small, weigh=lambda ruling: denied("too many")).client(Q)
+    assert play.to_upstream() == b""
+    assert b"too many" in play.to_client()
+    assert [entry.type for record in play.records for entry in record.entries] == ["statement.denied"]
+
+
+def test_what_the_planner_expects_too_many_rows_of_is_held_and_asked_once() -> None:
+    play = Play(small, weigh=lambda ruling: ask(ruling.sql)).client(Q)
+    assert play.machine.state is State.HELD
+    answer(play, Released("h1"))
+    assert len(play.weighed) == 1
+    assert play.to_upstream() == Q
+
+
+def test_a_bound_statement_is_weighed_at_bind_and_not_again_at_execute() -> None:
+    play = Play(small).client(codec.parse("", "insert"), describe("S", ""))
+    assert play.weighed == []
+    play.upstream(PARSED, codec.message(b"t", b"\0\0"), NO_DATA)
+    play.client(RUN)
+    assert len(play.weighed) == 1
+    assert play.to_upstream().endswith(RUN)
+    play = Play(small, weigh=lambda ruling: denied("too many")).client(codec.parse("", "insert"), RUN)
+    assert play.to_upstream().endswith(POISON + codec.SYNC)
+
+
+def test_what_the_planner_is_not_asked_about_is_ruled_on_without_its_answer() -> None:
+    play = Play(small).client(codec.query("insert; insert"))
+    (asked,) = play.weighed
+    assert (asked.question.sql, asked.question.why) == ("", "it is more than one statement")

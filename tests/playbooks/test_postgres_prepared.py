@@ -247,3 +247,72 @@ def test_cursors_are_bounded() -> None:
         play.client(codec.query(f"declare c{number} held")).upstream(complete("DECLARE CURSOR"), ready())
     play.to_client()
     assert b"53400" in play.client(codec.query("declare one_more held")).to_client()
+
+
+def controlled(sql: str) -> Ruling:
+    """Rule on `verb name`."""
+    verb, _, name = sql.partition(" ")
+    body = "select 1" if verb == "prepare" else ""
+    known = {one.value for one in Control}
+    return permitted(sql, controls=[(Control(verb), name, body)] if verb in known else None)
+
+
+def run(play: Play, sql: str, tag: str = "OK", status: str = "T") -> list[str]:
+    """Run a text to its end, and return what was ruled on."""
+    play.inspected.clear()
+    play.client(codec.query(sql)).upstream(complete(tag), ready(status))
+    return [command.sql for command in play.inspected]
+
+
+CURSOR = ["fetch c", "declare c"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "ruled"),
+    [
+        ("declare c|savepoint a|rollback_to a", CURSOR),
+        ("savepoint a|declare c|rollback_to a", ["fetch c"]),
+        ("savepoint a|savepoint b|declare c|rollback_to a", ["fetch c"]),
+        ("savepoint a|savepoint b|declare c|release b|rollback_to a", ["fetch c"]),
+        ("savepoint a|savepoint b|declare c|release a", CURSOR),
+        ("savepoint a|declare c|savepoint a|rollback_to a", CURSOR),
+        ("savepoint a|declare c|savepoint a|rollback_to a|release a|rollback_to a", ["fetch c"]),
+        ("savepoint a|declare c|rollback_to a|declare c", CURSOR),
+        ("savepoint a|declare_held c|rollback_to a", ["fetch c"]),
+    ],
+)
+def test_rolling_back_to_a_savepoint_forgets_the_cursors_made_since(steps: str, ruled: list[str]) -> None:
+    play = Play(controlled)
+    run(play, "begin")
+    for step in steps.split("|"):
+        run(play, step)
+    found = run(play, "fetch c")
+    assert [text.replace("declare_held", "declare") for text in found] == ruled
+
+
+def test_rolling_back_to_a_savepoint_notes_the_end_of_the_portals_made_since() -> None:
+    play = Play(controlled)
+    run(play, "begin")
+    run(play, "savepoint a")
+    play.client(codec.parse("s", "select 1"), bind("s", "p"), codec.execute("p", 1), codec.SYNC)
+    play.upstream(PARSED, BOUND, ROW, SUSPENDED, ready("T"))
+    before = len(play.outcomes())
+    run(play, "rollback_to a")
+    assert [outcome for _, outcome in play.outcomes()[before:]] == ["ok", "ok"]
+    play.to_client()
+    play.client(codec.execute("p"))
+    assert play.to_upstream().endswith(POISON)
+
+
+def test_prepare_in_sql_is_bounded_like_parse() -> None:
+    play = Play(controlled)
+    for at in range(MAX_ENTRIES):
+        run(play, f"prepare p{at}", status="I")
+    play.to_client()
+    play.client(codec.query("prepare more"))
+    told = play.to_client()
+    assert b"53400" in told
+    assert b"too many prepared statements in this session" in told
+    assert b"deallocate some of them" in told
+    run(play, "deallocate p1", status="I")
+    assert run(play, "prepare more", status="I") == ["prepare more", "select 1"]

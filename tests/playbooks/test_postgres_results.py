@@ -211,3 +211,24 @@ def test_an_error_that_comes_while_a_later_execution_is_recorded_skips_that_one(
     play.hear(Recorded(play.records[1].token, play.at)).upstream(ready())
     assert play.kinds() == "12EZ"
     assert dict(play.outcomes()) == {"q1": "failed", "q2": "cut"}
+
+
+def test_a_client_is_told_once_of_each_masked_field_that_it_compares_before_the_answer() -> None:
+    def rule(sql: str) -> Permitted:
+        return permitted(sql, compared=[f"public.people.{name}" for name in sql.split()[1:]])
+
+    play = Play(rule).client(codec.query("select ssn"), codec.query("select ssn email"))
+    play.upstream(columns(("x", 0, 0)), ROW, complete("SELECT 1"), ready(), columns(("x", 0, 0)))
+    told = play.to_client()
+    first, second = (told.index(f"not what is stored: public.people.{name}\0".encode()) for name in ("ssn", "email"))
+    assert told.startswith(b"N")
+    assert told.count(b"not what is stored") == 2
+    assert told.index(ROW) in range(first, second)
+    play.upstream(complete("SELECT 0"), ready())
+    play.to_client()
+    play.client(codec.parse("", "select email"), bind(""), codec.execute(""), codec.SYNC)
+    play.upstream(PARSED, BOUND, ROW, complete("SELECT 1"), ready())
+    assert play.kinds() == "12DCZ"
+    play.client(codec.parse("", "select phone"), bind(""), codec.execute(""), codec.SYNC)
+    play.upstream(PARSED, BOUND, ROW, complete("SELECT 1"), ready())
+    assert play.kinds() == "12NDCZ"

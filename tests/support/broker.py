@@ -40,12 +40,21 @@ resources:
       write: {credential: "file:x", relations: ["public.*"]}
       ask: {credential: "file:x", relations: ["public.*"]}
       ask_first: {credential: "file:x", relations: ["public.*"], hold: refuse}
+      sized: {credential: "file:x", relations: ["public.*"], hold: refuse}
+      few: {credential: "file:x", relations: ["public.*"]}
 access:
   - {id: give, decision: allow, groups: [engineers], max_duration: 4h}
 statements:
   - {id: reads, decision: allow, effects: [read, session]}
   - {id: writes, decision: allow, roles: [write], effects: [write, ddl]}
   - {id: loads, decision: allow, roles: [write], effects: [write], copies: [in]}
+  - {id: few-out, decision: allow, roles: [few], effects: [read], copies: [out], copy_limit: {rows: 100}}
+  - {id: few-in, decision: allow, roles: [few], effects: [write], copies: [in], copy_limit: {rows: 100, bytes: 1kB}}
+  - {id: own, decision: allow, roles: [few], functions: ["public.spent(integer)", "public.spent(text)", public.told]}
+  - {id: notes, decision: allow, roles: [few], effects: [write], functions: [public.noted]}
+  - {id: sized, decision: allow, roles: [sized], effects: [write], max_estimated_rows: 100, above: deny}
+  - {id: sized-reads, decision: allow, roles: [sized], effects: [read], max_estimated_rows: 500, above: ask,
+     reviewers: {count: 1, groups: [dbas]}}
   - {id: asked, decision: ask, roles: [ask, ask_first], effects: [write], reviewers: {count: 1, groups: [dbas]}}
 fields:
   - {id: people-fields, resource: prod-db, relation: public.people, clear: [id, name], masks: {ssn: hide}}

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 from broker.protocols.postgres import codec
 from broker.protocols.postgres.codec import BackendScanner, Frame, ProtocolViolation, Run
+from broker.protocols.postgres.copying import Copying
 from broker.protocols.postgres.events import (
+    Cancel,
     Close,
     Command,
     Note,
@@ -17,7 +19,7 @@ from broker.protocols.postgres.events import (
     Settle,
     ToClient,
 )
-from broker.protocols.postgres.replies import Problem, passed_problem, passes_status
+from broker.protocols.postgres.replies import OVER_LIMIT, Problem, passed_problem, passes_status, too_far
 from broker.protocols.postgres.responses import ROWS, Act, Expected, Kind
 from broker.protocols.postgres.ruling import Permitted
 from broker.protocols.postgres.shared import Session
@@ -34,7 +36,7 @@ _TRIPPED = Problem(
     fatal=True,
 )
 _ENDS = frozenset({Act.COMPLETE, Act.SUSPEND, Act.READY})
-_WITH_POSITION = frozenset({Kind.QUERY, Kind.PARSE})
+_WITH_POSITION = frozenset({Kind.QUERY, Kind.PARSE, Kind.BIND, Kind.EXECUTE})
 
 
 class BackPath:
@@ -127,7 +129,29 @@ class BackPath:
             head.own.gather(run.data)
             return
         head.rows += run.rows
-        yield from self.to_client(run.data)
+        yield from self._tell(head)
+        copying = self._session.responses.copying
+        if copying is not None and not head.muted and not copying.take_out(run.data, run.rows):
+            yield from self._stop(head, copying)
+        if not head.muted:
+            yield from self.to_client(run.data)
+
+    def _tell(self, head: Expected) -> Iterator[Command]:
+        told, head.notice = head.notice, b""
+        if told:
+            yield from self.to_client(told)
+
+    def _stop(self, head: Expected, copying: Copying) -> Iterator[Command]:
+        """Stop a COPY that goes too far: its client hears so at once, and nothing more of this segment."""
+        session = self._session
+        session.cancelling = session.failed = True
+        session.skipping = session.skipping or (head.kind is not Kind.QUERY and head.segment == session.segment)
+        for expected in session.responses.queue:
+            if expected.segment == head.segment and expected.kind is not Kind.SYNC:
+                expected.muted = True
+        head.problem = too_far(copying)
+        yield from self.to_client(head.problem.encoded())
+        yield Cancel()
 
     def _answer(self, kind: str, frame: Frame) -> Iterator[Command]:
         session = self._session
@@ -144,6 +168,7 @@ class BackPath:
             return
         if head.ruling is not None and head.ruling.inspection.scrub:
             session.scrub = True
+        yield from self._tell(head)
         match act:
             case Act.DESCRIBE:
                 if self.trips(frame, head.ruling):
@@ -166,7 +191,8 @@ class BackPath:
             case Act.PASS:
                 if kind == "t" and head.prepared is not None:
                     head.prepared.types = codec.read_parameter_description(frame.body)
-        yield from self.to_client(frame.whole())
+        if not head.muted or act is Act.READY:
+            yield from self.to_client(frame.whole())
 
     def settle(self, command: Settle) -> Iterator[Command]:
         """Take answers to what was withheld as if they came now."""
@@ -234,7 +260,10 @@ class BackPath:
         if head.portal is not None:
             rows = rows + head.portal.rows if rows is not None else None
             head.portal.statements, head.portal.rows = (), 0
-        yield from session.finish(head, "ok", rows)
+        if head.muted:
+            yield from session.finish(head, "failed", rows, OVER_LIMIT)
+        else:
+            yield from session.finish(head, "ok", rows)
         if running is not None:
             yield from session.confirm(running)
             if running.control is Control.BEGIN:
@@ -253,7 +282,7 @@ class BackPath:
         if expected.change is not None:
             self._session.prepared.confirm(expected.change)
         if expected.portal_change is not None:
-            self._session.portals.confirm(expected.portal_change)
+            self._session.confirm_portal(expected.portal_change)
             if expected.kind is Kind.CLOSE and expected.portal is not None:
                 yield from self._session.finish_portal(expected.portal)
 
@@ -302,12 +331,13 @@ class BackPath:
             case None | Expected(kind=Kind.SYNC):
                 pass
             case Expected(kind=Kind.QUERY):
-                data = _instead(head, data, fatal=session.fatal_passed)
                 yield from self._failed(head, state)
             case _:
-                data = _instead(head, data, fatal=session.fatal_passed)
                 yield from self._skip(head, state)
-        yield from self.to_client(data)
+        if head is not None:
+            data = _instead(head, data, fatal=session.fatal_passed)
+        if head is None or not head.muted or session.fatal_passed:
+            yield from self.to_client(data)
 
     def _skip(self, head: Expected, state: str) -> Iterator[Note]:
         """Forget what the upstream skips: the rest of the segment, sent or not."""
@@ -328,7 +358,7 @@ class BackPath:
             session.forget(running)
             # Its client may have sent the data already.
             session.copy_failed = session.copy_failed or running.control is Control.COPY_IN
-        yield from session.finish(head, "failed", None, state)
+        yield from session.finish(head, "failed", None, head.problem.sqlstate if head.problem else state)
         yield from session.abandon(head)
 
     def _passed(self, frame: Frame) -> bytes:

@@ -52,7 +52,16 @@ _BEGIN, _COMMIT, _ROLLBACK = "begin", "commit", "rollback"
 _IMMEDIATE = "set constraints all immediate"
 OWN = (_BEGIN, COUNT, _IMMEDIATE, _COMMIT, _ROLLBACK)
 """Every text of the broker's own that may be run for a bounded change."""
-_ENDS = frozenset({Control.BEGIN, Control.COMMIT, Control.ROLLBACK, Control.SAVEPOINT})
+_ENDS = frozenset(
+    {
+        Control.BEGIN,
+        Control.COMMIT,
+        Control.ROLLBACK,
+        Control.SAVEPOINT,
+        Control.RELEASE,
+        Control.ROLLBACK_TO,
+    }
+)
 _CHANGED = ("INSERT", "UPDATE", "DELETE", "MERGE", "COPY")
 _AGAIN = "change fewer rows at a time, or ask a reviewer about what it really touches"
 

@@ -474,6 +474,10 @@ def string(text: str) -> bytes:
     return text.replace("\0", "").encode("utf-8", "replace") + b"\0"
 
 
+def copy_fail(reason: str) -> bytes:
+    return message(b"f", string(reason))
+
+
 def query(sql: str) -> bytes:
     return message(b"Q", string(sql))
 

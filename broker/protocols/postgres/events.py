@@ -10,7 +10,7 @@ from broker.protocols.postgres.codec import Frame
 from broker.protocols.postgres.explaining import Question
 from broker.protocols.postgres.replies import Problem
 from broker.protocols.postgres.responses import Expected
-from broker.protocols.postgres.ruling import Ruling
+from broker.protocols.postgres.ruling import Permitted, Ruling
 from broker.sessions.holds import Answer, HoldFacts
 from broker.sessions.model import CloseReason, Durability, Entry
 from policies.engine.decisions import Requirement
@@ -120,6 +120,13 @@ class CancelAsked:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The answer to Cancel: the upstream has heard of it, or could not be reached."""
+
+    at: float
+
+
 Event = (
     FromClient
     | FromUpstream
@@ -135,6 +142,7 @@ Event = (
     | HoldAnswered
     | HoldUsed
     | CancelAsked
+    | Cancelled
 )
 
 
@@ -175,6 +183,18 @@ class Hold:
     token: int = 0
 
     def with_token(self, token: int) -> Hold:
+        return replace(self, token=token)
+
+
+@dataclass(frozen=True, slots=True)
+class Weigh:
+    """Ask the upstream's planner, and rule again with what it expects; answered by Ruled."""
+
+    ruling: Permitted
+    question: Question
+    token: int = 0
+
+    def with_token(self, token: int) -> Weigh:
         return replace(self, token=token)
 
 
@@ -240,6 +260,11 @@ class Reload:
 
 
 @dataclass(frozen=True, slots=True)
+class Cancel:
+    """Ask the upstream to cancel what it runs; answered by Cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """Wait until nothing of earlier segments, or nothing at all, is due; the machine's own, never handed out.
 
@@ -270,6 +295,7 @@ Command = (
     Inspect
     | Record
     | Hold
+    | Weigh
     | Use
     | Drop
     | Note
@@ -280,6 +306,7 @@ Command = (
     | PauseUpstream
     | ResumeUpstream
     | Reload
+    | Cancel
     | Drain
     | Settle
     | Close

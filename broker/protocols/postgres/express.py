@@ -131,6 +131,7 @@ class ExpressLane:
             or session.skipping
             or session.copying
             or session.copy_failed
+            or session.cancelling
             or session.touched
             or session.deferred
             or session.prepared.pending

@@ -8,13 +8,14 @@ from typing import Any
 
 from broker.protocols.postgres import bounding, codec, records
 from broker.protocols.postgres.codec import Frame, Malformed, ProtocolViolation
-from broker.protocols.postgres.events import Command, Drain, Gate, Record, ToClient, ToUpstream
+from broker.protocols.postgres.events import Command, Drain, Gate, Record, ToClient, ToUpstream, Weigh
+from broker.protocols.postgres.explaining import Question, question
 from broker.protocols.postgres.holding import Cleared, narrowest, review
-from broker.protocols.postgres.plan import Plan, Planner, Planning, found_in, stale
+from broker.protocols.postgres.plan import Plan, Planner, Planning, found_in, stale, weighed
 from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Registry
-from broker.protocols.postgres.replies import Problem, denial
+from broker.protocols.postgres.replies import Problem, denial, too_far
 from broker.protocols.postgres.responses import Expected, Kind
-from broker.protocols.postgres.ruling import Denied
+from broker.protocols.postgres.ruling import Denied, Ruling
 from broker.protocols.postgres.shared import Session
 from broker.sessions.holds import Asked
 from broker.sessions.model import Durability
@@ -94,6 +95,7 @@ class FrontPath:
             yield from session.abandon(expected)
             return
         data = frame.whole() if plan.rewritten == sql else codec.query(plan.rewritten)
+        session.tell(expected, plan.compared)
         # A simple query drops the unnamed statement and portal, whatever becomes of it.
         expected.change = session.prepared.expect(Change(session.segment, "", None))
         expected.portal_change = session.portals.expect(Change(session.segment, "", None))
@@ -137,7 +139,7 @@ class FrontPath:
             return
         asked = Asked(prepared.sql, (), message.values, message.formats, prepared.types, message.results)
         portal = Portal(prepared, asked, records.parameters(message.formats, message.values))
-        if message.portal or plan.ruling.asking is not None:
+        if message.portal or plan.ruling.asking is not None or plan.ruling.estimating:
             if message.portal and any(statement.control is Control.EXECUTE for statement in plan.statements):
                 yield from self._refuse(Problem("0A000", "EXECUTE cannot be bound to a named portal here"))
                 return
@@ -196,6 +198,7 @@ class FrontPath:
                 return
         expected = Expected(Kind.EXECUTE, session.segment, plan.ruling, portal=portal, since=portal.since)
         expected.statements.extend(plan.running(portal.statements))
+        session.tell(expected, plan.compared)
         session.expect(expected)
         if session.skipping:
             portal.statements = ()
@@ -233,10 +236,19 @@ class FrontPath:
             yield from self._during_copy(frame)
 
     def _during_copy(self, frame: Frame) -> Gate:
-        """Pass copy data; a server that reads it ignores Flush and Sync, so those stay here."""
-        if frame.type in _COPY:
+        """Pass copy data as far as it may go; a server that reads it ignores Flush and Sync, so those stay here."""
+        session = self._session
+        copying = session.responses.copying
+        if frame.type == ord("d") and copying is not None and not copying.take_in(frame.body):
+            # A server that is told that a COPY has failed keeps none of it.
+            head = session.responses.head
+            if head is not None:
+                head.problem = too_far(copying)
+            session.copying, session.copy_failed = False, True
+            yield ToUpstream(codec.copy_fail("over the limit"))
+        elif frame.type in _COPY:
             if frame.type != ord("d"):
-                self._session.copying = False
+                session.copying = False
             yield ToUpstream(frame.whole())
         elif frame.type not in b"HS":
             raise ProtocolViolation(f"message `{chr(frame.type)}` in the middle of a COPY")
@@ -283,6 +295,11 @@ class FrontPath:
     ) -> Generator[Command, Any, Cleared | None]:
         """Have a plan reviewed where policy asks, and recorded; None where it may not run, which the client knows."""
         session = self._session
+        estimated = yield from self._weighed(plan, asked)
+        if isinstance(estimated, Denied):
+            yield from self._deny(estimated, asked.sql)
+            return None
+        plan = estimated
         if plan.ruling.asking is None:
             ids = tuple(session.ids() for _ in plan.statements)
             cleared = Cleared(plan, ids, "", narrowest(None, plan))
@@ -300,6 +317,24 @@ class FrontPath:
                     pass
         yield from self._record(cleared, portal)
         return cleared
+
+    def _weighed(self, plan: Plan, asked: Asked) -> Generator[Command, Any, Plan | Denied]:
+        """Have a plan ruled on again with what the planner expects, where a rule depends on it."""
+        if not plan.ruling.estimating:
+            return plan
+        shown = records.shown(asked)
+        rulings = [plan.parsed, *plan.bodies]
+        if shown is None:
+            about = Question((), why="its parameters are too long")
+        else:
+            about = question(rulings, asked, shown, in_transaction=False)
+        for at, one in enumerate(rulings):
+            if one.estimating:
+                answer: Ruling = yield Weigh(one, about)
+                if isinstance(answer, Denied):
+                    return answer
+                rulings[at] = answer
+        return weighed(plan, rulings[0], rulings[1:])
 
     def _record(self, cleared: Cleared, portal: Portal | None) -> Steps:
         """Record every statement of a plan before it is sent, and with them the approval they use up."""

@@ -117,7 +117,7 @@ def _facts(
         verb=facts[0].verb,
         redacted=shown_text(plan.ruling.inspection),
         shown=shown,
-        effects=tuple(sorted({effect.value for fact in facts for effect in fact.effects})),
+        effects=tuple(sorted({effect.value for fact in facts for effect in fact.all_effects})),
         relations=tuple(sorted({relation for fact in facts for relation in fact.relations})),
         in_transaction=inside,
         waits=asking.waits,

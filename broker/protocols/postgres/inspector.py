@@ -84,8 +84,12 @@ class Inspector:
         like = self._shapes.get(self._cache_key(matter, marked, catalogue))
         if like is None:
             return None
-        edits = ((0, 0, len(sql)),)
+        edits = ((0, 0, len(sql) + 1),)
         return replace(like, sql=sql, inspection=replace(like.inspection, rewritten=sql, edits=edits))
+
+    def weigh(self, matter: Matter, ruling: Permitted, rows: int | None) -> Ruling:
+        """Rule again on what was ruled on, with how many rows the planner expects."""
+        return rule(self._policies.current, matter.subject, ruling.sql, ruling.inspection, self._clock.now(), rows)
 
     async def ready(self, matter: Matter) -> None:
         """Have a catalogue at hand; raises UpstreamUnavailable."""

@@ -14,6 +14,7 @@ from broker.protocols.postgres.backpath import BackPath
 from broker.protocols.postgres.codec import FrontendScanner, Malformed, ProtocolViolation
 from broker.protocols.postgres.events import (
     CancelAsked,
+    Cancelled,
     ClientGone,
     Close,
     Command,
@@ -41,6 +42,7 @@ from broker.protocols.postgres.events import (
     ToUpstream,
     UpstreamGone,
     Use,
+    Weigh,
 )
 from broker.protocols.postgres.express import ExpressLane, Ride
 from broker.protocols.postgres.frontpath import FrontPath
@@ -79,6 +81,7 @@ _ALWAYS = frozenset(
         HoldWaited,
         HoldAnswered,
         CancelAsked,
+        Cancelled,
     }
 )
 LEGAL: dict[State, frozenset[type]] = {
@@ -190,6 +193,9 @@ class Machine:
             case HoldOpened() | HoldWaited() | HoldAnswered() | CancelAsked():
                 if self.state is State.HELD:
                     yield from self._held(event)
+            case Cancelled():
+                self._session.cancelling = False
+                yield from self._advance()
             case Synced(token=token):
                 yield from self._back.synced(token)
             case RecordingLost():
@@ -203,7 +209,8 @@ class Machine:
 
     def _advance(self) -> Iterator[Command]:
         """Let the messages that wait into the gate, one by one, until one has to wait there."""
-        while self.state is State.OPEN and (frame := self._scanner.next()) is not None:
+        session = self._session
+        while self.state is State.OPEN and not session.cancelling and (frame := self._scanner.next()) is not None:
             if frame.type == ord("X"):
                 yield from self._end(CloseReason.CLIENT, None)
                 return
@@ -233,7 +240,8 @@ class Machine:
             yield from self._front.gate(frame)
 
     def _throttle(self) -> Iterator[Command]:
-        full = self.state is not State.OPEN and self._scanner.buffered > MAX_QUEUED
+        waits = self.state is not State.OPEN or self._session.cancelling
+        full = waits and self._scanner.buffered > MAX_QUEUED
         if full and not self._client_paused:
             self._client_paused = True
             yield PauseClient()
@@ -262,7 +270,7 @@ class Machine:
                     return
                 case Settle():
                     yield from self._back.settle(command)
-                case Inspect() | Record():
+                case Inspect() | Record() | Weigh():
                     self._tokens += 1
                     self.state, self._gate, self._token = State.GATED, gate, self._tokens
                     if isinstance(command, Record):

@@ -170,9 +170,10 @@ def _told(
         "rules": list(denied.rules) if denied is not None else list(dict.fromkeys(one for of in rules for one in of)),
         "message": message,
         "hint": hint,
-        "effects": sorted({effect.value for fact in facts for effect in fact.effects}),
+        "effects": sorted({effect.value for fact in facts for effect in fact.all_effects}),
         "relations": sorted({relation for fact in facts for relation in fact.relations}),
         "every_row": sorted({relation for fact in facts for relation in fact.missing_where}),
+        "calls": sorted({str(call) for fact in facts for call in fact.calls}),
         "masked": sorted({field for fact in facts for field in fact.masked}),
         "rewritten": found.rewritten if found is not None else None,
     }

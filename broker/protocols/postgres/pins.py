@@ -76,7 +76,7 @@ def never_changes(policy: Policy, person: str, resource: str, role: str) -> bool
         and (not rule.resources or resource in rule.resources)
         and (not rule.roles or role in rule.roles)
         and (not rule.groups or groups & set(rule.groups))
-        and (not rule.effects or changing & set(rule.effects))
+        and (changing & set(rule.effects) or (not rule.effects and not rule.own_functions))
         for rule in policy.statements
     )
 

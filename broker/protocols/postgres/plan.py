@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
+from broker.protocols.postgres.copying import Copying
 from broker.protocols.postgres.events import Command, Drain, Inspect
 from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Registry, Uncertain, V
 from broker.protocols.postgres.responses import Running
@@ -14,7 +15,7 @@ from broker.protocols.postgres.ruling import Asking, Denied, Permitted, Ruling
 from broker.protocols.postgres.shared import Session
 from broker.sessions.model import Durability
 from broker.sql.model import Control, Statement
-from policies.engine.decisions import Bound, Effect
+from policies.engine.decisions import NO_LIMITS, Bound, Effect
 
 stale = Denied("0A000", "cached plan must not change result type", (), "prepare the statement again")
 """What drivers know as the order to prepare again: today's rewriting is not what the upstream parsed."""
@@ -46,11 +47,31 @@ class Plan:
     def rewritten(self) -> str:
         return self.parsed.inspection.rewritten
 
+    @property
+    def compared(self) -> frozenset[str]:
+        """Masked fields that it compares, or a body that it runs."""
+        every = (self.parsed, *self.bodies)
+        return frozenset().union(*(one.compared for ruling in every for one in ruling.inspection.statements))
+
     def running(self, ids: Sequence[str]) -> list[Running]:
         return [
-            Running(id_, statement.control, changes, self._moved(statement), Effect.DDL in statement.facts.effects)
-            for id_, statement, changes in zip(ids, self.statements, self.changes, strict=True)
+            Running(
+                id_,
+                statement.control,
+                changes,
+                self._moved(statement),
+                Effect.DDL in statement.facts.effects,
+                self._copying(at, statement),
+                statement.name,
+            )
+            for at, (id_, statement, changes) in enumerate(zip(ids, self.statements, self.changes, strict=True))
         ]
+
+    def _copying(self, at: int, statement: Statement) -> Copying | None:
+        if not statement.facts.copying:
+            return None
+        limits = self.parsed.limits[at] if self.parsed.limits else NO_LIMITS
+        return Copying(statement.facts.copying == "in", limits, statement.form, self.parsed.rules[at])
 
     def _moved(self, statement: Statement) -> tuple[Change[Portal | Cursor], ...]:
         """Return what a statement does to portals: SQL and the protocol name the same ones."""
@@ -85,6 +106,8 @@ class Planner:
         for statement in ruling.inspection.statements:
             made: tuple[Change[Prepared], ...] = ()
             match statement.control:
+                case Control.PREPARE if not self._session.prepared.has_room(len(self._own)):
+                    return _too_many("prepared statements", "deallocate some of them", statement)
                 case Control.PREPARE:
                     body: Ruling = yield Inspect(statement.body)
                     if isinstance(body, Denied):
@@ -101,15 +124,8 @@ class Planner:
                         return rows
                     if rows is not None:
                         bodies.append(rows)
-                case Control.DECLARE | Control.DECLARE_HELD if self._session.portals.full:
-                    return Denied(
-                        "53400",
-                        "too many cursors in this session",
-                        (),
-                        "close some of them",
-                        verb=statement.facts.verb,
-                        text=statement.redacted,
-                    )
+                case Control.DECLARE | Control.DECLARE_HELD if not self._session.portals.has_room(len(self._declared)):
+                    return _too_many("cursors", "close some of them", statement)
                 case Control.DECLARE | Control.DECLARE_HELD:
                     self._declared.add(statement.name)
                 case Control.DEALLOCATE:
@@ -170,6 +186,11 @@ class Planner:
         return (yield from found_in(self._session.prepared, name, self._session.segment))
 
 
+def _too_many(what: str, hint: str, statement: Statement) -> Denied:
+    message, verb, text = f"too many {what} in this session", statement.facts.verb, statement.redacted
+    return Denied("53400", message, ("limit-names",), hint, verb=verb, text=text)
+
+
 def found_in(registry: Registry[V], name: str, segment: int) -> Generator[Command, Any, V | None]:
     """Return what a name will stand for, once the answers that it depends on have come."""
     while True:
@@ -201,4 +222,12 @@ def _joined(ruling: Permitted, bodies: Sequence[Permitted]) -> Permitted:
     asked = [one.asking for one in every if one.asking is not None]
     asking = reduce(Asking.merged, asked) if asked else None
     bound = reduce(lambda found, one: one.bound.merged(found) if one.bound else found, every, ruling.bound)
-    return replace(ruling, inspection=inspection, durability=durability, asking=asking, bound=bound)
+    estimating = any(one.estimating for one in every)
+    return replace(
+        ruling, inspection=inspection, durability=durability, asking=asking, bound=bound, estimating=estimating
+    )
+
+
+def weighed(plan: Plan, parsed: Permitted, bodies: Sequence[Permitted]) -> Plan:
+    """Put rulings with the planner's answer in place of those without."""
+    return replace(plan, parsed=parsed, ruling=_joined(parsed, bodies), bodies=tuple(bodies))

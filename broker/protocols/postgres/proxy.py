@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from dataclasses import replace
 from datetime import datetime
 from itertools import count
@@ -19,7 +19,9 @@ from broker.protocols.postgres.backend import Backend
 from broker.protocols.postgres.catalogues import Key
 from broker.protocols.postgres.estimator import Estimator
 from broker.protocols.postgres.events import (
+    Cancel,
     CancelAsked,
+    Cancelled,
     ClientGone,
     Close,
     Command,
@@ -42,6 +44,7 @@ from broker.protocols.postgres.events import (
     ToUpstream,
     UpstreamGone,
     Use,
+    Weigh,
 )
 from broker.protocols.postgres.explaining import Question
 from broker.protocols.postgres.holder import Holder
@@ -50,7 +53,7 @@ from broker.protocols.postgres.inspector import Matter
 from broker.protocols.postgres.login import LoggedIn
 from broker.protocols.postgres.machine import Machine, State
 from broker.protocols.postgres.replies import Problem
-from broker.protocols.postgres.ruling import Denied, Ruling, Subject, access_line
+from broker.protocols.postgres.ruling import Denied, Permitted, Ruling, Subject, access_line
 from broker.protocols.postgres.scribe import Scribe
 from broker.protocols.postgres.sinks import ClientSink, UpstreamSink
 from broker.protocols.postgres.startup import CancelKey, Startup
@@ -271,12 +274,16 @@ class Session:
                 self._holder.hold(command)
             case Use():
                 self._holder.use(command)
+            case Weigh(ruling=ruling, question=question, token=token):
+                self._soon(self._ruled(token, self._weighed(ruling, question)))
             case Drop(reason=reason):
                 self._holder.drop(reason)
             case Note(entry=entry):
                 self._scribe.note(entry)
             case Reload():
                 self._house.inspector.forget(self._matter.key)
+            case Cancel():
+                self._soon(self._cancel_upstream())
             case PauseClient():
                 self._client.pause("gate")
             case ResumeClient():
@@ -297,7 +304,10 @@ class Session:
         if not isinstance(answer, Awaitable):
             self.feed(Ruled(token, answer, now))
             return
-        task = asyncio.ensure_future(self._ruled(token, answer))
+        self._soon(self._ruled(token, answer))
+
+    def _soon(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -308,6 +318,10 @@ class Session:
         await asyncio.sleep(0)
         answer = self._rule(sql)
         return await answer if isinstance(answer, Awaitable) else answer
+
+    async def _cancel_upstream(self) -> None:
+        await self._upstream.cancel()
+        self.feed(Cancelled(time.monotonic()))
 
     async def _ruled(self, token: int, answer: Awaitable[Ruling]) -> None:
         ruling: Ruling = _UNRULED
@@ -325,8 +339,12 @@ class Session:
             pieces, self._to_client = self._to_client, []
             self._client.write(pieces)
 
+    async def _weighed(self, ruling: Permitted, question: Question) -> Ruling:
+        found = await self._estimate("", question)
+        return self._house.inspector.weigh(self._matter, ruling, found.rows)
+
     async def _estimate(self, hold: str, question: Question) -> Estimate:
-        """Ask the upstream about a held statement, recorded first as a statement of its own."""
+        """Ask the upstream about a statement, held or not, recorded first as a statement of its own."""
 
         async def record() -> None:
             entry = records.explained(self._facts, hold, next(self._ids), question)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from broker.protocols.postgres.copying import Copying
 from broker.protocols.postgres.explaining import Question
 from broker.protocols.postgres.ruling import MAX_SHOWN, Denied, Permitted
 from broker.protocols.postgres.values import as_shown
@@ -158,11 +159,11 @@ def counted(session: SessionFacts, id_: str, rows: int | None, most: int, *, kep
 
 
 def explained(session: SessionFacts, hold: str, id_: str, question: Question) -> Entry:
-    data = {"hold": hold, "statement": id_, "text": question.redacted}
+    data = {**({"hold": hold} if hold else {}), "statement": id_, "text": question.redacted}
     detail: dict[str, Any] = {"sql": f"EXPLAIN {question.sql}"}
     if question.values:
         detail["parameters"] = list(question.values)
-    return Entry("hold.explained", session.grant.id, session.id, data, detail)
+    return Entry("hold.explained" if hold else "statement.explained", session.grant.id, session.id, data, detail)
 
 
 def denied(session: SessionFacts, id_: str, ruling: Denied, sql: str) -> Entry:
@@ -181,10 +182,18 @@ def denied(session: SessionFacts, id_: str, ruling: Denied, sql: str) -> Entry:
 
 
 def finished(
-    session: SessionFacts, id_: str, outcome: str, rows: int | None, seconds: float, sqlstate: str | None = None
+    session: SessionFacts,
+    id_: str,
+    outcome: str,
+    rows: int | None,
+    seconds: float,
+    sqlstate: str | None = None,
+    copying: Copying | None = None,
 ) -> Entry:
     milliseconds = round(max(0.0, seconds) * 1000, 3)
     data = {"statement": id_, "outcome": outcome, "rows": rows, "milliseconds": milliseconds, "sqlstate": sqlstate}
+    if copying is not None and copying.size:
+        return Entry("statement.finished", session.grant.id, session.id, {**data, "copied": copying.found()})
     state = "null" if sqlstate is None else json_string(sqlstate)
     written = Written(
         f'"milliseconds":{milliseconds!r},"outcome":{json_string(outcome)},',

@@ -50,6 +50,8 @@ class Portal:
     """How many rows it may touch, where that is bounded."""
     rows: int = 0
     since: float = 0.0
+    level: int = 0
+    """How many savepoints there were when it was made."""
 
 
 @dataclass(slots=True)
@@ -62,6 +64,8 @@ class Cursor:
     ruling: Permitted
     held: bool = False
     settled: bool = False
+    level: int = 0
+    """How many savepoints there were when it was made."""
 
 
 class Uncertain(Exception):
@@ -87,7 +91,11 @@ class Registry(Generic[V]):
 
     @property
     def full(self) -> bool:
-        return len(self.known) + len(self.pending) >= MAX_ENTRIES
+        return not self.has_room(0)
+
+    def has_room(self, more: int) -> bool:
+        """Say whether one can be added to what there is, and to so many more that are planned."""
+        return len(self.known) + len(self.pending) + more < MAX_ENTRIES
 
     def find(self, name: str, segment: int) -> V | None:
         """Return what a name will stand for when a message of this segment arrives; raises Uncertain."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from broker.protocols.postgres import codec
+from broker.protocols.postgres.copying import Copying
+from broker.sql.rewrite import position_in_user_text
 
 PREFIX = "airlock: "
+OVER_LIMIT = "54000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +45,25 @@ def notice(message: str) -> bytes:
     return codec.fields(b"N", {"S": "NOTICE", "V": "NOTICE", "C": "00000", "M": PREFIX + message})
 
 
+def compares(fields: Iterable[str]) -> bytes:
+    """Tell that masked fields are compared as they are shown."""
+    named = ", ".join(sorted(fields))
+    return notice(f"masked for you, so filters, joins and sorting compare what is shown, not what is stored: {named}")
+
+
 def denial(sqlstate: str, message: str, rules: Sequence[str], hint: str | None, position: int | None = None) -> Problem:
     """Word a denial: the rules that gave it are its detail."""
     return Problem(sqlstate, message, f"rules: {', '.join(rules)}" if rules else None, hint, position)
+
+
+def too_far(copying: Copying) -> Problem:
+    """Word the end of a COPY that went beyond its limit."""
+    way = "in: none of it was kept" if copying.incoming else "out"
+    message = f"this copies more than {copying.allowance()} {way}"
+    hint = (
+        "copy less at a time" if copying.incoming else "copy less at a time, with a query: COPY (SELECT ...) TO STDOUT"
+    )
+    return denial(OVER_LIMIT, message, copying.rules, hint)
 
 
 # Classes whose texts name objects and states, never values: syntax and names, operator intervention, transaction
@@ -93,15 +112,6 @@ _CLASSES = {
 _WITHHELD = " (its text is withheld: the statement reads masked fields)"
 
 
-def map_position(edits: Sequence[tuple[int, int, int]], position: int) -> int | None:
-    """Map a 1-based character of the rewritten text to the user's own; None where the broker wrote it."""
-    index = position - 1
-    for rewritten, own, length in edits:
-        if rewritten <= index < rewritten + length:
-            return own + index - rewritten + 1
-    return None
-
-
 def passed_problem(kind: bytes, body: bytes, edits: Sequence[tuple[int, int, int]] | None, *, scrub: bool) -> bytes:
     """Return the upstream's error or notice as the client may see it; `edits` None means positions mean nothing."""
     if not scrub and b"\0P" not in body and not body.startswith(b"P"):
@@ -110,7 +120,7 @@ def passed_problem(kind: bytes, body: bytes, edits: Sequence[tuple[int, int, int
     if scrub:
         values = _scrubbed(values)
     position = values.pop("P", "")
-    mapped = map_position(edits, int(position)) if edits is not None and position.isdecimal() else None
+    mapped = position_in_user_text(edits, int(position)) if edits is not None and position.isdecimal() else None
     if mapped is not None:
         values["P"] = str(mapped)
     return codec.fields(kind, values)

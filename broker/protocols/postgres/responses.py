@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from broker.protocols.postgres.codec import Frame, ProtocolViolation, read_tag
+from broker.protocols.postgres.copying import Copying
 from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared
 from broker.protocols.postgres.replies import Problem
 from broker.protocols.postgres.ruling import Permitted
@@ -71,6 +72,9 @@ class Running:
     changes: tuple[Change[Prepared], ...] = ()
     portal_changes: tuple[Change[Portal | Cursor], ...] = ()
     ddl: bool = False
+    copying: Copying | None = None
+    name: str = ""
+    """Of a savepoint."""
 
 
 @dataclass(slots=True)
@@ -117,6 +121,10 @@ class Expected:
     """How a bounded change completes, kept back until what it touched is counted."""
     failed: bool = False
     """What is withheld was answered with an error, which the client has."""
+    notice: bytes = b""
+    """What its client is told before the answer."""
+    muted: bool = False
+    """Its client has got the broker's own error already."""
 
 
 @dataclass(slots=True)
@@ -141,6 +149,12 @@ class Responses:
             wanted = f"an answer to {head.kind.value}" if head else "nothing"
             raise ProtocolViolation(f"upstream sent `{kind}` where {wanted} was due")
         return head, found
+
+    @property
+    def copying(self) -> Copying | None:
+        """What copies now, or is about to."""
+        head = self.head
+        return head.statements[0].copying if head is not None and head.statements else None
 
     def pop(self) -> Expected:
         return self.queue.popleft()

@@ -9,7 +9,7 @@ from typing import NamedTuple, assert_never
 from broker.sessions.model import Durability
 from broker.sql.model import Control, Inspection, Refusal, Statement
 from policies.engine.decide import decide_statement, terms_of
-from policies.engine.decisions import Allow, Ask, Bound, Deny, Effect, Requirement
+from policies.engine.decisions import NO_LIMITS, UNASKED, Allow, Ask, Bound, Deny, Effect, Limits, Requirement, Rows
 from policies.engine.durations import format_duration
 from policies.engine.model import Policy
 from workflows.reviews import Answer, Met, Review, reviewers, tally
@@ -63,6 +63,10 @@ class Permitted:
     asking: Asking | None = None
     bound: Bound | None = None
     """How many rows all of the text may touch, where it changes data."""
+    limits: tuple[Limits, ...] = ()
+    """How far each statement may copy; empty where nothing is limited."""
+    estimating: bool = False
+    """It is to be ruled on again with what the planner expects, before it runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,23 +87,38 @@ class Denied:
 Ruling = Permitted | Denied
 
 
-def rule(policy: Policy, subject: Subject, sql: str, inspection: Inspection, now: datetime | None = None) -> Ruling:
-    """Rule on an inspected text as a whole; a denial names the role to ask for, where another would let it run."""
-    ruling = _ruled(policy, subject, sql, inspection, now)
+def rule(
+    policy: Policy,
+    subject: Subject,
+    sql: str,
+    inspection: Inspection,
+    now: datetime | None = None,
+    rows: Rows = UNASKED,
+) -> Ruling:
+    """Rule on an inspected text as a whole; a denial names the role to ask for, where another would let it run.
+
+    `rows` is what the planner expects of it.
+    """
+    ruling = _ruled(policy, subject, sql, inspection, now, rows)
     if isinstance(ruling, Permitted) or (ruling.hint and {one.id for one in policy.statements} & set(ruling.rules)):
         # What the policy's author says to do next stands.
         return ruling
-    return replace(ruling, hint=_other_role(policy, subject, sql, inspection, now) or ruling.hint)
+    hint = _other_role(policy, subject, sql, inspection, now) or ruling.hint
+    return replace(ruling, hint=hint or "`/access` shows what you may ask for")
 
 
-def _ruled(policy: Policy, subject: Subject, sql: str, inspection: Inspection, now: datetime | None) -> Ruling:
+def _ruled(
+    policy: Policy, subject: Subject, sql: str, inspection: Inspection, now: datetime | None, rows: Rows
+) -> Ruling:
     """Rule on an inspected text under one role: one statement that may not run denies all of it."""
     written = {one.id for one in policy.statements}
     rules: list[tuple[str, ...]] = []
+    limits: list[Limits] = []
     asking: Asking | None = None
     bound: Bound | None = None
+    estimating = False
     for statement in inspection.statements:
-        decision = decide_statement(policy, subject.person, subject.resource, subject.role, statement.facts, now)
+        decision = decide_statement(policy, subject.person, subject.resource, subject.role, statement.facts, now, rows)
         spoken = isinstance(decision, Deny) and written & set(decision.rules)
         if statement.refusal is not None and not spoken:
             # No rule could let it pass, so this says more than that none does.
@@ -121,13 +140,57 @@ def _ruled(policy: Policy, subject: Subject, sql: str, inspection: Inspection, n
                 rules.append(decision.rules)
             case _:
                 assert_never(decision)
-    return Permitted(sql, inspection, tuple(rules), durability_of(inspection), asking, bound)
+        if (
+            decision.limits != NO_LIMITS
+            and statement.facts.copying == "out"
+            and Effect.WRITE in statement.facts.all_effects
+        ):
+            # What goes too far may be complete upstream before it is stopped, its changes too (fail closed).
+            why = "run the change first, and copy what it returned then"
+            return _denied(inspection, statement, "a COPY with a limit cannot change data", decision.rules, why)
+        limits.append(decision.limits)
+        estimating = estimating or decision.estimating
+    return Permitted(
+        sql, inspection, tuple(rules), durability_of(inspection), asking, bound, _limits(limits), estimating
+    )
 
 
 def _runs_change(statement: Statement) -> bool:
     """Say whether running a statement changes data; PREPARE and DECLARE only name what would."""
     named = statement.control in (Control.PREPARE, Control.DECLARE, Control.DECLARE_HELD)
-    return Effect.WRITE in statement.facts.effects and not named
+    return Effect.WRITE in statement.facts.all_effects and not named
+
+
+_PLAINER = "write it in a plainer way"
+_NEXT = {
+    "syntax-unknown": _PLAINER,
+    "rewrite": _PLAINER,
+    "explain": "plain EXPLAIN, with ANALYZE, VERBOSE or FORMAT, is passed",
+    "function": "use a builtin function that only computes",
+    "operator": "use builtin operators",
+    "type": "use builtin types, or name other columns",
+    "name": "name it by its schema, table and name",
+    "relation-kind": "query the tables behind it",
+    "statement-kind": "ask whoever runs the database",
+    "system-column": "name the columns that you need",
+    "transaction": "BEGIN, COMMIT, ROLLBACK and savepoints are passed",
+    "prepare": "prepare it over the protocol, or run it as it is",
+    "catalogue": r"\d and its family work",
+    "settings": "SHOW ALL shows what it is set to",
+    "cursor-write": "name the row by its key",
+    "copy-option": "leave the option out",
+    "encoding": "send it in UTF-8",
+    **dict.fromkeys(
+        ("limit-length", "limit-tokens", "limit-operators", "limit-nesting", "limit-comments", "limit-tree",
+         "limit-queries", "limit-masks", "limit-time"),
+        "run it in smaller parts",
+    ),
+}  # fmt: skip
+"""What would work in place of what a built-in rule refuses, where the refusal says nothing nearer."""
+
+
+def _limits(limits: list[Limits]) -> tuple[Limits, ...]:
+    return tuple(limits) if any(one != NO_LIMITS for one in limits) else ()
 
 
 def refused(refusal: Refusal, text: str, verb: str = "") -> Denied:
@@ -136,7 +199,7 @@ def refused(refusal: Refusal, text: str, verb: str = "") -> Denied:
         refusal.sqlstate,
         refusal.message,
         (refusal.rule,),
-        refusal.hint,
+        refusal.hint or _NEXT.get(refusal.rule),
         refusal.position,
         refusal.verb or verb,
         text[:MAX_SHOWN],
@@ -147,7 +210,7 @@ def refused(refusal: Refusal, text: str, verb: str = "") -> Denied:
 def durability_of(inspection: Inspection) -> Durability:
     """Return how safe the record must be first: synced before a change, before the results of masked reads."""
     facts = [statement.facts for statement in inspection.statements]
-    if any(fact.effects & _CHANGING for fact in facts):
+    if any(fact.all_effects & _CHANGING for fact in facts):
         return Durability.SYNCED
     if inspection.scrub or any(fact.masked for fact in facts):
         return Durability.RESULTS_WAIT
@@ -204,7 +267,7 @@ def _other_role(policy: Policy, subject: Subject, sql: str, inspection: Inspecti
         if isinstance(given, Ask) and not _answerable(policy, given.requirement, subject.person):
             continue
         # What a person sees does not depend on the role, so the inspection is the same.
-        if isinstance(_ruled(policy, subject._replace(role=role), sql, inspection, now), Permitted):
+        if isinstance(_ruled(policy, subject._replace(role=role), sql, inspection, now, UNASKED), Permitted):
             return access_line(policy, subject.person, subject.resource, role)
     return None
 

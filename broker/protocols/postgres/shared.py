@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
 
 from broker.protocols.postgres import records
 from broker.protocols.postgres.events import Note
-from broker.protocols.postgres.registry import Cursor, Portal, Prepared, Registry
+from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Registry
+from broker.protocols.postgres.replies import compares
 from broker.protocols.postgres.responses import Expected, Responses, Running
 from broker.sessions.model import SessionFacts
 from broker.sql.model import Control
@@ -54,13 +55,19 @@ class Session:
     """The upstream reads copy data."""
     copy_failed: bool = False
     """Copy data that is still under way belongs to a COPY that has failed."""
+    cancelling: bool = False
+    """The upstream is asked to cancel: what is sent before that is done could be cancelled in its place."""
     tripwire: frozenset[tuple[int, int]] = frozenset()
     """What no result may attest: it only grows."""
+    told: set[str] = field(default_factory=set)
+    """Masked fields whose comparing the client was told of."""
     scrub: bool = False
     """A masked relation was in scope since the transaction began."""
     failed: bool = False
     """An error came since the upstream was last ready, so a transaction that ends with this segment is rolled back."""
     fatal_passed: bool = False
+    savepoints: list[str] = field(default_factory=list)
+    """Of the open transaction, the oldest first."""
     changed: bool = False
     """The schema was changed since the transaction began: others see it when it ends."""
     block: bool = False
@@ -90,6 +97,12 @@ class Session:
             # Statements under the same rules share one set, so that this is seldom work.
             self.tripwire = wires if wires >= self.tripwire else self.tripwire | wires
 
+    def tell(self, expected: Expected, compared: Set[str]) -> None:
+        """Have the client told, before the answer, of the masked fields that it compares; once of each."""
+        if new := compared - self.told:
+            self.told |= new
+            expected.notice = compares(new)
+
     def expect(self, expected: Expected) -> None:
         """Take note of what the statements that are sent would change."""
         for running in expected.statements:
@@ -112,19 +125,45 @@ class Session:
         for moved in running.portal_changes:
             if moved.value is None:
                 yield from self._finish_portals(moved.name)
-            self.portals.confirm(moved)
+            self.confirm_portal(moved)
+        yield from self._follow(running)
+
+    def confirm_portal(self, change: Change[Portal | Cursor]) -> None:
+        """Take note of what became of a portal's name, and under how many savepoints."""
+        if change.value is not None:
+            change.value.level = len(self.savepoints)
+        self.portals.confirm(change)
+
+    def _follow(self, running: Running) -> Iterator[Note]:
+        """Follow savepoints: rolling back to one forgets the portals made since."""
+        match running.control:
+            case Control.SAVEPOINT:
+                self.savepoints.append(running.name)
+            case Control.RELEASE | Control.ROLLBACK_TO if running.name in self.savepoints:
+                # The newest of a name hides the others.
+                at = len(self.savepoints) - 1 - self.savepoints[::-1].index(running.name)
+                since = [name for name, one in self.portals.known.items() if one.level > at]
+                if running.control is Control.RELEASE:
+                    del self.savepoints[at:]
+                    for name in since:
+                        self.portals.known[name].level = at
+                    return
+                del self.savepoints[at + 1 :]
+                for name in since:
+                    yield from self._finish_portals(name)
+                    del self.portals.known[name]
+            case _:
+                pass
 
     def end_transaction(self, *, committed: bool) -> Iterator[Note]:
-        """Forget the portals that end with a transaction: all but the cursors that it, or an earlier one, leaves.
-
-        What a savepoint took back is not followed: the upstream itself then says that there is no such cursor.
-        """
+        """Forget the portals that end with a transaction: all but the cursors that it, or an earlier one, leaves."""
         yield from self._finish_portals(None)
         self.ledger.clear()
+        self.savepoints.clear()
         known = self.portals.known
         for name, one in list(known.items()):
             if isinstance(one, Cursor) and one.held and (committed or one.settled):
-                one.settled = True
+                one.settled, one.level = True, 0
             else:
                 del known[name]
 
@@ -137,7 +176,8 @@ class Session:
         """Note the end of the statement that runs now."""
         if expected.statements:
             done = expected.statements.popleft()
-            yield Note(records.finished(self.facts, done.id, outcome, rows, self.now - expected.since, sqlstate))
+            seconds = self.now - expected.since
+            yield Note(records.finished(self.facts, done.id, outcome, rows, seconds, sqlstate, done.copying))
             expected.since = self.now
 
     def abandon(self, expected: Expected) -> Iterator[Note]:

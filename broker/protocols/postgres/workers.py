@@ -13,15 +13,15 @@ import json
 import os
 import pickle
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 from weakref import WeakValueDictionary
 
 from broker.errors import AirlockError
 from broker.sql.catalogue import Catalogue
-from broker.sql.model import Control, Inspection, Refusal, Statement
-from policies.engine.decisions import Effect, FieldView, StatementFacts
+from broker.sql.model import Control, CopyForm, Inspection, Refusal, Statement
+from policies.engine.decisions import Effect, FieldView, OwnFunction, StatementFacts
 
 SECONDS = 1.0
 """For a text alone: an honest one near every limit takes about half of it."""
@@ -236,10 +236,13 @@ def _statement_out(statement: Statement) -> dict[str, Any]:
         "effects": sorted(effect.value for effect in facts.effects),
         **{name: sorted(getattr(facts, name)) for name in _SETS},
         "copying": facts.copying,
+        "calls": [[call.schema, call.name, list(call.arguments), call.acting] for call in sorted(facts.calls)],
         "redacted": statement.redacted,
         "control": statement.control.value,
         "name": statement.name,
         "body": statement.body,
+        "compared": sorted(statement.compared),
+        "form": asdict(statement.form),
         "refusal": _refusal_out(statement.refusal) if statement.refusal is not None else None,
     }
 
@@ -247,7 +250,12 @@ def _statement_out(statement: Statement) -> dict[str, Any]:
 def _statement_in(values: dict[str, Any]) -> Statement:
     sets: dict[str, Any] = {name: frozenset(str(one) for one in values[name]) for name in _SETS}
     effects = frozenset(Effect(effect) for effect in values["effects"])
-    facts = StatementFacts(str(values["verb"]), effects, copying=_DIRECTIONS[values["copying"]], **sets)
+    calls = frozenset(
+        OwnFunction(str(schema), str(name), tuple(str(one) for one in arguments), bool(acting))
+        for schema, name, arguments, acting in values["calls"]
+    )
+    copying = _DIRECTIONS[values["copying"]]
+    facts = StatementFacts(str(values["verb"]), effects, copying=copying, calls=calls, **sets)
     return Statement(
         facts,
         str(values["redacted"]),
@@ -255,4 +263,6 @@ def _statement_in(values: dict[str, Any]) -> Statement:
         str(values["name"]),
         str(values["body"]),
         _refusal_in(values["refusal"]) if values["refusal"] is not None else None,
+        CopyForm(**values["form"]),
+        frozenset(str(one) for one in values["compared"]),
     )

@@ -8,9 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker.protocols.postgres.pins import never_changes
 from policies.engine.conditions import DAYS, Window
 from policies.engine.decide import decide_statement, timed
-from policies.engine.decisions import Allow, Ask, Decision, Deny, Effect, StatementFacts
+from policies.engine.decisions import (
+    UNASKED,
+    Allow,
+    Ask,
+    Decision,
+    Deny,
+    Effect,
+    Limits,
+    OwnFunction,
+    Rows,
+    StatementFacts,
+)
 from policies.engine.load import PolicyUnreadable, read_texts
 from policies.engine.model import Policy
 from policies.engine.problems import warnings
@@ -77,10 +89,104 @@ def test_copying_out_is_reading_and_may_be_denied_by_itself() -> None:
     assert isinstance(decided(policy(READ, no_copies), facts("SELECT", write=False)), Allow)
 
 
+def test_the_narrowest_limit_of_all_the_rules_that_let_a_copy_pass_counts() -> None:
+    copying = facts("COPY", write=False, copying="out")
+    small = "{id: small, decision: allow, effects: [read], copies: [out], copy_limit: {rows: 10, bytes: 2kB}}"
+    large = "{id: large, decision: ask, effects: [read], copy_limit: {rows: 20}, reviewers: {groups: [ops]}}"
+    found = decided(policy(READ, small), copying)
+    assert found == Allow(("reads", "small"), limits=Limits(10, 2048))
+    found = decided(policy(READ, large, small), copying)
+    assert isinstance(found, Ask)
+    assert found.limits == Limits(10, 2048)
+    assert decided(policy(READ, small), facts("SELECT", write=False)) == Allow(("reads",))
+
+
 def test_verbs_match_by_their_first_word_too() -> None:
     given = policy("{id: all, decision: allow}", "{id: drops, decision: deny, verbs: [drop], message: never}")
     for verb, kind in (("DROP TABLE", Deny), ("DELETE", Allow), ("", Allow)):
         assert isinstance(decided(given, facts(verb)), kind), verb
+
+
+FEW = "{id: few, decision: allow, effects: [write], max_estimated_rows: 100, above: %s}"
+
+
+@pytest.mark.parametrize(("rows", "allowed"), [(0, True), (100, True), (101, False), (None, False), (UNASKED, True)])
+def test_what_the_planner_expects_decides_and_what_nobody_can_say_is_above(rows: Rows, allowed: bool) -> None:
+    for above, kind in (("deny", Deny), ("ask, reviewers: {groups: [ops]}", Ask)):
+        found = decide_statement(policy(FEW % above), "ann", "db", "read", facts(), MONDAY, rows)
+        assert isinstance(found, Allow if allowed else kind)
+        assert found.rules == ("few",)
+        if isinstance(found, Allow):
+            assert found.estimating is (rows is UNASKED)
+        if isinstance(found, Deny):
+            assert "and at most 100 are allowed" in found.message
+
+
+def test_what_depends_on_the_planner_is_never_allowed_by_another_rule_before_it_is_asked() -> None:
+    given = policy(FEW % "deny", WRITE, "{id: asks, decision: ask, effects: [write], reviewers: {groups: [ops]}}")
+    asked = decide_statement(given, "ann", "db", "read", facts(), MONDAY, UNASKED)
+    assert isinstance(asked, Ask)
+    assert asked.estimating
+    assert isinstance(decide_statement(given, "ann", "db", "read", facts(), MONDAY, 101), Deny)
+
+
+SPENT = OwnFunction("public", "spent", ("integer",))
+OTHER = OwnFunction("public", "spent", ("text", "timestamp with time zone"))
+BUMP = OwnFunction("public", "bump", (), acting=True)
+
+
+@pytest.mark.parametrize(
+    ("names", "calls", "allowed"),
+    [
+        ("[public.spent(integer)]", {SPENT}, True),
+        ("[public.spent( int )]", {SPENT}, True),
+        ("[public.spent(integer)]", {SPENT, OTHER}, False),
+        ("['public.spent(int4)', 'public.spent(text, timestamptz)']", {SPENT, OTHER}, True),
+        ("[public.spent]", {SPENT, OTHER}, True),
+        ("[public.*]", {SPENT, OTHER}, True),
+        ("[public.*]", {SPENT, BUMP}, False),
+        ("[public.bump]", {BUMP}, False),  # It says nothing of writing.
+        ("[archive.spent]", {SPENT}, False),
+        ("[archive.*]", {SPENT}, False),
+        ("[spent]", {SPENT}, False),
+    ],
+)
+def test_each_function_that_a_call_could_mean_needs_a_rule_that_names_it(
+    names: str, calls: set[OwnFunction], allowed: bool
+) -> None:
+    given = policy(READ, f"{{id: own, decision: allow, functions: {names}}}")
+    about = facts("SELECT", write=False, calls=frozenset(calls), functions=frozenset({"spent"}))
+    found = decided(given, about)
+    if allowed:
+        assert found == Allow(("reads", "own"))
+    else:
+        assert isinstance(found, Deny)
+        assert found.rules == ("default-function",)
+        assert "functions: [public." in (found.hint or "")
+
+
+def test_a_function_that_could_change_data_passes_where_its_rule_says_write_and_nothing_else_does() -> None:
+    given = policy(READ, "{id: bumps, decision: allow, effects: [write], functions: [public.bump()]}")
+    calling = facts("SELECT", write=False, calls=frozenset({BUMP}))
+    assert decided(given, calling) == Allow(("reads", "bumps"))
+    assert isinstance(decided(given, facts("DELETE", calls=frozenset({BUMP}))), Deny)
+    assert isinstance(decided(given, facts("DELETE")), Deny)
+    no_writes = policy(READ, "{id: own, decision: allow, effects: [write], functions: [public.bump]}",
+                       "{id: frozen, decision: deny, effects: [write], message: frozen}")  # fmt: skip
+    assert decided(no_writes, calling) == Deny("frozen", ("frozen",))
+
+
+def test_a_rule_about_a_function_of_users_lets_no_effect_pass() -> None:
+    given = policy("{id: own, decision: allow, functions: [public.spent]}")
+    found = decided(given, facts("SELECT", write=False, calls=frozenset({SPENT})))
+    assert isinstance(found, Deny)
+    assert found.rules == ("default-read",)
+
+
+def test_a_session_is_pinned_read_only_unless_a_function_may_write() -> None:
+    for effects, pinned in (("", True), ("effects: [read],", True), ("effects: [write],", False)):
+        given = policy(READ, f"{{id: own, decision: allow, {effects} functions: [public.spent]}}")
+        assert never_changes(given, "ann", "db", "read") is pinned
 
 
 HOURS = "{id: hours, decision: allow, effects: [write], when: {days: mon-fri, hours: 09:00-18:00, zone: Europe/Berlin}}"
@@ -149,6 +255,18 @@ def test_a_window_and_its_rest_make_up_the_day(days: set[str], begin: int, end: 
         ("verbs: [SELECT INTO]", "no statement begins with"),
         ("effects: [wirte]", "should be 'read', 'write'"),
         ("copies: [import]", "should be 'in' or 'out'"),
+        ("max_estimated_rows: 5", "go together"),
+        ("above: deny", "go together"),
+        ("max_estimated_rows: 5, above: ask", "`reviewers` goes with"),
+        ("max_estimated_rows: -1, above: deny", "greater than or equal to 0"),
+        ("functions: [public.f(numeric(10,2))]", "names no function"),
+        ("functions: [pg_catalog.lo_get]", "named without their schema"),
+        ("functions: ['*.f']", "names no function"),
+        ("functions: ['public.f(integer,)']", "an argument has no type"),
+        ("functions: [count, public.f]", "need rules apart"),
+        ("copy_limit: {}", "names `rows` or `bytes`"),
+        ("copy_limit: {rows: 0}", "greater than or equal to 1"),
+        ("copy_limit: {bytes: 10 MiB}", "write it like `10MB`"),
         ("when: {days: mon}", "zone"),
         ("when: {zone: Europe/Berlyn}", "no time zone `Europe/Berlyn`"),
         ("when: {zone: ../../etc/passwd}", "no time zone"),
@@ -203,6 +321,7 @@ def test_a_resource_that_would_reach_elsewhere_is_refused(old: str, new: str, wh
         (("{id: a, decision: deny, relations: [private.t]}",), "no role that it speaks of covers private.t"),
         (("{id: a, decision: allow, effects: [ddl, admin]}",), "`a` lets nothing pass: the broker itself refuses"),
         (("{id: a, decision: ask, copies: [in], reviewers: {groups: [ops]}}",), "cannot be shown to reviewers"),
+        (("{id: a, decision: allow, effects: [session], copy_limit: {rows: 1}}",), "limits nothing"),
         (("{id: a, decision: deny, effects: [read], missing_where: true}",), "only what writes can lack a WHERE"),
     ],
 )  # fmt: skip
@@ -211,12 +330,21 @@ def test_a_rule_that_never_decides_anything_is_warned_of(rules: tuple[str, ...],
     assert any(what in warning for warning in found), found
 
 
+def test_a_function_that_could_read_what_is_masked_is_warned_of() -> None:
+    masked = "fields: [{id: f, resource: db, relation: public.people, clear: [id]}]"
+    own = "statements: [{id: own, decision: allow, functions: [public.spent]}]"
+    found = warnings(read_texts({"world.yaml": WORLD, "rules.yaml": own, "fields.yaml": masked}))
+    assert any("public.spent may read by themselves what is masked on db (public.people)" in one for one in found)
+    assert warnings(read_texts({"world.yaml": WORLD, "rules.yaml": own})) == []
+
+
 def test_rules_that_differ_in_what_they_speak_of_are_not_warned_of() -> None:
     rules = (
         READ,
         "{id: copies, decision: allow, effects: [write], copies: [in]}",
         "{id: shut, decision: deny, effects: [write], missing_where: true}",
         "{id: late, decision: deny, effects: [read], when: {zone: UTC, hours: 22:00-06:00}}",
+        "{id: fewer, decision: allow, effects: [write], copies: [in], copy_limit: {rows: 10}}",
         "{id: devs, decision: deny, effects: [read], groups: [devs], functions: [lo_get]}",
         WRITE,
     )

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import structlog
 
 from broker.adapters import leases as module
 from broker.adapters.endpoints import resolved
@@ -57,13 +58,20 @@ async def test_there_is_one_broker_to_a_folder(tmp_path: Path) -> None:
     assert not Lock(tmp_path / "leases" / "broker.lock").held()
 
 
-async def test_a_torn_line_is_passed_over(tmp_path: Path) -> None:
+async def test_a_torn_line_is_passed_over_and_logged(tmp_path: Path) -> None:
     leases = LeaseFile(tmp_path)
     await leases.write(LEASE)
     leases.release()
     with path(tmp_path).open("ab") as file:
-        file.write(b'{"op":"close","sess\n{"op":"lease"}\n[1]\n')
-    assert set(LeaseBook.read(path(tmp_path)).leases) == {"s1"}
+        file.write(b'{"op":"close","sess\n{"op":"lease","session":"s9"}\n[1]\n')
+    with structlog.testing.capture_logs() as logs:
+        assert set(LeaseBook.read(path(tmp_path)).leases) == {"s1"}
+    torn = "a line of the leases does not read"
+    assert [(entry["event"], entry.get("session")) for entry in logs] == [
+        (torn, None),
+        ("a lease is not whole", "s9"),
+        (torn, None),
+    ]
 
 
 ENTRY = {"op": "lease", **module.written(LEASE), "session": "odd"}

@@ -13,7 +13,7 @@ from broker.sql.catalogue import QUERIES, Catalogue, build
 from broker.sql.inspect import inspect, tripwire
 from broker.sql.model import Control, Refusal
 from broker.sql.redact import redact
-from broker.sql.rewrite import position_in_user_text
+from broker.sql.rewrite import edited, position_in_user_text
 from broker.sql.settings import CHANGEABLE
 from policies.engine.decisions import Effect, FieldView, Mask, MaskKind, RelationFields
 
@@ -34,6 +34,16 @@ def _relation(oid: int, name: str, kind: str = "r", schema: str = "public", **fl
     return {
         "oid": oid, "schema": schema, "name": name, "kind": kind, "rules": False, "row_security": False, **flags,
     }  # fmt: skip
+
+
+OWN: dict[tuple[str, str], list[tuple[list[str], bool, int, bool]]] = {
+    ("public", "spent"): [(["integer"], False, 0, False), (["text"], True, 0, False)],
+    ("archive", "spent"): [(["integer"], False, 0, False)],
+    ("public", "everybody"): [([], False, 16400, False)],
+    ("public", "upper"): [(["integer"], False, 0, True)],
+    ("public", "pg_rotate_logfile"): [(["text"], False, 0, True)],
+}
+"""Functions of users': argument types, whether they act, whose rows they return, whether one of the name is builtin."""
 
 
 def catalogue() -> Catalogue:
@@ -69,7 +79,22 @@ def catalogue() -> Catalogue:
         _column(2604, 1, "oid", "oid", "oid"),
         _column(2604, 2, "adbin", "pg_node_tree", "pg_node_tree"),
     ]
-    rows["functions"] = [{"schema": "public", "name": "total_of", "single": True, "loose": False}]
+    rows["functions"] = [
+        {"schema": "public", "name": "total_of", "single": True, "loose": False},
+        *({"schema": schema, "name": name, "single": True, "loose": False} for schema, name in OWN),
+    ]
+    rows["overloads"] = [
+        {
+            "schema": schema,
+            "name": name,
+            "arguments": arguments,
+            "acting": acting,
+            "returns": returns,
+            "builtin": builtin,
+        }
+        for (schema, name), overloads in OWN.items()
+        for arguments, acting, returns, builtin in overloads
+    ]
     rows["attributes"] = [{"name": "pg_sleep"}, {"name": "upper"}, {"name": "current_setting"}]
     rows["operators"] = [{"schema": "public", "name": "<+>"}]
     rows["types"] = [
@@ -217,6 +242,46 @@ def test_a_change_without_a_where_that_names_a_column_is_a_fact(sql: str, missin
 
 
 @pytest.mark.parametrize(
+    ("sql", "calls"),
+    [
+        ("select spent(1)", {"public.spent(integer)", "public.spent(text)"}),
+        ("select public.spent(1), archive.spent(2)",
+         {"public.spent(integer)", "public.spent(text)", "archive.spent(integer)"}),
+        ("select * from archive.spent(1)", {"archive.spent(integer)"}),
+        ("delete from orders where archive.spent(id) > 1", {"archive.spent(integer)"}),
+        ("select upper('x')", {"public.upper(integer)"}),
+        ("select pg_catalog.upper('x')", set()),
+        ("select public.pg_rotate_logfile('x')", {"public.pg_rotate_logfile(text)"}),
+        ("prepare p as select archive.spent(1)", {"archive.spent(integer)"}),
+    ],
+)  # fmt: skip
+def test_every_function_of_users_that_a_call_could_mean_is_a_fact(sql: str, calls: set[str]) -> None:
+    (statement,) = inspect(sql, CATALOGUE, FIELDS).statements
+    assert {str(call) for call in statement.facts.calls} == calls
+
+
+@pytest.mark.parametrize(
+    ("sql", "why"),
+    [
+        ("select total_of(1)", "no function that may be called in a statement"),
+        ("select pg_rotate_logfile('x')", "could be a builtin function that is not on the list"),
+        ("select everybody()", "returns rows of public.customers, which has masked fields"),
+        ("select o.spent from orders o", "would call the function spent"),
+        ("select nowhere.spent(1)", "no function nowhere.spent that may be called"),
+    ],
+)
+def test_functions_of_users_that_no_rule_could_let_pass_are_refused(sql: str, why: str) -> None:
+    assert why in refused(sql).message
+
+
+def test_what_a_function_of_users_says_is_withheld_where_fields_are_masked() -> None:
+    assert inspect("select archive.spent(1)", CATALOGUE, FIELDS).scrub
+    assert not inspect("select archive.spent(1)", CATALOGUE, {}).scrub
+    (statement,) = inspect("select spent(1)", CATALOGUE, {}).statements
+    assert (statement.facts.effects, statement.facts.all_effects) == ({Effect.READ}, {Effect.READ, Effect.WRITE})
+
+
+@pytest.mark.parametrize(
     ("sql", "copying"),
     [
         ("copy orders to stdout", "out"),
@@ -251,7 +316,9 @@ def test_a_verb_is_the_first_word_and_for_schema_changes_what_they_are_about(sql
     [
         ("begin", Control.BEGIN, ""),
         ("commit", Control.COMMIT, ""),
-        ("rollback to a", Control.SAVEPOINT, ""),
+        ("savepoint a", Control.SAVEPOINT, "a"),
+        ("release a", Control.RELEASE, "a"),
+        ("rollback to a", Control.ROLLBACK_TO, "a"),
         ("prepare p(int) as select $1", Control.PREPARE, "p"),
         ("execute p(1)", Control.EXECUTE, "p"),
         ("deallocate p", Control.DEALLOCATE, "p"),
@@ -287,7 +354,88 @@ def test_positions_map_back_to_the_users_text() -> None:
     inspection = inspect(sql, CATALOGUE, FIELDS)
     at = inspection.rewritten.index("nothere") + 1
     assert position_in_user_text(inspection.edits, at) == sql.index("nothere") + 1
-    assert position_in_user_text(inspection.edits, inspection.rewritten.index("SELECT t.") + 3) is None
+    inside = inspection.rewritten.index("SELECT t.") + 3
+    assert position_in_user_text(inspection.edits, inside) == sql.index("customers") + 1
+    assert position_in_user_text(inspection.edits, len(inspection.rewritten) + 1) == len(sql) + 1
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select 'é\U0001f600', c.* from only customers c",
+        "select 'é' from public.customers tablesample system (50)",
+        "select 'é'; table customers",
+        "select 'é' from only (customers)",
+        "copy customers (id, ssn) to stdout",
+    ],
+)
+def test_what_goes_wrong_inside_a_mask_is_said_to_be_at_the_relations_name(sql: str) -> None:
+    inspection = inspect(sql, CATALOGUE, FIELDS)
+    inside = (
+        inspection.rewritten.index("pg_catalog.right") + 1 if "ssn" in sql else inspection.rewritten.index("(SELECT")
+    )
+    at = position_in_user_text(inspection.edits, inside + 3)
+    assert at is not None
+    assert sql[at - 1 :].startswith(("customers", "public.customers"))
+
+
+PIECES = st.text("aé\U0001f600 \n", max_size=5)
+
+
+@given(st.lists(st.tuples(PIECES, PIECES, st.none() | PIECES), max_size=6), PIECES)
+def test_every_character_of_a_rewritten_text_maps_to_the_users_own(
+    parts: list[tuple[str, str, str | None]], tail: str
+) -> None:
+    """Texts of unchanged and replaced pieces; a replaced one is found where its middle is."""
+    own, new, expected = "", "", []
+    edits: dict[tuple[int, int], tuple[str, int]] = {}
+    for kept, old, put in parts:
+        expected += range(len(own) + 1, len(own) + len(kept) + 1)
+        own, new = own + kept, new + kept
+        if put is None or not old:
+            expected += range(len(own) + 1, len(own) + len(old) + 1)
+            own, new = own + old, new + old
+            continue
+        start, middle = len(own.encode()), len(old) // 2
+        edits[start, start + len(old.encode())] = put, start + len(old[:middle].encode())
+        expected += [len(own) + middle + 1] * len(put)
+        own, new = own + old, new + put
+    expected += range(len(own) + 1, len(own) + len(tail) + 2)
+    text, runs = edited((own + tail).encode(), edits)
+    assert text == new + tail
+    assert [position_in_user_text(runs, at) for at in range(1, len(text) + 2)] == expected
+    assert position_in_user_text(runs, len(text) + 2) is None
+
+
+def test_a_refusal_points_to_the_relation_that_there_is_none_of() -> None:
+    sql = "select 'é' from nowhere.nothing"
+    assert refused(sql).position == sql.index("nowhere") + 1
+
+
+@pytest.mark.parametrize(
+    ("sql", "fields"),
+    [
+        ("select * from customers where ssn = 'x'", "ssn"),
+        ("select id from customers c where c.ssn like '%1' or c.salary > 1", "ssn salary"),
+        ("select c.id from customers c join orders o on o.note = c.ssn", "ssn"),
+        ("select 1 from customers join people using (ssn)", "ssn people.ssn"),
+        ("select ssn from customers order by 1", "ssn"),
+        ("select ssn as s from customers order by s desc", "ssn"),
+        ("select salary, count(*) from customers group by salary having max(ssn) > ''", "salary ssn"),
+        ("select distinct on (ssn) id from customers", "ssn"),
+        ("with a as (select id from customers where ssn = 'x') select * from a", "ssn"),
+        ("select exists (select from customers where ssn = 'x')", "ssn"),
+        ("delete from orders where id in (select id from customers where ssn = 'x')", "ssn"),
+        ("select ssn from customers", ""),
+        ("select ssn from customers where id = 1 order by id", ""),
+        ("select o.id from orders o, customers c where o.note = 'ssn' and c.id = o.id", ""),
+    ],
+)
+def test_masked_fields_that_are_compared_are_named(sql: str, fields: str) -> None:
+    (statement,) = inspect(sql, CATALOGUE, FIELDS).statements
+    assert statement.compared == {
+        f"public.{name}" if "." in name else f"public.customers.{name}" for name in fields.split()
+    }
 
 
 def test_tripwire_holds_masked_attributes_and_the_whole_row() -> None:

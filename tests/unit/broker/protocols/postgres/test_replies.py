@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.protocols.postgres import codec
-from broker.protocols.postgres.replies import denial, map_position, passed_problem, passes_status
+from broker.protocols.postgres.replies import denial, passed_problem, passes_status
 
 SECRET = "123-45-6789"
 
@@ -48,15 +48,13 @@ def test_what_is_not_scrubbed_passes_byte_by_byte() -> None:
 
 
 def test_positions_are_mapped_or_dropped() -> None:
-    edits = ((0, 0, 10), (40, 20, 5))
-    assert map_position(edits, 1) == 1
-    assert map_position(edits, 10) == 10
-    assert map_position(edits, 11) is None
-    assert map_position(edits, 41) == 21
-    assert map_position(edits, 46) is None
-    error = body(S="ERROR", V="ERROR", C="42703", M="x", P="41")
-    assert fields(passed_problem(b"E", error, edits, scrub=False))["P"] == "21"
-    assert "P" not in fields(passed_problem(b"E", error, None, scrub=False))
+    edits = ((0, 0, 10), (10, 12, 0), (40, 20, 5))
+    for position, own in ((1, 1), (10, 10), (11, 13), (40, 13), (41, 21), (45, 25)):
+        error = body(S="ERROR", V="ERROR", C="42703", M="x", P=str(position))
+        assert fields(passed_problem(b"E", error, edits, scrub=False))["P"] == str(own)
+    for position, known in (("46", edits), ("0", edits), ("-1", edits), ("x", edits), ("41", None)):
+        error = body(S="ERROR", V="ERROR", C="42703", M="x", P=position)
+        assert "P" not in fields(passed_problem(b"E", error, known, scrub=False))
 
 
 @pytest.mark.parametrize(

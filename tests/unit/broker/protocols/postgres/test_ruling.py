@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from broker.protocols.postgres.ruling import Denied, Subject, rule
+from broker.protocols.postgres.ruling import Denied, Subject, refused, rule
 from broker.sql.catalogue import QUERIES, build
 from broker.sql.inspect import inspect
+from broker.sql.model import Refusal
 from policies.engine.load import read_texts
 from policies.engine.model import Policy
 
@@ -32,6 +33,7 @@ statements:
 """
 WRITE = "delete from orders"
 LINE = "/access prod-db write 15m"
+ELSE = "`/access` shows what you may ask for"
 
 
 def policy(*changes: tuple[str, str]) -> Policy:
@@ -66,18 +68,46 @@ def test_a_denial_names_the_line_for_a_role_under_which_all_of_the_text_could_ru
 
 
 def test_no_line_is_named_for_a_role_that_would_not_let_all_of_it_run() -> None:
-    assert denial(policy(), "delete from orders; drop table orders").hint is None
+    assert denial(policy(), "delete from orders; drop table orders").hint == ELSE
     assert denial(policy(), "drop table orders").hint == "ask whoever runs the database"
     asked = ("{id: writes, decision: allow, roles: [write], effects: [write]}",
              "{id: writes, decision: ask, roles: [write], effects: [write], reviewers: {groups: [dbas]}}")  # fmt: skip
     assert denial(policy(asked), WRITE).hint == LINE
-    assert denial(policy(asked), "copy orders from stdin").hint is None
+    assert denial(policy(asked), "copy orders from stdin").hint == ELSE
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select pg_sleep(1)",
+        "select 1 operator(public.+) 2",
+        "select * from orders for update",
+        "create table x (a int)",
+        "vacuum",
+        "explain (settings, wrong) select 1",
+        "prepare transaction 'x'",
+        "copy orders to stdout (wrong)",
+        "copy orders to '/tmp/x'",
+        "set role postgres",
+        "set transaction read write",
+        "select (((" + "(" * 200 + "1" + ")" * 200 + ")))",
+        "delete from orders where current of c",
+    ],
+)
+def test_every_denial_says_which_rule_why_and_what_would_work(sql: str) -> None:
+    try:
+        found = denial(policy(), sql)
+    except Refusal as refusal:
+        found = refused(refusal, "")
+    assert found.rules
+    assert found.message
+    assert found.hint
 
 
 def test_no_line_is_named_for_a_role_that_this_person_cannot_get() -> None:
-    assert denial(policy(), WRITE, person="bob").hint is None
+    assert denial(policy(), WRITE, person="bob").hint == ELSE
     nobody = policy(("  bob: {name: Bob, groups: [dbas]}\n", ""))
-    assert denial(nobody, WRITE).hint is None
+    assert denial(nobody, WRITE).hint == ELSE
 
 
 def test_a_role_that_does_not_cover_a_table_says_what_it_covers_where_no_other_helps() -> None:

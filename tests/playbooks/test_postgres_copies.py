@@ -1,0 +1,122 @@
+"""COPY: counted while it streams, stopped at its limit, and recorded with what it was."""
+
+import hashlib
+
+import pytest
+
+from broker.protocols.postgres import codec
+from broker.protocols.postgres.events import Cancel, Cancelled, Close
+from broker.protocols.postgres.ruling import Permitted
+from policies.engine.decisions import Limits
+from tests.playbooks.postgres_play import BOUND, PARSED, Play, Q, bind, complete, error, permitted, ready
+
+IN, OUT = codec.message(b"G", b"\0\0\0"), codec.message(b"H", b"\0\0\0")
+DONE, FAIL = codec.message(b"c"), codec.copy_fail("over the limit")
+STARTED = codec.parse("", "copy") + bind("") + codec.execute("")
+
+
+def data(text: bytes) -> bytes:
+    return codec.message(b"d", text)
+
+
+def copies_in(sql: str) -> Permitted:
+    return permitted(sql, copying="in", limits=Limits(rows=2, bytes=100))
+
+
+def copies_out(sql: str) -> Permitted:
+    return permitted(sql, copying="out", limits=Limits(rows=2))
+
+
+def test_what_is_copied_in_is_recorded_by_size_and_digest() -> None:
+    play = Play(copies_in).client(codec.query("copy")).upstream(IN)
+    play.client(data(b"1\n"), data(b"2"), data(b"\n"), DONE).upstream(complete("COPY 2"), ready())
+    note = play.notes[-1]
+    assert (note["outcome"], note["rows"]) == ("ok", 2)
+    assert note["copied"] == {"direction": "in", "bytes": 4, "sha256": hashlib.sha256(b"1\n2\n").hexdigest()}
+
+
+def test_what_is_copied_out_is_recorded_by_size_and_digest() -> None:
+    play = Play(copies_out).client(codec.query("copy"))
+    play.upstream(OUT, data(b"1\n"), data(b"2\n"), DONE, complete("COPY 2"), ready())
+    assert play.kinds() == "HddcCZ"
+    assert play.notes[-1]["copied"]["sha256"] == hashlib.sha256(b"1\n2\n").hexdigest()
+
+
+@pytest.mark.parametrize("sent", [data(b"1\n2\n3\n"), data(b"1\n2\n") + data(b"3\n"), data(b"x" * 101)])
+def test_a_copy_in_beyond_its_limit_is_failed_and_none_of_the_rest_is_sent(sent: bytes) -> None:
+    play = Play(copies_in).client(codec.query("copy")).upstream(IN)
+    play.to_upstream(), play.to_client()
+    play.client(sent)
+    assert play.to_upstream().endswith(FAIL)
+    play.client(data(b"more\n"))
+    assert play.to_upstream() == b""
+    play.upstream(error("57014", "COPY from stdin failed: over the limit"), ready())
+    told = play.to_client()
+    assert b"this copies more than 2 rows and 100 bytes in: none of it was kept" in told
+    assert b"rules: reads" in told
+    play.client(DONE, Q)
+    assert play.to_upstream() == Q
+    assert play.notes[-1]["outcome"] == "failed"
+    assert play.notes[-1]["sqlstate"] == "54000"
+
+
+def test_a_copy_in_beyond_its_limit_fails_its_segment_in_the_extended_protocol_too() -> None:
+    play = Play(copies_in).client(STARTED).upstream(PARSED, BOUND, IN)
+    play.client(data(b"1\n2\n3\n"), data(b"4\n"), DONE, codec.SYNC)
+    assert play.to_upstream().endswith(FAIL + codec.SYNC)
+    play.upstream(error("57014"), ready())
+    assert play.kinds() == "12GEZ"
+    play.client(Q)
+    assert play.to_upstream() == Q
+
+
+def test_a_client_that_gives_up_fails_its_copy() -> None:
+    play = Play(copies_in).client(codec.query("copy")).upstream(IN)
+    give_up = codec.copy_fail("no")
+    play.client(data(b"1\n"), give_up)
+    assert play.to_upstream().endswith(data(b"1\n") + give_up)
+    play.upstream(error("57014", "COPY from stdin failed: no"), ready())
+    assert b"COPY from stdin failed: no" in play.to_client()
+    assert play.outcomes() == [("q1", "failed")]
+
+
+@pytest.mark.parametrize("stray", [data(b"x"), DONE, codec.copy_fail("x")])
+def test_copy_data_that_nobody_asked_for_ends_the_session(stray: bytes) -> None:
+    play = Play(copies_out).client(stray)
+    assert isinstance(play.said[-1], Close)
+
+
+def test_a_copy_out_beyond_its_limit_is_cancelled_and_its_client_told_at_once() -> None:
+    play = Play(copies_out).client(codec.query("copy")).upstream(OUT, data(b"1\n"), data(b"2\n"))
+    assert play.kinds() == "Hdd"
+    play.upstream(data(b"3\n"))
+    assert Cancel() in play.said
+    assert b"this copies more than 2 rows out" in play.to_client()
+    play.upstream(data(b"4\n"), error("57014", "canceling statement due to user request"), ready())
+    assert play.kinds() == "Z"
+    assert (play.notes[-1]["outcome"], play.notes[-1]["sqlstate"]) == ("failed", "54000")
+
+
+def test_nothing_is_sent_before_the_cancel_is_done_for_it_could_be_cancelled_instead() -> None:
+    play = Play(copies_out).client(codec.query("copy")).upstream(OUT, data(b"1\n") * 3)
+    play.upstream(DONE, complete("COPY 3"), ready())
+    assert play.kinds() == "HEZ"
+    assert play.outcomes() == [("q1", "failed")]
+    play.to_upstream()
+    play.client(Q)
+    assert play.to_upstream() == b""
+    play.hear(Cancelled(play.at))
+    assert play.to_upstream() == Q
+
+
+def test_the_rest_of_a_segment_is_skipped_behind_a_copy_out_beyond_its_limit() -> None:
+    play = Play(copies_out).client(STARTED, codec.parse("", "select 1"), codec.SYNC)
+    play.upstream(PARSED, BOUND, OUT, data(b"1\n") * 3, DONE, complete("COPY 3"), PARSED, ready())
+    assert play.kinds() == "12HEZ"
+    play.hear(Cancelled(play.at)).client(Q)
+    assert play.to_upstream().endswith(Q)
+    play = Play(copies_out).client(STARTED, codec.message(b"H"))
+    play.upstream(PARSED, BOUND, OUT, data(b"1\n") * 3, error("57014")).hear(Cancelled(play.at))
+    play.to_upstream()
+    play.client(codec.parse("", "select 1"), codec.SYNC, Q)
+    assert play.to_upstream() == codec.SYNC + Q
