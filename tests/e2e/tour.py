@@ -17,7 +17,7 @@ from typing import Any
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.e2e.conftest import REPOSITORY, start_demo
-from tests.e2e.test_browser_story import PHONE, Window, approve
+from tests.e2e.test_browser_story import PHONE, Window, approve, open_psql
 from tests.integration.test_workspace_page import FLAGS, chromium
 
 TOUR = REPOSITORY / "bot" / "workspace" / "tour"
@@ -70,7 +70,7 @@ def ask_and_look(window: Window) -> None:
     take(window, "2-review")
     approve(window, "read")
     window.has_done("approve")
-    ready(window)
+    open_psql(window, "connect", "read")
     window.leads("Type it for me")
     window.psql(r"\*\*\*\d{4}")
     window.leads("Type it for me")
@@ -88,7 +88,7 @@ def change_and_end(window: Window) -> None:
     window.leads("Go there as Erin")
     approve(window, "write")
     window.has_done("approve-security")
-    ready(window)
+    open_psql(window, "connect-write", "write")
     window.leads("Type it for me")
     window.psql("waiting for|review")
     window.leads("Go there as Bob")
@@ -111,13 +111,6 @@ def change_and_end(window: Window) -> None:
     window.says("Its sessions are verified gone")
     window.press("^Open .*txt")
     take(window, "6-transcript")
-
-
-def ready(window: Window) -> None:
-    """Opens psql with Alice's newest line."""
-    window.leads("Go there as Alice")
-    window.press("^Open psql here")
-    window.page.get_by_role("button", name="Type it for me").wait_for()
 
 
 def phone(window: Window) -> None:
