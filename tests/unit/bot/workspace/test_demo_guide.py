@@ -11,7 +11,7 @@ import pytest
 from bot.hold_card import HoldFacts, hold_card
 from bot.homes import grant_behind
 from bot.intents import Approve, ApproveChanged, Ask, NewLine, Refuse
-from bot.model import Request
+from bot.model import Given, Request
 from bot.ordering import Opened, opened
 from bot.outgoing import Say
 from bot.request_card import RequestFacts, request_card
@@ -21,6 +21,9 @@ from tests.unit.bot.memory import NOW, MemoryWork, desk, policy, source
 from tests.unit.bot.test_handlers import does
 from tests.unit.bot.test_holds import held
 from workflows.grants import GrantEvent
+from workflows.requests import RequestState
+from workflows.reviews import Answer
+from workflows.terms import Terms
 
 GUIDE = json.loads((Path(__file__).parents[4] / "broker/demo/guide.json").read_text("utf-8"))
 
@@ -121,6 +124,18 @@ async def test_ending_read_and_denying_write_tick_nothing_of_write(guided: Guide
     await does(guided.work, Refuse(source("erin"), write.token, "no"), "erin", "deny")
     await guided.shows()
     assert guided.progress.done == ["ask", "approve", "ask-write", "approve-write"]
+
+
+@pytest.mark.parametrize("state", [RequestState.PENDING, RequestState.APPROVED])
+async def test_read_given_where_write_was_asked_for_approves_no_write(guided: Guided, state: RequestState) -> None:
+    write = await guided.asks("write")
+    less = Terms("read", 900)
+    given = Given("bob", "U0BOB00001", Answer.APPROVE, "", NOW, source("bob").evidence(), less)
+    made = replace(write, narrowed=less, state=state)
+    text = request_card(RequestFacts(made, (given,), None, policy(), NOW)).text
+    assert "Approved by Bob" in text
+    guided.posts(text)
+    assert guided.progress.done == ["ask-write"]
 
 
 async def test_old_cards_that_change_tick_nothing_of_a_story_that_was_begun_anew(guided: Guided) -> None:
