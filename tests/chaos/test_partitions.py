@@ -23,6 +23,7 @@ from tests.support.postgres import Server, running_server
 from tests.support.require import missing, require_program
 
 ROOT = Path(__file__).parents[2]
+CABLES = 2
 NOBODY = "02:00:00:00:00:01"
 """Where packets go after a partition: a card that is not there, so nothing comes back, not even a refusal."""
 
@@ -127,8 +128,10 @@ def namespace() -> Iterator[str]:
         _ip("-n", name, "link", "set", "lo", "up")
         yield name
     finally:
-        # The cables go with it.
         subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+        # The kernel keeps it for as long as a connection of a dead process waits for an answer; the cables go now.
+        for number in range(CABLES):
+            subprocess.run(["ip", "link", "del", f"{name}n{number}"], capture_output=True, check=False)
 
 
 class Host:
