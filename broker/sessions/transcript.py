@@ -36,6 +36,8 @@ _WORDS = {
     "session.opened": "session opened by {person} as {role} on {resource}, from {address} with {application}",
     "session.closed": "session closed: {reason}",
     "session.refused": "connection refused: {reason}",
+    "statement.bounded": "it may change at most {most} rows",
+    "statement.counted": "rows that it changed: {rows}, of at most {most}",
     "hold.explained": "the planner was asked what this would do: {text}",
     "hold.estimated": "estimated for the reviewers",
     "hold.released": "approved by {by}; the held statement may run, once",
@@ -163,7 +165,7 @@ def _outcome(data: Record | None) -> Iterator[str]:
         return
     parts = [str(data.get("outcome", "unknown"))]
     if (rows := data.get("rows")) is not None:
-        parts.append(f"{rows} rows")
+        parts.append(f"{rows} row{'' if rows == 1 else 's'}")
     if isinstance(copied := data.get("copied"), dict):
         parts.append(f"copied {copied.get('direction')} {copied.get('bytes')} bytes, sha256 {copied.get('sha256')}")
     if (milliseconds := data.get("milliseconds")) is not None:
@@ -176,7 +178,7 @@ def _outcome(data: Record | None) -> Iterator[str]:
 def _other(kind: str, data: Record) -> str:
     words = _WORDS.get(kind, kind)
     named = [name for _, name, _, _ in Formatter().parse(words) if name]
-    if any(name not in data for name in named):
+    if any(data.get(name) is None for name in named):
         words, named = kind, []
     shown = {
         key: value

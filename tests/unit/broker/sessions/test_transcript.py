@@ -96,12 +96,16 @@ def test_what_happened_to_a_hold_is_said_in_words() -> None:
         record("hold.estimated", {"hold": "h1", "rows": 1, "relations": sizes}),
         record("hold.released", {"hold": "h1", "by": ["bob", "erin"], "waits": True, "expires_at": AT}),
         record("hold.consumed", {"hold": "h1", "statement": "q1"}),
+        record("statement.bounded", {"statement": "q1", "most": 10}),
+        record("statement.counted", {"statement": "q1", "kept": True, "most": 10, "rows": 1}),
         record("hold.unheard_of", {"some_thing": {"a": False}}),
     )
     for part in (
         "estimated for the reviewers (rows 1, relations public.orders: 120,000 rows, 14,901,248 bytes)  [s1]",
         "approved by bob and erin; the held statement may run, once (expires at 2026-01-02 03:04:05)  [s1]",
         "the approval was used; the held statement runs  [s1]",
+        "it may change at most 10 rows  [s1]",
+        "rows that it changed: 1, of at most 10 (kept yes)  [s1]",
         "hold.unheard_of (some thing no a)  [s1]",
     ):
         assert part in text, text
