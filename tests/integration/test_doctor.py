@@ -271,6 +271,20 @@ async def test_missing_schema_is_told_and_a_view_is_a_relation_like_others(provi
     assert texts == ["the schema nowhere has no relations, or does not exist"]
 
 
+async def test_rule_that_shows_what_is_made_of_masked_fields_is_told(provisioned: Server) -> None:
+    provisioned.execute("alter table people add loud text generated always as (upper(ssn)) stored", "clinic")
+    provisioned.execute("create view shown as select id, left(ssn, 3) as area, name from people", "clinic")
+    provisioned.execute("grant select on shown to doc_read", "clinic")
+    text = POLICY.replace("[public.people,", "[public.shown, public.people,", 1).replace(
+        "[id, name]", "[id, name, loud]"
+    )
+    text += "  - {id: areas, resource: prod-db, relation: public.shown, clear: [id, name, area]}\n"
+    assert said(await examined(provisioned, policy=read(text))) == [
+        "fields `people-fields` shows public.people.loud, although it is generated from public.people.ssn",
+        "fields `areas` shows public.shown.area, although it is by lineage from public.people.ssn",
+    ]
+
+
 async def test_server_that_stores_md5_and_logs_statements_is_told(provisioned: Server) -> None:
     provisioned.execute("alter role doc_read set password_encryption = 'md5'")
     provisioned.execute("alter role doc_read set log_statement = 'all'")

@@ -15,7 +15,8 @@ from typing import Any
 from broker.errors import AirlockError, Misconfigured, UpstreamUnavailable
 from broker.protocols.postgres import pins
 from broker.protocols.postgres.admin import Admin
-from broker.protocols.postgres.examining import covered, fields, leftovers, provisioner, rights, server
+from broker.protocols.postgres.catalogues import read_rows
+from broker.protocols.postgres.examining import covered, fields, leftovers, provisioner, rights, server, shown_derived
 from broker.protocols.postgres.identities import make
 from broker.protocols.postgres.identity import identity_of
 from broker.protocols.postgres.provision import wanted
@@ -23,6 +24,7 @@ from broker.protocols.postgres.upstream import Upstream
 from broker.sessions.findings import Finding, Grade, good, note, problem, warning
 from broker.sessions.model import IdentityEnd, Lease
 from broker.sessions.ports import Endpoint
+from broker.sql.catalogue import build
 from policies.engine.model import Policy
 
 _ROLE = """
@@ -92,6 +94,8 @@ async def examine(policy: Policy, resource: str, role: str, endpoint: Endpoint) 
         relations = await admin.fetch(_RELATIONS)
         found += covered(want, relations)
         found += fields(policy, resource, relations)
+        rows, _, _ = await read_rows(admin)
+        found += shown_derived(policy, resource, build(rows, policy.resources[resource].search_path, version))
         if endpoint.provisioner is None:
             found += await _session(policy, resource, endpoint, admin, version)
     except (UpstreamUnavailable, Misconfigured) as error:

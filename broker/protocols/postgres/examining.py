@@ -7,6 +7,9 @@ from typing import Any
 
 from broker.protocols.postgres.provision import APART, CREATEROLE_REACHES, Wanted, qualified, quoted
 from broker.sessions.findings import Finding, good, note, problem, warning
+from broker.sql.catalogue import Catalogue
+from broker.sql.sight import sights
+from policies.engine.decisions import HIDE, RelationFields
 from policies.engine.model import Policy
 
 Row = dict[str, Any]
@@ -219,6 +222,29 @@ def fields(policy: Policy, resource: str, relations: Sequence[Row]) -> Iterator[
     if named and not wrong:
         yield good("every field that a rule names is there, and every field of those relations is classified")
     yield from wrong
+
+
+def shown_derived(policy: Policy, resource: str, catalogue: Catalogue) -> Iterator[Finding]:
+    """Judge what rules show by name although it is made of masked fields: a view's column, a generated one."""
+    view: dict[str, RelationFields] = {}
+    for rule in policy.fields:
+        if rule.resource == resource:
+            # What any rule masks counts as masked: a group may see less than another.
+            before = view.get(rule.relation)
+            clear = frozenset(rule.clear)
+            view[rule.relation] = RelationFields(clear & before.clear if before else clear)
+    for rule in policy.fields:
+        found = next((one for one in catalogue.by_oid.values() if one.qualified == rule.relation), None)
+        if rule.resource != resource or found is None:
+            continue
+        derived = {column.name for column in found.columns if column.attnum in catalogue.generated.get(found.oid, {})}
+        if found.kind in ("v", "m"):
+            derived = {column.name for column in found.columns}
+        hidden = {column.name for column in found.columns} - derived - view[rule.relation].clear
+        without = RelationFields(view[rule.relation].clear - derived, dict.fromkeys(hidden, HIDE), others=None)
+        why = sights(catalogue, {**view, rule.relation: without}).of(found).why
+        for name in sorted(derived & set(rule.clear) & set(why)):
+            yield warning(f"fields `{rule.id}` shows {rule.relation}.{name}, although it is {why[name]}")
 
 
 def _listed(names: Sequence[str]) -> str:
