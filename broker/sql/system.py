@@ -16,7 +16,8 @@ READABLE = frozenset(
     pg_indexes pg_inherits pg_init_privs pg_language pg_largeobject_metadata pg_matviews pg_namespace pg_opclass
     pg_operator pg_opfamily pg_parameter_acl pg_partitioned_table pg_policies pg_policy pg_proc pg_publication
     pg_publication_namespace pg_publication_rel pg_publication_tables pg_range pg_rewrite pg_roles pg_rules
-    pg_sequence pg_settings pg_shdepend pg_shdescription pg_statistic_ext pg_subscription pg_subscription_rel
+    pg_sequence pg_settings pg_shdepend pg_shdescription pg_stat_user_tables pg_statistic_ext pg_subscription
+    pg_subscription_rel
     pg_tables pg_tablespace pg_timezone_abbrevs pg_timezone_names pg_transform pg_trigger pg_ts_config
     pg_ts_config_map pg_ts_dict pg_ts_parser pg_ts_template pg_type pg_user pg_user_mappings pg_views
     """.split()
@@ -65,6 +66,12 @@ CLOSED_COLUMNS: dict[str, frozenset[str]] = {
             "pg_rules": "definition",
             "pg_settings": "setting boot_val reset_val",
             "pg_shdescription": "description",
+            # Counts follow which rows there are; Metabase asks for the relations' names beside them.
+            "pg_stat_user_tables": "seq_scan last_seq_scan seq_tup_read idx_scan last_idx_scan idx_tup_fetch n_tup_ins"
+            " n_tup_upd n_tup_del n_tup_hot_upd n_tup_newpage_upd n_live_tup n_dead_tup n_mod_since_analyze"
+            " n_ins_since_vacuum last_vacuum last_autovacuum last_analyze last_autoanalyze vacuum_count"
+            " autovacuum_count analyze_count autoanalyze_count total_vacuum_time total_autovacuum_time"
+            " total_analyze_time total_autoanalyze_time",
             "pg_statistic_ext": "stxexprs",
             "pg_subscription": "subconninfo",
             "pg_trigger": "tgargs tgqual",
@@ -148,6 +155,7 @@ LITERAL_FUNCTIONS: dict[str, str] = {
     "pg_total_relation_size": _TABLE_SIZE,
     "pg_indexes_size": "NULL::pg_catalog.int8",
     "pg_database_size": "NULL::pg_catalog.int8",
+    "pg_stat_get_numscans": "NULL::pg_catalog.int8",
     "pg_tablespace_size": "NULL::pg_catalog.int8",
 }
 """Functions whose answers hold literals, or follow them -> what is written instead, over a row `a1, a2, ...` of their

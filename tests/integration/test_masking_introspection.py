@@ -9,6 +9,7 @@ import asyncpg.introspection
 import pytest
 
 from tests.integration.test_masking_corpus import World, worlds
+from tests.support.postgres import CASES
 
 __all__ = ["worlds"]
 
@@ -39,6 +40,33 @@ def test_psql_can_describe(worlds: tuple[World, World], command: str) -> None:
     assert queries
     for query in queries:
         assert isinstance(worlds[0].run(query), list), (worlds[0].run(query), query)
+
+
+def tools() -> dict[str, list[str]]:
+    """Tool -> what it sends."""
+    found: dict[str, list[str]] = {}
+    for line in CASES.with_name("introspection.sql").read_text().splitlines()[1:]:
+        if line.startswith("-- "):
+            found[line[3:]] = sent = []
+        else:
+            sent.append(line)
+    return found
+
+
+@pytest.mark.parametrize("tool", tools())
+def test_tools_can_introspect(worlds: tuple[World, World], tool: str) -> None:
+    for sql in tools()[tool]:
+        left, right = worlds[0].run(sql), worlds[1].run(sql)
+        assert isinstance(left, list), (left, sql)
+        assert repr(left) == repr(right), sql
+
+
+def test_statistics_are_shown_without_their_numbers(worlds: tuple[World, World]) -> None:
+    answer = worlds[0].run("select * from pg_stat_user_tables where relname = 'orders' and schemaname = 'public'")
+    assert isinstance(answer, list)
+    ((_, (row,)),) = answer
+    assert tuple(row[1:3]) == ("public", "orders")
+    assert set(row[3:]) == {None}
 
 
 @pytest.mark.parametrize("driver", DRIVERS)
