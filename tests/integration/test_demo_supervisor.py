@@ -181,7 +181,7 @@ def test_a_process_that_will_not_end_is_forced_within_its_grace(start: Callable[
     pids = run.wait_ready()["pids"]
     began = time.monotonic()
     assert run.stop() == 0
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 30
     assert not [pid for pid in pids.values() if is_alive(pid)]
     assert "forced" in run.output()
 

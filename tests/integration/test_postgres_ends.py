@@ -95,17 +95,17 @@ async def test_a_session_that_cannot_be_recorded_ends(served: TestBroker, wheel_
 
 
 async def test_masked_results_wait_until_their_record_is_on_disk(served: TestBroker) -> None:
-    served.recorder.delay = 0.4
+    served.recorder.delay = 2.0
     with raw(served.port) as client:
         await asyncio.to_thread(enter, client, served.ticket())
         begun = time.monotonic()
         client.send(codec.query("select body from notes where id = 1"))
         assert kinds(await asyncio.to_thread(client.until, "Z")) == "TDCZ"
-        assert time.monotonic() - begun < 0.3
+        assert time.monotonic() - begun < 1.5
         begun = time.monotonic()
         client.send(codec.query("select ssn from people"))
         assert kinds(await asyncio.to_thread(client.until, "Z")) == "TDDCZ"
-        assert time.monotonic() - begun >= 0.39
+        assert time.monotonic() - begun >= 1.99
         served.recorder.unsyncable = True
         client.send(codec.query("select ssn from people"))
         assert kinds(await asyncio.to_thread(client.until, "E")) == "E"
@@ -127,7 +127,9 @@ async def test_a_masked_field_that_the_rewrite_missed_ends_the_session(
     served: TestBroker, wheel_postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = inspector.inspect
-    monkeypatch.setattr(inspector, "inspect", lambda sql, *rest: replace(real(sql, *rest), rewritten=sql))
+    monkeypatch.setattr(
+        inspector, "inspect", lambda sql, *rest, **more: replace(real(sql, *rest, **more), rewritten=sql)
+    )
     async with await psycopg.AsyncConnection.connect(served.ticket().dsn(), autocommit=True) as connection:
         for text in ("select upper(name) from people", "select ssn as x from people"):
             if "ssn" in text:

@@ -123,7 +123,7 @@ async def test_a_client_that_disconnects_abandons_its_hold(served: TestBroker, p
         hold = await served.held()
     started = time.monotonic()
     await served.until(lambda: bool(served.recorder.of("hold.abandoned")))
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
     assert served.recorder.of("hold.abandoned") == [{"hold": hold.id, "reason": "client"}]
     types = [entry.type for entry in served.recorder.entries]
     await served.until(lambda: bool(served.recorder.of("session.closed")))
@@ -138,7 +138,7 @@ async def test_the_end_of_a_grant_cuts_what_it_holds(served: TestBroker, postgre
         hold = await served.held()
         started = time.monotonic()
         assert await served.live.sessions[0].end(reason)
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 5
         with pytest.raises(psycopg.OperationalError):
             await running
     assert served.recorder.of("hold.abandoned") == [{"hold": hold.id, "reason": reason.value}]

@@ -194,7 +194,7 @@ async def test_a_worker_that_dies_is_replaced() -> None:
         begun = time.monotonic()
         with pytest.raises(WorkerFailed):
             await workers.inspect("select 1", catalogue, view)
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 10
         found, _ = await workers.inspect("select 2", catalogue, view)
         assert isinstance(found, Inspection)
     finally:

@@ -255,7 +255,7 @@ async def test_program_tells_when_it_is_ready_and_ends_on_sigterm(tmp_path: Path
             began = time.monotonic()
             program.send_signal(signal.SIGTERM)
             assert await program.wait() == 0
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 10
             await live.close()
     finally:
         if program.returncode is None:
