@@ -151,7 +151,8 @@ EVENT_TYPES = {
     "identity (dropped, disabled): what became of its own role",
     "identity.left": "identity, resource, owns: a session's role could not be dropped; nobody logs in as it any more",
     "identity.swept": "identity, resource, end, owns: a role that no session has any more was dropped or disabled",
-    "statement.allowed": "statement (id), text (redacted), verb, rules, masked, revealed (fields that come in clear)",
+    "statement.allowed": "statement (id), text (redacted), verb, rules, masked, revealed (fields that come in clear), "
+    "searched (masked fields that are compared in clear)",
     "statement.denied": "statement, text (redacted), verb, rules, message, hint",
     "statement.bounded": "statement, most: it may touch so many rows; the broker counts them before it is committed",
     "statement.counted": "statement, rows (triggers and cascades included), most, kept (false: it was rolled back)",

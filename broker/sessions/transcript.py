@@ -155,6 +155,8 @@ def _statement(record: Record, verdict: str, full: bool) -> Iterator[str]:
         yield _note(f"rules: {', '.join(plain(rule) for rule in rules)}")
     if masked := data.get("masked"):
         yield _note(f"masked: {', '.join(plain(field) for field in masked)}")
+    if searched := data.get("searched"):
+        yield _note(f"searched in clear: {', '.join(plain(field) for field in searched)}")
     if revealed := data.get("revealed"):
         yield _note(f"revealed: {', '.join(plain(field) for field in revealed)}")
 

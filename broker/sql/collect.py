@@ -46,6 +46,8 @@ class Collected:
     locks: bool = False
     sets: bool = False
     """It changes settings."""
+    passed: frozenset[int] = frozenset()
+    """Ids of calls that somebody else looks at."""
 
 
 def collect(root: Any, catalogue: Catalogue, passed: frozenset[int] = frozenset()) -> Collected:
@@ -53,7 +55,7 @@ def collect(root: Any, catalogue: Catalogue, passed: frozenset[int] = frozenset(
 
     `passed` are ids of calls that somebody else looks at.
     """
-    found = Collected()
+    found = Collected(passed=passed)
     read = 0
     # Each value stands with the names of the WITH queries that it can see.
     stack: list[tuple[Any, frozenset[str]]] = [(root, frozenset())]
@@ -64,8 +66,6 @@ def collect(root: Any, catalogue: Catalogue, passed: frozenset[int] = frozenset(
         if not isinstance(value, dict):
             continue
         kind, content = wrapped(value) or ("", value)
-        if kind == "FuncCall" and id(content) in passed:
-            continue
         if kind and kind not in EXPRESSIONS:
             raise Refusal("syntax-unknown", f"this statement has a part ({kind}) that is not passed")
         if kind == "RangeVar" and "schemaname" not in content and content["relname"] in seen:
@@ -145,6 +145,8 @@ def _seen(found: Collected, catalogue: Catalogue, kind: str, content: Node, wrap
         case "ColumnDef":
             if set(content) - {"colname", "typeName", "is_local", "collClause", "location"}:
                 raise Refusal("syntax-unknown", "a column definition is passed with its name and type only")
+        case "FuncCall" if id(content) in found.passed:
+            return False
         case "FuncCall":
             _call(found, catalogue, content, wrapper)
         case "A_Expr" | "SubLink" | "SortBy" | "CaseExpr":

@@ -27,6 +27,7 @@ from broker.sql.redact import redacted
 from broker.sql.relations import Scope, mask_copied_relation, mask_relations
 from broker.sql.revealing import Reveal, reveal, reveals_in
 from broker.sql.rewrite import Rewriter, Source, fragment
+from broker.sql.searching import Candidate, candidates, search
 from broker.sql.settings import RESET_EACH, refusal_of_modes, refusal_of_set, refusal_of_show, resets_for_pool
 from broker.sql.sight import sights
 from broker.sql.tree import Node, strings, walk, wrapped
@@ -68,9 +69,8 @@ def inspect(
     except RecursionError:
         raise Refusal("limit-nesting", "the statement is nested too deeply", sqlstate="54001") from None
     wires = tripwire(catalogue, fields)
-    return Inspection(
-        statements, rewritten, runs, inspector.scrub, catalogue.version, wires, revealed=inspector.revealed
-    )
+    found = Inspection(statements, rewritten, runs, inspector.scrub, catalogue.version, wires)
+    return replace(found, revealed=inspector.revealed, searches=inspector.searches)
 
 
 def tripwire(catalogue: Catalogue, fields: FieldView) -> frozenset[tuple[int, int]]:
@@ -97,6 +97,7 @@ class _Inspector:
         self.strict = False
         self.compared: set[str] = set()
         """Masked fields that the statement compares."""
+        self.searches: tuple[tuple[str, int], ...] = ()
 
     def statement(self, raw: Node) -> Statement:
         """Inspect one statement of the text."""
@@ -110,7 +111,8 @@ class _Inspector:
         match kind:
             case _ if kind in QUERIES and not (kind == "SelectStmt" and "intoClause" in content):
                 reveals = reveals_in(content, self.count) if kind == "SelectStmt" else []
-                facts = self._query(raw["stmt"], verb, reveals)
+                sought = candidates(content, self.count) if kind == "SelectStmt" else []
+                facts = self._query(raw["stmt"], verb, reveals, sought)
             case "ExplainStmt":
                 facts = self._explain(content, start)
             case "DeclareCursorStmt":
@@ -167,7 +169,9 @@ class _Inspector:
             verb = f"{verb} {self.source.word(second)}"
         return verb.upper().strip()
 
-    def _query(self, root: Any, verb: str, reveals: Sequence[Reveal] = ()) -> StatementFacts:
+    def _query(
+        self, root: Any, verb: str, reveals: Sequence[Reveal] = (), sought: Sequence[Candidate] = ()
+    ) -> StatementFacts:
         found = collect(root, self.catalogue, frozenset(id(one.call) for one in reveals))
         scope = Scope.of(found, self.catalogue, self.fields, strict=self.strict)
         if verb == "EXPLAIN" and scope.views:
@@ -182,6 +186,9 @@ class _Inspector:
         self.scrub = self.scrub or bool(found.own and self.fields)
         if scope.masked:
             self.compared |= scope.masked_among(compared(root))
+        if sought:
+            self.searches = search(root["SelectStmt"], sought, scope, self.rewriter)
+            self.compared -= {name for name, _ in self.searches}
         mask_relations(scope, self.rewriter)
         self.scrub = self.scrub or scope.scrub
         effects = {Effect.WRITE} if found.targets or found.locks else set()
@@ -199,6 +206,7 @@ class _Inspector:
             missing_where=_missing_where(found, scope),
             reveals=revealed,
             calls=frozenset(overload.function for overload in found.own),
+            searched=frozenset(name for name, _ in self.searches) if sought else frozenset(),
         )
 
     def _reset_each(self, raw: Node, start: int) -> None:

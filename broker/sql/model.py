@@ -118,3 +118,5 @@ class Inspection:
     tripwire: frozenset[tuple[int, int]] = field(default_factory=frozenset)
     revealed: tuple[tuple[int, int, int], ...] = ()
     """(position, relation oid, attnum) of outputs that come in clear all the same, once that is approved."""
+    searches: tuple[tuple[str, int], ...] = ()
+    """Masked fields that are compared in clear, and how often an hour each may be."""

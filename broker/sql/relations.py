@@ -44,6 +44,8 @@ class Scope:
     """id of a relation's node -> names under which it gives columns in clear as well."""
     strict: bool = False
     """What is masked checks in the statement itself that it still is what the catalogue says."""
+    filters: dict[int, str] = field(default_factory=dict)
+    """id of a relation's node -> the search that its rows are found by."""
 
     @classmethod
     def of(cls, found: Collected, catalogue: Catalogue, fields: FieldView, *, strict: bool = False) -> Scope:
@@ -244,8 +246,10 @@ def subselect(scope: Scope, content: Node, relation: Relation, *, only: bool, sa
     revealed = scope.revealed.get(id(content), {})
     columns += [f"t.{quote_name(column)} AS {quote_name(name)}" for name, column in revealed.items()]
     name = f"{quote_name(relation.schema)}.{quote_name(relation.name)}"
-    guard = f" WHERE {unchanged(scope.catalogue, relation)}" if scope.strict and not relation.system else ""
-    return f"(SELECT {', '.join(columns)} FROM {'ONLY ' if only else ''}{name} AS t{sample}{guard})"
+    conditions = [unchanged(scope.catalogue, relation)] if scope.strict and not relation.system else []
+    conditions += [scope.filters[id(content)]] if id(content) in scope.filters else []
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    return f"(SELECT {', '.join(columns)} FROM {'ONLY ' if only else ''}{name} AS t{sample}{where})"
 
 
 def _replace(

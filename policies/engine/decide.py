@@ -304,12 +304,15 @@ def _joined_view(rules: list[FieldRule]) -> RelationFields:
             if not any(_clears(other, name) for other in rules):
                 masks.setdefault(name, rule.mask_of(name))
     others = [rule.others for rule in rules]
+    deciding = ((name, _masking(rules, name)) for name in masks)
+    searches = {name: most for name, one in deciding if one is not None and (most := one.searching(name)) is not None}
     return RelationFields(
         clear=frozenset(name for rule in rules for name in rule.clear),
         masks=masks,
         others=None if "clear" in others else next((Mask(MaskKind(kind)) for kind in others), HIDE),
         rules=tuple(rule.id for rule in rules) or ("fields",),
         rows=any(rule.rows == "clear" for rule in rules),
+        searches=searches,
     )
 
 

@@ -162,6 +162,8 @@ class StatementFacts:
     """Relations that are changed without a WHERE that names a column, at any depth."""
     reveals: frozenset[str] = frozenset()
     """Fields of `relation.field` that would come in clear although they are masked."""
+    searched: frozenset[str] = frozenset()
+    """Masked fields of `relation.field` that are compared with one clear value."""
     copying: Literal["", "in", "out"] = ""
     """Which way a COPY goes, from where the client stands."""
     through: frozenset[str] = frozenset()
@@ -247,6 +249,8 @@ class RelationFields:
     rules: tuple[str, ...] = ()
     rows: bool = False
     """Of a view: which rows it shows may follow masked fields."""
+    searches: dict[str, int] = field(default_factory=dict)
+    """Masked fields that may be compared with one clear value, and how often an hour."""
 
     def mask_of(self, name: str) -> Mask | None:
         """Return the mask of a field, or None where it is clear; what nobody classified is masked."""

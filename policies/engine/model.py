@@ -305,6 +305,16 @@ class MaskSpec(Strict):
         default=None, description="airlock.reveal(field) in a SELECT asks reviewers to let it come in clear, once"
     )
     reviewers: list[Reviewers] | Reviewers | None = None
+    search: Literal["equality"] | None = Field(
+        default=None, description="`WHERE field = value` in a plain SELECT compares the clear value"
+    )
+    searches_per_hour: int = Field(default=10, ge=1, le=1000, description="how often under one grant")
+
+    @model_validator(mode="after")
+    def _rate_is_of_a_search(self) -> Self:
+        if "searches_per_hour" in self.model_fields_set and self.search is None:
+            raise ValueError("`searches_per_hour` goes with `search: equality`")
+        return self
 
     @model_validator(mode="after")
     def _reveal_names_reviewers(self) -> Self:
@@ -356,6 +366,11 @@ class FieldRule(Strict):
 
     def mask_of(self, field: str) -> Mask:
         return self.masks[field].made()
+
+    def searching(self, field: str) -> int | None:
+        """Return how often an hour a field that it masks may be compared in clear; None where it never is."""
+        spec = self.masks.get(field)
+        return spec.searches_per_hour if isinstance(spec, MaskSpec) and spec.search is not None else None
 
     def revealing(self, field: str) -> Requirement | None:
         """Return what policy demands before a field that it masks comes in clear; None where it never does."""

@@ -423,3 +423,86 @@ def test_reveal_is_refused_where_more_than_its_output_could_depend_on_it(worlds:
     answers = {str(world.run(sql)) for world in worlds}
     assert len(answers) == 1
     assert "refused" in answers.pop()
+
+
+SEARCHED: FieldView = {
+    **FIELDS,
+    "public.customers": RelationFields(clear=ID | {"name"}, searches={"ssn": 10, "email": 10}),
+}
+FOUND = """
+    select * from customers where ssn = '{ssn}'
+    select id, ssn, upper(ssn) from customers c where '{ssn}' = c.ssn and id > 0
+    select count(*), min(ssn) from customers where (ssn = '{ssn}') and (id > 0 and name <> 'x')
+    select to_jsonb(c), o.id from customers c join orders o on o.customer_id = c.id where c.ssn = '{ssn}' order by 2
+    select distinct id from only customers where ssn = '{ssn}' order by id
+    select c.id from orders o, customers c where c.ssn = '{ssn}' and o.customer_id = c.id group by c.id order by c.id
+""".strip().split("\n")
+NOT_SEARCHED = """
+    select id from customers where ssn = '{ssn}' or id = 1 order by id
+    select id from customers where not ssn = '{ssn}' order by id
+    select id from customers where ssn <> '{ssn}' order by id
+    select id from customers where ssn in ('{ssn}') order by id
+    select id from customers where ssn = any (array['{ssn}']) order by id
+    select id from customers where ssn like '{ssn}' order by id
+    select id from customers where ssn = '{ssn}' || '' order by id
+    select id from customers where upper(ssn) = '{ssn}' order by id
+    select id from customers where (ssn = '{ssn}') is true order by id
+    select id from customers where case when ssn = '{ssn}' then true end order by id
+    select id from customers where ssn = '{ssn}' and email = 'x' order by id
+    select id from customers where ssn = '{ssn}' and ssn = '{ssn}' order by id
+    select id from customers where ssn = (select '{ssn}') order by id
+    select id from customers group by id having min(ssn) = '{ssn}' order by id
+    select id, ssn = '{ssn}' from customers order by id
+    select count(*) filter (where ssn = '{ssn}') from customers
+    select id from customers where exists (select from customers d where d.ssn = '{ssn}') order by id
+    select id from (select id, ssn from customers) c where ssn = '{ssn}' order by id
+    with c as (select id, ssn from customers where ssn = '{ssn}') select id from c order by id
+    select id from customers where ssn = '{ssn}' union all select 1
+    select o.id from orders o left join customers c on c.id = o.customer_id where c.ssn = '{ssn}' order by 1
+    select o.id from orders o join customers c on c.ssn = '{ssn}' order by 1 limit 3
+    select c.id from customers c join (values ('{ssn}')) v (x) on true where c.ssn = v.x order by 1
+    select a.id from customers a, customers b where ssn = '{ssn}' order by 1
+    select id from customers tablesample bernoulli (100) repeatable (1) where ssn = '{ssn}' order by id
+    select id from customers as c (id, name, ssn) where ssn = '{ssn}' order by id
+    select id from customers where salary = 1 order by id
+    select 1; select id from customers where ssn = '{ssn}' order by id
+    copy (select id from customers where ssn = '{ssn}') to stdout
+    declare c cursor for select id from customers where ssn = '{ssn}'
+    prepare p as select id from customers where ssn = '{ssn}'
+    explain select id from customers where ssn = '{ssn}'
+    update orders set note = 'x' from customers c where c.ssn = '{ssn}'
+    delete from orders using customers c where c.ssn = '{ssn}'
+""".strip().split("\n")
+
+
+def raw_ssn(world: World, id_: int) -> str:
+    return str(world.server.execute(f"select ssn from customers where id = {id_}", "world")[0][0])
+
+
+@pytest.mark.parametrize("sql", [line.strip() for line in FOUND])
+def test_search_finds_the_rows_of_one_clear_value_and_shows_them_masked(worlds: tuple[World, World], sql: str) -> None:
+    for world in worlds:
+        there, absent = (inspect(sql.format(ssn=ssn), world.catalogue, SEARCHED) for ssn in (raw_ssn(world, 1), "none"))
+        assert there.searches == (("public.customers.ssn", 10),)
+        found, nothing = (world._rows(each.rewritten, world.connection) for each in (there, absent))
+        by_id = sql.replace("'{ssn}' = c.ssn", "c.id = 1").replace("c.ssn = '{ssn}'", "c.id = 1")
+        same = world.run(by_id.replace("ssn = '{ssn}'", "id = 1"))
+        assert found == same
+        assert found != nothing
+
+
+@pytest.mark.parametrize("sql", [line.strip() for line in NOT_SEARCHED])
+def test_what_is_no_plain_equality_still_compares_masked_values(worlds: tuple[World, World], sql: str) -> None:
+    asked = sql.format(ssn=raw_ssn(worlds[0], 1))
+    answers: list[object] = []
+    for world in worlds:
+        try:
+            found = inspect(asked, world.catalogue, SEARCHED)
+        except Refusal as refusal:
+            answers.append(refusal.rule)
+            continue
+        assert found.searches == ()
+        plain = inspect(asked, world.catalogue, FIELDS)
+        assert found.rewritten == plain.rewritten
+        answers.append(world.run(asked))
+    assert answers[0] == answers[1]

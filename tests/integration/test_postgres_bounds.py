@@ -13,9 +13,11 @@ from tests.integration.postgres_world import endpoint, enter, kinds, make_world,
 from tests.support.broker import POLICY, TestBroker, serving
 from tests.support.postgres import Server
 
-BOUNDED = POLICY.replace(
-    "roles: [write], effects: [write, ddl]}", "roles: [write], effects: [write, ddl], max_rows: 10}"
-).replace("effects: [write], reviewers", "effects: [write], max_rows: 500, rows_factor: 2, reviewers")
+BOUNDED = (
+    POLICY.replace("effects: [write, ddl]}", "effects: [write, ddl], max_rows: 10}")
+    .replace("copies: [in]}", "copies: [in], max_rows: 10}")
+    .replace("effects: [write], reviewers", "effects: [write], max_rows: 500, rows_factor: 2, reviewers")
+)
 MORE = (
     "create table owners (id int primary key, name text)",
     "create table pets (id int primary key, owner int references owners on delete cascade)",

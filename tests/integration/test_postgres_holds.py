@@ -403,3 +403,32 @@ async def test_prepared_reveal_is_asked_about_at_each_bind(served: TestBroker, p
             await connection.fetch("select upper(airlock.reveal(ssn)) from people")
     finally:
         await connection.close()
+
+
+async def test_equality_search_compares_the_clear_value_and_is_rationed_by_grant(
+    served: TestBroker, postgres: Server
+) -> None:
+    policy = POLICY.replace("ssn: hide", "ssn: {mask: hide, search: equality, searches_per_hour: 4}")
+    served.policies.current = read_texts({"test.yaml": policy})
+    ticket = served.ticket(role="read")
+    status, output, _ = await psql(
+        ticket,
+        "select * from people where ssn = '123-45-6789'",
+        "select count(*) from people where ssn = 'nobody'",
+        "select count(*) from people where ssn = '123-45-6789' or false",
+    )
+    assert (status, output) == (0, "1|Ann|***\n0\n0\n")
+    connection = await asyncpg.connect(**ticket.asyncpg())
+    try:
+        prepared = await connection.prepare("select id, ssn from people where ssn = $1")
+        assert [tuple(row) for row in await prepared.fetch("987-65-4321")] == [(2, "***")]
+        assert await prepared.fetch("***") == []
+        with pytest.raises(asyncpg.PostgresError, match=r"4 searches of public\.people\.ssn an hour are used up"):
+            await prepared.fetch("123-45-6789")
+        assert await connection.fetchval("select count(*) from people") == 2
+    finally:
+        await connection.close()
+    searched = [one for one in served.recorder.of("statement.allowed") if one.get("searched")]
+    assert [one["searched"] for one in searched] == [["public.people.ssn"]] * 4
+    assert not any("123-45" in str(one["text"]) for one in served.recorder.of("statement.allowed"))
+    assert (await psql(served.ticket(role="read"), "select id from people where ssn = '123-45-6789'"))[1] == "1\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from broker.protocols.postgres import bounding, codec, records
@@ -15,11 +16,12 @@ from broker.protocols.postgres.plan import Plan, Planner, Planning, found_in, st
 from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Registry
 from broker.protocols.postgres.replies import Problem, denial, too_far
 from broker.protocols.postgres.responses import Expected, Kind
-from broker.protocols.postgres.ruling import Denied, Ruling
+from broker.protocols.postgres.ruling import Denied, Ruling, shown_text
 from broker.protocols.postgres.shared import Session
 from broker.sessions.holds import Asked
 from broker.sessions.model import Durability
 from broker.sql.model import Control
+from policies.engine.durations import format_duration
 
 _COPY = frozenset(b"dcf")
 _DESCRIBED = {"S": Kind.DESCRIBE_STATEMENT, "P": Kind.DESCRIBE_PORTAL}
@@ -300,6 +302,9 @@ class FrontPath:
             yield from self._deny(estimated, asked.sql)
             return None
         plan = estimated
+        if (denied := rationed(session, plan)) is not None:
+            yield from self._deny(denied, asked.sql)
+            return None
         if plan.ruling.asking is None:
             ids = tuple(session.ids() for _ in plan.statements)
             cleared = Cleared(plan, ids, "", narrowest(None, plan))
@@ -385,6 +390,18 @@ class FrontPath:
             yield ToUpstream(codec.SYNC)
         else:
             session.skipping = True
+
+
+def rationed(session: Session, plan: Plan) -> Denied | None:
+    """Take what a statement searches from its grant's ration; an attempt counts, whatever becomes of it."""
+    for name, most in plan.ruling.inspection.searches:
+        if (wait := session.rations.take(session.facts.grant.id, name, most, session.now)) > 0:
+            message = f"{most} searches of {name} an hour are used up under this access"
+            again = format_duration(timedelta(seconds=max(60.0, wait)))
+            facts = plan.statements[0].facts
+            text = shown_text(plan.ruling.inspection)
+            return Denied("53400", message, ("search-limit",), f"search again in {again}", verb=facts.verb, text=text)
+    return None
 
 
 def _nothing() -> Gate:

@@ -11,6 +11,7 @@ from broker.protocols.postgres.admin import Admins
 from broker.protocols.postgres.cancel import CancelKeys
 from broker.protocols.postgres.inspector import Inspector
 from broker.protocols.postgres.login import LoggedIn
+from broker.protocols.postgres.rationing import Rations
 from broker.protocols.postgres.replies import Problem, passes_status
 from broker.protocols.postgres.scribe import Notes
 from broker.protocols.postgres.startup import CancelKey, Startup
@@ -41,6 +42,7 @@ class House:
     name: str
     """What tells this broker's roles at an upstream from those of others."""
     notes: Notes = field(default_factory=Notes)
+    rations: Rations = field(default_factory=Rations)
     sessions: set[Session] = field(default_factory=set)
     empty: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -46,6 +46,7 @@ from broker.protocols.postgres.events import (
 )
 from broker.protocols.postgres.express import ExpressLane, Ride
 from broker.protocols.postgres.frontpath import FrontPath
+from broker.protocols.postgres.rationing import Rations
 from broker.protocols.postgres.replies import Problem, notice
 from broker.protocols.postgres.ruling import Ruling
 from broker.protocols.postgres.shared import Session
@@ -116,9 +117,10 @@ class Machine:
         nonce: str,
         access_hint: str = "",
         known: Callable[[str], Ruling | None] = lambda _: None,
+        rations: Rations | None = None,
     ) -> None:
         self.state = State.OPEN
-        self._session = Session(facts, ids, nonce, access_hint)
+        self._session = Session(facts, ids, nonce, access_hint, rations or Rations())
         self._scanner = FrontendScanner()
         self._front = FrontPath(self._session)
         self._back = BackPath(self._session)

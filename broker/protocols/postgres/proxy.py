@@ -90,7 +90,11 @@ class Session:
         nonce = f"airlock-{secrets.token_hex(12)}"
         self._ids = map("q{:016x}".format, count(secrets.randbits(62)))
         self._machine = Machine(
-            facts, self._ids.__next__, nonce, known=lambda sql: house.inspector.known(self._matter, sql)
+            facts,
+            self._ids.__next__,
+            nonce,
+            known=lambda sql: house.inspector.known(self._matter, sql),
+            rations=house.rations,
         )
         self._scribe = Scribe(house.broker.recorder, self.feed, house.notes)
         self._holder = Holder(house.broker.holds, self.feed, self._estimate)

@@ -84,6 +84,8 @@ def allowed(
             "rules": [*ruling.rules[index], *([f"hold:{hold}"] if hold else [])],
             "masked": sorted(statement.facts.masked),
         }
+        if statement.facts.searched:
+            data["searched"] = sorted(statement.facts.searched)
         if statement.facts.reveals:
             data["revealed"] = sorted(statement.facts.reveals)
         entries.append(Entry("statement.allowed", session.grant.id, session.id, data, detail))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from broker.protocols.postgres import records
 from broker.protocols.postgres.events import Note
+from broker.protocols.postgres.rationing import Rations
 from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Registry
 from broker.protocols.postgres.replies import compares
 from broker.protocols.postgres.responses import Expected, Responses, Running
@@ -36,6 +37,7 @@ class Session:
     ids: Callable[[], str]
     nonce: str
     access_hint: str = ""
+    rations: Rations = field(default_factory=Rations)
     now: float = 0.0
     prepared: Registry[Prepared] = field(default_factory=Registry)
     portals: Registry[Portal | Cursor] = field(default_factory=Registry)

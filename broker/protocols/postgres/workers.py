@@ -192,6 +192,7 @@ def encoded(found: Inspection | Refusal, redacted: str) -> dict[str, Any]:
         "scrub": found.scrub,
         "tripwire": sorted(list(pair) for pair in found.tripwire),
         "revealed": [list(place) for place in found.revealed],
+        "searches": [list(one) for one in found.searches],
     }
 
 
@@ -212,6 +213,7 @@ async def decoded(answer: dict[str, Any], version: str) -> Inspection | Refusal:
         version,
         frozenset((int(oid), int(attribute)) for oid, attribute in answer["tripwire"]),
         tuple((int(at), int(oid), int(attribute)) for at, oid, attribute in answer["revealed"]),
+        tuple((str(name), int(most)) for name, most in answer["searches"]),
     )
 
 
@@ -226,7 +228,7 @@ def _refusal_in(values: dict[str, Any]) -> Refusal:
 
 
 _DIRECTIONS: dict[str, Literal["", "in", "out"]] = {"": "", "in": "in", "out": "out"}
-_SETS = ("reads", "writes", "functions", "masked", "missing_where", "through", "reveals")
+_SETS = ("reads", "writes", "functions", "masked", "missing_where", "through", "reveals", "searched")
 
 
 def _statement_out(statement: Statement) -> dict[str, Any]:

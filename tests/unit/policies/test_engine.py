@@ -407,3 +407,17 @@ def test_masked_field_is_revealed_only_where_its_own_rule_names_who_must_agree(
 def test_reveal_without_known_reviewers_does_not_load(mask: str) -> None:
     with pytest.raises(PolicyUnreadable):
         policy(f"fields: [{{id: f, resource: db, relation: public.t, masks: {{a: {mask}}}}}]")
+
+
+def test_field_is_searched_as_the_rule_that_masks_it_says() -> None:
+    rules = policy(
+        "fields:\n"
+        "  - {id: ops, resource: db, relation: public.t, groups: [ops], clear: [a]}\n"
+        "  - {id: t, resource: db, relation: public.t, clear: [id],\n"
+        "     masks: {a: {mask: hide, search: equality, searches_per_hour: 3},\n"
+        "             b: {mask: hide, search: equality}, c: hide}}\n"
+    )
+    assert field_view(rules, "ann", "db")["public.t"].searches == {"a": 3, "b": 10}
+    assert field_view(rules, "ola", "db")["public.t"].searches == {"b": 10}
+    with pytest.raises(PolicyUnreadable):
+        policy("fields: [{id: f, resource: db, relation: public.t, masks: {a: {mask: hide, searches_per_hour: 3}}}]")
