@@ -44,7 +44,7 @@ class Limits:
 
 
 FULL = Limits(tokens=20_000, statements=1_000, tree=6 * 1024 * 1024, edits=1_000, written=256 * 1024, runs=2_000_000)
-ON_THE_SPOT = Limits(tokens=400, statements=16, tree=64 * 1024, edits=25, written=8 * 1024, runs=100_000)
+ON_THE_SPOT = Limits(tokens=400, statements=16, tree=64 * 1024, edits=16, written=8 * 1024, runs=100_000)
 """A few milliseconds, whatever the text: others wait for them."""
 _RUN = re.compile(rb"[-+*/<>=~!@#%^&|`?]{32,}")
 _ASSIGN = ord("=")
