@@ -10,12 +10,12 @@ import asyncio
 import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Coroutine, Iterator
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Protocol
 
 import structlog
 
+from broker.adapters.held import Held, entry_of, opened_entry, said
 from broker.errors import RecordingFailed
 from broker.sessions.holds import (
     Abandoned,
@@ -39,7 +39,7 @@ from workflows.holds import HoldEvent, HoldMoveIllegal, HoldState, moved
 from workflows.orders import HoldAnswer
 from workflows.reviews import Met, Missing, Review, Tally, tally
 from workflows.reviews import Refused as Denied
-from workflows.wire import EstimateView, HoldView, SizedRelation
+from workflows.wire import HoldView
 
 RUN_AGAIN = timedelta(minutes=10)
 """How long an approval is good for where the client did not wait for it."""
@@ -74,59 +74,6 @@ class LoadedPolicies(Protocol):
     async def reload(self) -> None: ...
 
 
-@dataclass(slots=True)
-class _Held:
-    id: str
-    facts: HoldFacts
-    digest: str
-    likeness: str
-    opened_at: datetime
-    expires_at: datetime
-    answered: asyncio.Future[Answer]
-    state: HoldState = HoldState.WAITING
-    timer: asyncio.TimerHandle | None = None
-    reviews: list[Review] = field(default_factory=list)
-    answer: str = ""
-    """The id of the answer that won."""
-    estimate: Estimate | None = None
-    most: int | None = None
-    """How many rows the statement may touch, as it was shown when it was approved."""
-
-    @property
-    def shown_most(self) -> int | None:
-        """How many rows an approval is good for, with what is known now."""
-        bound = self.facts.bound
-        return bound.rows(self.estimate.rows if self.estimate is not None else None) if bound is not None else None
-
-    def view(self) -> HoldView:
-        facts, grant = self.facts, self.facts.session.grant
-        return HoldView(
-            id=self.id,
-            grant=grant.id,
-            session=facts.session.id,
-            statement=facts.statement,
-            person=grant.person,
-            resource=grant.resource,
-            role=grant.role,
-            state=self.state.value,
-            digest=self.digest,
-            text=facts.asked.text,
-            parameters=list(facts.shown),
-            effects=list(facts.effects),
-            relations=list(facts.relations),
-            reveals=list(facts.reveals),
-            rules=list(facts.rules),
-            needs=_needs(facts.requirement),
-            in_transaction=facts.in_transaction,
-            waits=facts.waits,
-            redacted=facts.redacted,
-            estimate=_estimate(self.estimate) if self.estimate is not None else None,
-            most=self.shown_most if self.state is HoldState.WAITING else self.most,
-            opened_at=self.opened_at,
-            expires_at=self.expires_at,
-        )
-
-
 class HoldDesk:
     """Implements Holds for protocols, and the hold desk of the API."""
 
@@ -135,8 +82,8 @@ class HoldDesk:
         self._recorder = recorder
         self._clock = clock
         self._policies = policies
-        self._live: dict[str, _Held] = {}
-        self._over: OrderedDict[str, _Held] = OrderedDict()
+        self._live: dict[str, Held] = {}
+        self._over: OrderedDict[str, Held] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def open(self, facts: HoldFacts) -> Hold:
@@ -146,7 +93,7 @@ class HoldDesk:
         now = self._clock.now()
         ends = min(now + timedelta(seconds=facts.seconds), facts.session.grant.expires_at)
         loop = asyncio.get_running_loop()
-        held = _Held(
+        held = Held(
             "h" + secrets.token_hex(8),
             facts,
             digest(facts, self._policies.hash),
@@ -155,7 +102,7 @@ class HoldDesk:
             ends,
             loop.create_future(),
         )
-        opened = asyncio.ensure_future(self._recorder.write(_opened(held)))
+        opened = asyncio.ensure_future(self._recorder.write(opened_entry(held)))
         self._live[held.id] = held
         self._arm(held)
         if not facts.waits:
@@ -170,7 +117,7 @@ class HoldDesk:
         if held is None or held.state is not HoldState.WAITING:
             return
         try:
-            written = self._recorder.write(_entry(held, "hold.estimated", **_said(estimate)))
+            written = self._recorder.write(entry_of(held, "hold.estimated", **said(estimate)))
         except RecordingFailed as error:
             _log.error("an estimate is not recorded, so it is not shown", hold=hold, error=str(error))
             return
@@ -196,7 +143,7 @@ class HoldDesk:
         if (held := self._live.get(hold)) is None:
             return
         self._go(held, HoldEvent.ABANDON)
-        self._later(held, _entry(held, "hold.abandoned", reason=reason), Abandoned(hold, reason))
+        self._later(held, entry_of(held, "hold.abandoned", reason=reason), Abandoned(hold, reason))
 
     def leave(self, session: str, reason: str) -> None:
         """Abandon every hold that a session which is over waits for."""
@@ -244,14 +191,14 @@ class HoldDesk:
                 await self._release(held, answer, by, reviews)
         return held.view()
 
-    async def _refuse(self, held: _Held, answer: HoldAnswer, by: str) -> None:
+    async def _refuse(self, held: Held, answer: HoldAnswer, by: str) -> None:
         reason = next((review.reason for review in reversed(answer.reviews) if review.person == by), "")
         self._go(held, HoldEvent.REFUSE)
         held.answer = answer.id
-        await self._now(held, _entry(held, "hold.refused", answer, by=by, reason=reason))
+        await self._now(held, entry_of(held, "hold.refused", answer, by=by, reason=reason))
         _settle(held, Refused(held.id, self._policies.current.people[by].name, reason))
 
-    async def _release(self, held: _Held, answer: HoldAnswer, by: tuple[str, ...], reviews: list[Review]) -> None:
+    async def _release(self, held: Held, answer: HoldAnswer, by: tuple[str, ...], reviews: list[Review]) -> None:
         self._go(held, HoldEvent.RELEASE)
         held.answer, held.reviews, held.most = answer.id, reviews, held.shown_most
         if not held.facts.waits:
@@ -260,26 +207,26 @@ class HoldDesk:
         until = {"waits": held.facts.waits, "expires_at": held.expires_at}
         if held.most is not None:
             until["most"] = held.most
-        await self._now(held, _entry(held, "hold.released", answer, by=list(by), **until))
+        await self._now(held, entry_of(held, "hold.released", answer, by=list(by), **until))
         if held.state not in (HoldState.RELEASED, HoldState.CONSUMED):
             raise Refusal("over", _OVER[held.state])
         _settle(held, self._released(held))
 
-    def _released(self, held: _Held) -> Released:
+    def _released(self, held: Held) -> Released:
         people = self._policies.current.people
         by = (people[one.person].name for one in held.reviews if one.person in people)
         return Released(held.id, held.most, tuple(dict.fromkeys(by)))
 
-    def _time_out(self, held: _Held) -> None:
+    def _time_out(self, held: Held) -> None:
         if held.state not in _LIVE:
             return
         if held.expires_at > self._clock.now():
             self._arm(held)
             return
         self._go(held, HoldEvent.TIME_OUT)
-        self._later(held, _entry(held, "hold.timed_out"), TimedOut(held.id))
+        self._later(held, entry_of(held, "hold.timed_out"), TimedOut(held.id))
 
-    def _go(self, held: _Held, event: HoldEvent) -> None:
+    def _go(self, held: Held, event: HoldEvent) -> None:
         """Move a hold; raises Refusal `over` where somebody else was first."""
         try:
             held.state = moved(held.state, event)
@@ -294,7 +241,7 @@ class HoldDesk:
         if len(self._over) > KEPT:
             self._over.popitem(last=False)
 
-    async def _now(self, held: _Held, entry: Entry) -> None:
+    async def _now(self, held: Held, entry: Entry) -> None:
         """Record a move that a caller waits for; one that cannot be recorded lets nothing run."""
         try:
             await self._recorder.write(entry)
@@ -302,7 +249,7 @@ class HoldDesk:
             self._fail(held, error)
             raise
 
-    def _later(self, held: _Held, entry: Entry, answer: Answer) -> None:
+    def _later(self, held: Held, entry: Entry, answer: Answer) -> None:
         """Record a move that nobody calls for, then say so to who waits."""
 
         async def record() -> None:
@@ -325,34 +272,34 @@ class HoldDesk:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _fail(self, held: _Held, error: RecordingFailed) -> None:
+    def _fail(self, held: Held, error: RecordingFailed) -> None:
         _log.error("what became of a hold is not recorded", hold=held.id, error=str(error))
         if held.state in _LIVE:
             self._go(held, HoldEvent.ABANDON)
         _settle(held, Abandoned(held.id, "recording"))
 
-    def _arm(self, held: _Held) -> None:
+    def _arm(self, held: Held) -> None:
         if held.timer is not None:
             held.timer.cancel()
         held.timer = asyncio.get_running_loop().call_later(self._left(held), self._time_out, held)
 
-    def _left(self, held: _Held) -> float:
+    def _left(self, held: Held) -> float:
         return max((held.expires_at - self._clock.now()).total_seconds(), 0.0)
 
-    def _find(self, hold: str) -> _Held:
+    def _find(self, hold: str) -> Held:
         held = self._live.get(hold) or self._over.get(hold)
         if held is None:
             raise Refusal("not_found", "there is no such hold")
         return held
 
-    def _of(self, grant: str) -> Iterator[_Held]:
+    def _of(self, grant: str) -> Iterator[Held]:
         return (held for held in self._live.values() if held.facts.session.grant.id == grant)
 
-    def _same(self, facts: HoldFacts) -> _Held | None:
+    def _same(self, facts: HoldFacts) -> Held | None:
         same = likeness(facts)
         return next((held for held in self._live.values() if not held.facts.waits and held.likeness == same), None)
 
-    def _at_once(self, held: _Held, opened: asyncio.Future[None], fresh: bool) -> Hold:
+    def _at_once(self, held: Held, opened: asyncio.Future[None], fresh: bool) -> Hold:
         answer = self._released(held) if held.state is HoldState.RELEASED else Pending(held.id)
         return Hold(held.id, self._left(held), fresh, opened, _done(answer))
 
@@ -361,11 +308,11 @@ class HoldDesk:
         for held in nobody_waits[:-MOST_PER_GRANT]:
             self.drop(held.id, "client")
 
-    def _tally(self, held: _Held, requirement: Requirement, reviews: list[Review]) -> Tally:
+    def _tally(self, held: Held, requirement: Requirement, reviews: list[Review]) -> Tally:
         return tally(self._policies.current, requirement, held.facts.session.grant.person, reviews)
 
 
-def _settle(held: _Held, answer: Answer) -> None:
+def _settle(held: Held, answer: Answer) -> None:
     if not held.answered.done():
         held.answered.set_result(answer)
 
@@ -374,55 +321,6 @@ def _done(value: Any) -> asyncio.Future[Any]:
     future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     future.set_result(value)
     return future
-
-
-def _needs(requirement: Requirement) -> list[dict[str, Any]]:
-    return [{"count": need.count, "groups": list(need.groups)} for need in requirement.needs]
-
-
-def _opened(held: _Held) -> Entry:
-    facts = held.facts
-    data = {
-        "hold": held.id,
-        "statement": facts.statement,
-        "digest": held.digest,
-        "text": facts.redacted,
-        "verb": facts.verb,
-        "rules": list(facts.rules),
-        "needs": _needs(facts.requirement),
-        "relations": list(facts.relations),
-        "effects": list(facts.effects),
-        "reveals": list(facts.reveals),
-        "waits": facts.waits,
-        "expires_at": held.expires_at,
-    }
-    detail: dict[str, Any] = {"sql": facts.asked.text}
-    if facts.shown:
-        detail["parameters"] = list(facts.shown)
-    return Entry("hold.opened", facts.session.grant.id, facts.session.id, data, detail)
-
-
-def _entry(held: _Held, kind: str, answer: HoldAnswer | None = None, **data: Any) -> Entry:
-    detail = {"answer": answer.model_dump(mode="json")} if answer is not None else {}
-    session = held.facts.session
-    return Entry(kind, session.grant.id, session.id, {"hold": held.id, **data}, detail)
-
-
-def _said(estimate: Estimate) -> dict[str, Any]:
-    view = _estimate(estimate).model_dump()
-    return {key: value for key, value in view.items() if value not in (None, "", [])}
-
-
-def _estimate(estimate: Estimate) -> EstimateView:
-    sized = [SizedRelation(name=one.name, rows=one.rows, bytes=one.bytes) for one in estimate.relations]
-    return EstimateView(
-        relations=sized,
-        rows=estimate.rows,
-        why=estimate.why,
-        locks=list(estimate.locks),
-        cascades=list(estimate.cascades),
-        triggers=list(estimate.triggers),
-    )
 
 
 async def _seen(written: Awaitable[None]) -> None:

@@ -23,10 +23,10 @@ Reference: https://www.postgresql.org/docs/current/protocol.html (message flow, 
       |                             | lease closed; session.closed               |
 
 Pure: codec (frames and messages), startup (how a connection begins), scram, login (ours to the upstream), ruling,
-plan, registry, responses, frontpath and backpath (the two directions), machine (joins them), replies, records, pins,
-identity (a session's own role).
-Doing: frontdoor, house, proxy (one session), backend (its upstream side), scribe, upstream (dialling), admin, kill,
-identities, catalogues, inspector, workers, offer.
+plan, registry, responses, frontpath and backpath (the two directions), machine (joins them), replies, records, copying,
+pins, identity (a session's own role).
+Doing: frontdoor, house, proxy (one session), ruler, backend (its upstream side), scribe, upstream (dialling), admin,
+kill, identities, catalogues, inspector, workers, offer.
 """
 
 from broker.protocols.postgres.offer import PostgresOffer

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import replace
 from datetime import datetime
 from itertools import count
@@ -39,7 +39,6 @@ from broker.protocols.postgres.events import (
     Reload,
     ResumeClient,
     ResumeUpstream,
-    Ruled,
     ToClient,
     ToUpstream,
     UpstreamGone,
@@ -53,7 +52,8 @@ from broker.protocols.postgres.inspector import Matter
 from broker.protocols.postgres.login import LoggedIn
 from broker.protocols.postgres.machine import Machine, State
 from broker.protocols.postgres.replies import Problem
-from broker.protocols.postgres.ruling import Denied, Permitted, Ruling, Subject, access_line
+from broker.protocols.postgres.ruler import Ruler
+from broker.protocols.postgres.ruling import Subject, access_line
 from broker.protocols.postgres.scribe import Scribe
 from broker.protocols.postgres.sinks import ClientSink, UpstreamSink
 from broker.protocols.postgres.startup import CancelKey, Startup
@@ -68,7 +68,6 @@ GRACE_SECONDS = 0.05
 SLICE_SECONDS = 0.005
 """How long a session goes on deciding before others have their turn: a client may send many messages at once."""
 _log = structlog.get_logger("postgres")
-_UNRULED = Denied("58000", "this statement could not be decided", ("failure",), text="(undecided)")
 
 
 class Session:
@@ -85,7 +84,8 @@ class Session:
         policy = house.broker.policies.current
         resource = policy.resources[grant.resource]
         self._search_path = tuple(resource.search_path)
-        self._matter = Matter(Subject(grant.person, grant.resource, grant.role), Key((endpoint, self._search_path)))
+        matter = Matter(Subject(grant.person, grant.resource, grant.role), Key((endpoint, self._search_path)))
+        self._ruler = Ruler(house.inspector, matter, facts.id, self.feed)
         self._again = access_line(policy, grant.person, grant.resource, grant.role)
         nonce = f"airlock-{secrets.token_hex(12)}"
         self._ids = map("q{:016x}".format, count(secrets.randbits(62)))
@@ -93,7 +93,7 @@ class Session:
             facts,
             self._ids.__next__,
             nonce,
-            known=lambda sql: house.inspector.known(self._matter, sql),
+            known=self._ruler.known,
             rations=house.rations,
         )
         self._scribe = Scribe(house.broker.recorder, self.feed, house.notes)
@@ -271,7 +271,7 @@ class Session:
             case ToUpstream(data=data):
                 self._to_upstream.append(data)
             case Inspect(sql=sql, token=token):
-                self._inspect(sql, token)
+                self._ruler.inspect(sql, token, crowding=time.monotonic() - self._slice > SLICE_SECONDS)
             case Record():
                 self._scribe.record(command)
             case Hold():
@@ -279,13 +279,13 @@ class Session:
             case Use():
                 self._holder.use(command)
             case Weigh(ruling=ruling, question=question, token=token):
-                self._soon(self._ruled(token, self._weighed(ruling, question)))
+                self._ruler.weigh(ruling, self._estimate("", question), token)
             case Drop(reason=reason):
                 self._holder.drop(reason)
             case Note(entry=entry):
                 self._scribe.note(entry)
             case Reload():
-                self._house.inspector.forget(self._matter.key)
+                self._ruler.forget()
             case Cancel():
                 self._soon(self._cancel_upstream())
             case PauseClient():
@@ -302,38 +302,14 @@ class Session:
             case _:
                 raise AssertionError(f"a command that nobody does: {command}")
 
-    def _inspect(self, sql: str, token: int) -> None:
-        now = time.monotonic()
-        answer = self._after_others(sql) if now - self._slice > SLICE_SECONDS else self._rule(sql)
-        if not isinstance(answer, Awaitable):
-            self.feed(Ruled(token, answer, now))
-            return
-        self._soon(self._ruled(token, answer))
-
     def _soon(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _rule(self, sql: str) -> Ruling | Awaitable[Ruling]:
-        return self._house.inspector.rule(self._matter, sql)
-
-    async def _after_others(self, sql: str) -> Ruling:
-        await asyncio.sleep(0)
-        answer = self._rule(sql)
-        return await answer if isinstance(answer, Awaitable) else answer
-
     async def _cancel_upstream(self) -> None:
         await self._upstream.cancel()
         self.feed(Cancelled(time.monotonic()))
-
-    async def _ruled(self, token: int, answer: Awaitable[Ruling]) -> None:
-        ruling: Ruling = _UNRULED
-        try:
-            ruling = await answer
-        except Exception:  # noqa: BLE001 - denied, whatever it is
-            _log.exception("a statement could not be decided", session=self._facts.id)
-        self.feed(Ruled(token, ruling, time.monotonic()))
 
     def _flush(self) -> None:
         if self._to_upstream and self._upstream.stream is not None:
@@ -342,10 +318,6 @@ class Session:
         if self._to_client:
             pieces, self._to_client = self._to_client, []
             self._client.write(pieces)
-
-    async def _weighed(self, ruling: Permitted, question: Question) -> Ruling:
-        found = await self._estimate("", question)
-        return self._house.inspector.weigh(self._matter, ruling, found.rows)
 
     async def _estimate(self, hold: str, question: Question) -> Estimate:
         """Ask the upstream about a statement, held or not, recorded first as a statement of its own."""
@@ -417,7 +389,7 @@ class Session:
     async def _open_upstream(self, startup: Startup) -> LoggedIn:
         broker, grant = self._house.broker, self._facts.grant
         try:
-            await self._house.inspector.ready(self._matter)
+            await self._ruler.ready()
             return await self._backend.open(dict(startup.settings), self._search_path)
         except UpstreamUnavailable as error:
             if self._cut:

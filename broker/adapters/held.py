@@ -1,0 +1,121 @@
+"""One hold as the desk keeps it, as its reviewers see it, and as it is recorded."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from broker.sessions.holds import Answer, Estimate, HoldFacts
+from broker.sessions.model import Entry
+from policies.engine.decisions import Requirement
+from workflows.holds import HoldState
+from workflows.orders import HoldAnswer
+from workflows.reviews import Review
+from workflows.wire import EstimateView, HoldView, SizedRelation
+
+
+@dataclass(slots=True)
+class Held:
+    id: str
+    facts: HoldFacts
+    digest: str
+    likeness: str
+    opened_at: datetime
+    expires_at: datetime
+    answered: asyncio.Future[Answer]
+    state: HoldState = HoldState.WAITING
+    timer: asyncio.TimerHandle | None = None
+    reviews: list[Review] = field(default_factory=list)
+    answer: str = ""
+    """The id of the answer that won."""
+    estimate: Estimate | None = None
+    most: int | None = None
+    """How many rows the statement may touch, as it was shown when it was approved."""
+
+    @property
+    def shown_most(self) -> int | None:
+        """How many rows an approval is good for, with what is known now."""
+        bound = self.facts.bound
+        return bound.rows(self.estimate.rows if self.estimate is not None else None) if bound is not None else None
+
+    def view(self) -> HoldView:
+        facts, grant = self.facts, self.facts.session.grant
+        return HoldView(
+            id=self.id,
+            grant=grant.id,
+            session=facts.session.id,
+            statement=facts.statement,
+            person=grant.person,
+            resource=grant.resource,
+            role=grant.role,
+            state=self.state.value,
+            digest=self.digest,
+            text=facts.asked.text,
+            parameters=list(facts.shown),
+            effects=list(facts.effects),
+            relations=list(facts.relations),
+            reveals=list(facts.reveals),
+            rules=list(facts.rules),
+            needs=_needs(facts.requirement),
+            in_transaction=facts.in_transaction,
+            waits=facts.waits,
+            redacted=facts.redacted,
+            estimate=_estimate(self.estimate) if self.estimate is not None else None,
+            most=self.shown_most if self.state is HoldState.WAITING else self.most,
+            opened_at=self.opened_at,
+            expires_at=self.expires_at,
+        )
+
+
+def _needs(requirement: Requirement) -> list[dict[str, Any]]:
+    return [{"count": need.count, "groups": list(need.groups)} for need in requirement.needs]
+
+
+def opened_entry(held: Held) -> Entry:
+    """Write the record of a hold that begins."""
+    facts = held.facts
+    data = {
+        "hold": held.id,
+        "statement": facts.statement,
+        "digest": held.digest,
+        "text": facts.redacted,
+        "verb": facts.verb,
+        "rules": list(facts.rules),
+        "needs": _needs(facts.requirement),
+        "relations": list(facts.relations),
+        "effects": list(facts.effects),
+        "reveals": list(facts.reveals),
+        "waits": facts.waits,
+        "expires_at": held.expires_at,
+    }
+    detail: dict[str, Any] = {"sql": facts.asked.text}
+    if facts.shown:
+        detail["parameters"] = list(facts.shown)
+    return Entry("hold.opened", facts.session.grant.id, facts.session.id, data, detail)
+
+
+def entry_of(held: Held, kind: str, answer: HoldAnswer | None = None, **data: Any) -> Entry:
+    """Write the record of what becomes of a hold."""
+    detail = {"answer": answer.model_dump(mode="json")} if answer is not None else {}
+    session = held.facts.session
+    return Entry(kind, session.grant.id, session.id, {"hold": held.id, **data}, detail)
+
+
+def said(estimate: Estimate) -> dict[str, Any]:
+    """Return what is recorded of an estimate."""
+    view = _estimate(estimate).model_dump()
+    return {key: value for key, value in view.items() if value not in (None, "", [])}
+
+
+def _estimate(estimate: Estimate) -> EstimateView:
+    sized = [SizedRelation(name=one.name, rows=one.rows, bytes=one.bytes) for one in estimate.relations]
+    return EstimateView(
+        relations=sized,
+        rows=estimate.rows,
+        why=estimate.why,
+        locks=list(estimate.locks),
+        cascades=list(estimate.cascades),
+        triggers=list(estimate.triggers),
+    )

@@ -1,0 +1,73 @@
+"""Has one session's statements ruled on; what takes time is awaited beside it, and comes as an event."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from broker.protocols.postgres.events import Event, Ruled
+from broker.protocols.postgres.inspector import Inspector, Matter
+from broker.protocols.postgres.ruling import Denied, Permitted, Ruling
+from broker.sessions.holds import Estimate
+
+_log = structlog.get_logger("postgres")
+_UNRULED = Denied("58000", "this statement could not be decided", ("failure",), text="(undecided)")
+
+
+class Ruler:
+    """`feed` takes the rulings; one that cannot be had is a denial (fail closed)."""
+
+    def __init__(self, inspector: Inspector, matter: Matter, session: str, feed: Callable[[Event], None]) -> None:
+        self._inspector = inspector
+        self._matter = matter
+        self._session = session
+        self._feed = feed
+        self._tasks: set[asyncio.Future[None]] = set()
+
+    def known(self, sql: str) -> Ruling | None:
+        """Return what was ruled on a text already."""
+        return self._inspector.known(self._matter, sql)
+
+    def inspect(self, sql: str, token: int, *, crowding: bool) -> None:
+        """Rule on a text; a client that crowds others out lets them go first."""
+        answer = self._after_others(sql) if crowding else self._inspector.rule(self._matter, sql)
+        if isinstance(answer, Awaitable):
+            self._soon(token, answer)
+        else:
+            self._feed(Ruled(token, answer, time.monotonic()))
+
+    def weigh(self, ruling: Permitted, estimating: Awaitable[Estimate], token: int) -> None:
+        """Rule again with what the upstream's planner expects."""
+        self._soon(token, self._weighed(ruling, estimating))
+
+    def forget(self) -> None:
+        """The schema has changed."""
+        self._inspector.forget(self._matter.key)
+
+    async def ready(self) -> None:
+        """Have a catalogue at hand; raises UpstreamUnavailable."""
+        await self._inspector.ready(self._matter)
+
+    async def _weighed(self, ruling: Permitted, estimating: Awaitable[Estimate]) -> Ruling:
+        return self._inspector.weigh(self._matter, ruling, (await estimating).rows)
+
+    async def _after_others(self, sql: str) -> Ruling:
+        await asyncio.sleep(0)
+        answer = self._inspector.rule(self._matter, sql)
+        return await answer if isinstance(answer, Awaitable) else answer
+
+    def _soon(self, token: int, answer: Awaitable[Ruling]) -> None:
+        task = asyncio.ensure_future(self._ruled(token, answer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _ruled(self, token: int, answer: Awaitable[Ruling]) -> None:
+        ruling: Ruling = _UNRULED
+        try:
+            ruling = await answer
+        except Exception:  # noqa: BLE001 - denied, whatever it is
+            _log.exception("a statement could not be decided", session=self._session)
+        self._feed(Ruled(token, ruling, time.monotonic()))
