@@ -97,8 +97,16 @@ async def _over(desk: Desk, grant: Grant, request: Request, event: EventView) ->
     for extension in await desk.work.extensions_of(grant.id):
         if extension.state is RequestState.PENDING:
             await withdraw(desk, extension, None, f"event:{event.cursor}", TOO_LATE)
+    await _show_extensions(desk, grant)
     if move is GrantEvent.REVOKE and by not in (grant.person, BOT):
         await _tell_revoked(desk, grant, event, by, why)
+
+
+async def _show_extensions(desk: Desk, grant: Grant) -> None:
+    """Bring the cards up to date that said until when the access was extended."""
+    for extension in await desk.work.extensions_of(grant.id):
+        if extension.until is not None:
+            await desk.work.want(card_of(extension.id), f"card:{extension.id}")
 
 
 async def _tell_revoked(desk: Desk, grant: Grant, event: EventView, by: str, reason: str) -> None:
@@ -228,6 +236,7 @@ async def _closed(desk: Desk, grant: Grant, request: Request, event: EventView) 
     await desk.work.want(card_of(request.id), f"card:{request.id}")
     await desk.work.want(counter_of(grant.id), f"counter:{grant.id}")
     await desk.work.want(ticket_of(grant.id), f"ticket:{grant.id}")
+    await _show_extensions(desk, grant)
 
 
 async def _summary(desk: Desk, grant: Grant, request: Request, revealed: tuple[str, ...]) -> str:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot import ordering
+from bot import ordering, relay
 from bot.cards import MessageLink
 from bot.extensions import LEAD, STEPS, OfferFacts, lead_of, offer_card, offer_due, steps_of
 from bot.handlers import handle
@@ -24,6 +24,7 @@ from policies.engine.decide import terms_of
 from tests.unit.bot.memory import NOW, POLICY, MemoryWork, desk, member, policy, source
 from tests.unit.bot.test_cards import valid
 from tests.unit.bot.test_handlers import does, filed
+from tests.unit.bot.test_relay import event
 from workflows.grants import TABLE, GrantEvent, GrantState
 from workflows.requests import RequestState
 from workflows.wire import Problem
@@ -106,6 +107,18 @@ def test_offer_is_a_valid_message_in_every_state(state: GrantState, direct: bool
         valid(card)
         has_buttons = any(part.kind == "buttons" for part in card.parts)
         assert has_buttons is (grant.live and end == grant.expires_at)
+
+
+async def test_card_of_an_extension_follows_the_end_of_the_access() -> None:
+    work = MemoryWork()
+    grant = await granted(work)
+    extension = await extended(work, grant)
+    until = grant.expires_at + HALF_HOUR
+    work.requests[extension.id] = replace(extension, state=RequestState.APPROVED, until=until)
+    for number, kind in enumerate(("grant.revoked", "grant.closed"), 1):
+        before = work.places[card_of(extension.id)].wanted
+        await relay.apply(desk(work), [event(number, kind, by="bob")])
+        assert work.places[card_of(extension.id)].wanted == before + 1
 
 
 async def test_offer_that_was_taken_up_leads_down_to_what_was_asked_and_tells_no_outcome_above_it() -> None:
