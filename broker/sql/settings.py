@@ -28,7 +28,10 @@ CHANGEABLE: dict[str, re.Pattern[str]] = {
     "jit": _SWITCH,
 }
 _CALL = frozenset({"funcname", "args", "funcformat", "location"})
-_EACH = ", ".join(f"pg_catalog.set_config('{name}', NULL, false)" for name in sorted(CHANGEABLE))
+_CHARACTERISTICS = {"default_transaction_deferrable", "default_transaction_isolation"}
+"""What SET SESSION CHARACTERISTICS may change."""
+_RESET = sorted({*CHANGEABLE, *_CHARACTERISTICS})
+_EACH = ", ".join(f"pg_catalog.set_config('{name}', NULL, false)" for name in _RESET)
 RESET_EACH = f"SELECT FROM ROWS FROM ({_EACH})"
 """What stands for the RESET ALL of a pool: it resets what the session may set, and nothing else.
 
@@ -58,9 +61,12 @@ def refusal_of_set(content: Node) -> Refusal | None:
     """Return why a SET or RESET is refused, or None."""
     kind, name = content.get("kind"), str(content.get("name", "")).lower()
     if kind == "VAR_SET_MULTI":
-        # What later transactions begin as is what BEGIN itself may say.
-        modes = name in ("transaction", "session characteristics")
-        return refusal_of_modes(content.get("args", [])) if modes else _pinned(name or "that setting")
+        modes = content.get("args", [])
+        if name == "session characteristics":
+            # What a pool's reset takes back: read-only would stay with whoever gets the connection next.
+            plain = all(f"default_{one.get('DefElem', {}).get('defname')}" in _CHARACTERISTICS for one in modes)
+            return None if plain else _pinned("whether transactions are read-only")
+        return refusal_of_modes(modes) if name == "transaction" else _pinned(name or "that setting")
     if kind == "VAR_RESET_ALL" or name not in CHANGEABLE:
         return _pinned(name or "every setting at once")
     if kind in ("VAR_SET_DEFAULT", "VAR_RESET"):

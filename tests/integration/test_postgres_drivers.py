@@ -129,9 +129,11 @@ async def test_an_asyncpg_pool_lends_a_connection_again_with_its_settings_reset(
             assert await connection.fetchval("show jit") == jit
             await connection.execute("set timezone to 'Asia/Tokyo'")
             await connection.execute("set enable_seqscan to off")
+            await connection.execute("set session characteristics as transaction isolation level serializable")
         async with pool.acquire() as connection:
             assert connection.get_server_pid() == pid
             assert await connection.fetchval("show enable_seqscan") == "on"
+            assert await connection.fetchval("show transaction_isolation") == "read committed"
             assert await connection.fetchval("show timezone") != "Asia/Tokyo"
             assert await connection.fetch(PINS) == pins
             assert await connection.fetchval("select ssn from people where id = 1") == "***"

@@ -66,7 +66,7 @@ def test_ways_around_are_refused(sql: str, rule: str) -> None:
         "select t.total_of from typed t",
         "with order_totals as (select 1 as x) select x from order_totals",
         "select * from json_to_record('{}') x(a int)",
-        "set session characteristics as transaction isolation level serializable, read only",
+        "set session characteristics as transaction isolation level serializable, deferrable",
         "select " + ", ".join(["case when true then 1 end"] * 300),
         "merge into orders o using orders p on o.id = p.id when matched then delete returning merge_action()",
     ],
@@ -193,8 +193,8 @@ def test_no_text_is_read_on_the_spot_that_takes_long(name: str, size: int) -> No
         pass
     finally:
         sys.setprofile(None)
-    # About six milliseconds; clocks prove nothing on a shared machine.
-    assert steps < 60_000
+    # About ten milliseconds; clocks prove nothing on a shared machine.
+    assert steps < 90_000
 
 
 def test_honest_statements_are_read_on_the_spot() -> None:

@@ -192,6 +192,7 @@ def test_data_modifying_with_at_any_depth_is_a_write() -> None:
         ("set client_encoding = 'SJIS'", "settings"),
         ("begin read write", "settings"),
         ("set session characteristics as transaction read write", "settings"),
+        ("set session characteristics as transaction read only", "settings"),
         ("copy orders to '/tmp/x'", "copy-server"),
         ("prepare transaction 'x'", "transaction"),
         ("selec 1", "syntax"),
@@ -457,7 +458,9 @@ def test_reset_all_of_a_pool_resets_exactly_what_may_be_set() -> None:
     text = "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;"
     found = inspect(text, CATALOGUE, FIELDS)
     assert found.rewritten.startswith(text.removesuffix("RESET ALL;"))
-    assert re.findall(r"set_config\('(\w+)', NULL, false\)", found.rewritten) == sorted(CHANGEABLE)
+    assert re.findall(r"set_config\('(\w+)', NULL, false\)", found.rewritten) == sorted(
+        {*CHANGEABLE, "default_transaction_deferrable", "default_transaction_isolation"}
+    )
     assert Effect.SESSION in found.statements[3].facts.effects
     assert refused("reset all").rule == "settings"
     assert refused("select 1; close all; reset all; unlisten *").rule == "settings"
