@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from policies.engine.conditions import holds, names_call, same_verb
@@ -160,7 +160,20 @@ def _answers(
     """Return what rules say that let an effect pass, and what kept those from it that almost do."""
     found = [(rule, _obstacle(rule, facts, effect, now)) for rule in rules if rule.decision != "deny"]
     passing = [_weighed(rule, rows) for rule, obstacle in found if obstacle is None]
+    if passing:
+        # What is asked about one relation is asked wherever it is touched: joining another does not lead around it.
+        passing += [_answer(rule) for rule, obstacle in found if obstacle and _asks_of_part(rule, facts, effect, now)]
     return passing, [text for _, text in found if text]
+
+
+def _asks_of_part(rule: StatementRule, facts: StatementFacts, effect: Effect, now: datetime | None) -> bool:
+    """Say whether a rule asks about some of a statement's relations, and speaks of it in every other way."""
+    part = frozenset(name for name in facts.relations if _names(rule.relations, name))
+    return (
+        rule.decision == "ask"
+        and bool(part)
+        and _obstacle(rule, replace(facts, reads=facts.reads & part, writes=facts.writes & part), effect, now) is None
+    )
 
 
 def _weighed(rule: StatementRule, rows: Rows) -> Decision:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -61,6 +62,18 @@ def test_a_rule_may_speak_only_of_writes_without_a_where() -> None:
     never = "{id: never, decision: deny, missing_where: true, message: name the rows}"
     assert decided(policy(WRITE, never), facts(bare=True)) == Deny("name the rows", ("never",))
     assert isinstance(decided(policy(WRITE, never), facts()), Allow)
+
+
+def test_joining_another_table_does_not_lead_around_an_ask() -> None:
+    asking = "{id: pay, decision: ask, effects: [read], relations: [public.t], reviewers: {groups: [ops]}}"
+    joined = StatementFacts("SELECT", frozenset({Effect.READ}), frozenset({"public.t", "public.other"}))
+    assert isinstance(decided(policy(READ, asking), joined), Ask)
+    assert isinstance(decided(policy(READ, asking), replace(joined, reads=frozenset({"public.other"}))), Allow)
+    # It asks about one of them, and lets nothing pass that no rule speaks of.
+    assert isinstance(decided(policy(asking), joined), Deny)
+    # A condition that does not hold keeps it from asking, as it would for that relation alone.
+    late = asking.replace("relations", "missing_where: true, relations")
+    assert isinstance(decided(policy(READ, late), joined), Allow)
 
 
 def test_a_rule_for_writes_with_a_where_says_to_add_one() -> None:
