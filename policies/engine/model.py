@@ -291,6 +291,9 @@ DocumentPath = Annotated[str, StringConstraints(pattern=r"^[^.*]+(\.[^.*]+){0,7}
 no path, so no key is a number."""
 
 
+SEARCHES_PER_HOUR = 10
+
+
 class MaskSpec(Strict):
     mask: MaskKind
     tail: int = Field(default=4, ge=1, le=8)
@@ -308,11 +311,13 @@ class MaskSpec(Strict):
     search: Literal["equality"] | None = Field(
         default=None, description="`WHERE field = value` in a plain SELECT compares the clear value"
     )
-    searches_per_hour: int = Field(default=10, ge=1, le=1000, description="how often under one grant")
+    searches_per_hour: int | None = Field(
+        default=None, ge=1, le=1000, description=f"how often under one grant; {SEARCHES_PER_HOUR} where it is not said"
+    )
 
     @model_validator(mode="after")
     def _rate_is_of_a_search(self) -> Self:
-        if "searches_per_hour" in self.model_fields_set and self.search is None:
+        if self.searches_per_hour is not None and self.search is None:
             raise ValueError("`searches_per_hour` goes with `search: equality`")
         return self
 
@@ -370,7 +375,9 @@ class FieldRule(Strict):
     def searching(self, field: str) -> int | None:
         """Return how often an hour a field that it masks may be compared in clear; None where it never is."""
         spec = self.masks.get(field)
-        return spec.searches_per_hour if isinstance(spec, MaskSpec) and spec.search is not None else None
+        if not isinstance(spec, MaskSpec) or spec.search is None:
+            return None
+        return spec.searches_per_hour or SEARCHES_PER_HOUR
 
     def revealing(self, field: str) -> Requirement | None:
         """Return what policy demands before a field that it masks comes in clear; None where it never does."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bot_world import CARDS, Story, buttons, private, shown, story
+from tests.support.bot_world import CARDS, Story, buttons, shown, story
 
 ASK = "/access prod-db read 30m because INC-42"
 
@@ -35,7 +35,7 @@ async def told(tmp_path: Path) -> AsyncIterator[Story]:
         ("/access help", "/access <resource> <role> [for] <duration> [because <reason>]"),
         ("/access prod-db read 30m INC-42", "/access prod-db read 30m because INC-42"),
         ("/access nothing-like-it read 30m", "there is no resource `nothing-like-it`"),
-        ("/access revoke a b c", "does not take that many words"),
+        ("/access revoke a b c", "takes one id; a reason comes after"),
         ("/access list", "prod-db read, at most 4h, after review by 1 of dbas: Bob or Dana"),
         ("/access status", "You have no access and no request waiting."),
         ("/access revoke", "nothing to revoke"),
@@ -69,21 +69,21 @@ async def test_deactivated_person_is_refused_at_the_click(told: Story) -> None:
     token = next(e["value"] for b in card["blocks"] if b["type"] == "actions" for e in b["elements"])
     answer = await told.click("bob", "request.approve", card, value=token, force=True)
     assert told.broker.orders == []
-    assert answer["error"] == "account_inactive" or "deactivated" in private(answer)
+    assert answer["error"] == "account_inactive" or "deactivated" in await told.private(answer)
 
 
 async def test_requester_cannot_approve_and_outsiders_cannot_answer(told: Story) -> None:
     await told.command("alice", ASK)
     card = await told.card()
     own = await told.click("alice", "request.approve", card)
-    assert "nobody reviews their own request" in private(own)
+    assert "nobody reviews their own request" in await told.private(own)
     other = await told.click("erin", "request.approve", card)
-    assert "you are not in dbas; Bob, Dana may answer" in private(other)
+    assert "you are not in dbas; Bob, Dana may answer" in await told.private(other)
     denial = await told.click("erin", "request.deny", card)
     assert denial["view"] is None
-    assert "you are not in dbas" in private(denial)
+    assert "you are not in dbas" in await told.private(denial)
     cancel = await told.click("bob", "request.cancel", card)
-    assert "Only Alice can cancel this request." in private(cancel)
+    assert "Only Alice can cancel this request." in await told.private(cancel)
     assert set(buttons(await told.card())) == {"request.approve", "request.changes", "request.deny", "request.cancel"}
     assert told.broker.orders == []
 
@@ -95,7 +95,7 @@ async def test_second_click_hears_who_was_faster(told: Story) -> None:
     await told.card("open until")
     token = next(e["value"] for b in card["blocks"] if b["type"] == "actions" for e in b["elements"])
     late = await told.click("dana", "request.approve", card, value=token, force=True)
-    assert "This request was already approved by Bob." in private(late)
+    assert "This request was already approved by Bob." in await told.private(late)
     assert len(told.broker.orders) == 1
 
 
@@ -103,9 +103,9 @@ async def test_forged_value_and_unknown_action_do_nothing(told: Story) -> None:
     await told.command("alice", ASK)
     card = await told.card()
     forged = await told.click("bob", "request.approve", card, value="0" * 32)
-    assert "belongs to no request" in private(forged)
+    assert "belongs to no request" in await told.private(forged)
     unknown = await told.click("bob", "something.else", card, value="x", force=True)
-    assert "Nothing here answers to this button" in private(unknown)
+    assert "Nothing here answers to this button" in await told.private(unknown)
     assert told.broker.orders == []
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.bot_world import Story, buttons, initial, options, private, shown, story
+from tests.support.bot_world import Story, buttons, initial, options, shown, story
 from workflows.orders import OrderedTerms
 
 
@@ -129,7 +129,7 @@ async def test_who_may_not_answer_gets_no_form(told: Story) -> None:
     for user, why in (("alice", "nobody reviews their own request"), ("erin", "you are not in dbas")):
         answer = await told.click(user, "request.changes", card)
         assert answer["view"] is None
-        assert why in private(answer)
+        assert why in await told.private(answer)
 
 
 @pytest.mark.parametrize("change", [{"restricted": True}, {"deleted": True}])
@@ -142,7 +142,7 @@ async def test_reviewer_who_became_a_guest_or_left_cannot_send_the_form(told: St
         await told.direct("bob", "guests may not")
         again = await told.click("bob", "request.changes", card)
         assert again["view"] is None
-        assert "guests may not" in private(again)
+        assert "guests may not" in await told.private(again)
     assert told.broker.orders == []
     assert "Waiting for 1 of dbas" in (await told.card())["text"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from tests.support.bot_world import Story, buttons, private, shown, story
+from tests.support.bot_world import Story, buttons, shown, story
 from workflows.storage.engine import make_engine
 
 STEPS = ["grant.extend.900", "grant.extend.1800", "grant.extend.3600"]
@@ -58,7 +58,7 @@ async def test_extension_is_a_request_in_the_thread_that_moves_the_end_everywher
     reminder = await told.direct("alice", "ends at")
     await told.click("alice", "grant.extend.900", reminder)
     waits = "Your request for 15m more of read on prod-db waits for 1 of dbas: Bob or Dana"
-    assert await told.hears("alice", waits, "@Airlock")
+    assert await told.whispered("alice", waits, "@Airlock")
     assert await told.direct("alice", "15m more was asked for and waits for 1 of dbas")
     request = await told.thread(card, "Alice asks for 15m more of read on prod-db")
     assert "<@U0BOB00001>" in str(request["blocks"]) or "U0BOB00001" in str(request["blocks"])
@@ -115,7 +115,7 @@ async def test_nothing_is_offered_where_the_policy_gives_no_more(told: Story) ->
     forged = await told.thread(card, "has write on prod-db until")
     token = next(e["value"] for b in forged["blocks"] if b["type"] == "actions" for e in b["elements"])
     answer = await told.click("alice", "grant.extend.900", forged, value=token, force=True)
-    assert "as long as the policy gives" in private(answer)
+    assert "as long as the policy gives" in await told.private(answer)
     assert not [one for one in await told.replies(card) if "ends at" in one["text"]]
 
 
@@ -133,16 +133,16 @@ async def test_what_policy_allows_is_extended_at_once(told: Story) -> None:
 async def test_only_the_requester_extends_and_only_by_what_is_possible(told: Story) -> None:
     card, _ = await ending(told)
     offer = await told.thread(card, "ends at")
-    assert "This access is Alice's; only they can ask for more" in private(
+    assert "This access is Alice's; only they can ask for more" in await told.private(
         await told.click("bob", "grant.extend.900", offer)
     )
     for seconds in (0, 59, 36000):
         got = await told.click("alice", f"grant.extend.{seconds}", offer, value=value_of(offer), force=True)
-        assert "can be extended by at most 3h30m" in private(got)
+        assert "can be extended by at most 3h30m" in await told.private(got)
     unknown = await told.click("alice", "grant.extend.900", offer, value="f" * 32)
-    assert "belongs to no access that is known" in private(unknown)
+    assert "belongs to no access that is known" in await told.private(unknown)
     odd = await told.click("alice", "grant.extend.x", offer, value=value_of(offer), force=True)
-    assert "Nothing here answers" in private(odd)
+    assert "Nothing here answers" in await told.private(odd)
     await told.click("alice", "grant.extend.900", offer)
     await told.thread(card, "15m more was asked for and waits for")
     await told.click("alice", "grant.extend.1800", offer, value=value_of(offer), force=True)
@@ -160,7 +160,7 @@ async def test_guest_cannot_extend(told: Story) -> None:
     offer = await told.thread(card, "ends at")
     await told.world.post("people", user="alice", restricted=True)
     answer = await told.click("alice", "grant.extend.900", offer)
-    assert "guests may not" in private(answer)
+    assert "guests may not" in await told.private(answer)
     assert not [one for one in await told.replies(card) if "more of read" in one["text"]]
 
 
@@ -258,7 +258,7 @@ async def test_request_that_nobody_answers_expires_and_is_asked_again_with_one_c
     told_so = await told.direct("alice", "Nobody answered your request for read on prod-db in time")
     assert buttons(told_so) == ["request.again"]
     await told.click("bob", "request.again", expired)
-    assert await told.hears("bob", "Only Alice can ask for this again.")
+    assert await told.whispered("bob", "Only Alice can ask for this again.")
     answer = await told.click("alice", "request.again", told_so)
     assert answer["ok"]
     card = await told.card("Waiting for 1 of dbas")
@@ -266,7 +266,7 @@ async def test_request_that_nobody_answers_expires_and_is_asked_again_with_one_c
     assert card["text"].startswith("Alice asks for read on prod-db for 45m.")
     assert "INC-42" in shown(card)
     twice = await told.click("alice", "request.again", expired)
-    assert "You already have a request for read on prod-db waiting." in private(twice)
+    assert "You already have a request for read on prod-db waiting." in await told.private(twice)
     await told.click("bob", "request.approve", card)
     assert await told.direct("alice", "PGPASSWORD")
 
@@ -278,7 +278,7 @@ async def test_guest_cannot_ask_again(told: Story) -> None:
     expired = await told.card("Expired")
     await told.world.post("people", user="alice", restricted=True)
     await told.click("alice", "request.again", expired)
-    assert await told.hears("alice", "guests may not")
+    assert await told.whispered("alice", "guests may not")
     assert (await told.card())["ts"] == expired["ts"]
 
 
@@ -295,7 +295,7 @@ async def test_cancelled_request_can_be_asked_for_again_and_a_denied_one_not(tol
     denied = await told.card("Denied by Bob")
     assert buttons(denied) == []
     got = await told.click("alice", "request.again", denied, value=value_of(card), force=True)
-    assert "This request was already denied by Bob." in private(got)
+    assert "This request was already denied by Bob." in await told.private(got)
     assert token != value_of(card)
 
 
@@ -311,4 +311,4 @@ async def test_policy_that_gives_it_no_more_decides_on_asking_again(told: Story)
         return "at most 2h" in await told.whispers("alice", "/access list") or None
 
     await told.eventually(refused)
-    assert "given for at most 2h" in private(await told.click("alice", "request.again", expired))
+    assert "given for at most 2h" in await told.private(await told.click("alice", "request.again", expired))

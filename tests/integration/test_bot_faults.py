@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.bot_world import CARDS, Story, private, shown, story
+from tests.support.bot_world import CARDS, Story, shown, story
 
 ASK = "/access prod-db read 30m because INC-42"
 
@@ -189,7 +189,7 @@ async def test_request_that_nobody_answers_expires_and_says_so(told: Story) -> N
     assert await told.direct("alice", "has expired")
     token = next(e["value"] for b in card["blocks"] if b["type"] == "actions" for e in b["elements"])
     click = await told.click("bob", "request.approve", card, value=token, force=True)
-    assert "expired before anybody answered it" in private(click)
+    assert "expired before anybody answered it" in await told.private(click)
 
 
 async def _age(told: Story) -> None:

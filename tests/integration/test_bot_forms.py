@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.bot_world import Story, buttons, element, initial, labels, options, private, shown, story
+from tests.support.bot_world import Story, buttons, element, initial, labels, options, shown, story
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ async def test_sent_form_makes_the_same_request_as_the_command(told: Story) -> N
     sent = await told.submit("alice", view, **{"As": "read", "For how long": "30m"})
     assert sent["ok"], sent
     assert sent["view"] is None
-    assert "waits for 1 of dbas: Bob or Dana" in private(sent)
+    assert "waits for 1 of dbas: Bob or Dana" in await told.private(sent)
     card = await told.card()
     assert "INC-42 customer cannot log in" in shown(card)
     await told.click("bob", "request.approve", card)
@@ -127,7 +127,7 @@ async def test_form_starts_with_a_duration_that_the_role_gives_and_answers_where
     assert other["element"]["placeholder"]["text"] == "20m, 45m"
     sent = await told.submit("alice", view)
     assert sent["ok"], sent
-    assert await told.hears("alice", "Your request for write on prod-db waits for", "#general")
+    assert await told.whispered("alice", "Your request for write on prod-db waits for", "#general")
 
 
 async def test_form_without_a_role_says_what_is_missing(told: Story) -> None:
@@ -180,7 +180,7 @@ async def test_form_opens_once_for_a_payload_that_is_delivered_twice(told: Story
 async def test_guest_and_stranger_get_no_form(told: Story, user: str, why: str) -> None:
     answer = await told.world.post("command", user=user, channel="partners", text="/access")
     assert answer["view"] is None
-    assert why in private(answer)
+    assert why in await told.private(answer)
     assert await told.calls("views.open") == []
 
 
@@ -188,7 +188,7 @@ async def test_form_of_somebody_who_became_a_guest_is_refused_when_it_is_sent(to
     view = await opened(told, "/access prod-db read")
     await told.world.post("people", user="alice", restricted=True)
     sent = await told.submit("alice", view, **{"For how long": "30m"})
-    assert "guests may not" in private(sent) or await told.whispered("alice", "guests may not", "incidents")
+    assert "guests may not" in await told.private(sent) or await told.whispered("alice", "guests may not", "incidents")
     assert [one for one in await told.world.seen("bob", "#access-requests") if one["from_app"]] == []
 
 
@@ -197,7 +197,7 @@ async def test_button_with_a_forged_value_does_nothing(told: Story) -> None:
     for value in ("", "[1,2,3,4]", '["a"]', "[" * 2000, '["prod-db","read","30m"]'):
         got = await told.click("alice", "access.ask", answer, value=value)
         assert got["view"] is None
-        assert "Nothing here answers to what this button carries" in private(got)
+        assert "Nothing here answers to what this button carries" in await told.private(got)
 
 
 async def test_menu_of_many_resources_is_asked_for_and_answers_what_is_typed(told: Story) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.bot_world import Story, buttons, private, shown, story
+from tests.support.bot_world import Story, buttons, shown, story
 
 SECRET = "078-05-1120"
 STATEMENT = f"UPDATE customers SET ssn = '{SECRET}' WHERE id = 7"
@@ -87,7 +87,7 @@ async def test_form_opens_for_nobody_who_may_not_answer(told: Story, user: str, 
     _, message, _ = await held(told)
     answer = await told.click(user, "hold.review", message)
     assert answer["view"] is None
-    assert why in private(answer)
+    assert why in await told.private(answer)
     assert SECRET not in json.dumps(answer)
 
 
@@ -95,7 +95,7 @@ async def test_buttons_of_other_cards_do_not_get_around_the_form(told: Story) ->
     _, message, _ = await held(told)
     token = next(e["value"] for b in message["blocks"] if b["type"] == "actions" for e in b["elements"])
     forged = await told.click("bob", "hold.approve", message, value=token, force=True)
-    assert "only behind Review" in private(forged)
+    assert "only behind Review" in await told.private(forged)
     assert told.broker.answers == []
 
 

@@ -107,7 +107,7 @@ async def test_two_people_are_needed_and_the_card_says_how_far_it_is(told: Story
     message = await told.thread(card, "Approved by Bob so far. Still waiting for 1 of security: Erin.")
     assert await told.whispers_in_thread("bob", "Your approval counts; it still needs 1 of security: Erin.")
     again = await told.click("bob", "hold.approve", message)
-    assert "You have approved this already; it still needs 1 of security: Erin." in private(again)
+    assert "You have approved this already; it still needs 1 of security: Erin." in await told.private(again)
     await told.click("erin", "hold.approve", message)
     assert await told.thread(card, "Approved by Bob and Erin, ran once.")
     assert [len(answer.reviews) for answer in told.broker.answers] == [1, 2]
@@ -129,21 +129,21 @@ async def test_broker_that_wants_more_is_believed(told: Story) -> None:
 )
 async def test_who_may_not_answer_is_told_why(told: Story, user: str, why: str) -> None:
     _, message, _ = await held(told)
-    assert why in private(await told.click(user, "hold.approve", message))
+    assert why in await told.private(await told.click(user, "hold.approve", message))
     form = await told.click(user, "hold.deny", message)
     assert form["view"] is None
-    assert why in private(form)
+    assert why in await told.private(form)
     assert told.broker.answers == []
 
 
 async def test_forged_and_stale_clicks_do_nothing(told: Story) -> None:
     card, message, _ = await held(told)
     forged = await told.click("bob", "hold.approve", message, value="0" * 32)
-    assert "belongs to no statement that is known here" in private(forged)
+    assert "belongs to no statement that is known here" in await told.private(forged)
     of_a_request = await told.click("bob", "request.approve", message, value=token(message), force=True)
-    assert "belongs to no request" in private(of_a_request)
+    assert "belongs to no request" in await told.private(of_a_request)
     elsewhere = await told.click("bob", "hold.approve", card, value=token(message), force=True)
-    assert "not the newest card of that statement" in private(elsewhere)
+    assert "not the newest card of that statement" in await told.private(elsewhere)
     assert told.broker.answers == []
 
 
@@ -153,7 +153,7 @@ async def test_late_click_hears_what_became_of_it(told: Story) -> None:
     over = await told.thread(card, "Nobody answered in time, so it did not run.")
     assert buttons(over) == []
     late = await told.click("bob", "hold.approve", message, value=token(message), force=True)
-    assert "Nobody answered in time, so it did not run." in private(late)
+    assert "Nobody answered in time, so it did not run." in await told.private(late)
     assert told.broker.answers == []
 
 
@@ -217,7 +217,7 @@ async def test_long_statement_is_approved_only_once_its_file_is_there(told: Stor
     assert buttons(message) == ["hold.deny"]
     assert "comes as a file in this thread" in shown(message)
     early = await told.click("bob", "hold.approve", message, value=token(message), force=True)
-    assert "has not been shown whole" in private(early)
+    assert "has not been shown whole" in await told.private(early)
     message = await told.thread(card, "All of it is in the file")
     assert buttons(message) == ANSWERS
     name = f"statement-{hold}.txt"
@@ -243,7 +243,7 @@ async def test_long_statement_where_no_file_is_taken_can_only_be_denied(
     message = await told.thread(card, "what cannot be shown whole cannot be approved")
     assert buttons(message) == ["hold.deny"]
     forged = await told.click("bob", "hold.approve", message, value=token(message), force=True)
-    assert "cannot be shown whole here" in private(forged)
+    assert "cannot be shown whole here" in await told.private(forged)
     assert told.broker.answers == []
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bot_world import Story, buttons, private, shown, story
+from tests.support.bot_world import Story, buttons, shown, story
 
 ASK = "/access prod-db read 30m because INC-42 customer cannot log in"
 
@@ -113,9 +113,9 @@ async def test_two_stages_need_two_people_and_say_how_far_they_are(told: Story) 
     await told.command("alice", "/access prod-db write 30m because fix")
     card = await told.card()
     answer = await told.click("bob", "request.approve", card)
-    assert "Your approval counts; it still needs 1 of security: Erin." in private(answer)
+    assert "Your approval counts; it still needs 1 of security: Erin." in await told.private(answer)
     card = await told.card("Approved by Bob so far")
     again = await told.click("bob", "request.approve", card)
-    assert "You have approved this already" in private(again)
+    assert "You have approved this already" in await told.private(again)
     await told.click("erin", "request.approve", card)
     assert await told.card("Approved by Bob and Erin")

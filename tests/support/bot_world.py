@@ -73,7 +73,9 @@ class Story:
     async def click(self, user: str, action: str, message: dict[str, Any], **more: Any) -> dict[str, Any]:
         """Press a button of a message."""
         where = {"channel": message["channel"], "message_ts": message["ts"], "action_id": action}
-        return await self.world.post("click", user=user, **where, **more)
+        asked = {"user": user, "channel": message["channel"], "since": f"{time.time():.6f}"}
+        answer = await self.world.post("click", user=user, **where, **more)
+        return {**answer, "asked": {**asked, "thread_ts": message.get("thread_ts") or message["ts"]}}
 
     async def view(self, user: str) -> dict[str, Any] | None:
         """Return the form that somebody looks at."""
@@ -82,7 +84,25 @@ class Story:
 
     async def submit(self, user: str, view: dict[str, Any], **values: Any) -> dict[str, Any]:
         """Send a form; values by label."""
-        return await self.world.post("submit", user=user, view_id=view["id"], values=values)
+        asked = {"user": user, "channel": CARDS, "since": f"{time.time():.6f}"}
+        answer = await self.world.post("submit", user=user, view_id=view["id"], values=values)
+        return {**answer, "asked": asked}
+
+    async def private(self, answer: dict[str, Any]) -> str:
+        """Return what was said to somebody alone after a click or a form, however late it comes."""
+
+        async def find() -> str | None:
+            if found := private(answer):
+                return found
+            asked = dict(answer["asked"])
+            user, channel, thread = asked["user"], asked["channel"], asked.get("thread_ts")
+            seen = await self.world.seen(user, channel, since=asked["since"])
+            if thread:
+                seen = [*seen, *await self.world.seen(user, channel, since=asked["since"], thread_ts=thread)]
+            return private({"messages": seen}) or None
+
+        text: str = await self.eventually(find)
+        return text
 
     async def thread(self, card: dict[str, Any], has: str) -> dict[str, Any]:
         """Return the reply under a card that says something."""
@@ -132,15 +152,6 @@ class Story:
 
         async def find() -> dict[str, Any] | None:
             messages = await self.world.seen(user, CARDS, thread_ts=card["ts"])
-            return next((one for one in messages if one["ephemeral"] and has in shown(one)), None)
-
-        return await self.eventually(find)
-
-    async def hears(self, user: str, has: str, channel: str = CARDS) -> dict[str, Any]:
-        """Return the private answer to somebody in a channel that says something."""
-
-        async def find() -> dict[str, Any] | None:
-            messages = await self.world.seen(user, channel)
             return next((one for one in messages if one["ephemeral"] and has in shown(one)), None)
 
         return await self.eventually(find)

@@ -76,6 +76,12 @@ def test_joining_another_table_does_not_lead_around_an_ask() -> None:
     assert isinstance(decided(policy(READ, late), joined), Allow)
 
 
+def test_a_policy_that_is_written_out_is_read_as_the_same() -> None:
+    mask = "{id: f, resource: db, relation: public.t, clear: [id], masks: {ssn: {mask: partial, tail: 4}}}"
+    given = read_texts({"world.yaml": WORLD, "fields.yaml": f"fields: [{mask}]"})
+    assert Policy.model_validate(given.model_dump(mode="json")) == given
+
+
 def test_a_rule_for_writes_with_a_where_says_to_add_one() -> None:
     given = policy("{id: some-rows, decision: allow, effects: [write], missing_where: false}")
     assert isinstance(decided(given, facts()), Allow)
