@@ -154,4 +154,6 @@ async def test_notices_arrive_as_warnings(
         await answered(served, Answer.APPROVE)
         lines = await said(process)
     assert len(lines) >= 2
-    assert all("waiting for 1 of dbas (Bob or Dana) to review this statement" in line for line in lines)
+    *waits, released = lines
+    assert all("waiting for 1 of dbas (Bob or Dana) to review this statement" in line for line in waits)
+    assert "approved by" in released
