@@ -2,13 +2,12 @@
 
 import pytest
 
-from broker.protocols.postgres import codec
+from broker.protocols.postgres import codec, registry
 from broker.protocols.postgres.events import (
     Close,
     Synced,
 )
 from broker.protocols.postgres.machine import State
-from broker.protocols.postgres.registry import MAX_ENTRIES
 from broker.protocols.postgres.ruling import Ruling
 from broker.sessions.model import CloseReason, Durability
 from broker.sql.model import Control
@@ -241,9 +240,10 @@ def test_a_cursor_is_fetched_from_and_not_executed() -> None:
     assert b"0A000" in play.client(codec.execute("c")).to_client()
 
 
-def test_cursors_are_bounded() -> None:
+def test_cursors_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "MAX_ENTRIES", 200)
     play = Play(cursors)
-    for number in range(MAX_ENTRIES):
+    for number in range(200):
         play.client(codec.query(f"declare c{number} held")).upstream(complete("DECLARE CURSOR"), ready())
     play.to_client()
     assert b"53400" in play.client(codec.query("declare one_more held")).to_client()
@@ -304,9 +304,10 @@ def test_rolling_back_to_a_savepoint_notes_the_end_of_the_portals_made_since() -
     assert play.to_upstream().endswith(POISON)
 
 
-def test_prepare_in_sql_is_bounded_like_parse() -> None:
+def test_prepare_in_sql_is_bounded_like_parse(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "MAX_ENTRIES", 200)
     play = Play(controlled)
-    for at in range(MAX_ENTRIES):
+    for at in range(200):
         run(play, f"prepare p{at}", status="I")
     play.to_client()
     play.client(codec.query("prepare more"))

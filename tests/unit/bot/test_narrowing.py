@@ -175,7 +175,7 @@ async def test_who_may_not_answer_approves_nothing_with_changes(kind: str, perso
     assert await work.reviews(request.id) == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["alice", "bob", "dana", "erin"]), st.none() | TERMS), max_size=6))
 async def test_whatever_is_clicked_the_broker_never_finds_more_than_was_approved(
     clicks: list[tuple[str, Terms | None]],
