@@ -5,7 +5,7 @@ RUN := .venv/bin/python
 JOBS ?= 3
 ARGS ?=
 
-.PHONY: demo test check bench chaos fuzz tour fix lock venv
+.PHONY: demo test check bench chaos fuzz compat tour fix lock venv
 
 demo: venv
 	@exec $(RUN) airlock.py demo $(ARGS)
@@ -42,6 +42,10 @@ chaos: venv
 fuzz: SECONDS ?= 300
 fuzz: venv
 	$(RUN) -m tests.fuzz --seconds $(SECONDS) $(ARGS)
+
+# The suites that asyncpg and SQLAlchemy publish, through the broker and through a plain forwarder; downloads them once.
+compat: venv
+	$(RUN) -m tests.compat $(ARGS)
 
 # The pictures of the README, taken from the running demo; needs a browser (apt install chromium).
 tour: venv
