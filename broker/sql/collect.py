@@ -48,14 +48,20 @@ class Collected:
     """It changes settings."""
     passed: frozenset[int] = frozenset()
     """Ids of calls that somebody else looks at."""
+    in_clear: bool = False
+    """Nothing is masked, and no literal of the catalogue is hidden."""
+    listings: list[tuple[Node, Node, Node]] = field(default_factory=list)
+    """(wrapper, RangeFunction, FuncCall) of each call that lists the settings."""
 
 
-def collect(root: Any, catalogue: Catalogue, passed: frozenset[int] = frozenset()) -> Collected:
+def collect(
+    root: Any, catalogue: Catalogue, passed: frozenset[int] = frozenset(), *, in_clear: bool = False
+) -> Collected:
     """Walk a query with a stack; raises Refusal for a node, function, operator or type outside the lists.
 
     `passed` are ids of calls that somebody else looks at.
     """
-    found = Collected(passed=passed)
+    found = Collected(passed=passed, in_clear=in_clear)
     read = 0
     # Each value stands with the names of the WITH queries that it can see.
     stack: list[tuple[Any, frozenset[str]]] = [(root, frozenset())]
@@ -140,6 +146,10 @@ def _seen(found: Collected, catalogue: Catalogue, kind: str, content: Node, wrap
             _indirection(found, content)
         case "JoinExpr":
             _join(found, catalogue, content)
+        case "RangeFunction" if (call := _listing(content)) is not None:
+            found.listings.append((wrapper, content, call))
+            _row(found, kind, content)
+            return False
         case "RangeSubselect" | "RangeFunction" | "RangeTableFunc" | "JsonTable":
             _row(found, kind, content)
         case "ColumnDef":
@@ -163,6 +173,16 @@ def _seen(found: Collected, catalogue: Catalogue, kind: str, content: Node, wrap
     return True
 
 
+def _listing(content: Node) -> Node | None:
+    """Return the call of `FROM pg_show_all_settings()`, which pgAdmin connects with."""
+    if set(content) - {"functions", "alias"} or len(content.get("functions", [])) != 1:
+        return None
+    call = content["functions"][0].get("List", {}).get("items", [{}])[0].get("FuncCall", {})
+    names = strings(call.get("funcname", []))
+    plain = not set(call) - {"funcname", "funcformat", "location"}
+    return call if plain and names in (["pg_show_all_settings"], ["pg_catalog", "pg_show_all_settings"]) else None
+
+
 def _column(found: Collected, content: Node) -> None:
     found.columns.append(content)
     fields = content.get("fields", [])
@@ -181,7 +201,7 @@ def _column(found: Collected, content: Node) -> None:
 
 def _call(found: Collected, catalogue: Catalogue, content: Node, wrapper: Node) -> None:
     parts = strings(content.get("funcname", []))
-    rewritten = check_function(catalogue, parts)
+    rewritten = check_function(catalogue, parts, in_clear=found.in_clear)
     found.functions.add(parts[-1])
     found.own.update(own_candidates(catalogue, parts[0] if len(parts) > 1 else None, parts[-1]))
     if parts[-1] == "set_config":
@@ -191,7 +211,7 @@ def _call(found: Collected, catalogue: Catalogue, content: Node, wrapper: Node) 
     # Only a type that is written out is known to run no code of users' when it is filled.
     if "_populate_record" in parts[-1] and "TypeCast" not in (content.get("args") or [{}])[0]:
         raise Refusal("function", f"{parts[-1]} is passed with a type written out", "write null::type")
-    if rewritten is not None and not shows_only_settings(parts[-1], content.get("args", [])):
+    if rewritten is not None and not shows_only_settings(parts[-1], content.get("args", []), in_clear=found.in_clear):
         found.calls.append((wrapper, content, rewritten))
 
 

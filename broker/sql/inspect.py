@@ -29,7 +29,7 @@ from broker.sql.revealing import Reveal, reveal, reveals_in
 from broker.sql.rewrite import Rewriter, Source, fragment
 from broker.sql.searching import Candidate, candidates, search
 from broker.sql.settings import RESET_EACH, refusal_of_modes, refusal_of_set, refusal_of_show, resets_for_pool
-from broker.sql.sight import sights
+from broker.sql.sight import Sights, sights
 from broker.sql.tree import Node, strings, walk, wrapped
 from policies.engine.decisions import Effect, FieldView, StatementFacts
 
@@ -41,21 +41,29 @@ _NO_FACTS = StatementFacts("", frozenset())
 
 
 def inspect(
-    sql: str, catalogue: Catalogue, fields: FieldView, limits: Limits = FULL, *, strict: bool = False
+    sql: str,
+    catalogue: Catalogue,
+    fields: FieldView,
+    limits: Limits = FULL,
+    *,
+    strict: bool = False,
+    covers: tuple[str, ...] = (),
 ) -> Inspection:
     """Inspect a text of any number of statements under a catalogue and a person's field rules; raises Refusal.
 
     The rewritten text yields masked values wherever a masked field is read, and has the same number of statements.
-    `strict` has it fail where what it reads masked has changed since the catalogue was read. Under limits for where
-    others wait, raises Costly.
+    `strict` has it fail where what it reads masked has changed since the catalogue was read. `covers` is the role's
+    list of relations: where that is all there are and nothing is masked, the catalogue is shown as it is. Under limits
+    for where others wait, raises Costly.
     """
+    seen = sights(catalogue, fields, covers)
     source, tokens = Source.of(sql, limits)
     try:
         tree = parse(source.text, limits)
         if len(tree.get("stmts", [])) > limits.statements:
             raise limits.over("limit-statements", f"a text has {limits.statements} statements at most")
         rewriter = Rewriter(source, tree, limits)
-        inspector = _Inspector(source, tokens, catalogue, fields, rewriter)
+        inspector = _Inspector(source, tokens, catalogue, fields, rewriter, seen)
         inspector.count = len(tree.get("stmts", []))
         inspector.strict = strict
         inspector.pooled = resets_for_pool(tree.get("stmts", []))
@@ -68,8 +76,7 @@ def inspect(
         raise Refusal("syntax-unknown", "this statement has a form that is not passed") from error
     except RecursionError:
         raise Refusal("limit-nesting", "the statement is nested too deeply", sqlstate="54001") from None
-    wires = tripwire(catalogue, fields)
-    found = Inspection(statements, rewritten, runs, inspector.scrub, catalogue.version, wires)
+    found = Inspection(statements, rewritten, runs, inspector.scrub, catalogue.version, seen.wires())
     return replace(found, revealed=inspector.revealed, searches=inspector.searches)
 
 
@@ -82,12 +89,19 @@ class _Inspector:
     """One text's inspection; `scrub` grows as statements are seen."""
 
     def __init__(
-        self, source: Source, tokens: list[Token], catalogue: Catalogue, fields: FieldView, rewriter: Rewriter
+        self,
+        source: Source,
+        tokens: list[Token],
+        catalogue: Catalogue,
+        fields: FieldView,
+        rewriter: Rewriter,
+        seen: Sights,
     ) -> None:
         self.source = source
         self.tokens = tokens
         self.catalogue = catalogue
         self.fields = fields
+        self.seen = seen
         self.rewriter = rewriter
         self.scrub = False
         self.pooled = False
@@ -143,7 +157,7 @@ class _Inspector:
                 refusal = refusal_of_set(content)
             case "VariableShowStmt":
                 facts = StatementFacts(verb, frozenset({Effect.SESSION}))
-                refusal = refusal_of_show(content["name"])
+                refusal = refusal_of_show(content["name"], in_clear=self.seen.in_clear)
             case "ClosePortalStmt":
                 control, name = Control.CLOSE, content.get("portalname", "")
             case "FetchStmt":
@@ -172,9 +186,10 @@ class _Inspector:
     def _query(
         self, root: Any, verb: str, reveals: Sequence[Reveal] = (), sought: Sequence[Candidate] = ()
     ) -> StatementFacts:
-        found = collect(root, self.catalogue, frozenset(id(one.call) for one in reveals))
-        scope = Scope.of(found, self.catalogue, self.fields, strict=self.strict)
-        if verb == "EXPLAIN" and scope.views:
+        passed = frozenset(id(one.call) for one in reveals)
+        found = collect(root, self.catalogue, passed, in_clear=self.seen.in_clear)
+        scope = Scope.of(found, self.catalogue, self.seen, strict=self.strict)
+        if verb == "EXPLAIN" and scope.views and not self.seen.in_clear:
             # The plan of a view shows its definition, whose literals the catalogue hides.
             raise Refusal("explain", "EXPLAIN of a view would show its definition", "explain a query on its tables")
         _check_writes(found, scope)
@@ -276,7 +291,7 @@ class _Inspector:
         if not content.get("is_from"):
             found = Collected()
             scope = Scope.of_copied(
-                content["relation"], self.catalogue, self.fields, content.get("attlist"), strict=self.strict
+                content["relation"], self.catalogue, self.seen, content.get("attlist"), strict=self.strict
             )
             mask_copied_relation(scope, content, self.rewriter)
             self.scrub = self.scrub or scope.scrub
@@ -289,9 +304,9 @@ class _Inspector:
                 copying="out",
             )
             return facts, Control.COPY_OUT
-        found = collect(content.get("whereClause", {}), self.catalogue)
+        found = collect(content.get("whereClause", {}), self.catalogue, in_clear=self.seen.in_clear)
         found.targets.append(("CopyStmt", content["relation"], content))
-        scope = Scope.of(found, self.catalogue, self.fields, strict=self.strict)
+        scope = Scope.of(found, self.catalogue, self.seen, strict=self.strict)
         _check_writes(found, scope)
         mask_relations(scope, self.rewriter)
         self.scrub = self.scrub or scope.scrub

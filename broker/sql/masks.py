@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from broker.sql.catalogue import Column, Relation
-from broker.sql.system import HIDDEN, SHOWN_AS_TEXT, SHOWN_WHERE
+from broker.sql.system import CLOSED_IN_CLEAR, HIDDEN, SHOWN_AS_TEXT, SHOWN_WHERE
 from policies.engine.decisions import Mask, MaskKind
 
 STARS = "***"
@@ -126,8 +126,9 @@ def _cast(expression: str, column: Column) -> str:
     return f"({expression})::{column.type}"
 
 
-def closed(relation: Relation, column: Column) -> str:
+def closed(relation: Relation, column: Column, *, in_clear: bool = False) -> str:
     """Return what a closed column of the system catalogue is read as; `t` is the relation's alias."""
-    if shown := SHOWN_WHERE.get(relation.qualified):
+    among = CLOSED_IN_CLEAR.get(relation.qualified, {}).get(column.name) if in_clear else None
+    if shown := among or (None if in_clear else SHOWN_WHERE.get(relation.qualified)):
         return f"CASE WHEN {shown} THEN t.{quote_name(column.name)} END"
     return _cast(quote_text(HIDDEN), column) if column.name in SHOWN_AS_TEXT else f"NULL::{column.type}"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from broker.sql.catalogue import Catalogue, Overload, allowed_functions
 from broker.sql.model import Refusal
-from broker.sql.system import LITERAL_FUNCTIONS
+from broker.sql.system import FUNCTIONS_IN_CLEAR, literal_functions
 
 CHECKED = frozenset({"set_config"})
 """Functions that pass with some arguments only; whoever finds a call looks at those."""
 
 
-def check_function(catalogue: Catalogue, parts: list[str]) -> str | None:
+def check_function(catalogue: Catalogue, parts: list[str], *, in_clear: bool = False) -> str | None:
     """Refuse a function outside the list; returns the name of one that must be rewritten, else None."""
     schema, name = (parts[-2], parts[-1]) if len(parts) == 2 else (None, parts[-1])
     if len(parts) > 2 or not name:
@@ -34,9 +34,9 @@ def check_function(catalogue: Catalogue, parts: list[str]) -> str | None:
         raise Refusal("function", f"no function {'.'.join(parts)} that may be called", retry=True)
     # A function of a type's name is a cast to it.
     check_type(catalogue, parts)
-    if name in LITERAL_FUNCTIONS:
-        return name
-    if name not in allowed_functions() and name not in CHECKED:
+    if name in literal_functions(in_clear=False):
+        return name if name in literal_functions(in_clear=in_clear) else None
+    if name not in allowed_functions() and name not in CHECKED and not (in_clear and name in FUNCTIONS_IN_CLEAR):
         raise Refusal(
             "function",
             f"function {name} is not on the list of functions that only compute",

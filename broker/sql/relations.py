@@ -14,10 +14,9 @@ from broker.sql.masks import quote_name
 from broker.sql.model import Refusal
 from broker.sql.notation import check_notation
 from broker.sql.rewrite import Rewriter, Source, fragment
-from broker.sql.sight import Sight, sights
-from broker.sql.system import LITERAL_FUNCTIONS
+from broker.sql.sight import Sight, Sights
+from broker.sql.system import literal_functions
 from broker.sql.tree import Node, strings, walk
-from policies.engine.decisions import FieldView
 
 SYSTEM_COLUMNS = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
 
@@ -27,7 +26,7 @@ class Scope:
     """A query's relations, resolved; `masked` are those that must be replaced."""
 
     catalogue: Catalogue
-    fields: FieldView
+    seen: Sights
     found: Collected
     resolved: list[tuple[Node, Node, Node | None, Relation]] = field(default_factory=list)
     reads: set[str] = field(default_factory=set)
@@ -48,9 +47,9 @@ class Scope:
     """id of a relation's node -> the search that its rows are found by."""
 
     @classmethod
-    def of(cls, found: Collected, catalogue: Catalogue, fields: FieldView, *, strict: bool = False) -> Scope:
+    def of(cls, found: Collected, catalogue: Catalogue, seen: Sights, *, strict: bool = False) -> Scope:
         """Resolve what a query mentions; raises Refusal for what is unknown or not open."""
-        scope = cls(catalogue, fields, found, strict=strict)
+        scope = cls(catalogue, seen, found, strict=strict)
         for name in sorted(found.ctes):
             scope._check_cte(name)
         for wrapper, content, sample in found.references:
@@ -66,15 +65,15 @@ class Scope:
 
     @classmethod
     def of_copied(
-        cls, content: Node, catalogue: Catalogue, fields: FieldView, columns: list[Node] | None, *, strict: bool = False
+        cls, content: Node, catalogue: Catalogue, seen: Sights, columns: list[Node] | None, *, strict: bool = False
     ) -> Scope:
         """Resolve the one relation of `COPY relation TO`."""
         found = Collected(references=[({}, content, None)], names=set(strings(columns or [])), star=columns is None)
-        return cls.of(found, catalogue, fields, strict=strict)
+        return cls.of(found, catalogue, seen, strict=strict)
 
     def sight(self, relation: Relation) -> Sight:
         """Return what this person sees of a relation."""
-        return sights(self.catalogue, self.fields).of(relation)
+        return self.seen.of(relation)
 
     def masks_of(self, relation: Relation) -> dict[str, str]:
         """Return the masked expressions of a relation for this person."""
@@ -200,8 +199,11 @@ def mask_relations(scope: Scope, rewriter: Rewriter) -> None:
     keyed = {id(content): table for content, table in _keyed(scope)}
     for select in scope.found.groups if keyed else []:
         group_by_keys(select, keyed, rewriter)
+    written = literal_functions(in_clear=scope.found.in_clear)
     for wrapper, content, name in scope.found.calls:
-        _replace_call(rewriter, wrapper, content, LITERAL_FUNCTIONS[name])
+        _replace_call(rewriter, wrapper, content, written[name])
+    for wrapper, content, call in scope.found.listings:
+        _replace_listing(scope, rewriter, wrapper, content, call)
 
 
 def _keyed(scope: Scope) -> Iterator[tuple[Node, Table]]:
@@ -353,6 +355,33 @@ def _replace_call(rewriter: Rewriter, wrapper: Node, content: Node, body: str) -
                 inner["targetList"] = [{"ResTarget": {"val": argument}} for argument in arguments]
         wrapper.clear()
         wrapper.update(node)
+
+    rewriter.also(move)
+
+
+def _replace_listing(scope: Scope, rewriter: Rewriter, wrapper: Node, content: Node, call: Node) -> None:
+    """Replace `pg_show_all_settings()` by the rows of pg_settings, in which what is private is not shown."""
+    settings = scope.catalogue.relation("pg_catalog", "pg_settings")
+    source = rewriter.source
+    first = source.at(call["location"])
+    opening = source.name_end(first, len(call["funcname"])) + 1
+    if settings is None or source.word(opening) != "(" or source.word(opening + 1) != ")":
+        raise Refusal("rewrite", "this form of pg_show_all_settings is not passed: query pg_settings")
+    masks = scope.masks_of(settings)
+    columns = (
+        f"{masks.get(column.name, f't.{quote_name(column.name)}')} AS {quote_name(column.name)}"
+        for column in settings.columns
+    )
+    written = f"(SELECT {', '.join(columns)} FROM pg_catalog.pg_settings AS t)"
+    if "alias" not in content:
+        written += " AS pg_show_all_settings"
+    rewriter.replace(source.words[first].start, source.words[opening + 1].end, written)
+
+    def move() -> None:
+        node: Node = fragment(f"SELECT * FROM {written}")["fromClause"][0]["RangeSubselect"]
+        alias = {"alias": content["alias"]} if "alias" in content else {}
+        wrapper.clear()
+        wrapper["RangeSubselect"] = {**node, **alias}
 
     rewriter.also(move)
 

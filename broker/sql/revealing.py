@@ -153,7 +153,7 @@ def _masked_by(scope: Scope, relation: Relation, field: str) -> set[str]:
     """Return the field in each relation of a family whose rules mask it: all of them must let it be revealed."""
     heirs = {each.qualified for each in scope.catalogue.heirs.get(relation.oid, ())}
     family = {relation.qualified, *heirs, *scope.sight(relation).through}
-    rules = {name: scope.fields.get(name) for name in family}
+    rules = {name: scope.seen.fields.get(name) for name in family}
     found = {f"{name}.{field}" for name, each in rules.items() if each is not None and each.mask_of(field) is not None}
     # What is masked for another reason has no rule that could reveal it, and is denied for that.
     return found or {f"{relation.qualified}.{field}"}

@@ -121,7 +121,7 @@ def _most(scope: Scope, relation: Relation, field: str) -> int | None:
     if column.code or column.typname not in _TYPES or column.type.endswith("[]"):
         return None
     heirs = {each.qualified for each in scope.catalogue.heirs.get(relation.oid, ())}
-    rules = [scope.fields.get(name) for name in {relation.qualified, *heirs, *scope.sight(relation).through}]
+    rules = [scope.seen.fields.get(name) for name in {relation.qualified, *heirs, *scope.sight(relation).through}]
     masking = [each for each in rules if each is not None and each.mask_of(field) is not None]
     if not masking or any(field not in each.searches for each in masking):
         return None

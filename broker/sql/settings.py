@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from broker.sql.model import Refusal
-from broker.sql.system import SHOWN
+from broker.sql.system import shown
 from broker.sql.tree import Node, wrapped
 
 _ANY = re.compile(r"[^\x00-\x1f]{0,63}")
@@ -94,19 +94,19 @@ def refusal_of_call(content: Node) -> Refusal | None:
     return None if CHANGEABLE[name].fullmatch(value) else _unsettable(name)
 
 
-def refusal_of_show(name: str) -> Refusal | None:
+def refusal_of_show(name: str, *, in_clear: bool = False) -> Refusal | None:
     """Return why a SHOW is refused: commands, files, connections and an application's own settings stay closed."""
-    if re.fullmatch(SHOWN, name.lower()):
+    if name.lower() != "all" and shown(name, in_clear=in_clear):
         return None
     return Refusal(
         "settings", f"{name} is not on the list of settings that hold nothing private", "show one setting by its name"
     )
 
 
-def shows_only_settings(function: str, arguments: list[Node]) -> bool:
+def shows_only_settings(function: str, arguments: list[Node], *, in_clear: bool = False) -> bool:
     """Say whether a function is current_setting with a name written out that SHOW would show."""
     name = _value(arguments[0]) if function == "current_setting" and arguments else None
-    return isinstance(name, str) and refusal_of_show(name) is None
+    return isinstance(name, str) and refusal_of_show(name, in_clear=in_clear) is None
 
 
 def refusal_of_modes(options: list[Node]) -> Refusal | None:

@@ -13,8 +13,15 @@ from dataclasses import dataclass, field
 from broker.sql.catalogue import Catalogue, Column, Relation
 from broker.sql.lineage import Derived, Origin
 from broker.sql.masks import closed, masked, quote_name
-from broker.sql.system import CLOSED_COLUMNS, INFORMATION_SCHEMA_CLOSED, READABLE
-from policies.engine.decisions import HIDE, FieldView, Mask, RelationFields
+from broker.sql.system import (
+    CLOSED_COLUMNS,
+    CLOSED_IN_CLEAR,
+    INFORMATION_SCHEMA_CLOSED,
+    INFORMATION_SCHEMA_SECRET,
+    READABLE,
+    READABLE_IN_CLEAR,
+)
+from policies.engine.decisions import HIDE, FieldView, Mask, RelationFields, covered
 
 TABLEOID = -6
 _KEPT = 128
@@ -41,20 +48,20 @@ class Sight:
 
 
 NOTHING = Sight()
-_sights: OrderedDict[tuple[str, int], Sights] = OrderedDict()
+_sights: OrderedDict[tuple[str, int, tuple[str, ...]], Sights] = OrderedDict()
 
 
-def sights(catalogue: Catalogue, fields: FieldView) -> Sights:
-    """Return what a person sees under a catalogue; the last answers are kept.
+def sights(catalogue: Catalogue, fields: FieldView, covers: tuple[str, ...] = ()) -> Sights:
+    """Return what a person sees under a catalogue; the last answers are kept. `covers` is their role's list.
 
     They follow from the catalogue's content and from which rules are asked about (by identity: a view of fields is
     never changed, and is kept here so that no other takes its place).
     """
-    key = (catalogue.version, id(fields))
+    key = (catalogue.version, id(fields), covers)
     known = _sights.get(key)
     if known is None:
-        known = _sights[key] = Sights(catalogue, fields)
-        versions = list(dict.fromkeys(version for version, _ in _sights))
+        known = _sights[key] = Sights(catalogue, fields, covers)
+        versions = list(dict.fromkeys(version for version, _, _ in _sights))
         for old in [each for each in _sights if each[0] in versions[:-_VERSIONS]]:
             del _sights[old]  # Catalogues can be large.
         if len(_sights) > _KEPT:
@@ -67,9 +74,15 @@ def sights(catalogue: Catalogue, fields: FieldView) -> Sights:
 class Sights:
     """What a person sees of every relation, found when it is asked for."""
 
-    def __init__(self, catalogue: Catalogue, fields: FieldView) -> None:
+    def __init__(self, catalogue: Catalogue, fields: FieldView, covers: tuple[str, ...] = ()) -> None:
         self._catalogue = catalogue
-        self._fields = fields
+        self.fields = fields
+        self.in_clear = all_clear(fields) and all(
+            covered(covers, each.qualified) for each in catalogue.by_oid.values() if not each.system
+        )
+        """No rule masks anything, and the role covers every relation that there is: no literal of the catalogue can be
+        of what this person may not see. One relation that it does not cover hides them all (fail closed), for nothing
+        says of which relation's rows a comment, a label or a function's source speaks."""
         self._known: dict[int, Sight] = {}
         self._tables: dict[int, tuple[dict[str, Mask], dict[str, str]]] = {}
         self._wires: frozenset[tuple[int, int]] | None = None
@@ -117,7 +130,7 @@ class Sights:
 
     def _look(self, relation: Relation) -> Sight:
         if relation.system:
-            return _system(relation)
+            return _system(relation, in_clear=self.in_clear)
         if relation.kind in ("v", "m"):
             return self._view(relation)
         return self._table(relation)
@@ -265,7 +278,7 @@ class Sights:
 
     def _rules(self, relation: Relation) -> list[RelationFields]:
         """Return the rules of a relation, under whatever name it had."""
-        return [self._fields[name] for name in (relation.qualified, *relation.former) if name in self._fields]
+        return [self.fields[name] for name in (relation.qualified, *relation.former) if name in self.fields]
 
     def _ancestors(self, relation: Relation) -> tuple[Relation, ...]:
         return self._catalogue.ancestors.get(relation.oid, ())
@@ -282,18 +295,25 @@ def _names_clear(rules: list[RelationFields], column: Column) -> bool:
     return bool(rules) and all(name in each.clear for each in rules for name in column.names)
 
 
-def _system(relation: Relation) -> Sight:
-    names = CLOSED_COLUMNS.get(relation.qualified, frozenset())
+def all_clear(fields: FieldView) -> bool:
+    """Say whether no rule masks any field, of any name."""
+    return all(not rules.masks and rules.others is None for rules in fields.values())
+
+
+def _system(relation: Relation, *, in_clear: bool) -> Sight:
+    among = CLOSED_IN_CLEAR if in_clear else CLOSED_COLUMNS
+    names = among.get(relation.qualified, ())
     columns = [column for column in relation.columns if column.name in names]
-    expressions = {column.name: closed(relation, column) for column in columns}
-    problem = "holds data or other people's statements, and is closed" if _closed(relation) else ""
+    expressions = {column.name: closed(relation, column, in_clear=in_clear) for column in columns}
+    problem = "holds data or other people's statements, and is closed" if _closed(relation, in_clear) else ""
     return Sight({column.name: HIDE for column in columns}, {}, expressions, problem=problem)
 
 
-def _closed(relation: Relation) -> bool:
+def _closed(relation: Relation, in_clear: bool) -> bool:
     if relation.schema == "information_schema":
-        return relation.name in INFORMATION_SCHEMA_CLOSED or relation.name.startswith("_pg")
-    return relation.name not in READABLE
+        hidden = INFORMATION_SCHEMA_SECRET if in_clear else INFORMATION_SCHEMA_CLOSED
+        return relation.name in hidden or relation.name.startswith("_pg")
+    return relation.name not in (READABLE_IN_CLEAR if in_clear else READABLE)
 
 
 def _expressions(relation: Relation, masks: Mapping[str, Mask]) -> dict[str, str]:

@@ -6,6 +6,8 @@ queries), is masked like a field, or refused. The rest lets psql's `\\d` family 
 
 from __future__ import annotations
 
+import re
+
 SYSTEM_SCHEMAS = frozenset({"pg_catalog", "information_schema"})
 
 READABLE = frozenset(
@@ -16,13 +18,28 @@ READABLE = frozenset(
     pg_indexes pg_inherits pg_init_privs pg_language pg_largeobject_metadata pg_matviews pg_namespace pg_opclass
     pg_operator pg_opfamily pg_parameter_acl pg_partitioned_table pg_policies pg_policy pg_proc pg_publication
     pg_publication_namespace pg_publication_rel pg_publication_tables pg_range pg_rewrite pg_roles pg_rules
-    pg_sequence pg_settings pg_shdepend pg_shdescription pg_stat_user_tables pg_statistic_ext pg_subscription
-    pg_subscription_rel
+    pg_prepared_xacts pg_sequence pg_settings pg_shdepend pg_shdescription pg_stat_activity pg_stat_gssapi pg_stat_ssl
+    pg_stat_user_tables pg_statistic_ext pg_subscription pg_subscription_rel
     pg_tables pg_tablespace pg_timezone_abbrevs pg_timezone_names pg_transform pg_trigger pg_ts_config
     pg_ts_config_map pg_ts_dict pg_ts_parser pg_ts_template pg_type pg_user pg_user_mappings pg_views
     """.split()
 )
 """Relations of pg_catalog that may be read; every other one is refused."""
+
+READABLE_IN_CLEAR = READABLE | frozenset(
+    """
+    pg_available_extension_versions pg_available_extensions pg_backend_memory_contexts pg_locks pg_prepared_statements
+    pg_publication pg_seclabel pg_seclabels pg_sequences pg_shseclabel pg_stat_all_indexes pg_stat_all_tables
+    pg_stat_archiver pg_stat_bgwriter pg_stat_checkpointer pg_stat_database pg_stat_database_conflicts pg_stat_io
+    pg_stat_progress_analyze pg_stat_progress_basebackup pg_stat_progress_cluster pg_stat_progress_copy
+    pg_stat_progress_create_index pg_stat_progress_vacuum pg_stat_slru pg_stat_sys_indexes pg_stat_sys_tables
+    pg_stat_user_functions pg_stat_user_indexes pg_stat_wal pg_stat_xact_all_tables pg_stat_xact_sys_tables
+    pg_stat_xact_user_functions pg_stat_xact_user_tables pg_statio_all_indexes pg_statio_all_sequences
+    pg_statio_all_tables pg_statio_sys_indexes pg_statio_sys_sequences pg_statio_sys_tables pg_statio_user_indexes
+    pg_statio_user_sequences pg_statio_user_tables pg_stats pg_stats_ext pg_stats_ext_exprs
+    """.split()
+)
+"""Those where nothing is masked and nothing hidden: statistics too, and no secrets."""
 
 INFORMATION_SCHEMA_CLOSED = frozenset(
     {
@@ -33,6 +50,8 @@ INFORMATION_SCHEMA_CLOSED = frozenset(
         "column_options",
     }
 )
+
+INFORMATION_SCHEMA_SECRET = frozenset({"user_mapping_options"})
 
 CLOSED_COLUMNS: dict[str, frozenset[str]] = {
     f"{schema}.{relation}": frozenset(columns.split())
@@ -56,6 +75,7 @@ CLOSED_COLUMNS: dict[str, frozenset[str]] = {
             "pg_indexes": "indexdef",
             "pg_matviews": "definition",
             "pg_partitioned_table": "partexprs",
+            "pg_prepared_xacts": "transaction gid prepared owner",
             "pg_policies": "qual with_check",
             "pg_policy": "polqual polwithcheck",
             "pg_proc": "prosrc probin prosqlbody proargdefaults proconfig",
@@ -66,6 +86,10 @@ CLOSED_COLUMNS: dict[str, frozenset[str]] = {
             "pg_rules": "definition",
             "pg_settings": "setting boot_val reset_val",
             "pg_shdescription": "description",
+            "pg_stat_activity": "usesysid usename application_name client_addr client_hostname client_port xact_start"
+            " query_start state_change wait_event_type wait_event state backend_xid backend_xmin query_id query",
+            "pg_stat_gssapi": "gss_authenticated principal encrypted credentials_delegated",
+            "pg_stat_ssl": "ssl version cipher bits client_dn client_serial issuer_dn",
             # Counts follow which rows there are; Metabase asks for the relations' names beside them.
             "pg_stat_user_tables": "seq_scan last_seq_scan seq_tup_read idx_scan last_idx_scan idx_tup_fetch n_tup_ins"
             " n_tup_upd n_tup_del n_tup_hot_upd n_tup_newpage_upd n_live_tup n_dead_tup n_mod_since_analyze"
@@ -114,9 +138,60 @@ SHOWN = (
 )
 """A pattern of the settings that hold nothing private; PostgreSQL's own engine reads it too."""
 
-_SHOWN = f"pg_catalog.lower({{}}) OPERATOR(pg_catalog.~) '^({SHOWN})$'"
-SHOWN_WHERE = {"pg_catalog.pg_settings": _SHOWN.format("t.name")}
+PRIVATE = (
+    "conninfo|passphrase|passw(or)?d$|secret|token|credential|_command$|_key(_file)?$|_keyfile$|hba_file|ident_file"
+)
+"""What a setting's name has, where it may hold a secret, or say where one is."""
+OF_EXTENSIONS = "auto_explain|pg_stat_statements|pg_trgm|plpgsql"
+"""What the names of settings begin with that are shown beside PostgreSQL's own: others are an application's."""
+
+
+def shown(name: str, *, in_clear: bool) -> bool:
+    """Say whether a setting may be shown."""
+    name = name.lower()
+    if re.fullmatch(SHOWN, name):
+        return True
+    known = re.fullmatch(rf"([a-z0-9_]+|({OF_EXTENSIONS})\.[a-z0-9_]+)", name) is not None
+    return in_clear and known and re.search(PRIVATE, name) is None
+
+
+def _like(pattern: str, value: str) -> str:
+    return f"pg_catalog.lower({value}) OPERATOR(pg_catalog.~) '{pattern}'"
+
+
+def _shown(value: str, *, in_clear: bool) -> str:
+    """Write `shown` for PostgreSQL."""
+    listed = _like(f"^({SHOWN})$", value)
+    if not in_clear:
+        return listed
+    plain = _like(f"^([a-z0-9_]+|({OF_EXTENSIONS})[.][a-z0-9_]+)$", value)
+    return f"({listed} OR ({plain} AND NOT {_like(PRIVATE, value)}))"
+
+
+def _none_secret(column: str) -> str:
+    """Write that an array of `name=value` has no setting that is not shown."""
+    name = "pg_catalog.split_part(s.s, '=', 1)"
+    return f"NOT EXISTS (SELECT FROM pg_catalog.unnest({column}) AS s (s) WHERE NOT {_shown(name, in_clear=True)})"
+
+
+_OWN = "t.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()"
+SHOWN_WHERE = {
+    "pg_catalog.pg_settings": _shown("t.name", in_clear=False),
+    **dict.fromkeys(("pg_catalog.pg_stat_activity", "pg_catalog.pg_stat_gssapi", "pg_catalog.pg_stat_ssl"), _OWN),
+}
 """System relations whose closed columns are shown in some rows."""
+
+CLOSED_IN_CLEAR: dict[str, dict[str, str | None]] = {
+    "pg_catalog.pg_settings": dict.fromkeys(("setting", "boot_val", "reset_val"), _shown("t.name", in_clear=True)),
+    "pg_catalog.pg_stat_activity": {"query": _OWN},
+    "pg_catalog.pg_roles": {"rolconfig": _none_secret("t.rolconfig")},
+    "pg_catalog.pg_user": {"useconfig": _none_secret("t.useconfig")},
+    "pg_catalog.pg_db_role_setting": {"setconfig": _none_secret("t.setconfig")},
+    "pg_catalog.pg_proc": {"proconfig": _none_secret("t.proconfig")},
+    "pg_catalog.pg_subscription": {"subconninfo": None},
+    "pg_catalog.pg_user_mappings": {"umoptions": None},
+}
+"""What stays closed where nothing is masked: others' queries and secrets, and in which rows each is shown."""
 
 _INDEX = """(SELECT CASE WHEN x.indexprs IS NULL AND x.indpred IS NULL THEN pg_catalog.pg_get_indexdef({args})
  ELSE '(hidden)' END FROM pg_catalog.pg_index x WHERE x.indexrelid OPERATOR(pg_catalog.=) a1)"""
@@ -126,11 +201,13 @@ _SIZE = """(SELECT CASE WHEN x.relkind OPERATOR(pg_catalog.<>) ALL ('{{i,I,t}}':
  THEN pg_catalog.{}(a1::pg_catalog.regclass{{rest}}) END
  FROM pg_catalog.pg_class x WHERE x.oid OPERATOR(pg_catalog.=) a1::pg_catalog.regclass)"""
 _TABLE_SIZE = _SIZE.format("pg_table_size")
-_SETTING = f"CASE WHEN {_SHOWN.format('a1')} THEN pg_catalog.current_setting({{args}}) END"
+_SETTING, _SETTING_IN_CLEAR = (
+    f"CASE WHEN {_shown('a1', in_clear=clear)} THEN pg_catalog.current_setting({{args}}) END" for clear in (False, True)
+)
 _FIXED = "'(hidden)'::pg_catalog.text"
 _NOTHING = "NULL::pg_catalog.text"
 
-LITERAL_FUNCTIONS: dict[str, str] = {
+_LITERAL_FUNCTIONS: dict[str, str] = {
     "pg_get_indexdef": _INDEX,
     "pg_get_constraintdef": _CONSTRAINT,
     "pg_get_function_arguments": "pg_catalog.pg_get_function_identity_arguments(a1)",
@@ -160,3 +237,19 @@ LITERAL_FUNCTIONS: dict[str, str] = {
 }
 """Functions whose answers hold literals, or follow them -> what is written instead, over a row `a1, a2, ...` of their
 arguments; sizes leave out indexes."""
+_LITERAL_FUNCTIONS_IN_CLEAR = {"current_setting": _SETTING_IN_CLEAR}
+
+
+def literal_functions(*, in_clear: bool) -> dict[str, str]:
+    """Return the functions that are not called as they stand, with what is written instead."""
+    return _LITERAL_FUNCTIONS_IN_CLEAR if in_clear else _LITERAL_FUNCTIONS
+
+
+FUNCTIONS_IN_CLEAR = frozenset(
+    """
+    currval lastval pg_blocking_pids pg_conf_load_time pg_identify_object pg_identify_object_as_address
+    pg_sequence_last_value pg_sequence_parameters pg_stat_get_dead_tuples pg_stat_get_live_tuples
+    pg_stat_get_tuples_inserted
+    """.split()
+)
+"""Functions beside those of the list that may be called where nothing is masked: they show what a catalogue does."""

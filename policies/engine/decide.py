@@ -25,6 +25,7 @@ from policies.engine.decisions import (
     Rows,
     StatementFacts,
     combine,
+    covered,
 )
 from policies.engine.durations import format_duration
 from policies.engine.model import AccessRule, FieldRule, Policy, Rule, StatementRule
@@ -168,7 +169,7 @@ def _answers(
 
 def _asks_of_part(rule: StatementRule, facts: StatementFacts, effect: Effect, now: datetime | None) -> bool:
     """Say whether a rule asks about some of a statement's relations, and speaks of it in every other way."""
-    part = frozenset(name for name in facts.relations if _names(rule.relations, name))
+    part = frozenset(name for name in facts.relations if covered(rule.relations, name))
     return (
         rule.decision == "ask"
         and bool(part)
@@ -214,7 +215,7 @@ def _uncovered(effect: Effect, facts: StatementFacts, nearly: list[str]) -> Deny
 def _touches(rule: StatementRule, facts: StatementFacts) -> bool:
     return (
         (not rule.effects or bool(facts.all_effects & set(rule.effects)))
-        and (not rule.relations or any(_names(rule.relations, name) for name in facts.relations | facts.through))
+        and (not rule.relations or any(covered(rule.relations, name) for name in facts.relations | facts.through))
         and _is_about(rule, facts)
         and (not rule.copies or facts.copying in rule.copies)
         and (rule.missing_where is None or rule.missing_where == bool(facts.missing_where))
@@ -244,18 +245,14 @@ def _obstacle(rule: StatementRule, facts: StatementFacts, effect: Effect, now: d
         # What is copied in is seen by nobody first, so a rule about writes in general does not speak of it.
         return "insert the rows instead: copying in needs a rule that says `copies: [in]`"
     # What is asked about a relation is asked too where a view stands before it; what is allowed of it is not.
-    behind = rule.decision == "ask" and any(_names(rule.relations, name) for name in facts.through)
-    if rule.relations and not behind and not all(_names(rule.relations, name) for name in facts.relations):
+    behind = rule.decision == "ask" and any(covered(rule.relations, name) for name in facts.through)
+    if rule.relations and not behind and not all(covered(rule.relations, name) for name in facts.relations):
         return f"rule {rule.id} is about {', '.join(rule.relations)}"
     if rule.missing_where is not None and rule.missing_where != bool(facts.missing_where):
         return "" if rule.missing_where else "add a WHERE that names a column"
     if not holds(rule.when, now, unknown=False):
         return f"rule {rule.id} is for {' and '.join(str(window) for window in rule.when)}"
     return None
-
-
-def _names(listed: list[str], relation: str) -> bool:
-    return relation in listed or f"{relation.split('.', 1)[0]}.*" in listed
 
 
 def _speaks_of(policy: Policy, rule: Rule, person: str, resource: str, role: str) -> bool:

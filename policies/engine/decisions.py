@@ -259,5 +259,10 @@ class RelationFields:
         return self.masks.get(name, self.others)
 
 
+def covered(listed: Iterable[str], relation: str) -> bool:
+    """Say whether a list has a relation; `schema.*` has all of a schema."""
+    return relation in listed or f"{relation.split('.', 1)[0]}.*" in listed
+
+
 FieldView = dict[str, RelationFields]
 """Qualified relation name -> its whitelist for one person on one resource; a relation not in it has no field rules."""

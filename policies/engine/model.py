@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from policies.engine.conditions import CopyLimit, Direction, FunctionName, Verb, Window
-from policies.engine.decisions import Bound, Effect, Mask, MaskKind, Need, Requirement
+from policies.engine.decisions import Bound, Effect, Mask, MaskKind, Need, Requirement, covered
 from policies.engine.durations import format_duration, parse_duration
 
 
@@ -107,7 +107,7 @@ class Role(Strict):
 
     def covers(self, relation: str) -> bool:
         """Say whether the role's list has a relation; `schema.*` covers a schema."""
-        return relation in self.relations or f"{relation.split('.', 1)[0]}.*" in self.relations
+        return covered(self.relations, relation)
 
 
 class Resource(Strict):

@@ -212,13 +212,18 @@ def test_a_document_shows_its_keys_and_nothing_else(worlds: tuple[World, World])
     assert shown[7] == {"name": None, "address": None, "tags": None, "open": 3}
 
 
+OF_SESSIONS = {"select * from pg_stat_activity", "select * from pg_stat_ssl"}
+"""Whoever runs them, their sessions' own pids and times are among the rows."""
+
+
 def test_no_statement_of_the_corpus_tells_two_worlds_apart(worlds: tuple[World, World]) -> None:
-    told_apart = [(case, sql) for case, sql, _ in texts() if repr(worlds[0].run(sql)) != repr(worlds[1].run(sql))]
+    tried = [(case, sql) for case, sql, _ in texts() if sql not in OF_SESSIONS]
+    told_apart = [(case, sql) for case, sql in tried if repr(worlds[0].run(sql)) != repr(worlds[1].run(sql))]
     assert told_apart == [], "\n".join(map(str, told_apart))
 
 
 def test_no_write_of_the_corpus_tells_two_worlds_apart(worlds: tuple[World, World]) -> None:
-    untimed = [(case, sql) for case, sql, _ in texts() if case != "PG-050.04"]
+    untimed = [(case, sql) for case, sql, _ in texts() if case != "PG-050.04" and sql not in OF_SESSIONS]
     told_apart = [(case, sql) for case, sql in untimed if repr(worlds[0].write(sql)) != repr(worlds[1].write(sql))]
     assert told_apart == [], "\n".join(map(str, told_apart))
 

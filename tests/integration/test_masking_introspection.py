@@ -2,13 +2,18 @@ r"""What clients ask of the catalogue by themselves passes: psql's `\d` family, 
 
 from __future__ import annotations
 
+import asyncio
+import difflib
 import re
 import subprocess
+from pathlib import Path
 
 import asyncpg.introspection
 import pytest
 
+from tests.integration.postgres_world import endpoint
 from tests.integration.test_masking_corpus import World, worlds
+from tests.support.broker import POLICY, serving
 from tests.support.postgres import CASES
 
 __all__ = ["worlds"]
@@ -32,7 +37,10 @@ DRIVERS = {
 }
 
 
-@pytest.mark.parametrize("command", "".join(COMMANDS.split("\n")).replace("    ", "").split("|"))
+DESCRIBING = "".join(COMMANDS.split("\n")).replace("    ", "").split("|")
+
+
+@pytest.mark.parametrize("command", DESCRIBING)
 def test_psql_can_describe(worlds: tuple[World, World], command: str) -> None:
     server = worlds[0].server
     psql = [server.cluster.install.program("psql"), "-XEc", command, server.url("world", "lvl_read")]
@@ -69,6 +77,85 @@ def test_statistics_are_shown_without_their_numbers(worlds: tuple[World, World])
     assert set(row[3:]) == {None}
 
 
+def test_of_other_sessions_only_their_being_is_shown(worlds: tuple[World, World]) -> None:
+    plain = "'{pid,datid,datname,backend_start,backend_type,leader_pid}'::text[]"
+    for relation in ("pg_stat_activity", "pg_stat_ssl", "pg_stat_gssapi"):
+        answer = worlds[0].run(f"select to_jsonb(a) - {plain} from {relation} a where pid <> pg_backend_pid()")
+        assert isinstance(answer, list)
+        assert answer[0][1] or relation != "pg_stat_activity"
+        assert {value for (row,) in answer[0][1] for value in row.values()} <= {None}, relation
+    own = worlds[0].run("select usename, query from pg_stat_activity where pid = pg_backend_pid()")
+    assert isinstance(own, list)
+    assert own[0][1][0][0] == "lvl_read"
+    assert "pg_stat_activity" in own[0][1][0][1]
+
+
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_drivers_can_introspect(worlds: tuple[World, World], driver: str) -> None:
     assert isinstance(worlds[0].run(DRIVERS[driver]), list), worlds[0].run(DRIVERS[driver])
+
+
+EVERYTHING = POLICY[: POLICY.index("fields:")].replace('["public.*"]', '["public.*", "evil.*", "closed.*"]')
+"""Nothing is masked, and every relation is covered."""
+STATISTICS = (
+    "select * from pg_stats where schemaname = 'public' order by 1, 2, 3",
+    "select attrelid::regclass, attname, attmissingval from pg_attribute where atthasmissing",
+    "select proname, prosrc from pg_proc where pronamespace = 'public'::regnamespace order by 1",
+    "select relname, reltuples, relpages, pg_get_expr(relpartbound, oid) from pg_class where oid >= 16384 order by 1",
+    "select pg_get_functiondef('fsrc'::regproc), pg_get_viewdef('vlit'::regclass), pg_database_size('world') > 0",
+    "explain select * from v_cust where id = 1",
+    "select last_value, is_called from pg_sequences, lateral (select false) x (is_called) order by 1",
+)
+"""What holds literals, beside what tools ask for."""
+DIFFERENT = {
+    r"\dconfig": "the broker's own pins are among the session's settings, and where secrets could be is not shown",
+    "show search_path": "it is pinned, and written as the broker writes it",
+}
+"""What is different through the broker where nothing is masked, and why."""
+
+
+async def transcript(asked: list[str], dsn: str, password: str, *before: str) -> list[list[str]]:
+    """What psql prints for each of some commands, in one session."""
+    script = "\n".join([*before, *(f"\\echo ~~~~\n{each}" for each in asked)])
+    process = await asyncio.create_subprocess_exec(
+        *("psql", "--no-psqlrc", "--quiet", "--file", "-", dsn),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PGPASSWORD": password},
+    )
+    output, _ = await asyncio.wait_for(process.communicate(script.encode()), 120)
+    lines = re.sub(r"(?m)^psql:<stdin>:\d+: ", "", output.decode())
+    return [each.splitlines() for each in lines.split("~~~~\n")[1:]]
+
+
+async def test_where_nothing_is_masked_the_catalogue_is_what_it_is_directly(
+    worlds: tuple[World, World], tmp_path: Path
+) -> None:
+    server = worlds[0].server
+    queries = [sql for sent in tools().values() for sql in sent] + [*DRIVERS.values(), *STATISTICS]
+    asked = [*DESCRIBING, *(f"{sql};" for sql in queries)]
+    async with serving(tmp_path, endpoint(server, "lvl_read", "world"), policy=EVERYTHING) as broker:
+        ticket = broker.ticket()
+        path = "set search_path = public, pg_temp;"
+        direct = await transcript(asked, server.url("world", "lvl_read"), "lvl_read-password", path)
+        through = await transcript(asked, ticket.dsn(), ticket.password)
+    assert len(direct) == len(through) == len(asked)
+    differing = {each for each, left, right in zip(asked, direct, through, strict=True) if left != right}
+    shown = {
+        each: list(difflib.unified_diff(left, right, lineterm="", n=0))[:20]
+        for each, left, right in zip(asked, direct, through, strict=True)
+        if left != right
+    }
+    assert {each.rstrip(";") for each in differing} == set(DIFFERENT), shown
+
+
+async def test_a_relation_that_is_not_covered_hides_every_literal(worlds: tuple[World, World], tmp_path: Path) -> None:
+    server = worlds[0].server
+    policy = EVERYTHING.replace(', "closed.*"]', "]")
+    async with serving(tmp_path, endpoint(server, "lvl_read", "world"), policy=policy) as broker:
+        ticket = broker.ticket()
+        said = await transcript([f"{sql};" for sql in STATISTICS], ticket.dsn(), ticket.password)
+    text = "\n".join(line for lines in said for line in lines)
+    assert "canary" not in text
+    assert "hidden" in text

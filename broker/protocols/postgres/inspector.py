@@ -127,8 +127,8 @@ class Inspector:
         if (ruling := self._on_the_spot(matter, sql, catalogue)) is not None:
             return ruling
         policy_hash, view = self._policies.hash, self._view(matter)
-        person, strict = matter.subject.person, self._strict(matter)
-        found, redacted = await self._workers.inspect(sql, catalogue, view, person, strict=strict)
+        person, (strict, covers) = matter.subject.person, self._level(matter)
+        found, redacted = await self._workers.inspect(sql, catalogue, view, person, strict=strict, covers=covers)
         if self._policies.hash != policy_hash:
             # The policy changed meanwhile, and with it perhaps the masks.
             return await self._anywhere(matter, sql, catalogue)
@@ -139,7 +139,8 @@ class Inspector:
         if len(sql) > SMALL:
             return None
         try:
-            found = inspect(sql, catalogue, self._view(matter), ON_THE_SPOT, strict=self._strict(matter))
+            strict, covers = self._level(matter)
+            found = inspect(sql, catalogue, self._view(matter), ON_THE_SPOT, strict=strict, covers=covers)
             return self._ruled(matter, sql, catalogue, found, "")
         except Costly:
             return None
@@ -176,8 +177,8 @@ class Inspector:
             return False
         return time.monotonic() - self._reloaded.get(matter.key, 0.0) > _RELOAD_EVERY
 
-    def _strict(self, matter: Matter) -> bool:
-        return is_strict(self._policies.current, matter.subject.resource, matter.subject.role)
+    def _level(self, matter: Matter) -> tuple[bool, tuple[str, ...]]:
+        return level_of(self._policies.current, matter.subject.resource, matter.subject.role)
 
     def _view(self, matter: Matter) -> FieldView:
         subject = matter.subject
@@ -202,7 +203,8 @@ class Inspector:
         return timed(policy, now or self._clock.now())
 
 
-def is_strict(policy: Policy, resource: str, role: str) -> bool:
-    """Say whether a role's statements check the schema themselves."""
+def level_of(policy: Policy, resource: str, role: str) -> tuple[bool, tuple[str, ...]]:
+    """Say whether a role's statements check the schema themselves, and which relations it covers."""
     held = policy.resources.get(resource)
-    return held is not None and role in held.roles and held.roles[role].strict
+    level = held.roles.get(role) if held is not None else None
+    return (level.strict, tuple(level.relations)) if level is not None else (False, ())

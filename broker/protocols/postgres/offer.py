@@ -21,7 +21,7 @@ from broker.protocols.postgres.frontdoor import FrontDoor
 from broker.protocols.postgres.house import House
 from broker.protocols.postgres.identities import Sweep
 from broker.protocols.postgres.identity import house_of
-from broker.protocols.postgres.inspector import Inspector, is_strict
+from broker.protocols.postgres.inspector import Inspector, level_of
 from broker.protocols.postgres.provision import provision, provisioner, wanted
 from broker.protocols.postgres.ruling import Asking, Denied, Subject, refused, rule
 from broker.protocols.postgres.workers import WorkerFailed, Workers
@@ -125,7 +125,8 @@ class PostgresOffer:
             found: Inspection | Refusal
             try:
                 view = field_view(policy, person, resource)
-                found, redacted = await workers.inspect(text, catalogue, view, strict=is_strict(policy, resource, role))
+                strict, covers = level_of(policy, resource, role)
+                found, redacted = await workers.inspect(text, catalogue, view, strict=strict, covers=covers)
             except WorkerFailed as failure:
                 found, redacted = Refusal("limit-time", str(failure), sqlstate="54001"), ""
         finally:

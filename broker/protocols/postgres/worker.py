@@ -44,17 +44,17 @@ def _serve(source: BinaryIO, sink: BinaryIO) -> None:
             catalogue = request
             sink.write(b"!")
         else:
-            sql, view, strict = request
+            sql, view, strict, covers = request
             assert catalogue is not None
-            answer = _answer(sql, catalogue, view, strict)
+            answer = _answer(sql, catalogue, view, strict, covers)
             sink.write(len(answer).to_bytes(4, "big") + answer)
         sink.flush()
 
 
-def _answer(sql: str, catalogue: Catalogue, view: FieldView, strict: bool) -> bytes:
+def _answer(sql: str, catalogue: Catalogue, view: FieldView, strict: bool, covers: tuple[str, ...]) -> bytes:
     found: Inspection | Refusal
     try:
-        found = inspect(sql, catalogue, view, strict=strict)
+        found = inspect(sql, catalogue, view, strict=strict, covers=covers)
     except Refusal as refusal:
         found = refusal
     redacted = redact(sql) if isinstance(found, Refusal) else ""

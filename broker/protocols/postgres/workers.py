@@ -50,8 +50,8 @@ class _Worker:
             await self._reader.readexactly(1)
             self.knows = version
 
-    async def ask(self, sql: str, view: FieldView, strict: bool) -> dict[str, Any]:
-        await self._send(pickle.dumps((sql, view, strict)))
+    async def ask(self, sql: str, view: FieldView, strict: bool, covers: tuple[str, ...]) -> dict[str, Any]:
+        await self._send(pickle.dumps((sql, view, strict, covers)))
         size = int.from_bytes(await self._reader.readexactly(4), "big")
         if size > _LARGEST:
             raise ValueError("an answer is too long")
@@ -86,7 +86,14 @@ class Workers:
         self._pickled = ("", b"")
 
     async def inspect(
-        self, sql: str, catalogue: Catalogue, view: FieldView, person: str = "", *, strict: bool = False
+        self,
+        sql: str,
+        catalogue: Catalogue,
+        view: FieldView,
+        person: str = "",
+        *,
+        strict: bool = False,
+        covers: tuple[str, ...] = (),
     ) -> tuple[Inspection | Refusal, str]:
         """Inspect in a worker, and return the redacted text with it; raises WorkerFailed."""
         # Whoever sends what stalls parsers waits behind themselves, however many sessions they open.
@@ -94,7 +101,7 @@ class Workers:
         async with lane:
             await self._turn.acquire()
             try:
-                found = await self._asked(sql, catalogue, view, strict)
+                found = await self._asked(sql, catalogue, view, strict, covers)
             except BaseException:
                 self._restart()
                 raise
@@ -102,14 +109,14 @@ class Workers:
             return found
 
     async def _asked(
-        self, sql: str, catalogue: Catalogue, view: FieldView, strict: bool
+        self, sql: str, catalogue: Catalogue, view: FieldView, strict: bool, covers: tuple[str, ...]
     ) -> tuple[Inspection | Refusal, str]:
         worker = self._idle.pop() if self._idle else await self._start()
         try:
             async with asyncio.timeout(START_SECONDS):
                 await worker.told(catalogue.version, self._pickle(catalogue))
             async with asyncio.timeout(self._seconds):
-                answer = await worker.ask(sql, view, strict)
+                answer = await worker.ask(sql, view, strict, covers)
             found = await decoded(answer, catalogue.version), str(answer["redacted"])
         except (TimeoutError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError):
             self._drop(worker)
