@@ -226,6 +226,40 @@ def _alike(data: bytes, position: int, size: int, count: int) -> bool:
     return all(data[at:end:size] == data[at : at + 1] * count for at in range(position, position + 5))
 
 
+def bodies(data: bytes, position: int, found: list[bytes | bytearray]) -> int:
+    """Add what is in the messages from a position on; return how much of the last one's body has not come yet."""
+    unpack, total, size, alike, pause = _UINT32.unpack_from, len(data), 0, _FEW_ALIKE, 0
+    while position < total:
+        if total - position < 5:
+            raise ProtocolViolation("upstream sent a message in pieces of no size")
+        end = position + 1 + unpack(data, position + 1)[0]
+        if end > total:
+            found.append(data[position + 5 :])
+            return end - total
+        if pause:
+            pause -= 1
+        elif end - position == size:
+            alike = min(alike, (total - position) // size)
+            if alike >= _FEW_ALIKE and _alike(data, position, size, alike):
+                found.append(_without_headers(data[position : position + size * alike], size))
+                position += size * alike
+                alike = min(2 * alike, _MOST_ALIKE)
+                continue
+            alike, pause = _FEW_ALIKE, _PAUSE
+        size = end - position
+        found.append(data[position + 5 : end])
+        position = end
+    return 0
+
+
+def _without_headers(data: bytes, size: int) -> bytearray:
+    """Take the type and the length out of messages of one size."""
+    rest = bytearray(data)
+    for taken in range(5):
+        del rest[:: size - taken]
+    return rest
+
+
 class Reader:
     """Reads a message's body from left to right; a short body is a violation, for its counts lied."""
 

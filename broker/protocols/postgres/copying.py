@@ -12,7 +12,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import Any
 
-from broker.protocols.postgres.codec import ProtocolViolation
+from broker.protocols.postgres import codec
 from broker.sql.model import AS_TEXT, CopyForm
 from policies.engine.decisions import NO_LIMITS, Limits
 
@@ -154,22 +154,12 @@ class Copying:
     def take_out(self, data: bytes | memoryview, rows: int) -> bool:
         """Take messages that the upstream sends, or a piece of one; returns whether they may go on."""
         self.rows += rows
-        view = memoryview(data)
-        position, total = 0, len(view)
-        parts: list[memoryview] = []
-        if self._left:
-            position = min(self._left, total)
-            self._left -= position
-            parts.append(view[:position])
-        while position < total:
-            if total - position < 5:
-                raise ProtocolViolation("upstream sent copy data in pieces of no size")
-            (length,) = _LENGTH.unpack_from(view, position + 1)
-            end = position + 1 + length
-            parts.append(view[position + 5 : min(end, total)])
-            if end > total:
-                self._left = end - total
-            position = end
+        whole = bytes(data)
+        position = min(self._left, len(whole))
+        self._left -= position
+        parts: list[bytes | bytearray] = [whole[:position]]
+        if position < len(whole):
+            self._left = codec.bodies(whole, position, parts)
         payload = b"".join(parts)
         self.size += len(payload)
         self._digest.update(payload)

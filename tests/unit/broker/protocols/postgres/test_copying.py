@@ -84,8 +84,14 @@ def test_pieces_of_escapes_take_no_memory() -> None:
     assert len(rows._rest) <= 1
 
 
-@given(st.lists(st.binary(max_size=200), max_size=20), st.lists(st.integers(1, 90), min_size=1, max_size=10))
-def test_what_goes_out_is_counted_and_hashed_without_its_framing(rows: list[bytes], cuts: list[int]) -> None:
+@given(
+    st.lists(st.tuples(st.binary(max_size=200), st.integers(1, 40)), max_size=20),
+    st.lists(st.integers(1, 90) | st.integers(500, 4000), min_size=1, max_size=10),
+)
+def test_what_goes_out_is_counted_and_hashed_without_its_framing(
+    alike: list[tuple[bytes, int]], cuts: list[int]
+) -> None:
+    rows = [row for row, times in alike for _ in range(times)]
     copying, scanner = Copying(incoming=False), BackendScanner()
     for piece in pieces(b"".join(codec.message(b"d", row) for row in rows), cuts):
         for found in scanner.feed(piece):
