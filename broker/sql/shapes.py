@@ -1,6 +1,7 @@
 """Shapes: texts that differ in nothing but plain numbers which a column is compared with, or which limit the rows.
 
-Inspection looks at no such number, so what it found of one text of a shape holds for every other. Not libpg_query's
+Inspection looks at no such number, so what it found of one text of a shape holds for every other; its rewriting too,
+with the other's numbers in their places. Not libpg_query's
 fingerprint: that makes texts equal which mean different things. Here every byte counts but those digits, and they are
 marked only where the parser has said of one text that each of them is such a number.
 """
@@ -8,8 +9,11 @@ marked only where the parser has said of one text that each of them is such a nu
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from itertools import accumulate
 
 from broker.sql.library import parse
+from broker.sql.rewrite import Runs
 from broker.sql.tree import Node, walk
 
 LONGEST = 4096
@@ -45,3 +49,46 @@ def _place(node: Node | None) -> set[int]:
     """Return where an integer stands."""
     constant = (node or {}).get("A_Const", {})
     return {constant["location"]} if "ival" in constant and "location" in constant else set()
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """The rewriting of one text of a shape, from which that of the others is made.
+
+    `parts` stand around the numbers; `runs` are its runs, each with how many numbers come before it, and are inside.
+    """
+
+    parts: tuple[str, ...]
+    sizes: tuple[int, ...]
+    runs: tuple[tuple[int, int, int, int, int], ...]
+
+    @classmethod
+    def of(cls, sql: str, rewritten: str, runs: Runs) -> Template | None:
+        """Learn it; None where a number is not deep in what was left as it was."""
+        parts: list[str] = []
+        counted = [[0, 0] for _ in runs]
+        at, places = 0, [found.span() for found in _NUMBER.finditer(sql)]
+        for start, end in places:
+            # With what ends its token on both sides, or it might be read in another way.
+            kept = [n for n, (_, old, length) in enumerate(runs) if old < start and end < old + length]
+            if len(kept) != 1:
+                return None
+            new, old, _ = runs[kept[0]]
+            parts.append(rewritten[at : new + start - old])
+            at = new + end - old
+            counted[kept[0]][1] += 1
+            for later in counted[kept[0] + 1 :]:
+                later[0] += 1
+        counts = tuple((*run, before, inside) for run, (before, inside) in zip(runs, counted, strict=True))
+        return cls((*parts, rewritten[at:]), tuple(end - start for start, end in places), counts)
+
+    def fit(self, sql: str) -> tuple[str, Runs]:
+        """Return the rewriting of another text of the shape, and its runs."""
+        numbers = _NUMBER.findall(sql)
+        written = [word for pair in zip(self.parts, (*numbers, ""), strict=True) for word in pair]
+        moved = (0, *accumulate(len(one) - size for one, size in zip(numbers, self.sizes, strict=True)))
+        runs = [
+            (new + moved[before], old + moved[before], length + moved[before + inside] - moved[before])
+            for new, old, length, before, inside in self.runs
+        ]
+        return "".join(written), tuple(runs)

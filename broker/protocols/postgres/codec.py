@@ -235,7 +235,7 @@ def bodies(data: bytes, position: int, found: list[bytes | bytearray]) -> int:
         end = position + 1 + unpack(data, position + 1)[0]
         if end > total:
             found.append(data[position + 5 :])
-            return end - total
+            return int(end - total)
         if pause:
             pause -= 1
         elif end - position == size:

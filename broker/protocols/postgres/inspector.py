@@ -19,7 +19,7 @@ from broker.sql.inspect import inspect
 from broker.sql.library import ON_THE_SPOT, Costly
 from broker.sql.model import Inspection, Refusal
 from broker.sql.redact import redact
-from broker.sql.shapes import only_compares, shape
+from broker.sql.shapes import Template, only_compares, shape
 from policies.engine.decide import field_view, timed
 from policies.engine.decisions import FieldView
 from policies.engine.model import Policy
@@ -53,8 +53,8 @@ class Inspector:
         self._catalogues = catalogues
         self._workers = workers
         self._rulings: OrderedDict[_CacheKey, Ruling] = OrderedDict()
-        self._shapes: OrderedDict[_CacheKey, Permitted] = OrderedDict()
-        """By text with its numbers marked: what was ruled on one such text."""
+        self._shapes: OrderedDict[_CacheKey, tuple[Permitted, Template]] = OrderedDict()
+        """By text with its numbers marked: what was ruled on one such text, and how others are rewritten."""
         self._views: dict[tuple[str, str, str], FieldView] = {}
         self._reloaded: dict[Key, float] = {}
 
@@ -81,11 +81,12 @@ class Inspector:
         found = self._rulings.get(self._cache_key(matter, sql, catalogue))
         if found is not None or (marked := shape(sql)) is None:
             return found
-        like = self._shapes.get(self._cache_key(matter, marked, catalogue))
-        if like is None:
+        kept = self._shapes.get(self._cache_key(matter, marked, catalogue))
+        if kept is None:
             return None
-        edits = ((0, 0, len(sql) + 1),)
-        return replace(like, sql=sql, inspection=replace(like.inspection, rewritten=sql, edits=edits))
+        like, template = kept
+        rewritten, edits = template.fit(sql)
+        return replace(like, sql=sql, inspection=replace(like.inspection, rewritten=rewritten, edits=edits))
 
     def weigh(self, matter: Matter, ruling: Permitted, rows: int | None) -> Ruling:
         """Rule again on what was ruled on, with how many rows the planner expects."""
@@ -164,13 +165,14 @@ class Inspector:
         return ruling
 
     def _keep_shape(self, matter: Matter, sql: str, catalogue: Catalogue, now: datetime, ruling: Ruling) -> None:
-        """Keep a ruling for every text of its shape, where it is on one plain read that is sent as it came."""
-        if isinstance(ruling, Permitted) and boards(ruling) and ruling.inspection.rewritten == sql:
-            marked = None if ruling.inspection.scrub else shape(sql)
-            if marked is not None and only_compares(sql):
-                self._shapes[self._cache_key(matter, marked, catalogue, now)] = ruling
-                if len(self._shapes) > _CACHED:
-                    self._shapes.popitem(last=False)
+        """Keep a ruling for every text of its shape, where it is on one plain read."""
+        if not isinstance(ruling, Permitted) or not boards(ruling) or (marked := shape(sql)) is None:
+            return
+        template = Template.of(sql, ruling.inspection.rewritten, ruling.inspection.edits)
+        if template is not None and only_compares(sql):
+            self._shapes[self._cache_key(matter, marked, catalogue, now)] = ruling, template
+            if len(self._shapes) > _CACHED:
+                self._shapes.popitem(last=False)
 
     def _worth_reloading(self, matter: Matter, ruling: Ruling) -> bool:
         if not isinstance(ruling, Denied) or not ruling.retry:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from broker.sql.inspect import inspect
 from broker.sql.library import parse
 from broker.sql.model import Refusal
-from broker.sql.shapes import only_compares, shape
+from broker.sql.shapes import Template, only_compares, shape
 from broker.sql.tree import placeless
 from tests.unit.broker.sql.test_inspect import CATALOGUE, FIELDS
 
@@ -23,6 +23,10 @@ LIKE = (
     "select * from (select id from orders where id = {}) x where x.id in (select id from orders where id > {})",
     "select id, id = {}, 'id = 7x' from orders -- why\n where\tid = {} fetch first {} rows only",
     "with x as (select id from orders where id = {}) select id from x where id = {} union select {}",
+    "select * from customers where id = {}",
+    "select *, c.id = {}, public.customers.ssn from customers where customers.id = {} and id <{} limit {};",
+    "select c.ssn, to_json(c), c from public.customers c join customers d on c.id = d.id where d.id = {}\n offset {} ",
+    "select upper(ssn) from customers where id = {} or exists (select from customers c where c.id = {}) limit {}",
 )
 NUMBERS = st.lists(st.integers(0, 999_999_999) | st.sampled_from([0, 1, 999_999_999]), min_size=4, max_size=4)
 
@@ -37,7 +41,16 @@ def test_texts_of_one_shape_are_found_to_be_the_same_but_for_their_text(
         assert not only_compares(other)
         return
     known, found = inspect(one, CATALOGUE, FIELDS), inspect(other, CATALOGUE, FIELDS)
-    assert replace(known, rewritten=other, edits=((0, 0, len(other) + 1),)) == found
+    template = Template.of(one, known.rewritten, known.edits)
+    assert template is not None
+    rewritten, edits = template.fit(other)
+    assert replace(known, rewritten=rewritten, edits=edits) == found
+
+
+def test_a_number_beside_what_was_written_anew_makes_no_template() -> None:
+    sql = "select id from orders where id = 5"
+    for runs in (((0, 0, 33), (33, 33, 2)), ((0, 0, 34), (34, 34, 1)), ((0, 0, 33), (40, 33, 0), (47, 34, 1))):
+        assert Template.of(sql, sql, runs) is None
 
 
 FRAGMENTS = st.lists(
