@@ -14,6 +14,7 @@ from broker.protocols.postgres.values import as_shown
 from broker.sessions.eventchain import json_string, json_text
 from broker.sessions.holds import Asked
 from broker.sessions.model import CloseReason, Entry, Killed, SessionFacts, Written
+from broker.sql.model import Statement
 
 MAX_PARAMETERS = 64 * 1024
 """Bytes of parameters that a recording keeps of one statement; beyond, a digest stands for the value."""
@@ -69,27 +70,35 @@ def allowed(
 ) -> tuple[Entry, ...]:
     """One entry for each statement of a text; the text itself stands with the first. `hold` is what approved it."""
     entries = []
-    for index, (id_, statement) in enumerate(zip(ids, ruling.inspection.statements, strict=True)):
-        detail: dict[str, Any] = {}
-        if index == 0:
-            detail["sql"] = ruling.sql
-            if ruling.inspection.rewritten != ruling.sql:
-                detail["rewritten"] = ruling.inspection.rewritten
-            if parameters:
-                detail["parameters"] = list(parameters)
-        data = {
-            "statement": id_,
-            "text": statement.redacted[:MAX_SHOWN],
-            "verb": statement.facts.verb,
-            "rules": [*ruling.rules[index], *([f"hold:{hold}"] if hold else [])],
-            "masked": sorted(statement.facts.masked),
-        }
-        if statement.facts.searched:
-            data["searched"] = sorted(statement.facts.searched)
-        if statement.facts.reveals:
-            data["revealed"] = sorted(statement.facts.reveals)
+    for index, (id_, statement, rules) in enumerate(zip(ids, ruling.inspection.statements, ruling.rules, strict=True)):
+        data = {**_said(statement, [*rules, *([f"hold:{hold}"] if hold else [])]), "statement": id_}
+        detail = _texts(ruling) if index == 0 else {}
+        if index == 0 and parameters:
+            detail["parameters"] = list(parameters)
         entries.append(Entry("statement.allowed", session.grant.id, session.id, data, detail))
     return tuple(entries)
+
+
+def _said(statement: Statement, rules: Sequence[str]) -> dict[str, Any]:
+    """Return what is said of a statement, but for its id."""
+    facts = statement.facts
+    data: dict[str, Any] = {
+        "text": statement.redacted[:MAX_SHOWN],
+        "verb": facts.verb,
+        "rules": list(rules),
+        "masked": sorted(facts.masked),
+    }
+    if facts.searched:
+        data["searched"] = sorted(facts.searched)
+    if facts.reveals:
+        data["revealed"] = sorted(facts.reveals)
+    return data
+
+
+def _texts(ruling: Permitted) -> dict[str, Any]:
+    """Return what was asked, and what is sent for it."""
+    rewritten = ruling.inspection.rewritten
+    return {"sql": ruling.sql} | ({"rewritten": rewritten} if rewritten != ruling.sql else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,32 +108,22 @@ class Form:
     ruling: Permitted
     data: dict[str, Any]
     detail: dict[str, Any]
-    before: str
-    behind: tuple[str, str]
-    """Around the statement's id."""
     texts: str
+    """The JSON of `detail`, without its first brace."""
+    before: str
+    between: str
+    behind: str
+    """What stands before `recorded`, between that and the statement's id, and behind."""
 
     @classmethod
     def of(cls, ruling: Permitted) -> Form:
         (statement,), (rules,) = ruling.inspection.statements, ruling.rules
-        data = {
-            "text": statement.redacted[:MAX_SHOWN],
-            "verb": statement.facts.verb,
-            "rules": [*rules],
-            "masked": sorted(statement.facts.masked),
-        }
-        detail = {"sql": ruling.sql}
-        if ruling.inspection.rewritten != ruling.sql:
-            detail["rewritten"] = ruling.inspection.rewritten
-        text, verb = json_text(data["text"]), json_text(data["verb"])
-        return cls(
-            ruling,
-            data,
-            detail,
-            f'"masked":{json_text(data["masked"])},',
-            (f'"rules":{json_text(data["rules"])},"statement":', f',"text":{text},"verb":{verb}'),
-            json_text(detail)[1:],
-        )
+        data, detail = _said(statement, rules), _texts(ruling)
+        fields = {key: f"{json_string(key)}:{json_text(data[key])}," for key in sorted(data)}
+        before = "".join(field for key, field in fields.items() if key < "recorded")
+        between = "".join(field for key, field in fields.items() if "recorded" < key < "statement")
+        behind = "".join(f",{field[:-1]}" for key, field in fields.items() if key > "statement")
+        return cls(ruling, data, detail, json_text(detail)[1:], before, f'{between}"statement":', behind)
 
     def allowed(
         self, session: SessionFacts, id_: str, parameters: Sequence[dict[str, Any]], ruling: Permitted
@@ -132,13 +131,14 @@ class Form:
         """Return what `allowed` does, with its JSON."""
         detail, texts = self.detail, self.texts
         if ruling is not self.ruling:
-            # Texts of one shape are sent as they come.
-            detail, texts = {"sql": ruling.sql}, f'"sql":{json_string(ruling.sql)}}}'
+            detail = _texts(ruling)
+            texts = json_text(detail)[1:]
         if parameters:
             listed = list(parameters)
             detail = {**detail, "parameters": listed}
+            # Of its keys, `parameters` sorts first.
             texts = f'"parameters":{json_text(listed)},{texts}'
-        written = Written(self.before, f"{self.behind[0]}{json_string(id_)}{self.behind[1]}", f"{{{texts}")
+        written = Written(self.before, f"{self.between}{json_string(id_)}{self.behind}", f"{{{texts}")
         grant = session.grant.id
         return Entry("statement.allowed", grant, session.id, {**self.data, "statement": id_}, detail, written)
 
