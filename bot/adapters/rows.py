@@ -88,7 +88,7 @@ def columns_of(value: Request | Given | Grant | Hold) -> dict[str, Any]:
 def _stored(value: Any) -> Any:
     match value:
         case Requirement():
-            return [{"count": need.count, "groups": list(need.groups)} for need in value.needs]
+            return [need.facts() for need in value.needs]
         case Terms():
             return {"role": value.role, "seconds": value.seconds}
         case Evidence():

@@ -70,7 +70,7 @@ class Held:
 
 
 def _needs(requirement: Requirement) -> list[dict[str, Any]]:
-    return [{"count": need.count, "groups": list(need.groups)} for need in requirement.needs]
+    return [need.facts() for need in requirement.needs]
 
 
 def opened_entry(held: Held) -> Entry:

@@ -42,7 +42,7 @@ def problem(status: int, found: Problem) -> web.Response:
 
 def refused(refusal: Refusal) -> web.Response:
     """Answer with what a service refused."""
-    needs = [{"count": need.count, "groups": list(need.groups)} for need in refusal.needs] or None
+    needs = [need.facts() for need in refusal.needs] or None
     found = Problem(code=refusal.code, message=refusal.message, hint=refusal.hint, needs=needs)
     return problem(STATUS.get(refusal.code, 500), found)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,10 @@ class Need:
 
     def __str__(self) -> str:
         return f"{self.count} of {' or '.join(self.groups)}"
+
+    def facts(self) -> dict[str, Any]:
+        """Return it as events and columns hold it."""
+        return {"count": self.count, "groups": list(self.groups)}
 
 
 @dataclass(frozen=True, slots=True)

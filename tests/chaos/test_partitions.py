@@ -18,7 +18,7 @@ import pytest
 
 from broker.protocols.postgres import codec
 from tests.integration.postgres_world import Raw, enter, make_world
-from tests.support.broker import Shown
+from tests.support.broker import Line
 from tests.support.postgres import Server, running_server
 from tests.support.require import missing, require_program
 
@@ -208,7 +208,7 @@ def test_hosts_that_are_lost_take_their_sessions_along_and_nobody_elses(server: 
 
 def _client(address: str, ticket: dict[str, Any]) -> Raw:
     client = Raw(ticket["port"], address)
-    shown = Shown(ticket["user"], ticket["password"], "prod-db", ticket["port"], None)  # type: ignore[arg-type]
+    shown = Line(ticket["user"], ticket["password"], "prod-db", ticket["port"])
     assert chr(enter(client, shown)[-1].type) == "Z"
     return client
 

@@ -29,7 +29,7 @@ from tests.integration.postgres_world import (
     raw,
     session_roles,
 )
-from tests.support.broker import POLICY, Shown
+from tests.support.broker import POLICY, Line
 from tests.support.postgres import Server
 
 OLD = "1970-01-01T00:00:00+00:00"
@@ -126,7 +126,7 @@ async def test_the_reaper_ends_sessions_of_a_broker_that_cannot(
         reaper(tmp_path, secrets),
         broker_process(tmp_path, policy, wheel_postgres.port, 2.0) as (process, shown),
     ):
-        ticket = Shown(shown["user"], shown["password"], "prod-db", shown["port"], None)  # type: ignore[arg-type]
+        ticket = Line(shown["user"], shown["password"], "prod-db", shown["port"])
         with raw(shown["port"]) as client:
             assert kinds(await asyncio.to_thread(enter, client, ticket)).endswith("Z")
             client.send(codec.query(SLOW))
@@ -163,7 +163,7 @@ async def test_a_broker_that_starts_again_waits_until_survivors_and_their_roles_
         broker_process(tmp_path, policy, wheel_postgres.port, 60.0, maker="maker") as (process, shown),
         raw(shown["port"]) as client,
     ):
-        ticket = Shown(shown["user"], shown["password"], "prod-db", shown["port"], None)  # type: ignore[arg-type]
+        ticket = Line(shown["user"], shown["password"], "prod-db", shown["port"])
         assert kinds(await asyncio.to_thread(enter, client, ticket)).endswith("Z")
         client.send(codec.query(SLOW))
         assert len(session_roles(wheel_postgres)) == 1
@@ -194,7 +194,7 @@ async def test_the_reaper_follows_an_extension_and_ends_the_session_at_its_new_e
         reaper(tmp_path, secrets),
         broker_process(tmp_path, policy, wheel_postgres.port, 2.0, longer=2.0) as (process, shown),
     ):
-        ticket = Shown(shown["user"], shown["password"], "prod-db", shown["port"], None)  # type: ignore[arg-type]
+        ticket = Line(shown["user"], shown["password"], "prod-db", shown["port"])
         with raw(shown["port"]) as client:
             assert kinds(await asyncio.to_thread(enter, client, ticket)).endswith("Z")
             client.send(codec.query(SLOW))

@@ -266,12 +266,13 @@ class TestBroker:
 
 
 @dataclass(frozen=True)
-class Shown:
+class Line:
+    """What a client connects with."""
+
     user: str
     password: str
     database: str
     port: int
-    grant: GrantFacts
 
     def dsn(self, **more: str) -> str:
         words = {
@@ -294,6 +295,13 @@ class Shown:
             "database": self.database,
             "ssl": "require",
         }
+
+
+@dataclass(frozen=True)
+class Shown(Line):
+    """A line with the grant that it is for."""
+
+    grant: GrantFacts
 
 
 @asynccontextmanager

@@ -196,7 +196,7 @@ class Session:
             while self._events:
                 for command in self._machine.handle(self._events.popleft()):
                     self._do(command)
-        except Exception:  # noqa: BLE001
+        except Exception:  # noqa: BLE001  _fail ends the session
             self._fail()
         finally:
             self._busy = False
@@ -220,7 +220,7 @@ class Session:
                 return False
             if self._scribe.board(*boarded):
                 upstream.write([boarded[0].data])
-        except Exception:  # noqa: BLE001
+        except Exception:  # noqa: BLE001  _fail ends the session
             self._fail()
         return True
 
@@ -235,7 +235,7 @@ class Session:
             self._scribe.land(landed[0])
             for command in landed[1]:
                 self._do(command)
-        except Exception:  # noqa: BLE001
+        except Exception:  # noqa: BLE001  _fail ends the session
             self._fail()
         self._flush()
         return True
