@@ -7,10 +7,11 @@ from typing import Any
 
 from broker.sql.catalogue import Catalogue, Overload
 from broker.sql.model import Refusal
-from broker.sql.names import check_function, check_operator, check_type, own_candidates
+from broker.sql.names import called_builtin, check_function, check_operator, check_type, own_candidates
 from broker.sql.nodes import EXPRESSIONS
 from broker.sql.settings import refusal_of_call, shows_only_settings
 from broker.sql.tree import Node, strings, wrapped
+from policies.engine.decisions import OwnFunction
 
 MAX_QUERIES = 500
 _COMPARED = ["<", "<=", ">=", ">"]
@@ -38,6 +39,8 @@ class Collected:
     functions: set[str] = field(default_factory=set)
     own: set[Overload] = field(default_factory=set)
     """Functions of users' that a call could mean."""
+    builtin: set[OwnFunction] = field(default_factory=set)
+    """Builtin functions that a rule has to name."""
     ctes: set[str] = field(default_factory=set)
     """Names of WITH queries that are read."""
     rows: set[str] = field(default_factory=lambda: {"old", "new", "excluded"})
@@ -52,6 +55,11 @@ class Collected:
     """Nothing is masked, and no literal of the catalogue is hidden."""
     listings: list[tuple[Node, Node, Node]] = field(default_factory=list)
     """(wrapper, RangeFunction, FuncCall) of each call that lists the settings."""
+
+    @property
+    def ruled(self) -> frozenset[OwnFunction]:
+        """Return every function that needs a rule of its own."""
+        return frozenset(overload.function for overload in self.own) | self.builtin
 
 
 def collect(
@@ -204,6 +212,8 @@ def _call(found: Collected, catalogue: Catalogue, content: Node, wrapper: Node) 
     rewritten = check_function(catalogue, parts, in_clear=found.in_clear)
     found.functions.add(parts[-1])
     found.own.update(own_candidates(catalogue, parts[0] if len(parts) > 1 else None, parts[-1]))
+    if (builtin := called_builtin(parts)) is not None:
+        found.builtin.add(builtin)
     if parts[-1] == "set_config":
         found.sets = True
         if (refusal := refusal_of_call(content)) is not None:

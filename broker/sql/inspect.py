@@ -220,7 +220,7 @@ class _Inspector:
             masked=frozenset(scope.masked_fields()),
             missing_where=_missing_where(found, scope),
             reveals=revealed,
-            calls=frozenset(overload.function for overload in found.own),
+            calls=found.ruled,
             searched=frozenset(name for name, _ in self.searches) if sought else frozenset(),
         )
 
@@ -319,6 +319,8 @@ class _Inspector:
             frozenset(scope.reads),
             frozenset(scope.writes),
             through=frozenset(scope.through),
+            functions=frozenset(found.functions),
+            calls=found.ruled,
             masked=frozenset(f"{relation.qualified}.{name}" for name in scope.masks_of(relation) if name in filled),
             copying="in",
         ), Control.COPY_IN

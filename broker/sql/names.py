@@ -5,6 +5,8 @@ from __future__ import annotations
 from broker.sql.catalogue import Catalogue, Overload, allowed_functions
 from broker.sql.model import Refusal
 from broker.sql.system import FUNCTIONS_IN_CLEAR, literal_functions
+from policies.engine.builtins import NAMED
+from policies.engine.decisions import OwnFunction
 
 CHECKED = frozenset({"set_config"})
 """Functions that pass with some arguments only; whoever finds a call looks at those."""
@@ -36,7 +38,8 @@ def check_function(catalogue: Catalogue, parts: list[str], *, in_clear: bool = F
     check_type(catalogue, parts)
     if name in literal_functions(in_clear=False):
         return name if name in literal_functions(in_clear=in_clear) else None
-    if name not in allowed_functions() and name not in CHECKED and not (in_clear and name in FUNCTIONS_IN_CLEAR):
+    known = name in allowed_functions() or name in CHECKED or name in NAMED
+    if not known and not (in_clear and name in FUNCTIONS_IN_CLEAR):
         raise Refusal(
             "function",
             f"function {name} is not on the list of functions that only compute",
@@ -58,6 +61,12 @@ def own_candidates(catalogue: Catalogue, schema: str | None, name: str) -> tuple
                 )
             found += overloads
     return tuple(found)
+
+
+def called_builtin(parts: list[str]) -> OwnFunction | None:
+    """Return the builtin function that a rule has to name, where a call means one."""
+    name = parts[-1]
+    return OwnFunction("", name, acting=NAMED[name]) if name in NAMED and parts[:-1] in ([], ["pg_catalog"]) else None
 
 
 def check_attribute(catalogue: Catalogue, name: str, *, row: bool, record: bool) -> None:

@@ -122,7 +122,7 @@ def _answer(policy: Policy, case: Case) -> tuple[str, list[str]]:
 
 def _signature(text: str) -> tuple[str, str, tuple[str, ...]]:
     name, _, rest = text.partition("(")
-    schema, _, called = name.partition(".")
+    schema, _, called = name.rpartition(".")
     return schema, called, tuple(filter(None, (each.strip() for each in rest.removesuffix(")").split(","))))
 
 

@@ -144,6 +144,8 @@ def _type(given: str) -> str:
 
 def names_call(listed: str, call: OwnFunction) -> bool:
     """Say whether a listed name is a function's; a schema's star leaves out what must be named."""
+    if not call.schema:
+        return listed == call.name
     if listed.endswith(".*"):
         return not call.acting and listed == f"{call.schema}.*"
     return listed in (f"{call.schema}.{call.name}", str(call))

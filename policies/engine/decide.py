@@ -146,11 +146,11 @@ def _statement_answers(
         yield Allow(("no-effect",))
     for effect in sorted(facts.effects):
         # Each effect needs a rule of its own: one that reads and writes is not covered by a rule about reads.
-        answers, nearly = _answers((one for one in rules if not one.own_functions), facts, effect, now, rows)
+        answers, nearly = _answers((one for one in rules if not one.named_functions), facts, effect, now, rows)
         yield combine(answers) if answers else _uncovered(effect, facts, nearly)
     for call in sorted(facts.calls):
         # And so does each function of users' that a call could mean: what else a statement does says nothing of them.
-        naming = (one for one in rules if any(names_call(listed, call) for listed in one.own_functions))
+        naming = (one for one in rules if any(names_call(listed, call) for listed in one.named_functions))
         answers, _ = _answers(naming, facts, Effect.WRITE if call.acting else Effect.READ, now, rows)
         yield combine(answers) if answers else _uncalled(call)
 
@@ -191,6 +191,10 @@ def _weighed(rule: StatementRule, rows: Rows) -> Decision:
 
 
 def _uncalled(call: OwnFunction) -> Deny:
+    if not call.schema:
+        needed = f"`effects: [write]` and `functions: [{call}]`" if call.acting else f"`functions: [{call}]`"
+        hint = f"functions that wait, lock, count or signal need a rule of their own: one that says {needed}"
+        return Deny(f"{call} does more than compute, and no rule lets it be called", ("default-function",), hint)
     what = "is a function of this database's own that could change data" if call.acting else "is of this database's own"
     needed = f"`effects: [write]` and `functions: [{call}]`" if call.acting else f"`functions: [{call}]`"
     hint = f"use builtin functions, or query the tables directly; a rule that says {needed} would let it pass"
@@ -226,7 +230,7 @@ def _is_about(rule: StatementRule, facts: StatementFacts) -> bool:
     return (not rule.verbs or any(same_verb(verb, facts.verb) for verb in rule.verbs)) and (
         not rule.functions
         or bool(facts.functions & set(rule.functions))
-        or any(names_call(listed, call) for listed in rule.own_functions for call in facts.calls)
+        or any(names_call(listed, call) for listed in rule.named_functions for call in facts.calls)
     )
 
 
@@ -237,7 +241,7 @@ def _obstacle(rule: StatementRule, facts: StatementFacts, effect: Effect, now: d
     """
     if (rule.effects and effect not in rule.effects) or not _is_about(rule, facts):
         return ""
-    if rule.own_functions and effect is Effect.WRITE and not rule.effects:
+    if rule.named_functions and effect is Effect.WRITE and not rule.effects:
         return ""  # What could change data passes where the rule says so.
     if rule.copies and facts.copying not in rule.copies:
         return ""

@@ -139,7 +139,8 @@ class Effect(StrEnum):
 class OwnFunction:
     """A function that users defined, by its argument types as `format_type` writes them.
 
-    `acting` says that it is volatile, or runs with the rights of who made it: it could change data.
+    `acting` says that it is volatile, or runs with the rights of who made it: it could change data. Without a schema it
+    is a builtin one that does more than compute.
     """
 
     schema: str
@@ -148,7 +149,7 @@ class OwnFunction:
     acting: bool = False
 
     def __str__(self) -> str:
-        return f"{self.schema}.{self.name}({', '.join(self.arguments)})"
+        return f"{self.schema}.{self.name}({', '.join(self.arguments)})" if self.schema else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,7 @@ class StatementFacts:
     through: frozenset[str] = frozenset()
     """What stands behind its relations: a view's tables, a partition's parents; a role need not cover it."""
     calls: frozenset[OwnFunction] = frozenset()
-    """Every function of users' that a call in it could mean."""
+    """Every function of users' that a call in it could mean, and builtin ones that a rule must name."""
 
     @property
     def all_effects(self) -> frozenset[Effect]:

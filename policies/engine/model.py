@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from policies.engine.builtins import NAMED
 from policies.engine.conditions import CopyLimit, Direction, FunctionName, Verb, Window
 from policies.engine.decisions import Bound, Effect, Mask, MaskKind, Need, Requirement, covered
 from policies.engine.durations import format_duration, parse_duration
@@ -204,7 +205,8 @@ class StatementRule(Rule):
         default=[],
         description="builtin ones by name. One of your own needs a rule that names it, and that rule speaks of nothing "
         "else: `schema.name(integer)`, `schema.name` for every overload, `schema.*` for those that are neither "
-        "volatile nor SECURITY DEFINER; such a one is named, and passes only under `effects: [write]`",
+        "volatile nor SECURITY DEFINER; such a one is named, and passes only under `effects: [write]`. So do builtin "
+        "ones that wait, lock, count or signal, like `pg_sleep`",
     )
     missing_where: bool | None = Field(
         default=None,
@@ -273,10 +275,15 @@ class StatementRule(Rule):
         """Names of functions that users defined."""
         return [name for name in self.functions if "." in name]
 
+    @property
+    def named_functions(self) -> list[str]:
+        """Names of functions that pass only where a rule names them: users', and builtin ones that do more."""
+        return [name for name in self.functions if "." in name or name in NAMED]
+
     @model_validator(mode="after")
     def _names_one_kind_of_function(self) -> Self:
-        if self.decision != "deny" and 0 < len(self.own_functions) < len(self.functions):
-            raise ValueError("builtin functions and your own need rules apart")
+        if self.decision != "deny" and 0 < len(self.named_functions) < len(self.functions):
+            raise ValueError("builtin functions that only compute need a rule apart from your own and the others")
         return self
 
     @model_validator(mode="after")

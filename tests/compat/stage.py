@@ -9,10 +9,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from policies.engine.builtins import NAMED
 from tests.integration.postgres_world import endpoint
 from tests.support.broker import TestBroker, serving
 from tests.support.postgres import Server
 
+OWN_FUNCTIONS = ("public.return_enum", "public._test")
+"""What the suites make and call that could change data: a rule has to name each."""
 POLICY = """
 groups: {engineers: ""}
 people: {alice: {name: Alice, groups: [engineers]}}
@@ -26,7 +29,8 @@ access:
 statements:
   - {id: everything, decision: allow, effects: [read, write, ddl, session, admin]}
   - {id: copying-in, decision: allow, copies: [in]}
-"""
+  - {id: named, decision: allow, effects: [read, write], functions: [FUNCTIONS]}
+""".replace("FUNCTIONS", ", ".join(("'public.*'", *OWN_FUNCTIONS, *sorted(NAMED))))
 """An all-allowing role without masks: what differs under it is the broker's doing, not a rule's."""
 ROLE = "compat"
 SET_UP = (

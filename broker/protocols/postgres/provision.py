@@ -34,7 +34,7 @@ def wanted(policy: Policy, resource: str, role: str, user: str) -> Wanted:
         rule.decision != "deny"
         and (not rule.resources or resource in rule.resources)
         and (not rule.roles or role in rule.roles)
-        and (Effect.WRITE in rule.effects if rule.effects else not rule.own_functions)
+        and (Effect.WRITE in rule.effects if rule.effects else not rule.named_functions)
         for rule in policy.statements
     )
     return Wanted(user, held.upstream.database, tuple(held.roles[role].relations), writes)

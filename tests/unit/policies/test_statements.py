@@ -195,6 +195,36 @@ def test_a_function_that_could_change_data_passes_where_its_rule_says_write_and_
     assert decided(no_writes, calling) == Deny("frozen", ("frozen",))
 
 
+@pytest.mark.parametrize(
+    ("rule", "acting", "allowed"),
+    [
+        ("functions: [pg_sleep]", False, True),
+        ("functions: [pg_sleep, public.spent]", False, True),
+        ("functions: [pg_advisory_lock]", False, False),
+        ("functions: ['public.*']", False, False),
+        ("functions: [nextval]", True, False),
+        ("effects: [write], functions: [nextval]", True, True),
+        ("effects: [read, write]", True, False),
+    ],
+)
+def test_a_builtin_function_that_does_more_than_compute_needs_a_rule_that_names_it(
+    rule: str, acting: bool, allowed: bool
+) -> None:
+    name = "nextval" if acting else "pg_sleep"
+    given = policy(READ, f"{{id: named, decision: allow, {rule}}}")
+    calls = frozenset({OwnFunction("", name, acting=acting)})
+    found = decided(given, facts("SELECT", write=False, calls=calls, functions=frozenset({name})))
+    if allowed:
+        assert found == Allow(("reads", "named"))
+    else:
+        assert isinstance(found, Deny)
+        assert found.rules == ("default-function",)
+        assert f"`functions: [{name}]`" in (found.hint or "")
+    # That rule speaks of nothing else.
+    alone = policy("{id: named, decision: allow, functions: [pg_sleep]}")
+    assert isinstance(decided(alone, facts("SELECT", write=False)), Deny)
+
+
 def test_a_rule_about_a_function_of_users_lets_no_effect_pass() -> None:
     given = policy("{id: own, decision: allow, functions: [public.spent]}")
     found = decided(given, facts("SELECT", write=False, calls=frozenset({SPENT})))
@@ -282,7 +312,7 @@ def test_a_window_and_its_rest_make_up_the_day(days: set[str], begin: int, end: 
         ("functions: [pg_catalog.lo_get]", "named without their schema"),
         ("functions: ['*.f']", "names no function"),
         ("functions: ['public.f(integer,)']", "an argument has no type"),
-        ("functions: [count, public.f]", "need rules apart"),
+        ("functions: [count, public.f]", "need a rule apart"),
         ("copy_limit: {}", "names `rows` or `bytes`"),
         ("copy_limit: {rows: 0}", "greater than or equal to 1"),
         ("copy_limit: {bytes: 10 MiB}", "write it like `10MB`"),
