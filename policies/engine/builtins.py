@@ -6,7 +6,7 @@ _ACTING = "nextval setval pg_notify pg_cancel_backend pg_terminate_backend"
 _WAITING = """
     pg_sleep pg_sleep_for pg_sleep_until pg_advisory_lock pg_advisory_lock_shared pg_advisory_xact_lock
     pg_advisory_xact_lock_shared pg_try_advisory_lock pg_try_advisory_lock_shared pg_try_advisory_xact_lock
-    pg_try_advisory_xact_lock_shared pg_advisory_unlock pg_advisory_unlock_shared currval lastval txid_current
+    pg_try_advisory_xact_lock_shared pg_advisory_unlock pg_advisory_unlock_shared txid_current
     pg_current_xact_id
 """
 NAMED: dict[str, bool] = {**dict.fromkeys(_WAITING.split(), False), **dict.fromkeys(_ACTING.split(), True)}
