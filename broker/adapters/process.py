@@ -103,6 +103,7 @@ class Process:
     async def start(self) -> None:
         """Bring the database up to date, settle what the last broker left, and begin to watch."""
         await upgrade(self.engine, MIGRATIONS)
+        await self.tickets.load()
         await self.policies.attach(self.recorder, self.book.reconsider)
         left = await survivors(self.settings.home, SURVIVOR_PATIENCE)
         if left.open:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL, Row, func, insert, select, update
+from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL, Row, RowMapping, func, insert, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -225,26 +225,19 @@ class Store:
             except IntegrityError:
                 raise UserTaken from None
 
-    async def ticket(self, user: str) -> tuple[TicketFacts, GrantRow] | None:
-        """Return the ticket of a user name and its grant; `refusal` only says where the ticket was voided."""
-        query = select(tickets, grants).join(grants, grants.c.id == tickets.c.grant).where(tickets.c.user == user)
+    async def tickets(self, latest: int) -> list[tuple[TicketFacts, bool]]:
+        """Return the tickets of active grants, and so many others, oldest first; with each whether it was used."""
+        joined = select(tickets, grants).join(grants, grants.c.id == tickets.c.grant)
+        query = joined.set_label_style(LABEL_STYLE_TABLENAME_PLUS_COL).order_by(tickets.c.minted_at.desc())
+        active = grants.c.state == GrantState.ACTIVE.value
         async with _Guarded(self._engine) as connection:
-            row = (
-                (await connection.execute(query.set_label_style(LABEL_STYLE_TABLENAME_PLUS_COL)))
-                .mappings()
-                .one_or_none()
-            )
-        if row is None:
-            return None
-        grant = GrantRow(
-            **{field: row[f"grants_{field}"] for field in GrantRow.__slots__ if field != "state"},
-            state=GrantState(row["grants_state"]),
-        )
-        verifier = ScramVerifier(
-            row["tickets_salt"], row["tickets_iterations"], row["tickets_stored_key"], row["tickets_server_key"]
-        )
-        refusal = None if row["tickets_voided_at"] is None else REPLACED
-        return TicketFacts(row["tickets_id"], user, grant.facts, verifier, refusal), grant
+            found = [
+                row
+                for part in (query.where(active), query.where(~active).limit(latest))
+                for row in (await connection.execute(part)).mappings()
+            ]
+        found.sort(key=lambda row: row["tickets_minted_at"])
+        return [(_ticket(row), row["tickets_used_at"] is not None) for row in found]
 
     async def use(self, ticket: str, at: datetime) -> bool:
         """Mark a ticket as used; False where it was voided meanwhile."""
@@ -287,6 +280,16 @@ class _Guarded:
 def _grant(row: Row[Any]) -> GrantRow:
     values = dict(row._mapping)
     return GrantRow(**{**values, "state": GrantState(values["state"])})
+
+
+def _ticket(row: RowMapping) -> TicketFacts:
+    """Read a ticket with its grant; `refusal` says where it was voided."""
+    fields = ("id", "request", "person", "resource", "role", "expires_at", "opened_at")
+    grant = GrantFacts(*(row[f"grants_{field}"] for field in fields))
+    kept = ("salt", "iterations", "stored_key", "server_key")
+    verifier = ScramVerifier(*(row[f"tickets_{field}"] for field in kept))
+    refusal = None if row["tickets_voided_at"] is None else REPLACED
+    return TicketFacts(row["tickets_id"], row["tickets_user"], grant, verifier, refusal)
 
 
 def _ticket_values(row: TicketRow) -> dict[str, Any]:

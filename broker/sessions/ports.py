@@ -42,6 +42,10 @@ class Tickets(Protocol):
         """Mark a ticket as delivered, after its holder proved it; the grant as it is now, or None if it is over."""
         ...
 
+    async def over(self, ticket: TicketFacts) -> str:
+        """Say why a ticket that was proved opens nothing any more."""
+        ...
+
 
 class Recorder(Protocol):
     def write(self, entry: Entry, *, lazy: bool = False) -> Awaitable[None]:

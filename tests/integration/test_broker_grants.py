@@ -222,7 +222,8 @@ async def test_new_ticket_voids_the_unused_one_only(world: World) -> None:
         await bot.json("DELETE", f"/v1/grants/{grant['id']}", params={"by": "alice", "kind": "end"})
         over = await process.tickets.find(tickets[0]["user"])
         assert over is not None
-        assert over.refusal == "this access was ended"
+        assert await process.tickets.used(over) is None
+        assert await process.tickets.over(over) == "this access was ended"
         assert await process.tickets.find("alice.zzzz") is None
         assert await process.tickets.find("x" * 5000) is None
 
@@ -259,8 +260,8 @@ async def test_tickets_are_bounded_and_end_with_the_grant(world: World) -> None:
         assert (status, problem["code"]) == (409, "over")
         facts = await process.tickets.find(answers[9][1]["user"])
         assert facts is not None
-        assert facts.refusal == "this access was ended"
         assert await process.tickets.used(facts) is None
+        assert await process.tickets.over(facts) == "this access was ended"
         assert (await bot.json("POST", "/v1/grants/nothing1/tickets"))[0] == 404
 
 

@@ -200,7 +200,7 @@ async def test_expired_and_foreign_tickets_are_told_why_once_proved(served: Test
     assert [entry["reason"] for entry in served.recorder.of("session.refused")] == [
         "this access has expired",
         "another database",
-        "over",
+        "this access is over",
     ]
 
 

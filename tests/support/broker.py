@@ -147,13 +147,16 @@ class AnswerKey:
 @dataclass
 class Tickets:
     known: dict[str, TicketFacts] = field(default_factory=dict)
-    over: set[str] = field(default_factory=set)
+    ended: set[str] = field(default_factory=set)
 
     async def find(self, user: str) -> TicketFacts | None:
         return self.known.get(user)
 
     async def used(self, ticket: TicketFacts) -> GrantFacts | None:
-        return None if ticket.grant.id in self.over else ticket.grant
+        return None if ticket.grant.id in self.ended else ticket.grant
+
+    async def over(self, ticket: TicketFacts) -> str:
+        return "this access is over"
 
 
 @dataclass

@@ -219,7 +219,8 @@ class FrontDoor:
                 raise SessionRefused(self._elsewhere(ticket, startup.database), "another database")
             grant = await broker.tickets.used(ticket)
             if grant is None or grant.expires_at <= broker.clock.now():
-                raise SessionRefused(self._void(ticket, "this access is over"), "over")
+                reason = await broker.tickets.over(ticket)
+                raise SessionRefused(self._void(ticket, reason), reason)
             facts = SessionFacts(facts.id, ticket.id, grant, startup.application, address)
             try:
                 endpoint = broker.endpoints.of(grant.resource, grant.role)
