@@ -13,7 +13,8 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,9 @@ class LeaseFile:
         self._reaper = Lock(self._folder / "reaper.lock")
         self._open = dict(LeaseBook.read(self._path).leases)
         self._mine: set[str] = set()
-        self._writing = asyncio.Lock()
+        self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
+        self._writing: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, "leases")
         self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         os.write(self._descriptor, line({"op": "broker", "pid": os.getpid(), "at": time.time()}))
         os.fdatasync(self._descriptor)
@@ -125,15 +128,38 @@ class LeaseFile:
 
     def release(self) -> None:
         """Give the folder up, as the end of the process does."""
+        self._thread.shutdown()
         os.close(self._descriptor)
         self._lock.release()
 
     async def _append(self, data: bytes) -> None:
-        async with self._writing:
-            try:
-                await asyncio.to_thread(self._write, data)
-            except OSError as error:
-                raise LeaseFailed(f"{LeaseFailed.__doc__}: {error.strerror}") from None
+        """Queue lines, and return when they are on disk; those that wait go together, in their order."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        self._waiting.append((data, done))
+        if self._writing is None:
+            self._writing = loop.create_task(self._write_waiting(), name="leases")
+        await done
+
+    async def _write_waiting(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._waiting:
+                taken, self._waiting = self._waiting, []
+                failure: LeaseFailed | None = None
+                try:
+                    await loop.run_in_executor(self._thread, self._write, b"".join(data for data, _ in taken))
+                except OSError as error:
+                    failure = LeaseFailed(f"{LeaseFailed.__doc__}: {error.strerror}")
+                for _, done in taken:
+                    if done.done():
+                        continue
+                    if failure is None:
+                        done.set_result(None)
+                    else:
+                        done.set_exception(failure)
+        finally:
+            self._writing = None
 
     def _write(self, data: bytes) -> None:
         if os.write(self._descriptor, data) != len(data):
@@ -224,7 +250,9 @@ def line(values: dict[str, Any]) -> bytes:
 
 
 def written(lease: Lease) -> dict[str, Any]:
-    return {**asdict(lease), "expires_at": lease.expires_at.isoformat()}
+    values = {name: getattr(lease, name) for name in Lease.__slots__}
+    source = {name: getattr(lease.source, name) for name in Source.__slots__}
+    return values | {"source": source, "expires_at": lease.expires_at.isoformat()}
 
 
 def lease_of(entry: dict[str, Any]) -> Lease | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import ipaddress
 import os
 import ssl
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from broker.errors import Misconfigured
 
 _YEARS = 10
+_SYSTEM_SECONDS = 300
 
 
 def certificate(home: Path, host: str) -> tuple[Path, Path]:
@@ -36,6 +39,9 @@ def server_context(crt: Path, key: Path, protocols: list[str]) -> tuple[ssl.SSLC
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(protocols)
+    # Clients of databases do not resume, and a ticket costs what a record does (PostgreSQL sends none either).
+    context.num_tickets = 0
+    context.options |= ssl.OP_NO_TICKET
     try:
         context.load_cert_chain(crt, key)
         leaf = x509.load_pem_x509_certificates(crt.read_bytes())[0]
@@ -45,19 +51,35 @@ def server_context(crt: Path, key: Path, protocols: list[str]) -> tuple[ssl.SSLC
 
 
 def client_context(mode: str, ca: Path | None, protocols: list[str]) -> ssl.SSLContext | None:
-    """Return an upstream's context: None for `disable`, unverified for `require`; raises Misconfigured."""
+    """Return an upstream's context: None for `disable`, unverified for `require`; raises Misconfigured.
+
+    Kept while the authority's file is the same, and five minutes where it is the system's: reading those takes longer
+    than a login.
+    """
     if mode == "disable":
         return None
+    stamp: tuple[int, ...] = (int(time.monotonic() // _SYSTEM_SECONDS),)
+    if ca is not None:
+        try:
+            found = ca.stat()
+        except OSError as error:
+            raise Misconfigured(f"the certificate authority in `{ca}` does not load: {error}") from None
+        stamp = (found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
+    return _client_context(mode, ca, tuple(protocols), stamp)
+
+
+@functools.lru_cache(maxsize=64)
+def _client_context(mode: str, ca: Path | None, protocols: tuple[str, ...], _stamp: object) -> ssl.SSLContext:
     context = ssl.create_default_context() if mode == "verify-full" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(protocols)
+    context.set_alpn_protocols(list(protocols))
     if mode == "require":
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     elif ca is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_alpn_protocols(protocols)
+        context.set_alpn_protocols(list(protocols))
         try:
             context.load_verify_locations(ca)
         except (OSError, ssl.SSLError) as error:

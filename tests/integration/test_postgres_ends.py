@@ -50,6 +50,26 @@ async def test_an_extended_session_works_on_past_its_old_end_and_ends_at_the_new
         assert b"the time of this access is over" in await asyncio.to_thread(client.rest)
 
 
+async def test_a_session_that_fails_as_it_opens_is_recorded_to_its_end(
+    served: TestBroker, wheel_postgres: Server
+) -> None:
+    write = served.leases.write
+
+    async def fails_once_known(lease: Lease) -> None:
+        if lease.pid is not None:
+            raise LeaseFailed("the disk is full")
+        await write(lease)
+
+    served.leases.write = fails_once_known
+    with raw(served.port) as client:
+        frames = await asyncio.to_thread(enter, client, served.ticket())
+        assert problem(frames[-1])["C"] == "58030"
+    await gone_within(wheel_postgres, 1.0)
+    await served.until(lambda: not served.live.sessions and served.recorder.of("session.refused") != [])
+    assert [entry.type for entry in served.recorder.entries] == ["session.opened", "session.closed", "session.refused"]
+    assert served.leases.sessions() == frozenset()
+
+
 async def test_a_session_whose_new_lease_cannot_be_written_keeps_its_old_end(
     served: TestBroker, wheel_postgres: Server
 ) -> None:

@@ -32,6 +32,7 @@ class Admin:
         self._making = asyncio.Lock()
         self._killer = Killer(self.fetch)
         self._turn = asyncio.Semaphore(1)
+        self._version = 0
 
     async def fetch(self, sql: str, *arguments: object) -> list[dict[str, Any]]:
         """Return the rows of a query; raises UpstreamUnavailable."""
@@ -54,13 +55,14 @@ class Admin:
         return await self._with(run)
 
     async def version(self) -> int:
-        """Return server_version_num; raises UpstreamUnavailable, also for a version that is not served."""
+        """Return server_version_num and have a connection; raises UpstreamUnavailable, also where it is not served."""
+        if self._pool is None or not self._pool.get_size():
 
-        async def run(connection: asyncpg.Connection) -> int:
-            found = connection.get_server_version()
-            return int(found.major * 10000 + found.minor)
+            async def nothing(_: asyncpg.Connection) -> None: ...
 
-        number = await self._with(run)
+            await self._with(nothing)
+        # Another server would have cut the connections to the one before it.
+        number = self._version
         if not OLDEST <= number // 10000 <= NEWEST:
             words = f"PostgreSQL {number // 10000} is not served: {OLDEST} to {NEWEST} are"
             raise UpstreamUnavailable(words, words)
@@ -68,8 +70,15 @@ class Admin:
 
     async def aside(self, run: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
         """Do what may wait, one at a time, so that connections are left for kills; raises UpstreamUnavailable."""
+
+        async def resetting(connection: asyncpg.Connection) -> T:
+            try:
+                return await run(connection)
+            finally:
+                await self._tidied(connection)
+
         async with self._turn:
-            return await self._with(run)
+            return await self._with(resetting)
 
     async def change(self, statements: Sequence[str]) -> asyncpg.PostgresError | None:
         """Run statements in one transaction that may write; raises UpstreamUnavailable.
@@ -107,6 +116,19 @@ class Admin:
             except _FAILURES:
                 pool.terminate()
 
+    async def _made(self, connection: asyncpg.Connection) -> None:
+        found = connection.get_server_version()
+        self._version = int(found.major * 10000 + found.minor)
+
+    @staticmethod
+    async def _tidied(connection: asyncpg.Connection) -> None:
+        """Reset what a person's statement was prepared on; where that fails, nobody has the connection again."""
+        try:
+            await connection.reset(timeout=CONNECT_SECONDS)
+        except BaseException:
+            connection.terminate()
+            raise
+
     async def _with(self, run: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
         try:
             pool = await self._ready()
@@ -132,6 +154,9 @@ class Admin:
                         max_size=4,
                         timeout=CONNECT_SECONDS,
                         max_inactive_connection_lifetime=0,
+                        init=self._made,
+                        # Queries of our own leave nothing behind but a transaction that was cut off, which is ended.
+                        reset=_unchanged,
                         # Names of users' types come qualified, and nothing of theirs is called by an unqualified name.
                         server_settings={
                             "application_name": "airlock:broker",
@@ -145,6 +170,9 @@ class Admin:
                 except (ValueError, Misconfigured) as error:
                     raise UpstreamUnavailable(str(error)) from None
             return self._pool
+
+
+async def _unchanged(_: asyncpg.Connection) -> None: ...
 
 
 class Admins:

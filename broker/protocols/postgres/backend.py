@@ -14,7 +14,6 @@ from broker.protocols.postgres.login import LoggedIn
 from broker.protocols.postgres.upstream import Upstream
 from broker.sessions.model import Killed, Lease, SessionFacts
 from broker.sessions.ports import Endpoint
-from policies.engine.decide import terms_of
 
 if TYPE_CHECKING:
     from broker.protocols.postgres.house import House
@@ -46,14 +45,18 @@ class Backend:
             search_path,
             version=version,
             remaining_ms=int((self._furthest() - broker.clock.now()).total_seconds() * 1000),
-            read_only=pins.never_changes(broker.policies.current, grant.person, grant.resource, grant.role),
+            read_only=self._house.terms(grant).read_only,
             session=self._facts.id,
         )
         logged_in = await self.upstream.open(settings, pinned, self._dialled)
         assert self._lease is not None
         self._lease = replace(self._lease, pid=logged_in.pid, backend_start=logged_in.backend_start)
-        await broker.leases.write(self._lease)
         return logged_in
+
+    async def known(self) -> None:
+        """Write down which process serves the session, before a byte of its client's can have it do anything."""
+        assert self._lease is not None
+        await self._house.broker.leases.write(self._lease)
 
     async def extend(self, until: datetime) -> None:
         """Write the lease with a later end; where that fails the session keeps its old one (fail closed)."""
@@ -81,8 +84,7 @@ class Backend:
     def _furthest(self) -> datetime:
         """Return the latest end that extensions could bring, for what is armed upstream once and cannot be moved."""
         grant = self._facts.grant
-        terms = terms_of(self._house.broker.policies.current, grant.person, grant.resource, grant.role)
-        return max(grant.expires_at, grant.opened_at + terms.max_duration)
+        return max(grant.expires_at, grant.opened_at + self._house.terms(grant).longest)
 
     async def _dialled(self, local_port: int) -> None:
         """Before anything is sent: the lease, on disk; then the role, so that no crash leaves one that nobody knows."""

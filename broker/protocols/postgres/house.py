@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from broker.protocols.postgres import codec
+from broker.protocols.postgres import codec, pins
 from broker.protocols.postgres.admin import Admins
 from broker.protocols.postgres.cancel import CancelKeys
 from broker.protocols.postgres.inspector import Inspector
 from broker.protocols.postgres.login import LoggedIn
 from broker.protocols.postgres.rationing import Rations
 from broker.protocols.postgres.replies import Problem, passes_status
+from broker.protocols.postgres.ruling import access_line
 from broker.protocols.postgres.scribe import Notes
 from broker.protocols.postgres.startup import CancelKey, Startup
-from broker.sessions.model import CloseReason
+from broker.sessions.model import CloseReason, GrantFacts
 from broker.sessions.ports import Broker
+from policies.engine.decide import terms_of
 
 if TYPE_CHECKING:
     from broker.protocols.postgres.proxy import Session
@@ -29,6 +32,15 @@ class SessionRefused(Exception):
         super().__init__(reason)
         self.problem = problem
         self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What policy says of a person's role, as sessions need it: `again` is the line that asks for another."""
+
+    again: str
+    longest: timedelta
+    read_only: bool
 
 
 @dataclass(slots=True)
@@ -45,10 +57,27 @@ class House:
     rations: Rations = field(default_factory=Rations)
     sessions: set[Session] = field(default_factory=set)
     empty: asyncio.Event = field(default_factory=asyncio.Event)
+    _terms: dict[tuple[str, str, str], Terms] = field(default_factory=dict)
+    _terms_of: str = ""
+    """The hash of the policy that they are of."""
 
     def enter(self, session: Session) -> None:
         self.sessions.add(session)
         self.empty.clear()
+
+    def terms(self, grant: GrantFacts) -> Terms:
+        """Return what the current policy says."""
+        policies = self.broker.policies
+        if self._terms_of != policies.hash:
+            self._terms_of, self._terms = policies.hash, {}
+        who = (grant.person, grant.resource, grant.role)
+        found = self._terms.get(who)
+        if found is None:
+            policy = policies.current
+            found = self._terms[who] = Terms(
+                access_line(policy, *who), terms_of(policy, *who).max_duration, pins.never_changes(policy, *who)
+            )
+        return found
 
     def leave(self, session: Session) -> None:
         self.sessions.discard(session)

@@ -53,7 +53,7 @@ from broker.protocols.postgres.login import LoggedIn
 from broker.protocols.postgres.machine import Machine, State
 from broker.protocols.postgres.replies import Problem
 from broker.protocols.postgres.ruler import Ruler
-from broker.protocols.postgres.ruling import Subject, access_line
+from broker.protocols.postgres.ruling import Subject
 from broker.protocols.postgres.scribe import Scribe
 from broker.protocols.postgres.sinks import ClientSink, UpstreamSink
 from broker.protocols.postgres.startup import CancelKey, Startup
@@ -86,7 +86,7 @@ class Session:
         self._search_path = tuple(resource.search_path)
         matter = Matter(Subject(grant.person, grant.resource, grant.role), Key((endpoint, self._search_path)))
         self._ruler = Ruler(house.inspector, matter, facts.id, self.feed)
-        self._again = access_line(policy, grant.person, grant.resource, grant.role)
+        self._again = house.terms(grant).again
         nonce = f"airlock-{secrets.token_hex(12)}"
         self._ids = map("q{:016x}".format, count(secrets.randbits(62)))
         self._machine = Machine(
@@ -99,6 +99,8 @@ class Session:
         self._scribe = Scribe(house.broker.recorder, self.feed, house.notes)
         self._holder = Holder(house.broker.holds, self.feed, self._estimate)
         self._begun = time.monotonic()
+        self._said = False
+        """Its opening is recorded, so that its end has to be."""
         self._opened = False
         self._cut = False
         self._settled: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -133,8 +135,7 @@ class Session:
         self._house.enter(self)
         try:
             logged_in = await self._open_upstream(startup)
-            identity = self._backend.identity
-            await broker.recorder.write(records.opened(self._facts, identity.name if identity is not None else None))
+            await self._say_opened()
             if self._cut:
                 raise SessionRefused(ended_early(self._again), "ended while it was opening")
         except SessionRefused as refusal:
@@ -150,6 +151,14 @@ class Session:
         self._opened = True
         self._key = self._house.keys.issue(self)
         return greeting(self._key, logged_in, startup)
+
+    async def _say_opened(self) -> None:
+        """Record the session, and write its lease beside that: the client waits for both."""
+        identity = self._backend.identity
+        entry = records.opened(self._facts, identity.name if identity is not None else None)
+        recorded = self._house.broker.recorder.write(entry)
+        self._said = True
+        await asyncio.gather(self._backend.known(), recorded)
 
     def start(self) -> None:
         """Let both sides flow."""
@@ -410,8 +419,11 @@ class Session:
         self._upstream.abort()
         gone = False
         try:
-            gone = (await self._backend.kill(GRACE_SECONDS)).verified
-            if gone:
+            killed = await self._backend.kill(GRACE_SECONDS)
+            gone = killed.verified
+            if self._said:
+                await self._say_closed(CloseReason.ERROR, killed)
+            elif gone:
                 await self._backend.close_lease()
         except (AirlockError, OSError) as error:
             _log.error("a session that did not open is not forgotten", session=self._facts.id, error=str(error))

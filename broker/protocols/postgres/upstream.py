@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import secrets
 import socket
 import ssl
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from broker.errors import UpstreamUnavailable
 from broker.protocols.postgres import codec, pins
+from broker.protocols.postgres.identity import session_of
 from broker.protocols.postgres.login import Derive, LoggedIn, Login, LoginFailed, Send
 from broker.protocols.postgres.outage import unavailable
 from broker.protocols.postgres.scram import salted_password
@@ -85,8 +86,7 @@ class Upstream:
                     case Send(data=data):
                         stream.write([data])
                     case Derive(salt=salt, iterations=iterations):
-                        key = await asyncio.to_thread(_salted, end.password, salt, iterations)
-                        stream.write([login.derived(key)])
+                        stream.write([login.derived(await _KEYS.derived(end, salt, iterations))])
                     case LoggedIn():
                         if login.key is not None:
                             body = login.key.body
@@ -139,6 +139,27 @@ async def _secured(endpoint: Endpoint, connection: socket.socket) -> Stream:
     return stream
 
 
-@functools.lru_cache(maxsize=256)
-def _salted(password: str, salt: bytes, iterations: int) -> bytes:
-    return salted_password(password, salt, iterations)
+class SaltedKeys:
+    """What was derived of credentials, in memory only; a credential's next key takes its place, and few are kept."""
+
+    def __init__(self, most: int = 256) -> None:
+        self._most = most
+        self._held: OrderedDict[tuple[str, int, str], tuple[str, bytes, int, bytes]] = OrderedDict()
+
+    async def derived(self, endpoint: Endpoint, salt: bytes, iterations: int) -> bytes:
+        """Return the salted password; in a thread where it is not at hand, for it takes milliseconds."""
+        who = (endpoint.host, endpoint.port, endpoint.user)
+        held = self._held.get(who)
+        if held is not None and held[:3] == (endpoint.password, salt, iterations):
+            return held[3]
+        key = await asyncio.to_thread(salted_password, endpoint.password, salt, iterations)
+        # A session's own role logs in once.
+        if session_of(endpoint.user) is None:
+            self._held[who] = (endpoint.password, salt, iterations, key)
+            self._held.move_to_end(who)
+            if len(self._held) > self._most:
+                self._held.popitem(last=False)
+        return key
+
+
+_KEYS = SaltedKeys()

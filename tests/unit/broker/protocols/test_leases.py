@@ -11,7 +11,7 @@ import structlog
 
 from broker.adapters import leases as module
 from broker.adapters.endpoints import resolved
-from broker.adapters.leases import LeaseBook, LeaseFile, Lock
+from broker.adapters.leases import LeaseBook, LeaseFailed, LeaseFile, Lock
 from broker.errors import Misconfigured
 from broker.reaper import Tail
 from broker.sessions.model import Lease, Source
@@ -149,6 +149,28 @@ async def test_leases_written_at_once_are_all_there(tmp_path: Path) -> None:
     leases = LeaseFile(tmp_path)
     await asyncio.gather(*(leases.write(replace(LEASE, session=f"s{number}")) for number in range(100)))
     assert len(LeaseBook.read(path(tmp_path)).leases) == 100
+    leases.release()
+
+
+async def test_lines_that_wait_are_synced_together_in_their_order_and_fail_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases = LeaseFile(tmp_path)
+    synced: list[int] = []
+    monkeypatch.setattr(module.os, "fdatasync", synced.append)
+    many = [replace(LEASE, session=f"s{number}") for number in range(20)]
+    await asyncio.gather(*(leases.write(lease) for lease in many), leases.close("s0"))
+    assert list(LeaseBook.read(path(tmp_path)).leases) == [f"s{number}" for number in range(1, 20)]
+    assert len(synced) < 5
+
+    def full(_descriptor: int, _data: bytes) -> int:
+        raise OSError(28, "no space left on device")
+
+    monkeypatch.setattr(module.os, "write", full)
+    failed = await asyncio.gather(*(leases.write(lease) for lease in many), return_exceptions=True)
+    assert {type(one) for one in failed} == {LeaseFailed}
+    monkeypatch.undo()
+    await leases.write(LEASE)
     leases.release()
 
 
