@@ -1,5 +1,6 @@
 """Fixtures that several kinds of tests share."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -14,8 +15,8 @@ settings.load_profile("airlock")
 
 @pytest.fixture(scope="session")
 def wheel_postgres() -> Iterator[Server]:
-    """The PostgreSQL of the wheel, one for the whole run."""
-    with running_server("wheel") as server:
+    """The PostgreSQL of the wheel, or what AIRLOCK_TEST_SERVER names, one for the whole run."""
+    with running_server(os.environ.get("AIRLOCK_TEST_SERVER", "wheel")) as server:
         yield server
 
 

@@ -285,11 +285,13 @@ async def test_rule_that_shows_what_is_made_of_masked_fields_is_told(provisioned
     ]
 
 
-async def test_server_that_stores_md5_and_logs_statements_is_told(provisioned: Server) -> None:
+async def test_server_that_stores_md5_logs_statements_and_counts_no_rows_is_told(provisioned: Server) -> None:
     provisioned.execute("alter role doc_read set password_encryption = 'md5'")
+    provisioned.execute("alter role doc_read set track_counts = off")
     provisioned.execute("alter role doc_read set log_statement = 'all'")
     found = await examined(provisioned)
     assert "new passwords are stored as md5, with which no session opens" in said(found)
+    assert any(text.endswith("so a change with a row bound is refused") for text in said(found))
     assert any("log_statement all" in text for text in said(found, Grade.NOTE))
 
 

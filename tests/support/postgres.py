@@ -32,6 +32,7 @@ _FAST: Mapping[str, str] = {
     # Sockets that a broken proxy would leave waiting must not hold a test run up.
     "client_connection_check_interval": "1s",
 }
+_SINCE = {"client_connection_check_interval": 14}
 
 
 @dataclass(slots=True)
@@ -131,7 +132,8 @@ def running_server(prefer: str, settings: Mapping[str, str] | None = None) -> It
     try:
         with log.open("wb") as output:
             reachable = reachable_install(install, home, owner)
-            cluster = Cluster(reachable, home, owner, {**_FAST, **(settings or {})}, log=output)
+            fast = {name: value for name, value in _FAST.items() if install.major >= _SINCE.get(name, 0)}
+            cluster = Cluster(reachable, home, owner, {**fast, **(settings or {})}, log=output)
             cluster.create("superuser-password", sync=False)
             try:
                 cluster.start(free_port())

@@ -52,7 +52,8 @@ _ROLE = """
 _SERVER = """
     select current_setting('server_version') as version, current_setting('password_encryption') as passwords,
            current_setting('log_statement') as log_statement,
-           current_setting('log_min_duration_statement') as log_duration, current_database()::text as database,
+           current_setting('log_min_duration_statement') as log_duration,
+           current_setting('track_counts')::bool as counts, current_database()::text as database,
            (select ssl from pg_stat_ssl where pid = pg_backend_pid()) as tls,
            (select version from pg_stat_ssl where pid = pg_backend_pid()) as tls_version"""
 _RELATIONS = """

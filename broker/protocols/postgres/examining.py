@@ -33,6 +33,11 @@ def server(one: Row, version: int) -> Iterator[Finding]:
             f"new passwords are stored as {one['passwords']}, with which no session opens",
             "alter system set password_encryption = 'scram-sha-256'; select pg_reload_conf();",
         )
+    if not one["counts"]:
+        yield warning(
+            "the server does not count the rows that are changed, so a change with a row bound is refused",
+            "alter system set track_counts = on; select pg_reload_conf();",
+        )
     logs = one["log_statement"] != "none" or one["log_duration"] != "-1"
     if logs:
         how = f"log_statement {one['log_statement']}, log_min_duration_statement {one['log_duration']}"
