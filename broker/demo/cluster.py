@@ -73,7 +73,8 @@ class Cluster:
             command = [
                 self.install.program("initdb"),
                 *("-D", str(partial), "-U", SUPERUSER, "--auth=scram-sha-256", f"--pwfile={words}"),
-                *("--encoding=UTF8", "--locale=C", "--no-instructions"),
+                *("--encoding=UTF8", "--locale=C"),
+                *(("--no-instructions",) if self.install.major >= 14 else ()),
                 *(() if sync else ("--no-sync",)),
             ]
             done = self._run(command)
