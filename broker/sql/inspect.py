@@ -21,16 +21,18 @@ from broker.sql.nodes import (
     QUERIES,
     TELLING_OPTIONS,
     TRANSACTION_CONTROL,
+    refusal_of_cascade,
     refused_kind,
 )
 from broker.sql.redact import redacted
 from broker.sql.relations import Scope, mask_copied_relation, mask_relations
 from broker.sql.revealing import Reveal, reveal, reveals_in
-from broker.sql.rewrite import Rewriter, Source, fragment
+from broker.sql.rewrite import Rewriter, Source
 from broker.sql.searching import Candidate, candidates, search
-from broker.sql.settings import RESET_EACH, refusal_of_modes, refusal_of_set, refusal_of_show, resets_for_pool
+from broker.sql.settings import refusal_of_modes, refusal_of_set, refusal_of_show
 from broker.sql.sight import Sights, sights
 from broker.sql.tree import Node, strings, walk, wrapped
+from policies.engine.conditions import BY_VERB
 from policies.engine.decisions import Effect, FieldView, StatementFacts
 
 _HOLD = 0x20
@@ -66,7 +68,6 @@ def inspect(
         inspector = _Inspector(source, tokens, catalogue, fields, rewriter, seen)
         inspector.count = len(tree.get("stmts", []))
         inspector.strict = strict
-        inspector.pooled = resets_for_pool(tree.get("stmts", []))
         statements = tuple(inspector.statement(raw) for raw in tree.get("stmts", []))
         rewritten, runs = rewriter.finish()
     except Refusal as refusal:
@@ -104,8 +105,6 @@ class _Inspector:
         self.seen = seen
         self.rewriter = rewriter
         self.scrub = False
-        self.pooled = False
-        """The text is a pool's, which resets a connection."""
         self.count = 1
         self.revealed: tuple[tuple[int, int, int], ...] = ()
         self.strict = False
@@ -149,9 +148,6 @@ class _Inspector:
                 refusal = refusal_of_modes(content.get("options", []))
                 if control is Control.NONE:
                     refusal = Refusal("transaction", "two-phase commit would outlive the session")
-            case "VariableSetStmt" if self.pooled:
-                facts = StatementFacts(verb, frozenset({Effect.SESSION}))
-                self._reset_each(raw, start)
             case "VariableSetStmt":
                 facts = StatementFacts(verb, frozenset({Effect.SESSION}))
                 refusal = refusal_of_set(content)
@@ -164,6 +160,19 @@ class _Inspector:
                 control, name = Control.FETCH, content["portalname"]
             case "UnlistenStmt":
                 pass
+            case "ConstraintsSetStmt" | "DiscardStmt":
+                facts = StatementFacts(verb, frozenset({Effect.SESSION}))
+                control = Control.DISCARD_ALL if content.get("target") == "DISCARD_ALL" else Control.NONE
+            case "NotifyStmt":
+                facts = StatementFacts(verb, frozenset({Effect.ADMIN}))
+            case "ListenStmt":
+                facts, control = StatementFacts(verb, frozenset({Effect.ADMIN})), Control.LISTEN
+                refusal = self._only_in_clear(verb)
+            case "DoStmt":
+                facts = StatementFacts(verb, frozenset(Effect))
+                refusal = self._only_in_clear(verb)
+            case "TruncateStmt" | "LockStmt":
+                facts, refusal = self._whole(kind, content, verb), refusal_of_cascade(content)
             case _:
                 effect, refusal = refused_kind("CreateTableAsStmt" if kind == "SelectStmt" else kind, verb)
                 facts = StatementFacts(verb, frozenset({effect}))
@@ -224,15 +233,24 @@ class _Inspector:
             searched=frozenset(name for name, _ in self.searches) if sought else frozenset(),
         )
 
-    def _reset_each(self, raw: Node, start: int) -> None:
-        """Write what stands for the RESET ALL of a pool."""
-        words, first = self.source.words, self.source.first(start)
-        self.rewriter.replace(words[first].start, words[first + 1].end, RESET_EACH)
+    def _only_in_clear(self, verb: str) -> Refusal | None:
+        """Refuse, where anything is masked, what could bring it in clear."""
+        said = BY_VERB[verb]
+        return None if self.seen.in_clear else Refusal("statement-kind", *said, verb=verb)
 
-        def move() -> None:
-            raw["stmt"] = {"SelectStmt": fragment(RESET_EACH)}
-
-        self.rewriter.also(move)
+    def _whole(self, kind: str, content: Node, verb: str) -> StatementFacts:
+        """Return the facts of what is about whole relations, without a query."""
+        found = Collected()
+        found.targets += [(kind, one["RangeVar"], content) for one in content["relations"]]
+        scope = Scope.of(found, self.catalogue, self.seen, strict=self.strict)
+        changes = kind == "TruncateStmt"
+        return StatementFacts(
+            verb,
+            frozenset({Effect.WRITE if changes else Effect.ADMIN}),
+            writes=frozenset(scope.writes),
+            through=frozenset(scope.through),
+            missing_where=frozenset(scope.writes) if changes else frozenset(),
+        )
 
     def _body(self, start: int, end: int) -> str:
         """Return the text of a PREPARE's inner statement: what follows its AS."""

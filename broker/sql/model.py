@@ -63,6 +63,8 @@ class Control(StrEnum):
     """WITH HOLD: the cursor outlives its transaction."""
     FETCH = "fetch"
     CLOSE = "close"
+    DISCARD_ALL = "discard_all"
+    LISTEN = "listen"
     COPY_OUT = "copy_out"
     COPY_IN = "copy_in"
 

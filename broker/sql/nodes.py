@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from broker.sql.model import Control, Refusal
+from broker.sql.tree import Node
 from policies.engine.decisions import Effect
 
 QUERIES = {
@@ -46,21 +47,16 @@ TELLING_OPTIONS = frozenset("costs buffers serialize wal timing summary memory".
 
 _ADMIN = (
     "AlterSystem", "AlterRole", "CreateRole", "DropRole", "Grant", "AlterDatabase", "Createdb", "Dropdb", "DropdbStmt",
-    "CreatedbStmt", "CheckPoint", "Vacuum", "Cluster", "Reindex", "Load", "Discard", "Reassign", "DropOwned",
-    "CreateTableSpace", "DropTableSpace", "AlterTableSpace", "Do", "Call", "CreateSubscription", "AlterSubscription",
-    "DropSubscription", "Lock", "Notify", "Listen", "CreateExtension", "AlterExtension", "CreatePLang", "SecLabel",
-    "ConstraintsSet", "CreateUserMapping", "AlterUserMapping", "DropUserMapping",
+    "CreatedbStmt", "CheckPoint", "Vacuum", "Cluster", "Reindex", "Load", "Reassign", "DropOwned",
+    "CreateTableSpace", "DropTableSpace", "AlterTableSpace", "Call", "CreateSubscription", "AlterSubscription",
+    "DropSubscription", "CreateExtension", "AlterExtension", "CreatePLang", "SecLabel",
+    "CreateUserMapping", "AlterUserMapping", "DropUserMapping",
 )  # fmt: skip
 _SAID = {
-    "DoStmt": ("DO runs code that cannot be inspected", "run its statements one by one"),
     "CallStmt": (
         "CALL runs a procedure of this database's own, and those are not open yet",
         "run its statements one by one",
     ),
-    "LockStmt": ("LOCK holds up everybody else", "a change locks the rows that it needs by itself"),
-    "NotifyStmt": ("NOTIFY sends data out of the session", "send it from the application"),
-    "ListenStmt": ("LISTEN receives data that no rule has seen", "query the tables instead"),
-    "DiscardStmt": ("DISCARD would undo this session's pins", "CLOSE ALL, DEALLOCATE ALL and RESET name are passed"),
     "CreateTableAsStmt": (
         "CREATE TABLE AS would copy data into a table that no rule knows",
         r"\copy writes what you may read to a file of your own",
@@ -75,9 +71,14 @@ _ASK = "ask whoever runs the database"
 
 def refused_kind(kind: str, verb: str) -> tuple[Effect, Refusal]:
     """Return the effect of a statement that is not a query, and why the broker itself never passes it."""
-    if kind == "TruncateStmt":
-        return Effect.WRITE, Refusal("truncate", "TRUNCATE empties whole tables at once", "use DELETE with a WHERE")
     effect = Effect.ADMIN if kind.startswith(_ADMIN) else Effect.DDL
     what = "is work on the server, and not passed" if effect is Effect.ADMIN else "is not passed"
     message, hint = _SAID.get(kind, (f"{verb} {what} by this broker", _ASK))
     return effect, Refusal("statement-kind", message, hint, verb=verb)
+
+
+def refusal_of_cascade(content: Node) -> Refusal | None:
+    """Return why TRUNCATE is refused where it would reach tables that it does not name."""
+    if content.get("behavior") != "DROP_CASCADE":
+        return None
+    return Refusal("truncate", "TRUNCATE ... CASCADE empties tables that it does not name", "name every table")

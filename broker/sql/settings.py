@@ -7,7 +7,7 @@ from typing import Any
 
 from broker.sql.model import Refusal
 from broker.sql.system import shown
-from broker.sql.tree import Node, wrapped
+from broker.sql.tree import Node
 
 _ANY = re.compile(r"[^\x00-\x1f]{0,63}")
 _NAME = re.compile(r"[a-z_][a-z_.]{0,62}")
@@ -30,31 +30,6 @@ CHANGEABLE: dict[str, re.Pattern[str]] = {
 _CALL = frozenset({"funcname", "args", "funcformat", "location"})
 _CHARACTERISTICS = {"default_transaction_deferrable", "default_transaction_isolation"}
 """What SET SESSION CHARACTERISTICS may change."""
-_RESET = sorted({*CHANGEABLE, *_CHARACTERISTICS})
-_EACH = ", ".join(f"pg_catalog.set_config('{name}', NULL, false)" for name in _RESET)
-RESET_EACH = f"SELECT FROM ROWS FROM ({_EACH})"
-"""What stands for the RESET ALL of a pool: it resets what the session may set, and nothing else.
-
-RESET ALL itself comes back to the pins only as long as every one of them came with the startup packet and the upstream
-keeps it; this does not depend on that. One statement with one answer, so that the rest of the text keeps its place.
-"""
-
-
-def resets_for_pool(statements: list[Node]) -> bool:
-    """Say whether a text is what asyncpg sends when a connection goes back to its pool, where RESET ALL may stand.
-
-    Nobody types this, so a RESET ALL of a person's own is still refused by name rather than done in part.
-    """
-    if len(statements) != 4:
-        return False
-    select, close, unlisten, reset = (wrapped(raw["stmt"]) or ("", {}) for raw in statements)
-    return (
-        select[0] == "SelectStmt"
-        and close == ("ClosePortalStmt", {})
-        and unlisten == ("UnlistenStmt", {})
-        and reset[0] == "VariableSetStmt"
-        and reset[1].get("kind") == "VAR_RESET_ALL"
-    )
 
 
 def refusal_of_set(content: Node) -> Refusal | None:
@@ -67,8 +42,10 @@ def refusal_of_set(content: Node) -> Refusal | None:
             plain = all(f"default_{one.get('DefElem', {}).get('defname')}" in _CHARACTERISTICS for one in modes)
             return None if plain else _pinned("whether transactions are read-only")
         return refusal_of_modes(modes) if name == "transaction" else _pinned(name or "that setting")
-    if kind == "VAR_RESET_ALL" or name not in CHANGEABLE:
-        return _pinned(name or "every setting at once")
+    if kind == "VAR_RESET_ALL":
+        return None  # The login has seen that every pin is what RESET brings back.
+    if name not in CHANGEABLE:
+        return _pinned(name or "that setting")
     if kind in ("VAR_SET_DEFAULT", "VAR_RESET"):
         return None
     values = [_value(argument) for argument in content.get("args", [])]

@@ -47,6 +47,16 @@ _OBJECTS = frozenset(
 )
 
 
+BY_VERB: dict[str, tuple[str, str]] = {
+    "DO": ("DO runs code that cannot be inspected", "run its statements one by one"),
+    "LISTEN": ("LISTEN receives data that no rule has seen", "query the tables instead"),
+    "LOCK": ("LOCK holds up everybody else", "a change locks the rows that it needs by itself"),
+    "NOTIFY": ("NOTIFY sends data out of the session", "send it from the application"),
+    "TRUNCATE": ("TRUNCATE empties whole tables at once", "use DELETE with a WHERE"),
+}
+"""What passes only under a rule that names its verb: why it is denied otherwise, and what to do instead."""
+
+
 def _verb(value: str) -> str:
     words = value.upper().split()
     known = bool(words) and words[0] in _VERBS
@@ -56,6 +66,11 @@ def _verb(value: str) -> str:
         near = get_close_matches(" ".join(words[:1]), _VERBS, 1, 0.6)
         raise ValueError(f"no statement begins with `{value}`{f', did you mean `{near[0]}`?' if near else ''}")
     return " ".join(words)
+
+
+def said_of_verb(verb: str) -> tuple[str, str] | None:
+    """Return why a statement of this verb needs a rule that names it, or None where it does not."""
+    return BY_VERB.get(verb.upper().partition(" ")[0])
 
 
 def same_verb(listed: str, verb: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from policies.engine.conditions import holds, names_call, same_verb
+from policies.engine.conditions import holds, names_call, said_of_verb, same_verb
 from policies.engine.decisions import (
     HIDE,
     NO_LIMITS,
@@ -211,6 +211,8 @@ def _uncovered(effect: Effect, facts: StatementFacts, nearly: list[str]) -> Deny
         Effect.ADMIN: "administering the server is not allowed by this role",
     }
     hint = "; ".join(dict.fromkeys(nearly)) or None
+    if (said := said_of_verb(facts.verb)) is not None and not nearly:
+        return Deny(said[0], ("default-verb",), said[1])
     if nearly and effect is Effect.WRITE and facts.copying == "in":
         return Deny("copying data in is not allowed by this role", ("default-copy",), hint)
     return Deny(f"{named[effect]}{' in this form' if nearly else ''}", (f"default-{effect.value}",), hint)
@@ -241,6 +243,8 @@ def _obstacle(rule: StatementRule, facts: StatementFacts, effect: Effect, now: d
     """
     if (rule.effects and effect not in rule.effects) or not _is_about(rule, facts):
         return ""
+    if said_of_verb(facts.verb) is not None and not rule.verbs:
+        return ""  # Nobody who writes a rule about writes in general thinks of it.
     if rule.named_functions and effect is Effect.WRITE and not rule.effects:
         return ""  # What could change data passes where the rule says so.
     if rule.copies and facts.copying not in rule.copies:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from policies.engine.builtins import NAMED
+from policies.engine.conditions import BY_VERB
 from tests.integration.postgres_world import endpoint
 from tests.support.broker import TestBroker, serving
 from tests.support.postgres import Server
@@ -29,8 +30,9 @@ access:
 statements:
   - {id: everything, decision: allow, effects: [read, write, ddl, session, admin]}
   - {id: copying-in, decision: allow, copies: [in]}
+  - {id: by-verb, decision: allow, effects: [read, write, ddl, session, admin], verbs: [VERBS]}
   - {id: named, decision: allow, effects: [read, write], functions: [FUNCTIONS]}
-""".replace("FUNCTIONS", ", ".join(("'public.*'", *OWN_FUNCTIONS, *sorted(NAMED))))
+""".replace("VERBS", ", ".join(BY_VERB)).replace("FUNCTIONS", ", ".join(("'public.*'", *OWN_FUNCTIONS, *sorted(NAMED))))
 """An all-allowing role without masks: what differs under it is the broker's doing, not a rule's."""
 ROLE = "compat"
 SET_UP = (

@@ -140,19 +140,13 @@ async def test_an_asyncpg_pool_lends_a_connection_again_with_its_settings_reset(
     assert served.recorder.of("statement.denied") == []
 
 
-async def test_a_pools_reset_is_passed_as_resets_of_what_may_be_set(served: TestBroker, postgres: Server) -> None:
-    _, output, errors = await psql(served.ticket(), "set datestyle to german", RESET, "show datestyle")
+@pytest.mark.parametrize("text", [RESET, "reset all", "discard all"])
+async def test_a_reset_takes_back_what_was_set_and_no_pin(served: TestBroker, text: str) -> None:
+    _, output, errors = await psql(served.ticket(), PINS, "set datestyle to german", text, PINS, "show datestyle")
     assert errors == ""
+    pins = [line for line in output.splitlines() if "|" in line]
+    assert pins[: len(pins) // 2] == pins[len(pins) // 2 :] != []
     assert output.splitlines()[-1] == "ISO, MDY"
-    sent = [entry.detail["rewritten"] for entry in served.recorder.entries if entry.detail.get("rewritten")]
-    assert len(sent) == 1
-    assert "RESET ALL" not in sent[0]
-
-
-@pytest.mark.parametrize("text", ["reset all", "close all; reset all", "unlisten *; reset all", f"{RESET} reset all"])
-async def test_reset_all_is_denied_outside_of_a_pools_reset(served: TestBroker, text: str) -> None:
-    _, _, errors = await psql(served.ticket(), text)
-    assert "every setting at once is pinned" in errors
 
 
 @pytest.mark.parametrize(

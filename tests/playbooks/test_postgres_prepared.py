@@ -121,6 +121,19 @@ def test_sql_prepare_registers_when_the_server_says_so_and_execute_is_its_body()
     assert b"26000" in play.client(bind("p")).to_client()
 
 
+def test_discard_all_forgets_every_statement_and_every_portal() -> None:
+    def rule(sql: str) -> Ruling:
+        return permitted(sql, controls=[(Control.DISCARD_ALL, "", "")]) if sql == "discard all" else permitted(sql)
+
+    play = Play(rule).client(codec.parse("s", "select 1"), codec.SYNC).upstream(PARSED, ready())
+    play.client(codec.query("discard all")).upstream(error("25001"), ready())
+    play.client(bind("s"), codec.SYNC).upstream(BOUND, ready())
+    assert b"26000" not in play.to_client()
+    play.client(codec.query("discard all")).upstream(complete("DISCARD ALL"), ready())
+    play.to_client()
+    assert b"26000" in play.client(bind("s"), codec.SYNC).to_client()
+
+
 def test_a_named_portal_is_recorded_when_bound_and_once() -> None:
     play = Play().client(codec.query("begin")).upstream(complete("BEGIN"), ready("T"))
     play.client(codec.parse("", "select 1"), bind("", "c"), codec.execute("c", 5), codec.SYNC)

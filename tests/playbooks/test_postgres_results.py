@@ -102,6 +102,18 @@ def test_notifications_and_unlisted_statuses_stay_here() -> None:
     assert play.to_client() == codec.parameter_status("TimeZone", "Europe/Berlin")
 
 
+def test_what_others_notify_passes_once_a_listen_was_let_pass_and_done() -> None:
+    told = codec.message(b"A", bytes(4) + b"ch\0hello\0")
+
+    def rule(sql: str) -> Permitted:
+        return permitted(sql, controls=[(Control.LISTEN, "", "")] if sql.startswith("listen") else None)
+
+    play = Play(rule).client(codec.query("listen ch")).upstream(told, error("42501"), ready(), told)
+    assert told not in play.to_client()
+    play.client(codec.query("listen ch")).upstream(complete("LISTEN"), ready(), told)
+    assert play.to_client() == complete("LISTEN") + ready() + told
+
+
 def test_copy_in_passes_only_where_it_is_due() -> None:
     play = Play().client(codec.query("copy")).upstream(codec.message(b"G", b"\0\0\0"))
     data = codec.message(b"d", b"1\n")

@@ -41,12 +41,14 @@ class Backend:
         broker, grant = self._house.broker, self._facts.grant
         # The connection that kills is warm before there is anything to kill, and says which pins this server knows.
         version = await self._house.admins.of(self._killer).version()
+        terms = self._house.terms(grant)
         pinned = pins.pinned(
             search_path,
             version=version,
             remaining_ms=int((self._furthest() - broker.clock.now()).total_seconds() * 1000),
-            read_only=self._house.terms(grant).read_only,
+            read_only=terms.read_only,
             session=self._facts.id,
+            clear=terms.clear,
         )
         logged_in = await self.upstream.open(settings, pinned, self._dialled)
         assert self._lease is not None

@@ -112,7 +112,9 @@ class BackPath:
                     if passes_status(*codec.read_parameter_status(piece.body)):
                         yield from self.to_client(piece.whole())
                 case "A":
-                    pass
+                    # Where nothing of ours has asked, an upstream that notifies is not to be believed.
+                    if self._session.listening:
+                        yield from self.to_client(piece.whole())
                 case kind:
                     yield from self._answer(kind, piece)
 

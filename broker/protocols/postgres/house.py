@@ -19,7 +19,8 @@ from broker.protocols.postgres.scribe import Notes
 from broker.protocols.postgres.startup import CancelKey, Startup
 from broker.sessions.model import CloseReason, GrantFacts
 from broker.sessions.ports import Broker
-from policies.engine.decide import terms_of
+from broker.sql.sight import all_clear
+from policies.engine.decide import field_view, terms_of
 
 if TYPE_CHECKING:
     from broker.protocols.postgres.proxy import Session
@@ -41,6 +42,8 @@ class Terms:
     again: str
     longest: timedelta
     read_only: bool
+    clear: bool
+    """Nothing is masked for the person."""
 
 
 @dataclass(slots=True)
@@ -75,7 +78,10 @@ class House:
         if found is None:
             policy = policies.current
             found = self._terms[who] = Terms(
-                access_line(policy, *who), terms_of(policy, *who).max_duration, pins.never_changes(policy, *who)
+                access_line(policy, *who),
+                terms_of(policy, *who).max_duration,
+                pins.never_changes(policy, *who),
+                all_clear(field_view(policy, grant.person, grant.resource)),
             )
         return found
 

@@ -149,8 +149,9 @@ class Login:
 
     def _checked(self) -> LoggedIn:
         for name, wanted in self.pinned.items():
-            if self._found.get(name) != wanted:
-                raise LoginFailed(f"the upstream did not keep {name}: `{self._found.get(name, 'unset')}`")
+            for found in (self._found.get(name), self._found.get(f"reset {name}")):
+                if found != wanted:
+                    raise LoginFailed(f"the upstream did not keep {name}: `{found or 'unset'}`")
         pid, start = self._found.get(".pid", ""), self._found.get(".start", "")
         if not pid.isdecimal() or not start.isdecimal():
             raise LoginFailed("the upstream does not say which of its processes serves this session")

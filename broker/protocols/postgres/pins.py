@@ -1,7 +1,7 @@
 """The settings that the broker pins on every upstream session, by server version and role.
 
-They go into the startup packet, so that RESET and a rolled-back SET come back to them, and are read back before the
-client is let in.
+They go into the startup packet, so that RESET and a rolled-back SET come back to them. What they are, and what RESET
+would bring, is read back before the client is let in.
 """
 
 from __future__ import annotations
@@ -35,15 +35,19 @@ _VERIFICATION = """
     where pid operator(pg_catalog.=) pg_catalog.pg_backend_pid()
     union all
     select name, setting from pg_catalog.pg_settings
+    where name operator(pg_catalog.=) any (array[NAMES]::pg_catalog.text[])
+    union all
+    select 'reset ' operator(pg_catalog.||) name, reset_val from pg_catalog.pg_settings
     where name operator(pg_catalog.=) any (array[NAMES]::pg_catalog.text[])""".replace("STARTED", STARTED)
 
 
 def pinned(
-    search_path: Sequence[str], *, version: int, remaining_ms: int, read_only: bool, session: str
+    search_path: Sequence[str], *, version: int, remaining_ms: int, read_only: bool, session: str, clear: bool = False
 ) -> dict[str, str]:
     """Return the pins of one session; `version` is server_version_num, `remaining_ms` until the latest end.
 
-    That is the grant's end with every extension that policy could give: what is armed upstream cannot be moved.
+    That is the grant's end with every extension that policy could give: what is armed upstream cannot be moved. `clear`
+    says that nothing is masked for its person.
     """
     remaining = str(min(max(remaining_ms, 0) + SLACK_MS, 2_147_483_647))
     pins = {
@@ -56,7 +60,8 @@ def pinned(
         "default_transaction_read_only": "on" if read_only else "off",
         "statement_timeout": remaining,
         "idle_in_transaction_session_timeout": remaining,
-        "client_min_messages": "warning",
+        # What a trigger or function says without being asked for it could be what it reads.
+        "client_min_messages": "notice" if clear else "warning",
     }
     if version >= 140000:
         pins["idle_session_timeout"] = remaining

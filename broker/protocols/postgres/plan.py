@@ -79,6 +79,8 @@ class Plan:
             case Control.DECLARE | Control.DECLARE_HELD:
                 cursor = Cursor(self.parsed, held=statement.control is Control.DECLARE_HELD)
                 return (Change(self.segment, statement.name, cursor),)
+            case Control.DISCARD_ALL:
+                return (Change(self.segment, None, None),)
             case Control.CLOSE:
                 return (Change(self.segment, statement.name or None, None),)
             case _:
@@ -128,7 +130,7 @@ class Planner:
                     return _too_many("cursors", "close some of them", statement)
                 case Control.DECLARE | Control.DECLARE_HELD:
                     self._declared.add(statement.name)
-                case Control.DEALLOCATE:
+                case Control.DEALLOCATE | Control.DISCARD_ALL:
                     made = (Change(self._session.segment, statement.name or None, None),)
                 case _:
                     pass

@@ -70,6 +70,8 @@ class Session:
     fatal_passed: bool = False
     savepoints: list[str] = field(default_factory=list)
     """Of the open transaction, the oldest first."""
+    listening: bool = False
+    """A LISTEN was let pass: what other sessions notify reaches the client."""
     changed: bool = False
     """The schema was changed since the transaction began: others see it when it ends."""
     block: bool = False
@@ -137,8 +139,10 @@ class Session:
         self.portals.confirm(change)
 
     def _follow(self, running: Running) -> Iterator[Note]:
-        """Follow savepoints: rolling back to one forgets the portals made since."""
+        """Follow LISTEN, and savepoints: rolling back to one forgets the portals made since."""
         match running.control:
+            case Control.LISTEN:
+                self.listening = True
             case Control.SAVEPOINT:
                 self.savepoints.append(running.name)
             case Control.RELEASE | Control.ROLLBACK_TO if running.name in self.savepoints:

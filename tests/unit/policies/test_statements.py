@@ -195,6 +195,18 @@ def test_a_function_that_could_change_data_passes_where_its_rule_says_write_and_
     assert decided(no_writes, calling) == Deny("frozen", ("frozen",))
 
 
+@pytest.mark.parametrize("verb", ["TRUNCATE", "LISTEN", "NOTIFY", "DO", "LOCK TABLE"])
+def test_what_few_think_of_needs_a_rule_that_names_its_verb(verb: str) -> None:
+    about = facts(verb)
+    found = decided(policy("{id: all, decision: allow}"), about)
+    assert isinstance(found, Deny)
+    assert found.rules == ("default-verb",)
+    assert found.hint
+    named = policy("{id: all, decision: allow}", f"{{id: named, decision: allow, verbs: [{verb.split()[0]}]}}")
+    assert decided(named, about) == Allow(("named",))
+    assert decided(named, facts("DELETE")) == Allow(("all",))
+
+
 @pytest.mark.parametrize(
     ("rule", "acting", "allowed"),
     [

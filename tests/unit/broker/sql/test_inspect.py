@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +12,6 @@ from broker.sql.inspect import inspect, tripwire
 from broker.sql.model import Control, Refusal
 from broker.sql.redact import redact
 from broker.sql.rewrite import edited, position_in_user_text
-from broker.sql.settings import CHANGEABLE
 from policies.engine.decisions import Effect, FieldView, Mask, MaskKind, RelationFields
 
 FIELDS: FieldView = {
@@ -186,8 +183,7 @@ def test_data_modifying_with_at_any_depth_is_a_write() -> None:
         ("create table x as select * from customers", "statement-kind"),
         ("drop table customers", "statement-kind"),
         ("do $$ begin end $$", "statement-kind"),
-        ("lock orders", "statement-kind"),
-        ("truncate orders", "truncate"),
+        ("truncate orders cascade", "truncate"),
         ("set search_path = x", "settings"),
         ("set client_encoding = 'SJIS'", "settings"),
         ("begin read write", "settings"),
@@ -456,16 +452,32 @@ def test_tripwire_is_made_once_for_the_same_catalogue_and_rules_and_anew_for_oth
     assert len(sight_module._sights) <= sight_module._KEPT
 
 
-def test_reset_all_of_a_pool_resets_exactly_what_may_be_set() -> None:
-    text = "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;"
-    found = inspect(text, CATALOGUE, FIELDS)
-    assert found.rewritten.startswith(text.removesuffix("RESET ALL;"))
-    assert re.findall(r"set_config\('(\w+)', NULL, false\)", found.rewritten) == sorted(
-        {*CHANGEABLE, "default_transaction_deferrable", "default_transaction_isolation"}
-    )
-    assert Effect.SESSION in found.statements[3].facts.effects
-    assert refused("reset all").rule == "settings"
-    assert refused("select 1; close all; reset all; unlisten *").rule == "settings"
+@pytest.mark.parametrize("sql", ["reset all", "discard all", "discard temp", "set constraints all immediate"])
+def test_what_only_undoes_a_session_of_its_own_changes_the_session(sql: str) -> None:
+    found = inspect(sql, CATALOGUE, FIELDS)
+    (statement,) = found.statements
+    assert (found.rewritten, statement.refusal, statement.facts.effects) == (sql, None, {Effect.SESSION})
+    assert statement.control is (Control.DISCARD_ALL if sql == "discard all" else Control.NONE)
+
+
+@pytest.mark.parametrize("sql", ["truncate orders, archive.orders restart identity", "lock orders, archive.orders"])
+def test_what_is_about_whole_relations_names_them(sql: str) -> None:
+    (statement,) = inspect(sql, CATALOGUE, FIELDS).statements
+    truncates = sql.startswith("truncate")
+    assert statement.refusal is None
+    assert statement.facts.writes == {"public.orders", "archive.orders"}
+    assert statement.facts.effects == {Effect.WRITE if truncates else Effect.ADMIN}
+    assert statement.facts.missing_where == (statement.facts.writes if truncates else set())
+    with pytest.raises(Refusal):
+        inspect(sql.replace("archive.orders", "nothing"), CATALOGUE, FIELDS)
+
+
+@pytest.mark.parametrize("sql", ["listen news", "do $$ begin end $$"])
+def test_what_could_bring_anything_passes_only_where_nothing_is_masked(sql: str) -> None:
+    assert refused(sql).rule == "statement-kind"
+    covered = tuple({f"{relation.schema}.*" for relation in CATALOGUE.relations.values()})
+    (statement,) = inspect(sql, CATALOGUE, {}, covers=covered).statements
+    assert statement.refusal is None
 
 
 def test_redaction_leaves_no_literal_and_no_comment() -> None:

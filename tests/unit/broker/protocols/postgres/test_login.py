@@ -54,18 +54,21 @@ def logged_in(found: dict[str, str], password: str = "secret") -> LoggedIn:
 
 
 WHO = {".pid": "77", ".start": "1700000000000000"}
+READ = {**WHO, **PINS, **{f"reset {name}": value for name, value in PINS.items()}}
 
 
 def test_a_login_reads_back_who_serves_it_and_its_pins() -> None:
-    done = logged_in({**WHO, **PINS})
+    done = logged_in(READ)
     assert (done.pid, done.backend_start) == (77, 1700000000000000)
     assert done.statuses == {"server_version": "18.0"}
 
 
-@pytest.mark.parametrize("changed", [{"row_security": "off"}, {".pid": ""}, {".start": "x"}])
+@pytest.mark.parametrize(
+    "changed", [{"row_security": "off"}, {"reset row_security": "off"}, {".pid": ""}, {".start": "x"}]
+)
 def test_a_pin_that_was_not_kept_fails_the_login(changed: dict[str, str]) -> None:
     with pytest.raises(LoginFailed):
-        logged_in({**WHO, **PINS, **changed})
+        logged_in({**READ, **changed})
 
 
 @pytest.mark.parametrize("code", [0, 2, 3, 5, 7, 9, 13])
