@@ -1,4 +1,7 @@
-"""Cancel keys of the broker's own: random, one per session, never the upstream's; guesses are bounded."""
+"""Cancel keys: the secret is the broker's own, random, one per session, never the upstream's; guesses are bounded.
+
+The process id in a key is the upstream's, as clients compare it with what `pg_backend_pid()` and notifications say.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +21,22 @@ _ADDRESSES = 10_000
 
 class CancelKeys(Generic[S]):
     def __init__(self) -> None:
-        self._sessions: dict[int, tuple[bytes, S]] = {}
+        self._sessions: dict[int, dict[bytes, S]] = {}
+        """By process id, which two upstreams may both have, and secret."""
         self._guesses: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
-    def issue(self, session: S) -> CancelKey:
-        while (pid := secrets.randbelow(0x7FFF_FFFF) + 1) in self._sessions:
+    def issue(self, session: S, pid: int) -> CancelKey:
+        same = self._sessions.setdefault(pid, {})
+        while (secret := secrets.token_bytes(4)) in same:
             pass
-        key = CancelKey(pid, secrets.token_bytes(4))
-        self._sessions[pid] = key.secret, session
-        return key
+        same[secret] = session
+        return CancelKey(pid, secret)
 
     def revoke(self, key: CancelKey) -> None:
-        self._sessions.pop(key.pid, None)
+        same = self._sessions.get(key.pid, {})
+        same.pop(key.secret, None)
+        if not same:
+            self._sessions.pop(key.pid, None)
 
     def find(self, key: CancelKey, address: str, now: float) -> S | None:
         """Return the session of a key, or None: wrong, or one guess too many."""
@@ -38,9 +45,9 @@ class CancelKeys(Generic[S]):
             since, count = now, 0
         if count >= GUESSES:
             return None
-        secret, session = self._sessions.get(key.pid, (b"", None))
-        if secret and hmac.compare_digest(secret, key.secret):
-            return session
+        for secret, session in self._sessions.get(key.pid, {}).items():
+            if hmac.compare_digest(secret, key.secret):
+                return session
         self._guesses[address] = since, count + 1
         self._guesses.move_to_end(address)
         if len(self._guesses) > _ADDRESSES:

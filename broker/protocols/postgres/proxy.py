@@ -149,7 +149,7 @@ class Session:
             await asyncio.shield(self._forget())
             raise
         self._opened = True
-        self._key = self._house.keys.issue(self)
+        self._key = self._house.keys.issue(self, logged_in.pid)
         return greeting(self._key, logged_in, startup)
 
     async def _say_opened(self) -> None:
