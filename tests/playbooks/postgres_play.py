@@ -24,6 +24,7 @@ from broker.protocols.postgres.events import (
     Weigh,
 )
 from broker.protocols.postgres.machine import Machine
+from broker.protocols.postgres.memory import Memory
 from broker.protocols.postgres.ruling import Asking, Denied, Permitted, Ruling, durability_of
 from broker.sessions.model import GrantFacts, SessionFacts
 from broker.sql.model import Control, Inspection, Statement
@@ -109,9 +110,10 @@ class Play:
         *,
         slow: bool = False,
         weigh: Callable[[Permitted], Ruling] = lambda ruling: ruling,
+        memory: Memory | None = None,
     ) -> None:
         numbers = count(1)
-        self.machine = Machine(facts(), lambda: f"q{next(numbers)}", NONCE)
+        self.machine = Machine(facts(), lambda: f"q{next(numbers)}", NONCE, memory=memory)
         self._rule = rule
         self._slow = slow
         self._weigh = weigh

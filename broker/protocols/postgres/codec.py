@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from broker.protocols.postgres.memory import Memory, Room, Share
 
 MAX_STARTUP = 10_000
 MAX_FRONTEND = 16 * 1024 * 1024
@@ -40,6 +42,10 @@ class ProtocolViolation(Exception):
     """the peer does not speak the protocol; the connection ends"""
 
 
+class Overwhelmed(Exception):
+    """the broker has no room for what a client sends, and cannot do without it; the connection ends"""
+
+
 class Malformed(Exception):
     """a message is not well formed; it is answered with an error and goes no further
 
@@ -52,12 +58,24 @@ class Malformed(Exception):
         self.sqlstate = sqlstate
 
 
+class NoRoom(Malformed):
+    """this broker has no room for a message; it is answered with an error and goes no further"""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"this broker has no room for {size} bytes more: send less at a time, or try later", "53200")
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One whole message: `type` as its byte's number, `body` without the header."""
+    """One whole message: `type` as its byte's number, `body` without the header.
+
+    `room` is what a long one takes of the memory; `lost` is the length of one there was no room for: its body is gone.
+    """
 
     type: int
     body: bytes
+    room: Room | None = field(default=None, compare=False, repr=False)
+    lost: int = 0
 
     def whole(self) -> bytes:
         return _HEADER.pack(bytes((self.type,)), len(self.body) + 4) + self.body
@@ -73,20 +91,31 @@ class Run:
 
 
 class FrontendScanner:
-    """Finds the client's messages; unknown types and lying lengths are refused before their bodies arrive."""
+    """Finds the client's messages; unknown types and lying lengths are refused before their bodies arrive.
 
-    __slots__ = ("_buffer", "_position")
+    A long one that there is no room for is let pass by (fail closed: it is handed out as lost).
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_buffer", "_lost", "_position", "_room", "_share", "_skipped")
+
+    def __init__(self, share: Share | None = None) -> None:
         self._buffer = bytearray()
         self._position = 0
+        self._share = share or Share(Memory())
+        self._room: Room | None = None
+        self._lost: Frame | None = None
+        self._skipped = 0
 
     @property
     def buffered(self) -> int:
-        """How many bytes wait."""
-        return len(self._buffer) - self._position
+        """How many bytes wait, or are still to come of a message that is let pass by; 0 is between two messages."""
+        return len(self._buffer) - self._position + self._skipped + (self._lost is not None)
 
     def feed(self, data: bytes) -> None:
+        if self._skipped:
+            passed = min(self._skipped, len(data))
+            self._skipped -= passed
+            data = data[passed:]
         if self._position and self._position == len(self._buffer):
             self._buffer.clear()
             self._position = 0
@@ -97,6 +126,11 @@ class FrontendScanner:
 
     def next(self) -> Frame | None:
         """Return the next whole message, or None; raises ProtocolViolation."""
+        if self._skipped:
+            return None
+        if self._lost is not None:
+            frame, self._lost = self._lost, None
+            return frame
         start = self._position
         available = len(self._buffer) - start
         if available < 1:
@@ -110,9 +144,24 @@ class FrontendScanner:
         if length < 4 or length > MAX_FRONTEND or (kind in _EMPTY_ONLY and length != 4):
             raise ProtocolViolation(f"message `{chr(kind)}` claims a length of {length}")
         if available < length + 1:
+            if available > (self._room.size if self._room is not None else _PIECE):
+                self._reserve(kind, length, available)
             return None
         self._position = start + 1 + length
-        return Frame(kind, bytes(self._buffer[start + 5 : self._position]))
+        room, self._room = self._room, None
+        return Frame(kind, bytes(self._buffer[start + 5 : self._position]), room)
+
+    def _reserve(self, kind: int, length: int, available: int) -> None:
+        """Take room for what has arrived of a message, or let it pass by."""
+        size = min(length + 1, available + _PIECE)
+        if self._room is None:
+            self._room = self._share.take(size)
+        elif not self._room.grow(size):
+            self._room = None
+        if self._room is None:
+            self._lost, self._skipped = Frame(kind, b"", lost=length), length + 1 - available
+            self._buffer.clear()
+            self._position = 0
 
 
 class BackendScanner:

@@ -18,6 +18,7 @@ from operator import attrgetter
 from broker.protocols.postgres import codec, records
 from broker.protocols.postgres.backpath import BackPath
 from broker.protocols.postgres.codec import Frame
+from broker.protocols.postgres.memory import SMALL
 from broker.protocols.postgres.registry import MAX_ENTRIES, Change, Portal, Prepared
 from broker.protocols.postgres.responses import Expected, Kind, Running
 from broker.protocols.postgres.ruling import Permitted, Ruling
@@ -163,7 +164,7 @@ class ExpressLane:
         if data[0] == _P:
             start = 1 + _UINT32.unpack_from(data, 1)[0]
             parse = codec.read_parse(data[5:start])
-            if data[start] != _B or len(session.prepared.known) >= MAX_ENTRIES:
+            if data[start] != _B or len(session.prepared.known) >= MAX_ENTRIES or start > SMALL:
                 return None
         end = start + 1 + _UINT32.unpack_from(data, start + 1)[0]
         tail = data[end:]

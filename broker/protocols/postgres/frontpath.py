@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from broker.protocols.postgres import bounding, codec, records
-from broker.protocols.postgres.codec import Frame, Malformed, ProtocolViolation
+from broker.protocols.postgres.codec import Frame, Malformed, NoRoom, Overwhelmed, ProtocolViolation
 from broker.protocols.postgres.events import Command, Drain, Gate, Record, ToClient, ToUpstream, Weigh
 from broker.protocols.postgres.explaining import Question, question
 from broker.protocols.postgres.holding import Cleared, narrowest, review
@@ -40,6 +40,9 @@ class FrontPath:
         """Return the gate that a message goes through."""
         session = self._session
         self._simple = frame.type == ord("Q")
+        if frame.lost and (session.copying or frame.type not in b"QPB"):
+            # What is missing cannot be told apart from what was never sent (fail closed).
+            raise Overwhelmed(NoRoom(frame.lost).message)
         if session.copying:
             return self._during_copy(frame)
         if frame.type in _COPY and session.copy_failed:
@@ -49,6 +52,8 @@ class FrontPath:
         session.copy_failed = False
         if session.skipping and frame.type != ord("S"):
             return _nothing()
+        if frame.lost:
+            return self.malformed(NoRoom(frame.lost))
         match chr(frame.type):
             case "Q":
                 return self._query(frame)
@@ -119,7 +124,8 @@ class FrontPath:
         if isinstance(plan, Denied):
             yield from self._deny(plan, message.sql)
             return
-        change = Change(session.segment, message.name, Prepared(plan.parsed, message.types))
+        prepared = Prepared(plan.parsed, message.types, session.keep_texts(plan.parsed))
+        change = Change(session.segment, message.name, prepared)
         expected = Expected(Kind.PARSE, session.segment, plan.ruling, change=session.prepared.expect(change))
         same = plan.rewritten == message.sql
         data = frame.whole() if same else codec.parse(message.name, plan.rewritten, message.types)
@@ -141,6 +147,7 @@ class FrontPath:
             return
         asked = Asked(prepared.sql, (), message.values, message.formats, prepared.types, message.results)
         portal = Portal(prepared, asked, records.parameters(message.formats, message.values))
+        portal.room = frame.room or session.keep(len(frame.body))
         if message.portal or plan.ruling.asking is not None or plan.ruling.estimating:
             if message.portal and any(statement.control is Control.EXECUTE for statement in plan.statements):
                 yield from self._refuse(Problem("0A000", "EXECUTE cannot be bound to a named portal here"))

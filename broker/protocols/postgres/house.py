@@ -12,6 +12,7 @@ from broker.protocols.postgres.admin import Admins
 from broker.protocols.postgres.cancel import CancelKeys
 from broker.protocols.postgres.inspector import Inspector
 from broker.protocols.postgres.login import LoggedIn
+from broker.protocols.postgres.memory import Memory
 from broker.protocols.postgres.rationing import Rations
 from broker.protocols.postgres.replies import Problem, passes_status
 from broker.protocols.postgres.ruling import access_line
@@ -58,6 +59,7 @@ class House:
     """What tells this broker's roles at an upstream from those of others."""
     notes: Notes = field(default_factory=Notes)
     rations: Rations = field(default_factory=Rations)
+    memory: Memory = field(default_factory=Memory)
     sessions: set[Session] = field(default_factory=set)
     empty: asyncio.Event = field(default_factory=asyncio.Event)
     _terms: dict[tuple[str, str, str], Terms] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 
 from broker.protocols.postgres.backpath import BackPath
-from broker.protocols.postgres.codec import FrontendScanner, Malformed, ProtocolViolation
+from broker.protocols.postgres.codec import FrontendScanner, Malformed, Overwhelmed, ProtocolViolation
 from broker.protocols.postgres.events import (
     CancelAsked,
     Cancelled,
@@ -46,6 +46,7 @@ from broker.protocols.postgres.events import (
 )
 from broker.protocols.postgres.express import ExpressLane, Ride
 from broker.protocols.postgres.frontpath import FrontPath
+from broker.protocols.postgres.memory import Memory, Share
 from broker.protocols.postgres.rationing import Rations
 from broker.protocols.postgres.replies import Problem, notice
 from broker.protocols.postgres.ruling import Ruling
@@ -118,10 +119,12 @@ class Machine:
         access_hint: str = "",
         known: Callable[[str], Ruling | None] = lambda _: None,
         rations: Rations | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self.state = State.OPEN
-        self._session = Session(facts, ids, nonce, access_hint, rations or Rations())
-        self._scanner = FrontendScanner()
+        share = Share(memory or Memory())
+        self._session = Session(facts, ids, nonce, access_hint, rations or Rations(), share)
+        self._scanner = FrontendScanner(share)
         self._front = FrontPath(self._session)
         self._back = BackPath(self._session)
         self._lane = ExpressLane(self._session, self._back, known)
@@ -144,6 +147,8 @@ class Machine:
             self._lane.unfold()
         try:
             yield from self._handle(event)
+        except Overwhelmed as error:
+            yield from self._end(CloseReason.PROTOCOL, Problem("53200", str(error), fatal=True))
         except ProtocolViolation as violation:
             yield from self._end(
                 CloseReason.UPSTREAM if isinstance(event, FromUpstream) else CloseReason.PROTOCOL,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
 
 from broker.protocols.postgres.copying import Copying
 from broker.protocols.postgres.events import Command, Drain, Inspect
+from broker.protocols.postgres.memory import Room
 from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Registry, Uncertain, V
 from broker.protocols.postgres.responses import Running
 from broker.protocols.postgres.ruling import Asking, Denied, Permitted, Ruling
@@ -38,6 +39,8 @@ class Plan:
     changes: tuple[tuple[Change[Prepared], ...], ...]
     bodies: tuple[Permitted, ...] = ()
     segment: int = 0
+    room: Room | None = field(default=None, compare=False, repr=False)
+    """What the texts of cursors take of the memory."""
 
     @property
     def statements(self) -> tuple[Statement, ...]:
@@ -77,7 +80,7 @@ class Plan:
         """Return what a statement does to portals: SQL and the protocol name the same ones."""
         match statement.control:
             case Control.DECLARE | Control.DECLARE_HELD:
-                cursor = Cursor(self.parsed, held=statement.control is Control.DECLARE_HELD)
+                cursor = Cursor(self.parsed, held=statement.control is Control.DECLARE_HELD, room=self.room)
                 return (Change(self.segment, statement.name, cursor),)
             case Control.DISCARD_ALL:
                 return (Change(self.segment, None, None),)
@@ -114,7 +117,8 @@ class Planner:
                     body: Ruling = yield Inspect(statement.body)
                     if isinstance(body, Denied):
                         return body
-                    made = (Change(self._session.segment, statement.name, Prepared(body)),)
+                    prepared = Prepared(body, room=self._session.keep_texts(body))
+                    made = (Change(self._session.segment, statement.name, prepared),)
                 case Control.EXECUTE:
                     answer = yield from self._body(statement)
                     if isinstance(answer, Denied):
@@ -136,7 +140,8 @@ class Planner:
                     pass
             self._own += made
             changes.append(made)
-        return Plan(ruling, _joined(ruling, bodies), tuple(changes), tuple(bodies), self._session.segment)
+        room = self._session.keep_texts(ruling) if self._declared else None
+        return Plan(ruling, _joined(ruling, bodies), tuple(changes), tuple(bodies), self._session.segment, room)
 
     def again(self, prepared: Prepared) -> Planning:
         """Plan a prepared statement as if it came now; `stale` where it would be sent in other words."""

@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from broker.protocols.postgres.memory import Room
 from broker.protocols.postgres.ruling import Permitted
 from broker.sessions.holds import Asked
 
@@ -24,6 +25,8 @@ class Prepared:
     ruling: Permitted
     types: tuple[int, ...] = ()
     """Of its parameters, as its Parse named them, or as the upstream described them."""
+    room: Room | None = field(default=None, compare=False, repr=False)
+    """What its texts take of the memory."""
 
     @property
     def sql(self) -> str:
@@ -52,6 +55,8 @@ class Portal:
     since: float = 0.0
     level: int = 0
     """How many savepoints there were when it was made."""
+    room: Room | None = field(default=None, compare=False, repr=False)
+    """What its values take of the memory."""
 
 
 @dataclass(slots=True)
@@ -66,6 +71,8 @@ class Cursor:
     settled: bool = False
     level: int = 0
     """How many savepoints there were when it was made."""
+    room: Room | None = field(default=None, compare=False, repr=False)
+    """What its text takes of the memory."""
 
 
 class Uncertain(Exception):

@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
 
 from broker.protocols.postgres import records
+from broker.protocols.postgres.codec import NoRoom
 from broker.protocols.postgres.events import Note
+from broker.protocols.postgres.memory import SMALL, Memory, Room, Share
 from broker.protocols.postgres.rationing import Rations
 from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Registry
 from broker.protocols.postgres.replies import compares
 from broker.protocols.postgres.responses import Expected, Responses, Running
+from broker.protocols.postgres.ruling import Permitted
 from broker.sessions.model import SessionFacts
 from broker.sql.model import Control
 
@@ -38,6 +41,7 @@ class Session:
     nonce: str
     access_hint: str = ""
     rations: Rations = field(default_factory=Rations)
+    share: Share = field(default_factory=lambda: Share(Memory()), repr=False)
     now: float = 0.0
     prepared: Registry[Prepared] = field(default_factory=Registry)
     portals: Registry[Portal | Cursor] = field(default_factory=Registry)
@@ -94,6 +98,18 @@ class Session:
     def clean(self) -> bool:
         """Nothing is open or outstanding upstream, so an error can be answered without it."""
         return self.status == "I" and not self.touched and len(self.responses) == 0
+
+    def keep(self, size: int) -> Room | None:
+        """Take room for what is kept after its message; what is small needs none. Raises NoRoom."""
+        if size <= SMALL:
+            return None
+        if (room := self.share.take(size)) is None:
+            raise NoRoom(size)
+        return room
+
+    def keep_texts(self, ruling: Permitted) -> Room | None:
+        """Take room for a statement that is prepared; raises NoRoom."""
+        return self.keep(len(ruling.sql) + len(ruling.inspection.rewritten))
 
     def watch(self, wires: frozenset[tuple[int, int]]) -> None:
         """Have results watched for masked fields."""

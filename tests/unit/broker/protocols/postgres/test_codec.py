@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from broker.protocols.postgres import codec
 from broker.protocols.postgres.codec import BackendScanner, Frame, FrontendScanner, Malformed, ProtocolViolation, Run
+from broker.protocols.postgres.memory import Memory, Share
 
 FRONTEND = st.builds(
     Frame,
@@ -38,6 +39,32 @@ def test_client_messages_come_out_as_they_went_in(frames: list[Frame], sizes: li
             found.append(frame)
     assert found == frames
     assert scanner.buffered == 0
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(b"QBd"), st.integers(0, 300_000)), max_size=8),
+    st.lists(st.integers(1, 200_000), max_size=30),
+    st.integers(0, 400_000),
+    st.booleans(),
+)
+def test_a_message_without_room_is_lost_whole_and_leaves_no_other_out_of_step(
+    kinds: list[tuple[int, int]], sizes: list[int], most: int, keeps: bool
+) -> None:
+    memory = Memory(most)
+    frames = [Frame(kind, bytes([number]) * length) for number, (kind, length) in enumerate(kinds)]
+    scanner, found, kept = FrontendScanner(Share(memory)), [], []
+    for piece in cut(b"".join(frame.whole() for frame in frames), sizes):
+        scanner.feed(piece)
+        while (frame := scanner.next()) is not None:
+            assert (frame.lost == 0) or (frame.body == b"" and frame.room is None)
+            assert frame.room is None or frame.room.size <= memory.used <= most
+            found.append((frame.type, frame.lost or len(frame.body) + 4))
+            kept += [frame] if keeps else []
+    assert found == [(frame.type, len(frame.body) + 4) for frame in frames]
+    assert all(frame.body == frames[found_at].body for found_at, frame in enumerate(kept) if not frame.lost)
+    assert scanner.buffered == 0
+    frame, kept = None, []
+    assert memory.used == 0
 
 
 @given(st.lists(BACKEND, max_size=20), SIZES)
