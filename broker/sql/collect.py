@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from broker.sql.catalogue import Catalogue, Overload
+from broker.sql.comparing import CLAUSES
 from broker.sql.model import Refusal
 from broker.sql.names import called_builtin, check_function, check_operator, check_type, own_candidates
 from broker.sql.nodes import EXPRESSIONS
@@ -15,6 +16,11 @@ from policies.engine.decisions import OwnFunction
 
 MAX_QUERIES = 500
 _COMPARED = ["<", "<=", ">=", ">"]
+_LEAVES = frozenset("String A_Star A_Const Integer Float Boolean BitString ParamRef".split())
+"""Nodes that hold nothing but a value, or its number."""
+_PLAIN = frozenset("ResTarget BoolExpr List TypeCast NullTest Alias CommonTableExpr".split())
+"""Nodes of which no note is taken, but of what is in them."""
+assert (_LEAVES | _PLAIN) <= EXPRESSIONS
 
 
 @dataclass(slots=True)
@@ -26,6 +32,8 @@ class Collected:
     targets: list[tuple[str, Node, Node]] = field(default_factory=list)
     """(kind of statement, RangeVar, the statement) of each relation that is written."""
     columns: list[Node] = field(default_factory=list)
+    clauses: list[tuple[str, Node]] = field(default_factory=list)
+    """(key, content of the node) of each clause that compares."""
     groups: list[Node] = field(default_factory=list)
     """Each SELECT with a GROUP BY."""
     calls: list[tuple[Node, Node, str]] = field(default_factory=list)
@@ -63,11 +71,17 @@ class Collected:
 
 
 def collect(
-    root: Any, catalogue: Catalogue, passed: frozenset[int] = frozenset(), *, in_clear: bool = False
+    root: Any,
+    catalogue: Catalogue,
+    passed: frozenset[int] = frozenset(),
+    *,
+    in_clear: bool = False,
+    relations: int | None = None,
 ) -> Collected:
     """Walk a query with a stack; raises Refusal for a node, function, operator or type outside the lists.
 
-    `passed` are ids of calls that somebody else looks at.
+    `passed` are ids of calls that somebody else looks at, `relations` is how many the parser wrote where the query is
+    all of its text.
     """
     found = Collected(passed=passed, in_clear=in_clear)
     read = 0
@@ -76,10 +90,16 @@ def collect(
     while stack:
         value, seen = stack.pop()
         if isinstance(value, list):
-            stack.extend((child, seen) for child in value)
+            stack += [(child, seen) for child in value]
+            continue
         if not isinstance(value, dict):
             continue
-        kind, content = wrapped(value) or ("", value)
+        # As `wrapped`, written out: most values are no node, or one of which nothing is to be noted.
+        kind, content = next(iter(value.items())) if len(value) == 1 else ("", value)
+        if not (kind and kind[0].isupper() and isinstance(content, dict)):
+            kind, content = "", value
+        if kind in _LEAVES:
+            continue
         if kind and kind not in EXPRESSIONS:
             raise Refusal("syntax-unknown", f"this statement has a part ({kind}) that is not passed")
         if kind == "RangeVar" and "schemaname" not in content and content["relname"] in seen:
@@ -87,18 +107,23 @@ def collect(
             _row(found, "CommonTableExpr", content)
             read += 1
             continue
-        if kind and not _seen(found, catalogue, kind, content, value):
+        if kind and kind not in _PLAIN and not _seen(found, catalogue, kind, content, value):
             continue
         if "withClause" in content:
             seen = _with(stack, content["withClause"], seen)
         for key, child in content.items():
             if key == "typeName":
                 _type(catalogue, child)
-            elif key in ("larg", "rarg") and wrapped(child) is None:
+            if not isinstance(child, (dict, list)):
+                continue
+            if key in ("larg", "rarg") and wrapped(child) is None:
                 child = {"SelectStmt": child}  # the arms of a set operation have no tag; those of a join do
-            if isinstance(child, (dict, list)) and key != "withClause":
+            if key in CLAUSES and kind:
+                found.clauses.append((key, content))
+            if key != "withClause":
                 stack.append((child, seen))
-    if _relation_count(root) != len(found.references) + len(found.targets) + read:
+    collected = len(found.references) + len(found.targets) + read
+    if collected != relations and collected != _relation_count(root):
         raise Refusal("syntax-unknown", "this statement names a table in a place that is not passed")
     return found
 
@@ -149,7 +174,7 @@ def _seen(found: Collected, catalogue: Catalogue, kind: str, content: Node, wrap
             found.locks = True
             return False
         case "ColumnRef":
-            _column(found, content)
+            return _column(found, content)
         case "A_Indirection":
             _indirection(found, content)
         case "JoinExpr":
@@ -191,7 +216,8 @@ def _listing(content: Node) -> Node | None:
     return call if plain and names in (["pg_show_all_settings"], ["pg_catalog", "pg_show_all_settings"]) else None
 
 
-def _column(found: Collected, content: Node) -> None:
+def _column(found: Collected, content: Node) -> bool:
+    """Take note of a column; returns whether there is more in it than names."""
     found.columns.append(content)
     fields = content.get("fields", [])
     parts = strings(fields)
@@ -205,6 +231,7 @@ def _column(found: Collected, content: Node) -> None:
             found.bare.add(parts[0])
         else:
             found.attributes.add((parts[-2], parts[-1]))
+    return len(parts) + ("A_Star" in fields[-1] if fields else 0) != len(fields)
 
 
 def _call(found: Collected, catalogue: Catalogue, content: Node, wrapper: Node) -> None:

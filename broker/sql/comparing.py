@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from broker.sql.tree import Node, strings, walk, wrapped
+from broker.sql.tree import Node, strings, wrapped
 
-_CLAUSES = ("whereClause", "havingClause", "joinCondition", "quals", "distinctClause")
+CLAUSES = frozenset(
+    "whereClause havingClause joinCondition quals distinctClause usingClause sortClause groupClause".split()
+)
+_BY_OUTPUT = frozenset({"sortClause", "groupClause"})
 
 Named = tuple[str, str]
 """What a column's relation is called here, empty where nothing is said, and the column."""
 
 
-def compared(root: Any) -> set[Named]:
-    """Return the columns that are compared anywhere in a query; by position or by an output's name too."""
+def compared(clauses: Sequence[tuple[str, Node]]) -> set[Named]:
+    """Return the columns that are compared in clauses, each with its node; by position or by an output's name too."""
     found: set[Named] = set()
-    for _, content, _ in walk(root):
-        for clause in _CLAUSES:
-            found.update(_columns(content.get(clause)))
-        found.update(("", name) for name in strings(content.get("usingClause", [])))
-        outputs = content.get("targetList", [])
-        for clause in ("sortClause", "groupClause"):
-            for part in content.get(clause, []):
-                found.update(_columns(part))
+    for clause, content in clauses:
+        if clause == "usingClause":
+            found.update(("", name) for name in strings(content[clause]))
+        else:
+            found.update(_columns(content[clause]))
+        if clause in _BY_OUTPUT:
+            outputs = content.get("targetList", [])
+            for part in content[clause]:
                 found.update(_columns(_output(part, outputs)))
     return found
 
 
 def _columns(part: Any) -> Iterator[Named]:
-    for kind, content, _ in walk(part):
-        names = strings(content.get("fields", [])) if kind == "ColumnRef" else []
-        if names:
-            yield names[-2] if len(names) > 1 else "", names[-1]
+    stack: list[Any] = [part]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, list):
+            stack += value
+        elif isinstance(value, dict):
+            if isinstance(column := value.get("ColumnRef"), dict) and (names := strings(column.get("fields", []))):
+                yield names[-2] if len(names) > 1 else "", names[-1]
+            else:
+                stack += value.values()
 
 
 def _output(part: Node, outputs: list[Node]) -> Any:

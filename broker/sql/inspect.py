@@ -14,7 +14,7 @@ from broker.sql.catalogue import Catalogue
 from broker.sql.collect import Collected, collect
 from broker.sql.comparing import compared
 from broker.sql.copies import form_of
-from broker.sql.library import FULL, Limits, Token, parse
+from broker.sql.library import FULL, Limits, Token, parse, read
 from broker.sql.model import AS_TEXT, Control, Inspection, Refusal, Statement
 from broker.sql.nodes import (
     EXPLAIN_OPTIONS,
@@ -61,12 +61,13 @@ def inspect(
     seen = sights(catalogue, fields, covers)
     source, tokens = Source.of(sql, limits)
     try:
-        tree = parse(source.text, limits)
+        tree, relations = read(source.text, limits)
         if len(tree.get("stmts", [])) > limits.statements:
             raise limits.over("limit-statements", f"a text has {limits.statements} statements at most")
         rewriter = Rewriter(source, tree, limits)
         inspector = _Inspector(source, tokens, catalogue, fields, rewriter, seen)
         inspector.count = len(tree.get("stmts", []))
+        inspector.relations = relations if inspector.count == 1 else None
         inspector.strict = strict
         statements = tuple(inspector.statement(raw) for raw in tree.get("stmts", []))
         rewritten, runs = rewriter.finish()
@@ -106,6 +107,8 @@ class _Inspector:
         self.rewriter = rewriter
         self.scrub = False
         self.count = 1
+        self.relations: int | None = None
+        """How many the parser wrote, where the text is one statement."""
         self.revealed: tuple[tuple[int, int, int], ...] = ()
         self.strict = False
         self.compared: set[str] = set()
@@ -196,7 +199,7 @@ class _Inspector:
         self, root: Any, verb: str, reveals: Sequence[Reveal] = (), sought: Sequence[Candidate] = ()
     ) -> StatementFacts:
         passed = frozenset(id(one.call) for one in reveals)
-        found = collect(root, self.catalogue, passed, in_clear=self.seen.in_clear)
+        found = collect(root, self.catalogue, passed, in_clear=self.seen.in_clear, relations=self.relations)
         scope = Scope.of(found, self.catalogue, self.seen, strict=self.strict)
         if verb == "EXPLAIN" and scope.views and not self.seen.in_clear:
             # The plan of a view shows its definition, whose literals the catalogue hides.
@@ -209,7 +212,7 @@ class _Inspector:
         # What a function says when it fails can be what it has read by itself.
         self.scrub = self.scrub or bool(found.own and self.fields)
         if scope.masked:
-            self.compared |= scope.masked_among(compared(root))
+            self.compared |= scope.masked_among(compared(found.clauses))
         if sought:
             self.searches = search(root["SelectStmt"], sought, scope, self.rewriter)
             self.compared -= {name for name, _ in self.searches}

@@ -13,8 +13,10 @@ import sys
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
+from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from broker.sql.model import Refusal
 
@@ -86,8 +88,7 @@ _COMPARISONS = frozenset({TokenKind.OP, 272, 273, 274})  # Op, LESS_EQUALS, GREA
 COMMENTS = frozenset({TokenKind.SQL_COMMENT, TokenKind.C_COMMENT})
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """A token's bytes `start` to `end`; `keyword` is whether the grammar knows the word."""
 
     start: int
@@ -141,21 +142,34 @@ def _library() -> ctypes.CDLL:
 
 def parse(text: bytes, limits: Limits = FULL) -> dict[str, Any]:
     """Return the parse tree of a text as PostgreSQL 18 parses it; raises Refusal where it does not, or is too deep."""
+    return read(text, limits)[0]
+
+
+def read(text: bytes, limits: Limits = FULL) -> tuple[dict[str, Any], int]:
+    """Parse a text; returns how many relations are named in it as well."""
+    written = parsed(text, limits)
+    try:
+        tree: dict[str, Any] = json.loads(written.decode("utf-8", "surrogatepass"))
+    except RecursionError:
+        raise Refusal("limit-nesting", "the statement is nested too deeply", sqlstate="54001") from None
+    # In a string of JSON a quote is never bare, so this is always a key.
+    return tree, written.count(b'"relname":')
+
+
+def parsed(text: bytes, limits: Limits = FULL) -> bytes:
+    """Return a parse tree as the parser writes it: JSON; raises Refusal."""
     library = _library()
     result = library.pg_query_parse(text)
     try:
         if result.error:
             raise _unparseable(text, result.error.contents)
-        text_of_tree: bytes = result.parse_tree
-        if len(text_of_tree) > limits.tree:
+        written: bytes = result.parse_tree
+        if len(written) > limits.tree:
             # The grammar repeats the source of `SET (a, b) = (...)` for each column.
             raise limits.over("limit-tree", "the statement is too large when it is parsed")
-        tree: dict[str, Any] = json.loads(text_of_tree)
-    except RecursionError:
-        raise Refusal("limit-nesting", "the statement is nested too deeply", sqlstate="54001") from None
     finally:
         library.pg_query_free_parse_result(result)
-    return tree
+    return written
 
 
 def scan(text: bytes, limits: Limits = FULL) -> list[Token]:
@@ -190,15 +204,20 @@ def checked(sql: str, limits: Limits = FULL) -> bytes:
 
 def check_tokens(text: bytes, tokens: list[Token], limits: Limits = FULL) -> None:
     """Refuse what would overflow the parser or the reader of its tree."""
+    kinds = [token.kind for token in tokens]
+    if limits is ON_THE_SPOT and _ASSIGN in kinds:
+        for before, kind in pairwise(kinds):
+            if kind == _ASSIGN and before == TokenKind.RPAREN:
+                # It could be `SET (a, b) = (...)`, whose tree is as large as both sides multiplied.
+                raise Costly
+    if len(kinds) <= MAX_OPERATORS and sum(map(kinds.count, _opening())) <= MAX_NESTING:
+        return  # Neither can be too many.
     depth = deepest = operators = cases = 0
     before = 0
     for token in tokens:
         word = text[token.start : token.end]
         if token.keyword and before != TokenKind.DOT:
             cases = max(0, cases + (word.lower() == b"case") - (word.lower() == b"end"))
-        if token.kind == _ASSIGN and before == TokenKind.RPAREN and limits is ON_THE_SPOT:
-            # It could be `SET (a, b) = (...)`, whose tree is as large as both sides multiplied.
-            raise Costly
         before = token.kind
         if token.kind in (TokenKind.LPAREN, ord("[")):
             depth += 1
@@ -217,41 +236,58 @@ def check_tokens(text: bytes, tokens: list[Token], limits: Limits = FULL) -> Non
         raise Refusal("limit-operators", f"the statement has more than {MAX_OPERATORS} operators", sqlstate="54001")
 
 
+@cache
+def _opening() -> tuple[int, ...]:
+    """Return the numbers of the tokens that nest what follows."""
+    (case,) = scan(b"case")
+    return (TokenKind.LPAREN, ord("["), case.kind)
+
+
 def _unparseable(text: bytes, error: _Error) -> Refusal:
     message = (error.message or b"syntax error").decode(errors="replace")
     # libpg_query's cursor position counts characters from one.
     return Refusal("syntax", message, sqlstate="42601", position=error.cursorpos or None)
 
 
+_NUMBER = rb"[\x80-\xff]{0,2}[\x00-\x7f]"
+_SCAN_TOKEN = re.compile(
+    rb"(\x12[\x00-\x7f](?:\x08(N))?(?:\x10(N))?(?:\x20(N))?(?:\x28(N))?)".replace(b"N", _NUMBER), re.DOTALL
+)
+"""A ScanToken in its frame: start, end, token and keyword_kind; a field that is 0 is left out."""
+_LONGEST_TOKEN = 18
+_WHOLE = itemgetter(0)
+_VERSION = re.compile(rb"\x08[\x80-\xff]{0,4}[\x00-\x7f]", re.DOTALL)
+
+
+class _Numbers(dict[bytes, int]):
+    """Numbers by their bytes (varints of protocol buffers); the short ones are kept."""
+
+    def __missing__(self, data: bytes) -> int:
+        value = 0
+        for byte in reversed(data):
+            value = value << 7 | byte & 0x7F
+        if len(data) < 3:
+            self[data] = value
+        return value
+
+
+_numbers = _Numbers()
+
+
 def _tokens(data: bytes, limits: Limits) -> list[Token]:
-    tokens: list[Token] = []
-    at = 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        size, at = _varint(data, at) if key & 7 in (0, 2) else (0, at)
-        if key == 0x12:  # field 2, length-delimited: one ScanToken
-            tokens.append(_token(data[at : at + size]))
-            if len(tokens) > limits.tokens:
-                raise limits.over("limit-tokens", f"the statement has more than {limits.tokens} words")
-        at += size if key & 7 == 2 else 0
-    return tokens
+    version = _VERSION.match(data)
+    begin = version.end() if version else 0
+    found = _SCAN_TOKEN.findall(data, begin) if len(data) - begin <= limits.tokens * _LONGEST_TOKEN else None
+    if found is not None and sum(map(len, map(_WHOLE, found))) != len(data) - begin:
+        # A library that writes its tokens in another way is not understood (fail closed).
+        raise Refusal("syntax-unknown", "this statement is scanned into what is not understood")
+    if found is None or len(found) > limits.tokens:
+        raise limits.over("limit-tokens", f"the statement has more than {limits.tokens} words")
+    numbers = _numbers
+    return [
+        Token(numbers[start], numbers[end], numbers[kind], keyword not in _NONE)
+        for _, start, end, kind, keyword in found
+    ]
 
 
-def _token(data: bytes) -> Token:
-    fields = {1: 0, 2: 0, 4: 0, 5: 0}
-    at = 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        fields[key >> 3], at = _varint(data, at)
-    return Token(fields[1], fields[2], fields[4], fields[5] != 0)
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
+_NONE = (b"", b"\0")

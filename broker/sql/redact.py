@@ -11,6 +11,7 @@ from broker.sql.model import Refusal
 UNREADABLE = "(a statement that does not scan)"
 LONGEST = 2_000
 _start = attrgetter("start")
+_HIDDEN = LITERALS | COMMENTS
 
 
 def redact(sql: str) -> str:
@@ -30,7 +31,7 @@ def redacted(text: bytes, tokens: list[Token], start: int, end: int) -> str:
     at = start
     first, last = bisect_left(tokens, start, key=_start), bisect_left(tokens, end, key=_start)
     for token in tokens[first:last]:
-        if token.kind not in LITERALS | COMMENTS:
+        if token.kind not in _HIDDEN:
             continue
         parts += [text[at : token.start], b" " if token.kind in COMMENTS else b"?"]
         at = token.end
