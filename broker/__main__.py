@@ -112,6 +112,7 @@ def _services(process: Process) -> Services:
         recordings=process.recordings,
         monitor=process.monitor,
         holds=process.holds,
+        shapes=process.shapes,
     )
 
 

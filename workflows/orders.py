@@ -25,6 +25,7 @@ MAX_TOKEN_BYTES = 64 * 1024
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{4,64}$")]
 Handle = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 Text = Annotated[str, StringConstraints(max_length=10_000)]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class OrderInvalid(Exception):
@@ -65,6 +66,8 @@ class OrderedReview(_Wire):
     reason: Text = ""
     terms: OrderedTerms | None = None
     """What was approved, where it is less than what was asked for."""
+    shape: Digest | None = None
+    """Of a held statement: the shape that was approved with it."""
     evidence: Evidence
 
     def review(self) -> Review:
@@ -109,14 +112,21 @@ class Order(_Wire):
 
 
 class HoldAnswer(_Wire):
-    """Answer a hold: every review of exactly this digest; the broker tallies them again."""
+    """Answer a hold: every review of exactly this digest; the broker tallies them again.
+
+    A review that names a shape approves that too; those that do are tallied apart, since it is more than one run.
+    """
 
     id: Id
     kind: Literal["hold"] = "hold"
     hold: Id
-    digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    digest: Digest
     reviews: list[OrderedReview] = Field(min_length=1, max_length=50)
     policy_hash: str
+
+    def of_shape(self, shape: str) -> list[OrderedReview]:
+        """Return the reviews that count for a shape: approvals of it, and every denial."""
+        return [one for one in self.reviews if one.answer is Answer.DENY or one.shape == shape]
 
 
 D = TypeVar("D", Order, HoldAnswer)

@@ -71,6 +71,36 @@ class EstimateView(_Wire):
     triggers: list[str] = []
 
 
+class ShapeOffer(_Wire):
+    """A held statement's shape, where policy lets it be approved: its text with `$1` for the first value, and in
+    words what may stand for each."""
+
+    digest: str
+    text: str
+    values: list[str] = []
+
+
+class ShapeView(_Wire):
+    """What `GET` and `DELETE /v1/shapes/{id}` answer: an approved shape, which is a rule of its grant until that ends.
+
+    `most` is how many rows each run may touch before it is rolled back; `redacted` is the text without any literals.
+    """
+
+    id: str
+    grant: str
+    hold: str
+    digest: str
+    text: str
+    redacted: str
+    values: list[str] = []
+    rules: list[str] = []
+    by: list[str] = []
+    most: int | None = None
+    approved_at: AwareDatetime
+    withdrawn_at: AwareDatetime | None = None
+    withdrawn_by: str | None = None
+
+
 class HoldView(_Wire):
     """What `GET /v1/holds/{id}` answers, to the bot alone: all of what a reviewer must see before they answer.
 
@@ -78,7 +108,8 @@ class HoldView(_Wire):
     the text without its literals. `waits` says that the client waits for the answer; else the statement was refused,
     and once approved it may run when it comes again, until `expires_at`. `estimate` comes a moment later than the rest.
     `reveals` are masked fields that would come in clear.
-    `most` is how many rows it may touch before it is rolled back, where that is bounded.
+    `most` is how many rows it may touch before it is rolled back, where that is bounded. `shape` is what may be
+    approved beyond this run.
     """
 
     id: str
@@ -102,6 +133,7 @@ class HoldView(_Wire):
     redacted: str = ""
     estimate: EstimateView | None = None
     most: int | None = None
+    shape: ShapeOffer | None = None
     opened_at: AwareDatetime
     expires_at: AwareDatetime
 
@@ -176,6 +208,10 @@ EVENT_TYPES = {
     "hold.refused": "hold, by, reason",
     "hold.timed_out": "hold",
     "hold.abandoned": "hold, reason (client, cancelled, expired, revoked, ended, policy, shutdown, upstream, error)",
+    "shape.approved": "shape (the id of the rule it makes), hold, by (people), text (redacted), rules, "
+    "most (rows of each run)",
+    "shape.refused": "hold, reason: a shape was approved with a statement, and made no rule",
+    "shape.withdrawn": "shape, by, reason",
     "policy.loaded": "hash",
     "policy.rejected": "findings",
     "upstream.failed": "resource, reason",

@@ -13,7 +13,7 @@ from policies.engine.decisions import Requirement
 from workflows.holds import HoldState
 from workflows.orders import HoldAnswer
 from workflows.reviews import Review
-from workflows.wire import EstimateView, HoldView, SizedRelation
+from workflows.wire import EstimateView, HoldView, ShapeOffer, SizedRelation
 
 
 @dataclass(slots=True)
@@ -64,9 +64,15 @@ class Held:
             redacted=facts.redacted,
             estimate=_estimate(self.estimate) if self.estimate is not None else None,
             most=self.shown_most if self.state is HoldState.WAITING else self.most,
+            shape=_offer(facts),
             opened_at=self.opened_at,
             expires_at=self.expires_at,
         )
+
+
+def _offer(facts: HoldFacts) -> ShapeOffer | None:
+    shape = facts.shape
+    return ShapeOffer(digest=shape.digest, text=shape.text, values=list(shape.values)) if shape is not None else None
 
 
 def _needs(requirement: Requirement) -> list[dict[str, Any]]:

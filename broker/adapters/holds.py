@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import structlog
 
 from broker.adapters.held import Held, entry_of, opened_entry, said
+from broker.adapters.shapes import ShapeBook
 from broker.errors import RecordingFailed
 from broker.sessions.holds import (
     Abandoned,
@@ -26,6 +27,7 @@ from broker.sessions.holds import (
     Pending,
     Refused,
     Released,
+    Sought,
     TimedOut,
     digest,
     likeness,
@@ -33,6 +35,7 @@ from broker.sessions.holds import (
 from broker.sessions.model import Entry
 from broker.sessions.ports import Clock, Recorder
 from broker.sessions.services import Refusal
+from broker.sessions.shapes import ShapeRule
 from policies.engine.decisions import Requirement
 from policies.engine.model import Policy
 from workflows.holds import HoldEvent, HoldMoveIllegal, HoldState, moved
@@ -77,18 +80,21 @@ class LoadedPolicies(Protocol):
 class HoldDesk:
     """Implements Holds for protocols, and the hold desk of the API."""
 
-    def __init__(self, key: AnswerKey, recorder: Recorder, clock: Clock, policies: LoadedPolicies) -> None:
+    def __init__(
+        self, key: AnswerKey, recorder: Recorder, clock: Clock, policies: LoadedPolicies, shapes: ShapeBook
+    ) -> None:
         self._key = key
         self._recorder = recorder
         self._clock = clock
         self._policies = policies
+        self._shapes = shapes
         self._live: dict[str, Held] = {}
         self._over: OrderedDict[str, Held] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def open(self, facts: HoldFacts) -> Hold:
         """Have a statement reviewed; raises RecordingFailed, as may what the hold's futures complete with."""
-        if not facts.waits and (same := self._same(facts)) is not None:
+        if not facts.waits and (same := self._same(likeness(facts.session.grant, facts.asked))) is not None:
             return self._at_once(same, _done(None), fresh=False)
         now = self._clock.now()
         ends = min(now + timedelta(seconds=facts.seconds), facts.session.grant.expires_at)
@@ -97,7 +103,7 @@ class HoldDesk:
             "h" + secrets.token_hex(8),
             facts,
             digest(facts, self._policies.hash),
-            likeness(facts),
+            likeness(facts.session.grant, facts.asked),
             now,
             ends,
             loop.create_future(),
@@ -138,6 +144,11 @@ class HoldDesk:
         self._go(held, HoldEvent.CONSUME)
         return True
 
+    def match(self, sought: Sought) -> ShapeRule | None:
+        """Return the rule of an approved shape; None where the approval of this very statement is to be used first."""
+        same = None if sought.waits else self._same(likeness(sought.grant, sought.asked))
+        return None if same is not None and same.state is HoldState.RELEASED else self._shapes.match(sought)
+
     def drop(self, hold: str, reason: str) -> None:
         """Abandon a hold; one that is over already stays what it is."""
         if (held := self._live.get(hold)) is None:
@@ -155,6 +166,7 @@ class HoldDesk:
         """Abandon every hold of a grant that is over."""
         for held in list(self._of(grant)):
             self.drop(held.id, reason)
+        self._shapes.end(grant)
 
     async def stop(self) -> None:
         """Abandon every hold because the broker stops."""
@@ -211,6 +223,7 @@ class HoldDesk:
         if held.state not in (HoldState.RELEASED, HoldState.CONSUMED):
             raise Refusal("over", _OVER[held.state])
         _settle(held, self._released(held))
+        await self._shapes.approve(held, answer)
 
     def _released(self, held: Held) -> Released:
         people = self._policies.current.people
@@ -295,8 +308,7 @@ class HoldDesk:
     def _of(self, grant: str) -> Iterator[Held]:
         return (held for held in self._live.values() if held.facts.session.grant.id == grant)
 
-    def _same(self, facts: HoldFacts) -> Held | None:
-        same = likeness(facts)
+    def _same(self, same: str) -> Held | None:
         return next((held for held in self._live.values() if not held.facts.waits and held.likeness == same), None)
 
     def _at_once(self, held: Held, opened: asyncio.Future[None], fresh: bool) -> Hold:

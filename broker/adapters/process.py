@@ -23,6 +23,7 @@ from broker.adapters.policies import PolicyFiles
 from broker.adapters.recorder import FileRecorder
 from broker.adapters.recordings import FileRecordings
 from broker.adapters.recovery import recover, survivors
+from broker.adapters.shapes import ShapeBook
 from broker.adapters.store import Store
 from broker.adapters.tables import MIGRATIONS
 from broker.adapters.tickets import Tickets
@@ -83,7 +84,8 @@ class Process:
             self.outside.offers,
             self.metrics,
         )
-        self.holds = HoldDesk(self.key, self.recorder, self.clock, self.policies)
+        self.shapes = ShapeBook(self.store, self.recorder, self.clock, self.policies)
+        self.holds = HoldDesk(self.key, self.recorder, self.clock, self.policies, self.shapes)
         self.book = GrantBook(self.store, self.recorder, self.clock, self.live, self.policies, self.holds.end)
         self.tickets = Tickets(
             self.store,
@@ -108,7 +110,7 @@ class Process:
         left = await survivors(self.settings.home, SURVIVOR_PATIENCE)
         if left.open:
             _log.error("sessions of an earlier broker are not gone yet", sessions=sorted(left.open))
-        await recover(self.store, self.recorder, self.clock, self.live, self.desk, self.book, left)
+        await recover(self.store, self.recorder, self.clock, self.live, self.desk, self.book, left, self.shapes)
         await self.book.reconsider()
         self._tasks = [
             asyncio.create_task(_for_ever("grants", self.book.watch)),

@@ -53,6 +53,8 @@ class Story:
     """Hold -> its session, while it can still be used."""
     extended: set[str] = field(default_factory=set)
     """The orders that moved its end."""
+    shapes: set[str] = field(default_factory=set)
+    """Approved shapes that are not withdrawn."""
     closed: bool = False
 
     def take(self, kind: str, session: str | None, at: str, data: dict[str, Any]) -> None:
@@ -84,6 +86,10 @@ class Story:
                 self.open_holds.pop(str(data.get("hold")), None)
             case "grant.extended":
                 self.extended.add(str(data.get("order")))
+            case "shape.approved":
+                self.shapes.add(str(data.get("shape")))
+            case "shape.withdrawn":
+                self.shapes.discard(str(data.get("shape")))
             case "grant.closed":
                 self.closed = True
             case _:

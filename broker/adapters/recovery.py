@@ -16,6 +16,7 @@ from broker.adapters.leases import LeaseBook, reaped_sessions
 from broker.adapters.live import Live
 from broker.adapters.orders import OrderDesk
 from broker.adapters.recorder import FileRecorder, Story
+from broker.adapters.shapes import ShapeBook
 from broker.adapters.store import GrantRow, Store
 from broker.errors import RecordingFailed
 from broker.sessions.model import CloseReason, Entry
@@ -53,6 +54,7 @@ async def recover(
     desk: OrderDesk,
     book: GrantBook,
     left: Survivors,
+    shapes: ShapeBook,
 ) -> None:
     """Settle what is not settled."""
     for row in await store.unsettled():
@@ -60,6 +62,8 @@ async def recover(
             loaded = await asyncio.to_thread(recorder.load, row.id)
             story = recorder.adopt(row.id, loaded)
             await _close_orphans(recorder, clock, row, story, left)
+            if row.state is GrantState.ACTIVE:
+                await shapes.take_up(row.id, story.shapes)
             await _take_up(row, story, clock, live, desk, book)
         except RecordingFailed as error:
             # Without its recording a grant opens nothing: it is not admitted.

@@ -10,7 +10,7 @@ from sqlalchemy import LABEL_STYLE_TABLENAME_PLUS_COL, Row, RowMapping, func, in
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from broker.adapters.tables import extensions, grants, tickets
+from broker.adapters.tables import extensions, grants, shapes, tickets
 from broker.errors import AirlockError
 from broker.sessions.model import REPLACED, GrantFacts, ScramVerifier, TicketFacts
 from workflows.grants import GrantEvent, GrantState, moved
@@ -80,6 +80,26 @@ class ExtensionRow:
     rules: list[str]
     accepted_at: datetime
     recorded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeRow:
+    """An approved shape as stored; `answer` is the evidence, `counted` whose approvals it rests on."""
+
+    id: str
+    grant: str
+    hold: str
+    digest: str
+    text: str
+    redacted: str
+    values: list[str]
+    rules: list[str]
+    counted: list[str]
+    most: int | None
+    answer: dict[str, Any]
+    approved_at: datetime
+    withdrawn_at: datetime | None = None
+    withdrawn_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +226,33 @@ class Store:
         query = select(extensions).where(condition).order_by(extensions.c.accepted_at)
         async with _Guarded(self._engine) as connection:
             return [ExtensionRow(**row._mapping) for row in await connection.execute(query)]
+
+    async def add_shape(self, row: ShapeRow) -> None:
+        """Store an approved shape; raises RowMoved where its grant is not active."""
+        active = update(grants).where(grants.c.id == row.grant, grants.c.state == GrantState.ACTIVE.value)
+        async with _Guarded(self._engine) as connection:
+            await guarded(connection, active.values(state=GrantState.ACTIVE.value))
+            values = {field: getattr(row, field) for field in ShapeRow.__slots__}
+            await connection.execute(insert(shapes).values(values))
+
+    async def withdraw_shape(self, shape: str, by: str, at: datetime) -> None:
+        """Withdraw a shape; one that is withdrawn stays what it is."""
+        still = (shapes.c.id == shape) & shapes.c.withdrawn_at.is_(None)
+        async with _Guarded(self._engine) as connection:
+            await connection.execute(update(shapes).where(still).values(withdrawn_at=at, withdrawn_by=by))
+
+    async def shape(self, shape: str) -> ShapeRow | None:
+        """Return an approved shape by its id."""
+        return next(iter(await self._shapes(shapes.c.id == shape)), None)
+
+    async def shapes_of(self, grant: str) -> list[ShapeRow]:
+        """Return a grant's approved shapes, oldest first."""
+        return await self._shapes(shapes.c.grant == grant)
+
+    async def _shapes(self, condition: Any) -> list[ShapeRow]:
+        query = select(shapes).where(condition).order_by(shapes.c.approved_at, shapes.c.id)
+        async with _Guarded(self._engine) as connection:
+            return [ShapeRow(**row._mapping) for row in await connection.execute(query)]
 
     async def mint(self, row: TicketRow, most: int, most_a_minute: int) -> None:
         """Store a ticket and void the unused ones of its grant; raises RowMoved, TicketsSpent or UserTaken."""

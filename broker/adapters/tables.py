@@ -73,6 +73,25 @@ extensions = Table(
     Column("recorded", Boolean, nullable=False),
 )
 
+shapes = Table(
+    "shapes",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("grant", String(40), ForeignKey("grants.id"), nullable=False, index=True),
+    Column("hold", String(64), nullable=False, unique=True),
+    Column("digest", String(64), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("redacted", Text, nullable=False),
+    Column("values", JSON, nullable=False),
+    Column("rules", JSON, nullable=False),
+    Column("counted", JSON, nullable=False),
+    Column("most", Integer),
+    Column("answer", JSON, nullable=False),
+    Column("approved_at", UtcDateTime, nullable=False),
+    Column("withdrawn_at", UtcDateTime),
+    Column("withdrawn_by", String(64)),
+)
+
 tickets = Table(
     "tickets",
     metadata,

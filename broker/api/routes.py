@@ -21,6 +21,7 @@ from broker.sessions.services import (
     Orders,
     Recordings,
     Refusal,
+    ShapeDesk,
     TicketDesk,
 )
 from workflows.wire import HoldAnswerBody, OrderBody
@@ -58,6 +59,7 @@ class Services:
     recordings: Recordings
     monitor: Monitor
     holds: HoldDesk
+    shapes: ShapeDesk
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,10 @@ class EndBody(_Body):
     by: str = Field(default="", max_length=64)
     reason: str = Field(default="", max_length=2000)
     kind: Literal["end", "revoke"] | None = None
+
+
+class WithdrawQuery(_Body):
+    reason: str = Field(default="", max_length=2000)
 
 
 class MintBody(_Body):
@@ -146,6 +152,15 @@ async def answer_hold(call: Call) -> web.StreamResponse:
     return _json(await call.services.holds.answer(_id(call, "hold"), body.answer))
 
 
+async def get_shape(call: Call) -> web.StreamResponse:
+    return _json(await call.services.shapes.get(_id(call, "shape")))
+
+
+async def withdraw_shape(call: Call) -> web.StreamResponse:
+    reason = _query(call, WithdrawQuery).reason
+    return _json(await call.services.shapes.withdraw(_id(call, "shape"), call.actor, reason))
+
+
 async def get_events(call: Call) -> web.StreamResponse:
     query = _query(call, EventsQuery)
     events = await call.services.feed.read(query.after, query.limit, query.wait)
@@ -193,6 +208,8 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/grants/{id}/tickets", Auth.CALL, mint_ticket),
     Route("GET", "/v1/holds/{id}", Auth.CALL, get_hold),
     Route("POST", "/v1/holds/{id}/answers", Auth.ORDER, answer_hold),
+    Route("GET", "/v1/shapes/{id}", Auth.CALL, get_shape),
+    Route("DELETE", "/v1/shapes/{id}", Auth.CALL, withdraw_shape),
     Route("GET", "/v1/events", Auth.CALL, get_events),
     Route("GET", "/v1/recordings/{id}", Auth.CALL, get_recording),
     Route("GET", "/v1/health", Auth.OPEN, get_health),

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from broker.sessions.eventchain import canonical
-from broker.sessions.model import SessionFacts
+from broker.sessions.model import GrantFacts, SessionFacts
+from broker.sessions.shapes import Shape
 from policies.engine.decisions import Bound, Requirement
 
 
@@ -67,6 +68,8 @@ class HoldFacts:
     bound: Bound | None = None
     reveals: tuple[str, ...] = ()
     """Masked fields that would come in clear."""
+    shape: Shape | None = None
+    """What may be approved beyond this run, where policy lets it be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +112,9 @@ def digest(facts: HoldFacts, policy: str) -> str:
     return hashlib.sha256(canonical(bound)).hexdigest()
 
 
-def likeness(facts: HoldFacts) -> str:
+def likeness(grant: GrantFacts, asked: Asked) -> str:
     """Return what is equal of the same statement asked twice under one grant."""
-    grant = facts.session.grant
-    same = {**facts.asked.canonical(), "resource": grant.resource, "role": grant.role, "grant": grant.id}
+    same = {**asked.canonical(), "resource": grant.resource, "role": grant.role, "grant": grant.id}
     return hashlib.sha256(canonical(same)).hexdigest()
 
 
@@ -153,6 +155,18 @@ class Pending:
 
 
 Answer = Released | Refused | TimedOut | Abandoned | Pending
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """A statement that policy asks about, for which an approved shape is looked up."""
+
+    grant: GrantFacts
+    asked: Asked
+    shape: Shape
+    requirement: Requirement
+    rules: tuple[str, ...]
+    waits: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from broker.sessions.findings import Finding
-from broker.sessions.holds import Estimate, Hold, HoldFacts
+from broker.sessions.holds import Estimate, Hold, HoldFacts, Sought
 from broker.sessions.model import CloseReason, Entry, GrantFacts, Killed, Lease, SessionFacts, Source, TicketFacts
+from broker.sessions.shapes import ShapeRule
 from policies.engine.decisions import Requirement
 from policies.engine.model import Policy
 
@@ -140,6 +141,10 @@ class Holds(Protocol):
 
     def use(self, hold: str, requirement: Requirement | None) -> bool:
         """Use up an approval, once; False where it is over, or does not meet what policy demands by now."""
+        ...
+
+    def match(self, sought: Sought) -> ShapeRule | None:
+        """Return the rule that lets a statement pass because its shape was approved; None where it must be reviewed."""
         ...
 
     def drop(self, hold: str, reason: str) -> None:

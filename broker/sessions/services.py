@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from policies.engine.decisions import Need
-from workflows.wire import EventView, GrantView, HoldView, TicketView
+from workflows.wire import EventView, GrantView, HoldView, ShapeView, TicketView
 
 EndKind = Literal["end", "revoke"]
 
@@ -73,6 +73,16 @@ class HoldDesk(Protocol):
 
     async def answer(self, hold: str, token: str) -> HoldView:
         """Answer a hold by a signed answer; raises Refusal, of which `over` and `more_reviews` are usual."""
+        ...
+
+
+class ShapeDesk(Protocol):
+    async def get(self, shape: str) -> ShapeView:
+        """Return an approved shape; raises Refusal `not_found`."""
+        ...
+
+    async def withdraw(self, shape: str, by: str, reason: str) -> ShapeView:
+        """Withdraw a shape at once; one that is withdrawn stays what it is. Raises Refusal."""
         ...
 
 

@@ -29,7 +29,9 @@ class Outcomes:
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _INDENT = "              "
 _MAX_TEXT = 20_000
-_BOOKKEEPING = frozenset({"request", "order", "recording", "ticket", "state", "hold", "statement", "digest", "waits"})
+_BOOKKEEPING = frozenset(
+    {"request", "order", "recording", "ticket", "state", "hold", "statement", "digest", "waits", "shape"}
+)
 _ENDS = ("grant.expired", "grant.ended", "grant.revoked")
 _WORDS = {
     "ticket.minted": "a line for {user} was handed to {by}",
@@ -45,6 +47,9 @@ _WORDS = {
     "hold.consumed": "the approval was used; the held statement runs",
     "hold.timed_out": "nobody answered in time; the held statement did not run",
     "hold.abandoned": "given up: {reason}; the held statement did not run",
+    "shape.approved": "{by} approved this shape until the access ends, as rule {shape}: {text}",
+    "shape.refused": "the shape was not approved: {reason}",
+    "shape.withdrawn": "rule {shape} was withdrawn by {by}",
     "grant.extended": "extended until {expires_at}",
     "grant.expired": "the time was over",
     "grant.ended": "ended by {by}",

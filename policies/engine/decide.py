@@ -276,7 +276,7 @@ def _answer(rule: Rule) -> Decision:
         case "allow":
             return Allow((rule.id,), rule.bound, _limits(rule))
         case "ask":
-            return Ask(rule.requirement, (rule.id,), rule.bound, _limits(rule))
+            return Ask(rule.requirement, (rule.id,), rule.bound, _limits(rule), shape=rule.offers_shape)
         case "deny":
             return Deny(rule.message or f"rule {rule.id} forbids this", (rule.id,), rule.hint)
 

@@ -106,11 +106,14 @@ class Allow:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
+    """`shape` says that every rule that asks lets reviewers approve the statement's shape too."""
+
     requirement: Requirement
     rules: tuple[str, ...]
     bound: Bound | None = None
     limits: Limits = NO_LIMITS
     estimating: bool = False
+    shape: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +219,8 @@ def combine(decisions: Iterable[Decision]) -> Decision:
 
 
 def _both(left: Ask, right: Ask) -> Ask:
-    return Ask(left.requirement.merged(right.requirement), _joined(left.rules, right.rules))
+    rules = _joined(left.rules, right.rules)
+    return Ask(left.requirement.merged(right.requirement), rules, shape=left.shape and right.shape)
 
 
 def _joined(left: tuple[str, ...], right: tuple[str, ...]) -> tuple[str, ...]:

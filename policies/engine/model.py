@@ -189,6 +189,11 @@ class Rule(Strict):
     def bound(self) -> Bound | None:
         return None
 
+    @property
+    def offers_shape(self) -> bool:
+        """Whether reviewers may approve a statement's shape."""
+        return False
+
 
 class AccessRule(Rule):
     max_duration: Duration = timedelta(hours=8)
@@ -242,6 +247,27 @@ class StatementRule(Rule):
         allow_inf_nan=False,
         description="an approved change may touch so many times the rows that its card expected, up to `max_rows`",
     )
+
+    shape: Literal["grant"] | None = Field(
+        default=None,
+        description="reviewers may approve a statement's shape too: until the grant ends, it then runs with other "
+        "values and is not asked about again; where it could change data, `max_rows` bounds each run",
+    )
+
+    @model_validator(mode="after")
+    def _shape_is_of_what_is_asked(self) -> Self:
+        if self.shape is None:
+            return self
+        if self.decision != "ask":
+            raise ValueError("`shape` goes with `decision: ask`")
+        if self.max_rows is None and (not self.effects or Effect.WRITE in self.effects):
+            # Nobody sees the values of later runs, and some may be of every row: the count is what is left.
+            raise ValueError("`shape` of what may change data goes with `max_rows`")
+        return self
+
+    @property
+    def offers_shape(self) -> bool:
+        return self.shape is not None
 
     @model_validator(mode="after")
     def _bound_is_of_a_change(self) -> Self:

@@ -73,7 +73,18 @@ def warnings(policy: Policy) -> list[str]:
             for need in rule.requirement.needs
             if len(policy.members(need.groups)) < need.count + 1
         ]
+    found += [_shaped(rule) for rule in policy.statements if rule.offers_shape]
     return [*found, *_idle(policy)]
+
+
+def _shaped(rule: StatementRule) -> str:
+    """Say what approving a shape gives away."""
+    changes = not rule.effects or Effect.WRITE in rule.effects
+    bounded = f", each change within {rule.max_rows} rows" if changes and rule.max_rows is not None else ""
+    return (
+        f"rule `{rule.id}`: `shape: grant` lets a statement whose shape was approved run with values that nobody sees "
+        f"first, until the grant ends{bounded}"
+    )
 
 
 def _idle(policy: Policy) -> Iterator[str]:
@@ -86,6 +97,8 @@ def _idle(policy: Policy) -> Iterator[str]:
     for rule in policy.statements:
         if rule.decision != "deny" and rule.effects and not {*rule.effects} - {Effect.DDL, Effect.ADMIN}:
             yield f"rule `{rule.id}` lets nothing pass: the broker itself refuses what it is about"
+        if rule.offers_shape and not _has_shapes(rule):
+            yield f"rule `{rule.id}`: its `shape` offers nothing: only SELECT, INSERT, UPDATE and DELETE have one"
         if rule.decision == "ask" and rule.copies == ["in"]:
             yield f"rule `{rule.id}` lets nothing pass: what is copied in cannot be shown to reviewers first"
         if rule.missing_where and rule.effects and Effect.WRITE not in rule.effects:
@@ -97,6 +110,11 @@ def _idle(policy: Policy) -> Iterator[str]:
         for relation in rule.relations:
             if roles and not any(_meet(relation, covered) for role in roles for covered in role.relations):
                 yield f"rule `{rule.id}`: no role that it speaks of covers {relation}"
+
+
+def _has_shapes(rule: StatementRule) -> bool:
+    about = not rule.effects or bool({*rule.effects} & {Effect.READ, Effect.WRITE})
+    return about and not rule.copies and (not rule.verbs or bool({*rule.verbs} & _SHAPED))
 
 
 def _unmasked(policy: Policy, rule: StatementRule) -> Iterator[str]:
@@ -125,6 +143,7 @@ def _meet(relation: str, covered: str) -> bool:
     return schema == other and (name == called or "*" in (name, called))
 
 
+_SHAPED = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
 _RANK = {"deny": 2, "ask": 1, "allow": 0}
 _SAYS = {"deny": "denies", "ask": "asks about", "allow": "allows"}
 

@@ -199,6 +199,7 @@ class World:
             process.recordings,
             process.monitor,
             process.holds,
+            process.shapes,
         )
         runner = web.AppRunner(make_app(services), access_log=None)
         await runner.setup()

@@ -12,6 +12,8 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from broker.adapters.holds import HoldDesk
+from broker.adapters.shapes import ShapeBook
+from broker.adapters.store import ShapeRow, StoreUnavailable
 from broker.errors import Misconfigured, RecordingFailed
 from broker.protocols.postgres import OFFER
 from broker.protocols.postgres.offer import PostgresListener
@@ -307,6 +309,30 @@ class Shown(Line):
     grant: GrantFacts
 
 
+class ShapeRows:
+    """Approved shapes, kept in memory."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, ShapeRow] = {}
+        self.away = False
+
+    async def add_shape(self, row: ShapeRow) -> None:
+        if self.away:
+            raise StoreUnavailable
+        self.rows[row.id] = row
+
+    async def withdraw_shape(self, shape: str, by: str, at: datetime) -> None:
+        if self.away:
+            raise StoreUnavailable
+        self.rows[shape] = replace(self.rows[shape], withdrawn_at=at, withdrawn_by=by)
+
+    async def shape(self, shape: str) -> ShapeRow | None:
+        return self.rows.get(shape)
+
+    async def shapes_of(self, grant: str) -> list[ShapeRow]:
+        return [row for row in self.rows.values() if row.grant == grant]
+
+
 @asynccontextmanager
 async def serving(
     home: Path, endpoint: Endpoint, *, policy: str = POLICY, leases: Any = None, **by_role: Endpoint
@@ -317,7 +343,7 @@ async def serving(
     leases = leases if leases is not None else MemoryLeases()
     endpoints = FixedEndpoints(endpoint, by_role)
     key = AnswerKey()
-    holds = HoldDesk(key, recorder, clock, policies)
+    holds = HoldDesk(key, recorder, clock, policies, ShapeBook(ShapeRows(), recorder, clock, policies))
     broker = Broker(clock, policies, tickets, recorder, live, leases, endpoints, holds, home)
     listener = await OFFER.listen(broker, "127.0.0.1", 0)
     made = TestBroker(broker, clock, policies, tickets, recorder, live, leases, endpoints, listener, holds, key)

@@ -11,8 +11,9 @@ from broker.protocols.postgres.explaining import Question
 from broker.protocols.postgres.replies import Problem
 from broker.protocols.postgres.responses import Expected
 from broker.protocols.postgres.ruling import Permitted, Ruling
-from broker.sessions.holds import Answer, HoldFacts
+from broker.sessions.holds import Answer, HoldFacts, Sought
 from broker.sessions.model import CloseReason, Durability, Entry
+from broker.sessions.shapes import ShapeRule
 from policies.engine.decisions import Requirement
 
 
@@ -114,6 +115,15 @@ class HoldUsed:
 
 
 @dataclass(frozen=True, slots=True)
+class Matched:
+    """The answer to Match: the rule that an approved shape made, if there is one."""
+
+    token: int
+    rule: ShapeRule | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class CancelAsked:
     """The client gives up what it waits for; of no meaning where nothing is held."""
 
@@ -141,6 +151,7 @@ Event = (
     | HoldWaited
     | HoldAnswered
     | HoldUsed
+    | Matched
     | CancelAsked
     | Cancelled
 )
@@ -207,6 +218,17 @@ class Use:
     token: int = 0
 
     def with_token(self, token: int) -> Use:
+        return replace(self, token=token)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Look up whether the shape of a statement was approved; answered by Matched."""
+
+    sought: Sought
+    token: int = 0
+
+    def with_token(self, token: int) -> Match:
         return replace(self, token=token)
 
 
@@ -297,6 +319,7 @@ Command = (
     | Hold
     | Weigh
     | Use
+    | Match
     | Drop
     | Note
     | ToUpstream
@@ -315,5 +338,6 @@ Command = (
 Gate = Generator[Command, Any, None]
 """One message on its way through the gate; Inspect is answered by a ruling, Record and Drain by None.
 
-Hold is answered by an answer, or by None where the client gave up; Use by whether the approval was good.
+Hold is answered by an answer, or by None where the client gave up; Use by whether the approval was good; Match by a
+rule, or by None.
 """

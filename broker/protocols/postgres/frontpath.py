@@ -11,7 +11,7 @@ from broker.protocols.postgres import bounding, codec, records
 from broker.protocols.postgres.codec import Frame, Malformed, NoRoom, Overwhelmed, ProtocolViolation
 from broker.protocols.postgres.events import Command, Drain, Gate, Record, ToClient, ToUpstream, Weigh
 from broker.protocols.postgres.explaining import Question, question
-from broker.protocols.postgres.holding import Cleared, narrowest, review
+from broker.protocols.postgres.holding import Cleared, match, narrowest, review, still_approved
 from broker.protocols.postgres.plan import Plan, Planner, Planning, found_in, stale, weighed
 from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Registry
 from broker.protocols.postgres.replies import Problem, denial, too_far
@@ -194,7 +194,7 @@ class FrontPath:
         if isinstance(plan, Denied):
             yield from self._deny(plan, portal.prepared.sql)
             return
-        if not portal.statements or (plan.ruling.asking is not None and not portal.hold):
+        if not portal.statements or not (yield from still_approved(session, portal, plan)):
             yield from session.finish_portal(portal)
             prepared = portal.prepared
             cleared = yield from self._cleared(plan, portal.asked, lambda: self._planner().again(prepared), portal)
@@ -315,6 +315,9 @@ class FrontPath:
         if plan.ruling.asking is None:
             ids = tuple(session.ids() for _ in plan.statements)
             cleared = Cleared(plan, ids, "", narrowest(None, plan))
+        elif (rule := (yield from match(session, plan, plan.ruling.asking, asked))) is not None:
+            ids = tuple(session.ids() for _ in plan.statements)
+            cleared = Cleared(plan, ids, "", narrowest(rule.most, plan), rule.id)
         else:
             asked = replace(asked, bodies=tuple(body.sql for body in plan.bodies))
             reviewed = yield from review(session, plan, plan.ruling.asking, asked, again)
@@ -353,15 +356,17 @@ class FrontPath:
         session, ruling, ids, hold = self._session, cleared.plan.ruling, cleared.ids, cleared.hold
         session.watch(ruling.inspection.tripwire)
         if portal is not None:
-            portal.statements, portal.hold, portal.most = ids, hold, cleared.most
+            portal.statements, portal.hold, portal.shape, portal.most = ids, hold, cleared.shape, cleared.most
         if not ids:
             return
         parameters = portal.parameters if portal is not None else ()
-        entries = records.allowed(session.facts, ids, ruling, parameters, hold)
+        entries = records.allowed(session.facts, ids, ruling, parameters, hold, cleared.shape)
         if cleared.most is not None:
             entries = (*entries, records.bounded(session.facts, ids[0], cleared.most, bounding.OWN))
         if hold:
             yield Record((records.consumed(session.facts, hold, ids[0]), *entries), Durability.SYNCED)
+        elif cleared.shape:
+            yield Record(entries, Durability.SYNCED)
         else:
             yield Record(entries, ruling.durability)
 

@@ -14,6 +14,8 @@ from broker.protocols.postgres.events import (
     HoldOpened,
     HoldUsed,
     HoldWaited,
+    Match,
+    Matched,
     RecordingLost,
     Use,
 )
@@ -61,6 +63,10 @@ class Holder:
     def use(self, command: Use) -> None:
         """Use up the approval."""
         self._feed(HoldUsed(command.token, self._desk.use(command.hold, command.requirement), time.monotonic()))
+
+    def match(self, command: Match) -> None:
+        """Look up an approved shape."""
+        self._feed(Matched(command.token, self._desk.match(command.sought), time.monotonic()))
 
     def drop(self, reason: str) -> None:
         """Let go of the hold, if it is still open and this session's own."""

@@ -7,13 +7,18 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 from broker.protocols.postgres import records
-from broker.protocols.postgres.events import Command, Drain, Drop, Hold, Use
+from broker.protocols.postgres.events import Command, Drain, Drop, Hold, Match, Use
 from broker.protocols.postgres.explaining import question
 from broker.protocols.postgres.plan import Plan, Planning
+from broker.protocols.postgres.registry import Portal
 from broker.protocols.postgres.replies import Problem, denial
 from broker.protocols.postgres.ruling import Asking, Denied, must_be_asked, shown_text
 from broker.protocols.postgres.shared import Session
-from broker.sessions.holds import Abandoned, Answer, Asked, HoldFacts, Pending, Refused, Released, TimedOut
+from broker.sessions.holds import Abandoned, Answer, Asked, HoldFacts, Pending, Refused, Released, Sought, TimedOut
+from broker.sessions.shapes import Shape, ShapeRule, shape_digest
+from broker.sql.model import Control
+from broker.sql.placeholders import Parameters, pattern
+from policies.engine.decisions import Effect
 
 IN_TRANSACTION = 60.0
 """Seconds that a hold may keep a transaction open, with the locks it has."""
@@ -23,13 +28,14 @@ IN_TRANSACTION = 60.0
 class Cleared:
     """What may be recorded and sent: the plan as it is now, its statements' ids, the approval that was used up.
 
-    `most` is how many rows it may touch, where that is bounded.
+    `most` is how many rows it may touch, where that is bounded. `shape` is the rule of a shape approved before.
     """
 
     plan: Plan
     ids: tuple[str, ...]
     hold: str
     most: int | None = None
+    shape: str = ""
 
 
 Reviewed = Cleared | Denied | Problem
@@ -123,7 +129,47 @@ def _facts(
         waits=asking.waits,
         bound=plan.ruling.bound,
         reveals=tuple(sorted({field for fact in facts for field in fact.reveals})),
+        shape=_shape(session, plan, asking, asked, shown),
     )
+
+
+def match(session: Session, plan: Plan, asking: Asking, asked: Asked) -> Generator[Command, Any, ShapeRule | None]:
+    """Look up whether a plan's shape was approved; what it may do is what was decided of it just now."""
+    shown = records.shown(asked) if asking.shape else None
+    shape = _shape(session, plan, asking, asked, shown) if shown is not None else None
+    if shape is None:
+        return None
+    sought = Sought(session.facts.grant, asked, shape, asking.requirement, asking.rules, asking.waits)
+    rule: ShapeRule | None = yield Match(sought)
+    return rule
+
+
+def still_approved(session: Session, portal: Portal, plan: Plan) -> Generator[Command, Any, bool]:
+    """Say whether what policy asks about a recorded portal was approved, and is still."""
+    if plan.ruling.asking is None or portal.hold:
+        return True
+    if not portal.shape:
+        return False
+    rule = yield from match(session, plan, plan.ruling.asking, portal.asked)
+    return rule is not None and rule.id == portal.shape
+
+
+def _shape(session: Session, plan: Plan, asking: Asking, asked: Asked, shown: tuple[str | None, ...]) -> Shape | None:
+    """Return a plan's shape, where policy lets it be approved and it is plain what that would be."""
+    if not asking.shape or plan.bodies or len(plan.statements) != 1:
+        return None
+    (statement,) = plan.statements
+    facts = statement.facts
+    if statement.control is not Control.NONE or statement.compared or facts.reveals or facts.searched:
+        # Comparing what is masked compares the same text for every row; what is revealed is for one run.
+        return None
+    if Effect.WRITE in facts.all_effects and plan.ruling.bound is None:
+        return None  # Nobody sees the values of later runs: the count of rows is what is left (fail closed).
+    found = pattern(asked.sql, Parameters(asked.values, asked.formats, asked.types, shown))
+    if found is None:
+        return None
+    digest = shape_digest(found.key, session.facts.grant, plan.ruling.inspection.catalogue)
+    return Shape(digest, found.text, found.values)
 
 
 def _how(asking: Asking) -> str:

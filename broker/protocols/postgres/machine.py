@@ -30,6 +30,8 @@ from broker.protocols.postgres.events import (
     HoldUsed,
     HoldWaited,
     Inspect,
+    Match,
+    Matched,
     PauseClient,
     Record,
     Recorded,
@@ -88,10 +90,10 @@ _ALWAYS = frozenset(
 )
 LEGAL: dict[State, frozenset[type]] = {
     State.OPEN: _ALWAYS,
-    State.GATED: _ALWAYS | {Ruled, Recorded, HoldUsed},
+    State.GATED: _ALWAYS | {Ruled, Recorded, HoldUsed, Matched},
     State.HELD: _ALWAYS,
     State.DRAINING: _ALWAYS,
-    State.CLOSED: _ALWAYS | {Ruled, Recorded, HoldUsed},
+    State.CLOSED: _ALWAYS | {Ruled, Recorded, HoldUsed, Matched},
 }
 """Which events may come in which state; a closed session hears everything and does nothing."""
 
@@ -197,6 +199,9 @@ class Machine:
             case HoldUsed(token=token, good=good):
                 if token == self._token:
                     yield from self._resume(good)
+            case Matched(token=token, rule=rule):
+                if token == self._token:
+                    yield from self._resume(rule)
             case HoldOpened() | HoldWaited() | HoldAnswered() | CancelAsked():
                 if self.state is State.HELD:
                     yield from self._held(event)
@@ -284,7 +289,7 @@ class Machine:
                         self._back.recording(self._tokens, command.durability)
                     yield command.with_token(self._tokens)
                     return
-                case Hold() | Use():
+                case Hold() | Use() | Match():
                     self._tokens += 1
                     self.state, self._gate, self._token = State.GATED, gate, self._tokens
                     if isinstance(command, Hold):

@@ -32,6 +32,7 @@ from broker.protocols.postgres.events import (
     FromUpstream,
     Hold,
     Inspect,
+    Match,
     Note,
     PauseClient,
     PauseUpstream,
@@ -288,6 +289,8 @@ class Session:
                 self._holder.hold(command)
             case Use():
                 self._holder.use(command)
+            case Match():
+                self._holder.match(command)
             case Weigh(ruling=ruling, question=question, token=token):
                 self._ruler.weigh(ruling, self._estimate("", question), token)
             case Drop(reason=reason):

@@ -67,11 +67,16 @@ def allowed(
     ruling: Permitted,
     parameters: Sequence[dict[str, Any]] = (),
     hold: str = "",
+    shape: str = "",
 ) -> tuple[Entry, ...]:
-    """One entry for each statement of a text; the text itself stands with the first. `hold` is what approved it."""
+    """One entry for each statement of a text; the text itself stands with the first.
+
+    `hold` is what approved it, or `shape` the rule of a shape that was approved before.
+    """
     entries = []
+    approval = [f"hold:{hold}"] if hold else [shape] if shape else []
     for index, (id_, statement, rules) in enumerate(zip(ids, ruling.inspection.statements, ruling.rules, strict=True)):
-        data = {**_said(statement, [*rules, *([f"hold:{hold}"] if hold else [])]), "statement": id_}
+        data = {**_said(statement, [*rules, *approval]), "statement": id_}
         detail = _texts(ruling) if index == 0 else {}
         if index == 0 and parameters:
             detail["parameters"] = list(parameters)

@@ -49,6 +49,8 @@ class Portal:
     parameters: tuple[dict[str, object], ...] = ()
     statements: tuple[str, ...] = ()
     hold: str = ""
+    shape: str = ""
+    """The rule of an approved shape that let it pass, where policy asked."""
     most: int | None = None
     """How many rows it may touch, where that is bounded."""
     rows: int = 0

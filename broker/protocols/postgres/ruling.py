@@ -36,6 +36,8 @@ class Asking:
     names: tuple[str, ...]
     waits: bool = True
     seconds: float = 600.0
+    shape: bool = False
+    """Its shape may be approved too."""
 
     @property
     def people(self) -> str:
@@ -49,6 +51,7 @@ class Asking:
             tuple(dict.fromkeys((*self.names, *other.names))),
             self.waits and other.waits,
             min(self.seconds, other.seconds),
+            self.shape and other.shape,
         )
 
 
@@ -228,7 +231,7 @@ def _asking(policy: Policy, subject: Subject, ask: Ask) -> Asking:
     role = policy.resources[subject.resource].roles[subject.role]
     names = [policy.people[handle].name for handle in reviewers(policy, ask.requirement, subject.person)]
     seconds = role.hold_for.total_seconds()
-    return Asking(ask.requirement, ask.rules, tuple(names), role.hold == "wait", seconds)
+    return Asking(ask.requirement, ask.rules, tuple(names), role.hold == "wait", seconds, ask.shape)
 
 
 def _unanswerable(policy: Policy, subject: Subject, statement: Statement, asking: Asking) -> str | None:

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from broker.adapters.holds import KEPT, MOST_PER_GRANT, HoldDesk
+from broker.adapters.shapes import ShapeBook
 from broker.errors import RecordingFailed
 from broker.sessions.holds import Abandoned, Asked, Estimate, HoldFacts, Pending, Refused, Released, Sized, TimedOut
 from broker.sessions.model import GrantFacts, SessionFacts
 from broker.sessions.services import Refusal
 from policies.engine.decisions import Need, Requirement
 from policies.engine.load import read_texts
-from tests.support.broker import POLICY, AnswerKey, Clock, FixedPolicies, Recorder
+from tests.support.broker import POLICY, AnswerKey, Clock, FixedPolicies, Recorder, ShapeRows
 from workflows.orders import Evidence, HoldAnswer, OrderedReview, sign_hold_answer
 from workflows.reviews import Answer
 
@@ -27,7 +28,9 @@ class Desk:
     def __init__(self) -> None:
         self.key, self.clock, self.recorder = AnswerKey(), Clock(), Recorder()
         self.policies = FixedPolicies(read_texts({"test.yaml": POLICY}))
-        self.desk = HoldDesk(self.key, self.recorder, self.clock, self.policies)
+        self.rows = ShapeRows()
+        self.shapes = ShapeBook(self.rows, self.recorder, self.clock, self.policies)
+        self.desk = HoldDesk(self.key, self.recorder, self.clock, self.policies, self.shapes)
         self.numbers = iter(range(1000))
 
     def facts(self, sql: str = "insert", session: str = "s1", grant: str = "g1", **change: Any) -> HoldFacts:

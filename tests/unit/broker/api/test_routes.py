@@ -73,7 +73,7 @@ class Served:
 @pytest.fixture
 async def served() -> AsyncIterator[Served]:
     nothing: Any = Nothing()
-    app = make_app(Services(Callers(), *[nothing] * 7))
+    app = make_app(Services(Callers(), *[nothing] * 8))
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -85,7 +85,7 @@ async def served() -> AsyncIterator[Served]:
 
 def test_every_route_of_the_router_is_declared() -> None:
     nothing: Any = Nothing()
-    app = make_app(Services(Callers(), *[nothing] * 7))
+    app = make_app(Services(Callers(), *[nothing] * 8))
     served = {(route.method, route.resource.canonical) for route in app.router.routes() if route.resource}
     assert served == {(route.method, route.path) for route in ROUTES}
     assert "auth" in Route.__dataclass_fields__
@@ -194,7 +194,7 @@ async def test_what_nobody_foresaw_says_nothing_of_its_inside(
 
 async def test_metrics_are_for_this_machine_only() -> None:
     nothing: Any = Nothing()
-    services = Services(Callers(), *[nothing] * 7)
+    services = Services(Callers(), *[nothing] * 8)
     for remote, allowed in (("127.0.0.1", True), ("::1", True), ("10.0.0.7", False), (None, False)):
         request: Any = SimpleNamespace(remote=remote)
         if allowed:
