@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from bot import again, asking, extending, holding, holds, homes, reviewing
+from bot import again, asking, extending, holding, holds, homes, reviewing, shapes
 from bot.asking import tell
 from bot.cards import plain
 from bot.intents import (
@@ -12,6 +12,7 @@ from bot.intents import (
     Approve,
     ApproveChanged,
     ApproveHold,
+    ApproveShape,
     Ask,
     AskAgain,
     Cancel,
@@ -28,6 +29,7 @@ from bot.intents import (
     OpenDeny,
     OpenDenyHold,
     OpenReview,
+    OpenShape,
     Refuse,
     RefuseHold,
     ReviewHold,
@@ -35,6 +37,7 @@ from bot.intents import (
     Status,
     Unknown,
     Wanted,
+    Withdraw,
 )
 from bot.ordering import BOT
 from bot.outgoing import EndGrant
@@ -81,12 +84,16 @@ async def _act(desk: Desk, intent: Wanted, member: Member, cause: str) -> None:
             await reviewing.cancel(desk, intent, member, cause)
         case ApproveHold():
             await holds.approve(desk, intent, member, cause)
-        case OpenDenyHold() | OpenReview():
+        case OpenDenyHold() | OpenReview() | OpenShape():
             await holds.open_form(desk, intent, member, cause)
         case RefuseHold():
             await holds.refuse(desk, intent, member, cause)
         case ReviewHold():
             await holds.review(desk, intent, member, cause)
+        case ApproveShape():
+            await holds.approve_shape(desk, intent, member, cause)
+        case Withdraw():
+            await shapes.withdraw(desk, intent, member, cause)
         case NewLine():
             await holding.new_line(desk, intent, member, cause)
         case EndNow():

@@ -142,7 +142,9 @@ def _waiting(policy: Policy, hold: Hold, requester: str, reviews: Sequence[Given
         case Refused(by=person):
             return f"Denied by {name_of(policy, person)}.{note or ' The broker is told.'}"
         case Missing():
-            return f"{missing_words(policy, count, requester)}{note}"
+            shaped = [one.person for one in reviews if one.shape is not None and one.person in count.by]
+            also = f" {names_of(policy, shaped, 'and')} approved its shape too." if shaped else ""
+            return f"{missing_words(policy, count, requester)}{also}{note}"
         case _:
             assert_never(count)
 
@@ -259,13 +261,23 @@ def _buttons(facts: HoldFacts) -> Buttons:
     who = name_of(facts.policy, grant.person)
     if is_redacted(facts.policy, grant.resource):
         label = clip(f"Read all of {who}'s statement on {grant.resource}, and answer", 75)
-        return Buttons((cards.Button(cards.REVIEW_HOLD, "Review…", hold.token, style="primary", label=label),))
+        review = cards.Button(cards.REVIEW_HOLD, "Review…", hold.token, style="primary", label=label)
+        return Buttons((review, *_shape(facts, who)))
     deny = deny_button(cards.DENY_HOLD, hold.token, f"{who}'s statement")
     if not approvable(facts):
         return Buttons((deny,))
     asked = f"Let it run on {grant.resource}?"
     what = f"{who}'s statement on {grant.resource}, once"
-    return Buttons((approve_button(cards.APPROVE_HOLD, hold.token, asked, _runs(facts, who), what), deny))
+    approve = approve_button(cards.APPROVE_HOLD, hold.token, asked, _runs(facts, who), what)
+    return Buttons((approve, *_shape(facts, who), deny))
+
+
+def _shape(facts: HoldFacts, who: str) -> list[cards.Button]:
+    """Return the button to approve more than this run, where policy offers that."""
+    if facts.view is None or facts.view.shape is None:
+        return []
+    label = clip(f"Approve the shape of {who}'s statement on {facts.grant.resource}", 75)
+    return [cards.Button(cards.SHAPE_HOLD, "Approve this shape…", facts.hold.token, label=label)]
 
 
 def _runs(facts: HoldFacts, who: str) -> str:

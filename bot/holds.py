@@ -14,7 +14,7 @@ from bot.cards import (
     plain,
 )
 from bot.hold_card import hold_words, is_redacted
-from bot.intents import ApproveHold, OpenDenyHold, OpenReview, RefuseHold, ReviewHold, Source
+from bot.intents import ApproveHold, ApproveShape, OpenDenyHold, OpenReview, OpenShape, RefuseHold, ReviewHold, Source
 from bot.model import Exhibit, Given, Grant, Hold
 from bot.ordering import needs_from, raised
 from bot.outgoing import AnswerHold, Privately, hold_of
@@ -31,6 +31,7 @@ NOT_SHOWN = (
 )
 NOT_SHOWABLE = "This statement cannot be shown whole here, so it cannot be approved; it can be denied."
 ONLY_IN_FORM = "This statement is shown, and approved, only behind Review on its card."
+OTHER_STATEMENT = "This form showed another statement, so nothing was done."
 AWAY = "The broker does not answer; it is asked again."
 TAKEN = (HoldState.RELEASED, HoldState.CONSUMED)
 
@@ -47,10 +48,24 @@ async def approve(desk: Desk, intent: ApproveHold, member: Member, cause: str) -
         await _approve(desk, hold, grant, intent.source, member, cause)
 
 
-async def _approve(desk: Desk, hold: Hold, grant: Grant, source: Source, member: Member, cause: str) -> None:
+async def approve_shape(desk: Desk, intent: ApproveShape, member: Member, cause: str) -> None:
+    """Count an approval of a statement and of its shape; of whoever sent the form, whoever opened it."""
+    found = await _open(desk, intent.source, intent.token, member, cause, on_card=False)
+    if found is None:
+        return
+    if intent.digest != found[0].digest:
+        await tell(desk, intent.source, cause, plain(OTHER_STATEMENT))
+    else:
+        await _approve(desk, *found, intent.source, member, cause, intent.shape)
+
+
+async def _approve(
+    desk: Desk, hold: Hold, grant: Grant, source: Source, member: Member, cause: str, shape: str | None = None
+) -> None:
     reviews = await desk.work.hold_reviews(hold)
     count = _count(desk.policy, hold, grant, reviews)
-    approved = any(one.person == member.person and one.answer is Answer.APPROVE for one in reviews)
+    same = (member.person, Answer.APPROVE, shape)
+    approved = any((one.person, one.answer, one.shape) == same for one in reviews)
     problem = _answered_words(desk.policy, count) if hold.note is None else None
     if not hold.readable:
         problem = NOT_SHOWABLE if hold.exhibit is Exhibit.IMPOSSIBLE else NOT_SHOWN
@@ -60,10 +75,11 @@ async def _approve(desk: Desk, hold: Hold, grant: Grant, source: Source, member:
     if problem:
         await tell(desk, source, cause, plain(problem))
     else:
-        await _give(desk, hold, member, Answer.APPROVE, "", source, cause)
+        given = Given(member.person, member.account, Answer.APPROVE, "", desk.now, source.evidence(), shape=shape)
+        await _give(desk, hold, given, source, cause)
 
 
-async def open_form(desk: Desk, intent: OpenDenyHold | OpenReview, member: Member, cause: str) -> None:
+async def open_form(desk: Desk, intent: OpenDenyHold | OpenReview | OpenShape, member: Member, cause: str) -> None:
     """Tell somebody why they got no form."""
     if await _open(desk, intent.source, intent.token, member, cause) is not None:
         await tell(desk, intent.source, cause, plain(NO_FORM))
@@ -83,7 +99,9 @@ async def _refuse(
     if isinstance(count, Refused) and hold.note is None:
         await tell(desk, intent.source, cause, plain(_answered_words(desk.policy, count) or ""))
     else:
-        await _give(desk, hold, member, Answer.DENY, intent.reason, intent.source, cause)
+        evidence = intent.source.evidence()
+        given = Given(member.person, member.account, Answer.DENY, intent.reason, desk.now, evidence)
+        await _give(desk, hold, given, intent.source, cause)
 
 
 async def review(desk: Desk, intent: ReviewHold, member: Member, cause: str) -> None:
@@ -93,22 +111,19 @@ async def review(desk: Desk, intent: ReviewHold, member: Member, cause: str) -> 
         return
     hold, grant = found
     if intent.digest != hold.digest:
-        await tell(desk, intent.source, cause, plain("This form showed another statement, so nothing was done."))
+        await tell(desk, intent.source, cause, plain(OTHER_STATEMENT))
     elif intent.answer is Answer.DENY:
         await _refuse(desk, hold, grant, intent, member, cause)
     else:
         await _approve(desk, hold, grant, intent.source, member, cause)
 
 
-async def _give(
-    desk: Desk, hold: Hold, member: Member, answer: Answer, reason: str, source: Source, cause: str
-) -> None:
-    given = Given(member.person, member.account, answer, reason, desk.now, source.evidence())
+async def _give(desk: Desk, hold: Hold, given: Given, source: Source, cause: str) -> None:
     await desk.work.add_hold_review(hold, given)
     # A guarded change, so that of two clicks at once the later sees the earlier one's review.
     await desk.work.change_hold(hold, note=None)
     place = Privately(source.account, source.channel, source.thread, source.reply_url)
-    await desk.work.send(f"{cause}:answer", f"answer:{hold.id}", AnswerHold(hold.id, answer, place))
+    await desk.work.send(f"{cause}:answer", f"answer:{hold.id}", AnswerHold(hold.id, given.answer, place))
 
 
 async def _open(

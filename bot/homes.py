@@ -10,7 +10,7 @@ from bot import cards
 from bot.cards import Button, Buttons, Card, Heading, MessageLink, Moment, Note, Paragraph, Part, Words, plain, say
 from bot.drafts import new_button
 from bot.extensions import extend_button, extension_spans, open_extension, steps_of
-from bot.grant_cards import end_button, new_line_button
+from bot.grant_cards import counted, end_button, new_line_button
 from bot.hold_card import does
 from bot.intents import HomeOpened
 from bot.model import Grant, Hold, Request
@@ -21,6 +21,7 @@ from bot.text import clip, one_line
 from policies.engine.model import Policy
 from workflows.requests import RequestState
 from workflows.reviews import may_review, reviewers
+from workflows.shapes import ShapeState
 
 SHOWN = 10
 """Of each kind; the rest is counted, so that a home stays far below Slack's 100 blocks."""
@@ -46,6 +47,8 @@ class Home:
     now: datetime
     asked: Mapping[str, Request] = field(default_factory=dict)
     """Of grants, the extension that is under way."""
+    shapes: Mapping[str, int] = field(default_factory=dict)
+    """Of grants, how many approved shapes are in force."""
 
 
 async def opened(desk: Desk, intent: HomeOpened) -> None:
@@ -90,6 +93,10 @@ async def _concerned(desk: Desk, kind: str, id: str) -> set[str]:
     if kind == "grants":
         grant = await desk.work.grant(id)
         return {grant.person} if grant else set()
+    if kind == "shapes":
+        shape = await desk.work.shape(id)
+        grant = await desk.work.grant(shape.grant) if shape else None
+        return {grant.person} if grant else set()
     hold = await desk.work.hold(id)
     grant = await desk.work.grant(hold.grant) if hold else None
     return set(reviewers(desk.policy, hold.requirement, grant.person)) if hold and grant else set()
@@ -109,7 +116,12 @@ async def home_for(desk: Desk, person: str) -> Card:
     requests = [one for one in await desk.work.pending(LOOKED_AT) if await _waits_for(desk, one, person)]
     holds = [found for one in await desk.work.waiting(LOOKED_AT) if (found := await _held_for(desk, one, person))]
     asked = {one.id: more for one in grants if (more := open_extension(await desk.work.extensions_of(one.id)))}
-    return home_card(desk, Home(requests, holds, grants, own, desk.now, asked))
+    shapes = {one.id: await _in_force(desk, one) for one in grants}
+    return home_card(desk, Home(requests, holds, grants, own, desk.now, asked, shapes))
+
+
+async def _in_force(desk: Desk, grant: Grant) -> int:
+    return sum(shape.state is ShapeState.ACTIVE for shape in await desk.work.shapes_of(grant.id))
 
 
 async def grant_behind(desk: Desk, request: Request) -> Grant | None:
@@ -192,6 +204,8 @@ def _access(policy: Policy, home: Home) -> list[Part]:
         what = Words(f"{grant.role} on {grant.resource}", bold=True)
         left = left_words(grant.expires_at - home.now)
         parts.append(Paragraph(say(what, f": {left}, until ", Moment(grant.expires_at), f" ({grant.id})")))
+        if count := home.shapes.get(grant.id, 0):
+            parts.append(Note(say(f"{counted(count, 'approved shape')}: such statements are not reviewed again.")))
         asked = home.asked.get(grant.id)
         steps = [] if asked else steps_of(policy, grant)[:EXTENSIONS_SHOWN]
         if asked:

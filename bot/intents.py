@@ -178,6 +178,32 @@ class ReviewHold:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenShape:
+    """A click on Approve this shape… there; the form is opened on the spot, this only tells those who may not."""
+
+    source: Source
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApproveShape:
+    """The form behind it, sent: an approval of the statement of `digest`, and of `shape` until the access ends."""
+
+    source: Source
+    token: str
+    digest: str
+    shape: str
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """A click on Withdraw shape."""
+
+    source: Source
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
 class NewLine:
     source: Source
     token: str
@@ -248,12 +274,15 @@ Wanted = (
     | RefuseHold
     | OpenReview
     | ReviewHold
+    | OpenShape
+    | ApproveShape
+    | Withdraw
     | NewLine
     | EndNow
 )
 """What only somebody who is known here may do."""
 Intent = Wanted | HomeOpened | AccountChanged | Unknown | Ignored
-FORMS = (OpenAsk, OpenChanges, OpenDeny, OpenDenyHold, OpenReview)
+FORMS = (OpenAsk, OpenChanges, OpenDeny, OpenDenyHold, OpenReview, OpenShape)
 """Clicks that open a form."""
 DECISIONS = (
     *FORMS,
@@ -267,6 +296,8 @@ DECISIONS = (
     ApproveHold,
     RefuseHold,
     ReviewHold,
+    ApproveShape,
+    Withdraw,
     NewLine,
     EndNow,
     Revoke,

@@ -12,6 +12,7 @@ from workflows.holds import HoldState
 from workflows.orders import Evidence
 from workflows.requests import RequestState
 from workflows.reviews import Answer, Review
+from workflows.shapes import ShapeState
 from workflows.terms import Terms
 
 
@@ -75,6 +76,8 @@ class Given:
     evidence: Evidence
     terms: Terms | None = None
     """What was approved, where it is less than what was asked for."""
+    shape: str | None = None
+    """Of a held statement: the digest of the shape that was approved with it."""
 
     def review(self) -> Review:
         return Review(self.person, self.answer, self.terms)
@@ -165,6 +168,24 @@ class Hold:
     @property
     def readable(self) -> bool:
         return self.exhibit in (Exhibit.CARD, Exhibit.FILE, Exhibit.FORM)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A projection of a shape that was approved, a rule of its grant until that ends; `text` is without literals."""
+
+    id: str
+    token: str
+    grant: str
+    hold: str
+    state: ShapeState
+    text: str
+    people: tuple[str, ...]
+    approved_at: datetime
+    most: int | None = None
+    withdrawn_by: str | None = None
+    runs: int = 0
+    """Statements that passed by it."""
 
 
 @dataclass(frozen=True, slots=True)

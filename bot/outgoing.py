@@ -125,8 +125,18 @@ class PostStatement:
     kind: Literal["statement"] = "statement"
 
 
+@dataclass(frozen=True, slots=True)
+class WithdrawShape:
+    """Ask the broker to withdraw an approved shape; `place` is of whoever wants that."""
+
+    shape: str
+    actor: str
+    place: Privately
+    kind: Literal["withdraw"] = "withdraw"
+
+
 Outgoing = Annotated[
-    Say | Show | PostOrder | DeliverTicket | EndGrant | PostTranscript | AnswerHold | PostStatement,
+    Say | Show | PostOrder | DeliverTicket | EndGrant | PostTranscript | AnswerHold | PostStatement | WithdrawShape,
     Field(discriminator="kind"),
 ]
 _adapter: TypeAdapter[Outgoing] = TypeAdapter(Outgoing)
@@ -166,6 +176,11 @@ def home_of(account: str) -> str:
 def hold_of(hold: str) -> str:
     """Name the message that is a hold's card."""
     return f"hold:{hold}"
+
+
+def shape_of(shape: str) -> str:
+    """Name the message in the thread that says what shape was approved."""
+    return f"shape:{shape}"
 
 
 def offer_of(grant: str, end: datetime) -> str:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from bot.model import Given, Grant, Hold, Request, Shown
+from bot.model import Given, Grant, Hold, Request, Shape, Shown
 from bot.outgoing import Outgoing
 from policies.engine.model import Policy
 from workflows.grants import GrantEvent
 from workflows.holds import HoldEvent
 from workflows.requests import RequestEvent
-from workflows.wire import GrantView, HoldView, Problem, TicketView
+from workflows.shapes import ShapeEvent
+from workflows.wire import GrantView, HoldView, Problem, ShapeView, TicketView
 
 
 class Clock(Protocol):
@@ -154,6 +155,22 @@ class Work(Protocol):
         """Keep a review, bound to the hold's digest; a person's second one replaces the first."""
         ...
 
+    async def shape(self, id: str) -> Shape | None: ...
+
+    async def shape_by_token(self, token: str) -> Shape | None: ...
+
+    async def shapes_of(self, grant: str) -> Sequence[Shape]:
+        """Return the shapes that were approved under a grant, oldest first."""
+        ...
+
+    async def add_shape(self, shape: Shape) -> None: ...
+
+    async def move_shape(self, shape: Shape, event: ShapeEvent, **changes: Any) -> Shape:
+        """Move a projection by the shape's state table and return it; raises RowMoved."""
+        ...
+
+    async def change_shape(self, shape: Shape, **changes: Any) -> Shape: ...
+
     async def shown(self, message: str) -> Shown | None: ...
 
     async def want(self, message: str, lane: str, not_before: datetime | None = None) -> None:
@@ -236,6 +253,14 @@ class Broker(Protocol):
 
     async def hold(self, id: str) -> HoldView:
         """Return all of what a reviewer must see of a hold; raises Refusal or BrokerAway."""
+        ...
+
+    async def shape(self, id: str) -> ShapeView:
+        """Return an approved shape; raises Refusal or BrokerAway."""
+        ...
+
+    async def withdraw_shape(self, id: str, actor: str) -> ShapeView:
+        """Withdraw an approved shape; raises Refusal (409 `over`) or BrokerAway."""
         ...
 
     async def answer_hold(self, id: str, token: str) -> HoldView:

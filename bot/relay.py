@@ -26,6 +26,8 @@ from bot.outgoing import PostTranscript, Say, ToPerson, card_of, counter_of, tic
 from bot.ports import Desk, Refusal
 from bot.request_card import ending_words, name_of, names_of
 from bot.reviewing import withdraw
+from bot.shape_card import shapes_words
+from bot.shapes import apply_to_shapes, count_runs, want_shapes
 from bot.text import excerpt, one_line
 from workflows.grants import GrantEvent
 from workflows.requests import RequestState
@@ -74,7 +76,7 @@ async def _apply_to_grant(desk: Desk, grant: Grant, event: EventView) -> None:
     request = await desk.work.request(grant.request)
     if request is None:
         return
-    if await apply_to_holds(desk, grant, request, event):
+    if await apply_to_holds(desk, grant, request, event) or await apply_to_shapes(desk, grant, request, event):
         return
     if event.type in _MOVES:
         await _over(desk, grant, request, event)
@@ -98,6 +100,7 @@ async def _over(desk: Desk, grant: Grant, request: Request, event: EventView) ->
         if extension.state is RequestState.PENDING:
             await withdraw(desk, extension, None, f"event:{event.cursor}", TOO_LATE)
     await _show_extensions(desk, grant)
+    await want_shapes(desk, grant)
     if move is GrantEvent.REVOKE and by not in (grant.person, BOT):
         await _tell_revoked(desk, grant, event, by, why)
 
@@ -160,6 +163,7 @@ async def _session_closed(desk: Desk, grant: Grant, request: Request, event: Eve
 
 
 async def _statement_allowed(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:
+    await count_runs(desk, grant, event)
     masked = dict.fromkeys((*grant.masked, *_names(event.data.get("masked"))))
     await desk.work.change_grant(grant, statements=grant.statements + 1, masked=tuple(masked)[:MASKED_KEPT])
     if revealed := _names(event.data.get("revealed")):
@@ -258,6 +262,7 @@ async def _summary(desk: Desk, grant: Grant, request: Request, revealed: tuple[s
         masked=grant.masked,
         revealed=revealed,
         held=held_words(desk.policy, holds),
+        shapes=shapes_words(desk.policy, await desk.work.shapes_of(grant.id)),
     )
 
 

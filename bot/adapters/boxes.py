@@ -33,7 +33,7 @@ class Urgency(IntEnum):
 
 
 _URGENCY = {
-    **dict.fromkeys(("answer", "end", "order"), Urgency.BROKER),
+    **dict.fromkeys(("answer", "end", "order", "withdraw"), Urgency.BROKER),
     **dict.fromkeys(("card", "hold", "statement", "tell"), Urgency.ASK),
     **dict.fromkeys(("counter", "home"), Urgency.COUNT),
 }

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from bot.ports import BrokerAway, Clock, Refusal
 from workflows.orders import HoldAnswer, Order, sign_call, sign_hold_answer, sign_order
-from workflows.wire import EventView, GrantView, HoldAnswerBody, HoldView, OrderBody, Problem, TicketView
+from workflows.wire import EventView, GrantView, HoldAnswerBody, HoldView, OrderBody, Problem, ShapeView, TicketView
 
 CALL_SECONDS = 10
 WAIT_SECONDS = 25
@@ -44,6 +44,12 @@ class HttpBroker:
     async def answer_hold(self, id: str, token: str) -> HoldView:
         body = HoldAnswerBody(answer=token).model_dump()
         return HoldView.model_validate(await self._call("POST", f"/v1/holds/{id}/answers", body=body))
+
+    async def shape(self, id: str) -> ShapeView:
+        return ShapeView.model_validate(await self._call("GET", f"/v1/shapes/{id}"))
+
+    async def withdraw_shape(self, id: str, actor: str) -> ShapeView:
+        return ShapeView.model_validate(await self._call("DELETE", f"/v1/shapes/{id}", actor))
 
     async def post_order(self, token: str) -> GrantView:
         body = OrderBody(order=token).model_dump()

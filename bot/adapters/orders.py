@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import structlog
 
-from bot import ordering
+from bot import ordering, shapes
 from bot.adapters.boxes import Queued
 from bot.adapters.broker import HttpBroker
 from bot.adapters.desks import Desks
@@ -15,7 +15,7 @@ from bot.adapters.sender import Done, Later, Never, Outcome
 from bot.cards import plain
 from bot.model import Given, Request
 from bot.ordering import Extended, Opened
-from bot.outgoing import EndGrant, PostOrder, Say, ToPerson
+from bot.outgoing import EndGrant, PostOrder, Say, ToPerson, WithdrawShape
 from bot.ports import BrokerAway, Refusal
 from workflows.orders import Order, OrderedReview, OrderedTerms
 from workflows.requests import RequestState
@@ -84,6 +84,22 @@ class OrderDesk:
             return Never(f"{error.status} {error.problem.code}")
         return Done({})
 
+    async def withdraw(self, row: Queued, item: WithdrawShape) -> Outcome:
+        """Ask the broker to withdraw an approved shape; what comes of it arrives as an event."""
+        try:
+            await self._broker.withdraw_shape(item.shape, item.actor)
+        except BrokerAway as error:
+            return Later(str(error), 1.0)
+        except Refusal as error:
+            if error.status == 429:
+                return Later(error.problem.message)
+            return await self._not_withdrawn(row, item, error)
+        return Done({})
+
+    async def _not_withdrawn(self, row: Queued, item: WithdrawShape, error: Refusal) -> Outcome:
+        await self._desks.settle(lambda desk, _: shapes.not_withdrawn(desk, item, error, row.key))
+        return Done({"refused": error.problem.code})
+
     async def _say_not_ended(self, row: Queued, item: EndGrant, error: Refusal) -> None:
         card = plain(f"The broker did not end the access: {error.problem.message}.")
         async with self._desks.open() as (desk, _):
@@ -118,6 +134,7 @@ def ordered(given: Given) -> OrderedReview:
         at=given.at,
         reason=given.reason,
         terms=_terms(given.terms) if given.terms else None,
+        shape=given.shape,
         evidence=given.evidence,
     )
 

@@ -7,13 +7,14 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from bot.model import Exhibit, Given, Grant, Hold, Request, Shown
+from bot.model import Exhibit, Given, Grant, Hold, Request, Shape, Shown
 from policies.engine.decisions import Need, Requirement
 from workflows.grants import GrantState
 from workflows.holds import HoldState
 from workflows.orders import Evidence
 from workflows.requests import RequestState
 from workflows.reviews import Answer
+from workflows.shapes import ShapeState
 from workflows.terms import Terms
 
 
@@ -62,6 +63,12 @@ def hold_from(row: Row[Any]) -> Hold:
     )
 
 
+def shape_from(row: Row[Any]) -> Shape:
+    """Read an approved shape."""
+    values = _known(row, Shape)
+    return Shape(**{**values, "people": tuple(values["people"]), "state": ShapeState(values["state"])})
+
+
 def _terms(stored: dict[str, Any] | None) -> Terms | None:
     return Terms(stored["role"], stored["seconds"]) if stored else None
 
@@ -80,7 +87,7 @@ def stored(values: dict[str, Any]) -> dict[str, Any]:
     return {key: _stored(value) for key, value in values.items()}
 
 
-def columns_of(value: Request | Given | Grant | Hold) -> dict[str, Any]:
+def columns_of(value: Request | Given | Grant | Hold | Shape) -> dict[str, Any]:
     """Return a value's fields as columns hold them."""
     return stored({field.name: getattr(value, field.name) for field in fields(value)})
 
@@ -93,7 +100,7 @@ def _stored(value: Any) -> Any:
             return {"role": value.role, "seconds": value.seconds}
         case Evidence():
             return value.model_dump(mode="json")
-        case RequestState() | GrantState() | HoldState() | Exhibit() | Answer():
+        case RequestState() | GrantState() | HoldState() | Exhibit() | Answer() | ShapeState():
             return value.value
         case tuple():
             return list(value)

@@ -12,17 +12,40 @@ from sqlalchemy import Select, Table, Update, delete, func, insert, select, upda
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from bot.adapters.rows import columns_of, grant_from, hold_from, request_from, review_from, shown_from, stored
-from bot.adapters.tables import cursors, grants, hold_reviews, holds, homes, inbox, messages, outbox, requests, reviews
-from bot.model import Given, Grant, Hold, Request, Shown
+from bot.adapters.rows import (
+    columns_of,
+    grant_from,
+    hold_from,
+    request_from,
+    review_from,
+    shape_from,
+    shown_from,
+    stored,
+)
+from bot.adapters.tables import (
+    cursors,
+    grants,
+    hold_reviews,
+    holds,
+    homes,
+    inbox,
+    messages,
+    outbox,
+    requests,
+    reviews,
+    shapes,
+)
+from bot.model import Given, Grant, Hold, Request, Shape, Shown
 from bot.outgoing import Outgoing, Show, to_row
 from bot.ports import Clock
 from workflows import grants as grant_table
 from workflows import holds as hold_table
 from workflows import requests as request_table
+from workflows import shapes as shape_table
 from workflows.grants import LIVE, GrantEvent
 from workflows.holds import HoldEvent, HoldState
 from workflows.requests import RequestEvent, RequestState
+from workflows.shapes import ShapeEvent
 from workflows.storage.boxes import RowMoved, guarded
 from workflows.storage.engine import begin
 
@@ -32,6 +55,7 @@ SEEN = {
     "requests": {"state", "requirement", "note", "expires_at"},
     "grants": {"state", "expires_at"},
     "holds": {"state", "requirement", "answered"},
+    "shapes": {"state"},
 }
 """What of each table the app's home shows."""
 _LIVE = [state.value for state in LIVE]
@@ -100,6 +124,7 @@ class SqlWork:
     async def add_review(self, request: str, review: Given) -> None:
         self.changed.add(("requests", request))
         values = {"request": request, **columns_of(review)}
+        del values["shape"]  # only statements have one
         kept = {key: value for key, value in values.items() if key not in ("request", "person")}
         statement = self._insert(reviews).values(values)
         await self.connection.execute(statement.on_conflict_do_update(index_elements=["request", "person"], set_=kept))
@@ -189,6 +214,32 @@ class SqlWork:
         kept = {key: value for key, value in values.items() if key not in ("hold", "person")}
         statement = self._insert(hold_reviews).values(values)
         await self.connection.execute(statement.on_conflict_do_update(index_elements=["hold", "person"], set_=kept))
+
+    async def shape(self, id: str) -> Shape | None:
+        return next(iter(await self._shapes(select(shapes).where(shapes.c.id == id))), None)
+
+    async def shape_by_token(self, token: str) -> Shape | None:
+        return next(iter(await self._shapes(select(shapes).where(shapes.c.token == token))), None)
+
+    async def shapes_of(self, grant: str) -> Sequence[Shape]:
+        return await self._shapes(select(shapes).where(shapes.c.grant == grant).order_by(shapes.c.approved_at))
+
+    async def _shapes(self, query: Select[Any]) -> list[Shape]:
+        rows = (await self.connection.execute(query)).all()
+        self._versions |= {("shapes", row.id): row.version for row in rows}
+        return [shape_from(row) for row in rows]
+
+    async def add_shape(self, shape: Shape) -> None:
+        self._versions["shapes", shape.id] = 0
+        self.changed.add(("shapes", shape.id))
+        await self.connection.execute(insert(shapes).values(columns_of(shape)))
+
+    async def move_shape(self, shape: Shape, event: ShapeEvent, **changes: Any) -> Shape:
+        return await self.change_shape(shape, **changes, state=shape_table.moved(shape.state, event))
+
+    async def change_shape(self, shape: Shape, **changes: Any) -> Shape:
+        await self._change(shapes, shape.id, shape.state.value, changes)
+        return replace(shape, **changes)
 
     async def _change(self, table: Table, id: str, state: str, changes: dict[str, Any]) -> None:
         """Change the row that was read, and no other version of it."""

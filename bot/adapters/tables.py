@@ -143,7 +143,25 @@ hold_reviews = Table(
     Column("hold", String(64), ForeignKey("holds.id"), nullable=False),
     Column("digest", String(64), nullable=False),
     *_given(),
+    Column("shape", String(64)),
     UniqueConstraint("hold", "person", name="hold_reviews_person_once"),
+)
+
+shapes = Table(
+    "shapes",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("token", String(64), nullable=False, unique=True),
+    Column("version", Integer, nullable=False, server_default="0"),
+    Column("grant", String(64), ForeignKey("grants.id"), nullable=False, index=True),
+    Column("hold", String(64), ForeignKey("holds.id"), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("people", JSON, nullable=False),
+    Column("most", Integer),
+    Column("approved_at", UtcDateTime, nullable=False),
+    Column("withdrawn_by", String(64)),
+    Column("runs", Integer, nullable=False),
 )
 
 messages = Table(

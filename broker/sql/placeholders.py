@@ -2,9 +2,9 @@
 
 A value is a number, a text or a parameter that stands where nothing but a value can: compared with a column, or
 assigned to one. Everything else belongs to the shape: names, operators, how many items a list has, NULL and true, what
-LIMIT, LIKE and functions are given, and what is compared with anything but a column. Not libpg_query's fingerprint: that
-makes statements equal which mean different things. Here two statements are alike where the scanner reads the same
-words, but for those values.
+LIMIT, LIKE and functions are given, and what is compared with anything but a column. Not libpg_query's fingerprint:
+that makes statements equal which mean different things. Here two are alike where the scanner reads the same words,
+but for those values.
 """
 
 from __future__ import annotations

@@ -9,14 +9,17 @@ import psycopg
 import pytest
 
 from broker.protocols.postgres import codec
+from policies.engine.load import read_texts
 from tests.integration.postgres_world import endpoint, enter, kinds, make_world, problem, psql, raw
 from tests.support.broker import POLICY, TestBroker, serving
 from tests.support.postgres import Server
+from workflows.reviews import Answer
 
 BOUNDED = (
     POLICY.replace("effects: [write, ddl]}", "effects: [write, ddl], max_rows: 10}")
     .replace("copies: [in]}", "copies: [in], max_rows: 10}")
     .replace("effects: [write], reviewers", "effects: [write], max_rows: 500, rows_factor: 2, reviewers")
+    .replace("{count: 1, groups: [dbas]}}\nfields", "{count: 1, groups: [dbas]}, shape: grant}\nfields")
 )
 MORE = (
     "create table owners (id int primary key, name text)",
@@ -236,3 +239,114 @@ async def test_sync_and_query_end_no_transaction_that_was_not_counted(served: Te
     assert "touched 16 rows" in problem(queried[3])["M"]
     assert (kinds(kept), kinds(synced)) == ("12CTDCZ", "12CZ")
     assert (count(postgres, "watched"), count(postgres, "late"), count(postgres, "audit")) == (0, 2, 4)
+
+
+async def test_a_shape_that_was_approved_runs_with_other_values_within_its_bound_and_no_other_shape_does(
+    served: TestBroker, postgres: Server
+) -> None:
+    ticket = served.ticket(role="ask", lasts=3600)
+    running = asyncio.create_task(psql(ticket, "delete from pets where id = 1"))
+    held = await served.held()
+    assert held.shape is not None
+    assert (held.shape.text, held.shape.values) == ("delete from pets where id = $1", ["$1: any whole number"])
+    await served.until(lambda: bool(served.recorder.of("hold.estimated")))
+    rule = await served.approve_shape(await served.holds.get(held.id))
+    assert (await running)[:2] == (0, "DELETE 1\n")
+    (said,) = served.recorder.of("shape.approved")
+    assert (said["by"], said["text"], said["rules"], said["most"]) == (
+        ["bob"],
+        "delete from pets where id = ?",
+        ["asked"],
+        2,
+    )
+    status, output, errors = await psql(
+        ticket, "delete from pets where id = 2;", "delete  from pets where id = 3 -- three"
+    )
+    assert (status, output, errors) == (0, "DELETE 1\nDELETE 1\n", "")
+    allowed = served.recorder.of("statement.allowed")
+    assert [one["rules"][-1] for one in allowed] == [f"hold:{held.id}", rule, rule]
+    assert len(served.recorder.of("hold.opened")) == 1
+    other = asyncio.create_task(psql(ticket, "delete from pets where id >= 4"))
+    await served.answer(await served.held(2), Answer.DENY, reason="not that")
+    assert (await other)[0] == 1
+    assert count(postgres, "pets") == 57
+
+
+async def test_a_run_by_an_approved_shape_is_rolled_back_above_what_its_card_said(
+    served: TestBroker, postgres: Server
+) -> None:
+    ticket = served.ticket(role="ask", lasts=3600)
+    running = asyncio.create_task(psql(ticket, "delete from pets where id <= 1"))
+    held = await served.held()
+    await served.until(lambda: bool(served.recorder.of("hold.estimated")))
+    await served.approve_shape(await served.holds.get(held.id))
+    assert (await running)[0] == 0
+    status, _, errors = await psql(ticket, "delete from pets where id <= 50")
+    assert status == 1
+    assert "this touched 49 rows, triggers and cascades included, and may touch 2" in errors
+    assert count(postgres, "pets") == 59
+
+
+async def test_a_shape_is_withdrawn_at_once_in_a_session_that_is_open_and_a_bound_portal_asks_again(
+    served: TestBroker, postgres: Server
+) -> None:
+    ticket = served.ticket(role="ask", lasts=3600)
+    connection = await asyncpg.connect(**ticket.asyncpg())
+    try:
+        delete = "delete from pets where id = $1"
+        running = asyncio.create_task(connection.execute(delete, 1))
+        rule = await served.approve_shape(await served.held())
+        assert await running == "DELETE 1"
+        assert await connection.execute(delete, 2) == "DELETE 1"
+        view = await served.shapes.withdraw(rule, "alice", "")
+        assert view.withdrawn_by == "alice"
+        again = asyncio.create_task(connection.execute(delete, 3))
+        await served.answer(await served.held(2), Answer.DENY, reason="withdrawn")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="withdrawn"):
+            await again
+        assert served.recorder.of("shape.withdrawn") == [{"shape": rule, "by": "alice", "reason": ""}]
+    finally:
+        await connection.close()
+    assert count(postgres, "pets") == 58
+
+
+async def test_a_shape_holds_only_while_policy_asks_the_same_and_the_schema_is_what_it_was(
+    served: TestBroker, postgres: Server
+) -> None:
+    ticket = served.ticket(role="ask", lasts=3600)
+    delete = "delete from pets where id = {}".format
+    running = asyncio.create_task(psql(ticket, delete(1)))
+    await served.approve_shape(await served.held())
+    assert (await running)[0] == 0
+    assert (await psql(ticket, delete(2)))[0] == 0
+    policy = served.policies.current
+    stricter = (
+        BOUNDED.replace("{count: 1, groups: [dbas]}, shape", "{count: 2, groups: [dbas]}, shape"),
+        BOUNDED.replace(", shape: grant", ""),
+        BOUNDED.replace("id: asked", "id: asked-anew"),
+    )
+    for number, text in enumerate(stricter, 2):
+        served.policies.current = read_texts({"test.yaml": text})
+        asked = asyncio.create_task(psql(ticket, delete(number + 1)))
+        await served.answer(await served.held(number), Answer.DENY)
+        assert (await asked)[0] == 1
+    served.policies.current = policy
+    assert (await psql(ticket, delete(3)))[0] == 0
+    postgres.execute("alter table pets rename column owner to keeper", "shop")
+    await asyncio.sleep(1.0)
+    asked = asyncio.create_task(psql(ticket, delete(4)))
+    await served.answer(await served.held(5), Answer.DENY)
+    assert (await asked)[0] == 1
+    assert count(postgres, "pets") == 57
+
+
+async def test_where_a_hold_is_refused_at_once_its_own_approval_is_used_first_and_then_the_shape(
+    served: TestBroker,
+) -> None:
+    ticket = served.ticket(role="ask_first", lasts=3600)
+    assert (await psql(ticket, "delete from pets where id = 1"))[0] == 1
+    rule = await served.approve_shape(await served.held())
+    for number in (1, 1, 2):
+        assert (await psql(ticket, f"delete from pets where id = {number}"))[0] == 0
+    (first, *rest) = [one["rules"][-1] for one in served.recorder.of("statement.allowed")]
+    assert (first.partition(":")[0], rest) == ("hold", [rule, rule])

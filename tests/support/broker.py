@@ -225,6 +225,7 @@ class TestBroker:
     listener: PostgresListener
     holds: HoldDesk
     key: AnswerKey
+    shapes: ShapeBook
 
     async def held(self, count: int = 1) -> HoldView:
         """Wait until so many holds were opened, and return the last."""
@@ -232,11 +233,18 @@ class TestBroker:
         return await self.holds.get(self.recorder.of("hold.opened")[count - 1]["hold"])
 
     async def answer(
-        self, held: HoldView, answer: Answer = Answer.APPROVE, person: str = "bob", reason: str = "", **change: Any
+        self,
+        held: HoldView,
+        answer: Answer = Answer.APPROVE,
+        person: str = "bob",
+        reason: str = "",
+        shape: str | None = None,
+        **change: Any,
     ) -> HoldView:
-        """Answer a hold as the bot would."""
+        """Answer a hold as the bot would, or approve its shape too."""
         evidence = Evidence(platform="slack", team="T1", user="U1")
-        review = OrderedReview(person=person, answer=answer, at=datetime.now(UTC), reason=reason, evidence=evidence)
+        now = datetime.now(UTC)
+        review = OrderedReview(person=person, answer=answer, at=now, reason=reason, shape=shape, evidence=evidence)
         values = {
             "id": "a" + secrets.token_hex(6),
             "hold": held.id,
@@ -246,6 +254,12 @@ class TestBroker:
         }
         signed = sign_hold_answer(HoldAnswer(**{**values, **change}), self.key.private, datetime.now(UTC))
         return await self.holds.answer(held.id, signed)
+
+    async def approve_shape(self, held: HoldView, **change: Any) -> str:
+        """Approve a held statement and its shape; the id of the rule that this makes."""
+        assert held.shape is not None
+        await self.answer(held, shape=held.shape.digest, **change)
+        return str(self.recorder.of("shape.approved")[-1]["shape"])
 
     @property
     def port(self) -> int:
@@ -343,10 +357,11 @@ async def serving(
     leases = leases if leases is not None else MemoryLeases()
     endpoints = FixedEndpoints(endpoint, by_role)
     key = AnswerKey()
-    holds = HoldDesk(key, recorder, clock, policies, ShapeBook(ShapeRows(), recorder, clock, policies))
+    shapes = ShapeBook(ShapeRows(), recorder, clock, policies)
+    holds = HoldDesk(key, recorder, clock, policies, shapes)
     broker = Broker(clock, policies, tickets, recorder, live, leases, endpoints, holds, home)
     listener = await OFFER.listen(broker, "127.0.0.1", 0)
-    made = TestBroker(broker, clock, policies, tickets, recorder, live, leases, endpoints, listener, holds, key)
+    made = TestBroker(broker, clock, policies, tickets, recorder, live, leases, endpoints, listener, holds, key, shapes)
     try:
         yield made
     finally:

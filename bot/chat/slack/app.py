@@ -52,7 +52,7 @@ class Rim:
     def attach(self, app: AsyncApp) -> None:
         """Register with Bolt; the listeners only acknowledge."""
         app.use(self.keep)
-        for button in (cards.DENY, cards.DENY_HOLD, cards.REVIEW_HOLD, cards.CHANGES, cards.ASK):
+        for button in (cards.DENY, cards.DENY_HOLD, cards.REVIEW_HOLD, cards.SHAPE_HOLD, cards.CHANGES, cards.ASK):
             app.action(button)(ack=acknowledge, lazy=[self.open_form])
         for pick in PICKS:
             app.action(pick)(ack=acknowledge, lazy=[self.choose])

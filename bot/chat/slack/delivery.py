@@ -36,6 +36,7 @@ from bot.outgoing import (
     Say,
     Show,
     ToPerson,
+    WithdrawShape,
     card_of,
     from_row,
 )
@@ -114,6 +115,8 @@ class Delivery:
                 return await self._say(row, item)
             case Show() if item.message.startswith("hold:"):
                 return await self._exhibits.show(row, item)
+            case Show() if item.message.startswith("shape:"):
+                return await self._exhibits.shape(row, item)
             case Show() if item.message.startswith("ticket:"):
                 return await self._tickets.show(row, item)
             case Show() if item.message.startswith("home:"):
@@ -134,6 +137,8 @@ class Delivery:
                 return await self._exhibits.statement(row, item)
             case EndGrant():
                 return await self._orders.end(row, item)
+            case WithdrawShape():
+                return await self._orders.withdraw(row, item)
             case _:
                 assert_never(item)
 

@@ -1,4 +1,4 @@
-"""Shows held statements: their cards, with the text as the broker has it now, and files where a card is too small."""
+"""Shows held statements and approved shapes, with the text as the broker has it now; files for what is too long."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from bot.hold_reading import file_name
 from bot.model import Exhibit
 from bot.outgoing import PostStatement, Show, card_of, hold_of
 from bot.ports import Broker, BrokerAway, Desk, Refusal
+from bot.shape_card import shape_card
 from bot.statement_text import file_of, read
 from workflows.holds import HoldState
-from workflows.wire import HoldView
+from workflows.wire import HoldView, ShapeView
 
 log = structlog.get_logger()
 
 AWAY_WAIT = 1.0
+SHAPE_TRIES = 20
 
 
 class Exhibits:
@@ -57,6 +59,26 @@ class Exhibits:
                 elif hold.state is HoldState.WAITING:
                     await work.send(f"statement:{id}", f"statement:{id}", PostStatement(id))
             card: Card = hold_card(HoldFacts(hold, await work.hold_reviews(hold), grant, view, desk.policy))
+        return await self._shows.put(row, item, shown, Found(card, card_of(grant.request)))
+
+    async def shape(self, row: Queued, item: Show) -> Outcome:
+        """Bring the message up to date that says what shape was approved."""
+        id = item.message.partition(":")[2]
+        view: ShapeView | None = None
+        try:
+            view = await self._broker.shape(id)
+        except BrokerAway as error:
+            if row.attempts < SHAPE_TRIES:
+                return Later(str(error), AWAY_WAIT)
+        except Refusal as error:
+            log.info("shape.not_shown", shape=id, code=error.problem.code)
+        async with self._desks.open() as (desk, work):
+            shown = await work.shown(item.message)
+            shape = await work.shape(id)
+            grant = await work.grant(shape.grant) if shape else None
+            if shape is None or grant is None or shown is None or shown.shown >= shown.wanted:
+                return Done({"skipped": True})
+            card = shape_card(desk.policy, shape, grant, view)
         return await self._shows.put(row, item, shown, Found(card, card_of(grant.request)))
 
     async def _view(self, hold: str) -> HoldView | None:

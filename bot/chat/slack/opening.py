@@ -29,7 +29,7 @@ from bot.chat.slack.reviewing import ReviewForms
 from bot.chat.slack.views import DENY_HOLD_VIEW, deny_view, form_errors
 from bot.chat.slack.views import FORMS as ANSWERS
 from bot.hold_card import does
-from bot.intents import FORMS, Ask, Intent, OpenAsk, OpenChanges, OpenDeny, OpenDenyHold, OpenReview, Source
+from bot.intents import FORMS, Ask, Intent, OpenAsk, OpenChanges, OpenDeny, OpenDenyHold, OpenReview, OpenShape, Source
 from bot.narrowing import Problem
 from bot.ports import Desk, Directory, Member
 from bot.request_card import name_of, wish_words
@@ -52,7 +52,7 @@ class Opener:
             member = await self._member(intent.source)
             if member is None:
                 return False
-            if isinstance(intent, OpenReview):
+            if isinstance(intent, OpenReview | OpenShape):
                 view = await self._reviews.form(intent, member.person)
             else:
                 async with self._desks.open() as (desk, _):

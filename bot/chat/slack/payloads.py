@@ -12,13 +12,14 @@ from typing import Any
 
 from bot import cards
 from bot.chat.slack.forms import ASK_VIEW, CHANGES_VIEW, PICK_RESOURCE, PICK_ROLE, draft_in, place_in
-from bot.chat.slack.views import DENY_HOLD_VIEW, DENY_VIEW, REVIEW_VIEW, chosen, deny_reason
+from bot.chat.slack.views import DENY_HOLD_VIEW, DENY_VIEW, REVIEW_VIEW, SHAPE_VIEW, chosen, deny_reason
 from bot.commanding import read_command
 from bot.intents import (
     AccountChanged,
     Approve,
     ApproveChanged,
     ApproveHold,
+    ApproveShape,
     Ask,
     AskAgain,
     Cancel,
@@ -34,16 +35,19 @@ from bot.intents import (
     OpenDeny,
     OpenDenyHold,
     OpenReview,
+    OpenShape,
     Refuse,
     RefuseHold,
     ReviewHold,
     Source,
     Unknown,
+    Withdraw,
 )
 from bot.text import one_line
 
 MAX_TOKEN = 100
 _EXTEND = re.compile(re.escape(cards.EXTEND) + r"\.([0-9]{1,7})", re.ASCII)
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _KEPT = ("ts", "thread_ts", "type", "user", "bot_id", "app_id", "team")
 """Of the message that a clicked button is in; its words are made from the database, never read back."""
 _CLICKS: dict[str, Callable[[Source, str], Intent]] = {
@@ -55,6 +59,8 @@ _CLICKS: dict[str, Callable[[Source, str], Intent]] = {
     cards.APPROVE_HOLD: ApproveHold,
     cards.DENY_HOLD: OpenDenyHold,
     cards.REVIEW_HOLD: OpenReview,
+    cards.SHAPE_HOLD: OpenShape,
+    cards.WITHDRAW: Withdraw,
     cards.NEW_LINE: NewLine,
     cards.END: EndNow,
 }
@@ -96,7 +102,7 @@ def kept_of(body: dict[str, Any]) -> dict[str, Any]:
     view = _dict(body.get("view"))
     if view.get("type") == "home":
         kept["view"] = _named(view)
-    elif view.get("callback_id") == REVIEW_VIEW:
+    elif view.get("callback_id") in (REVIEW_VIEW, SHAPE_VIEW):
         kept["view"] = {key: value for key, value in view.items() if key != "blocks"}
     if isinstance(_dict(body.get("event")).get("view"), dict):
         kept["event"] = {**body["event"], "view": _named(body["event"]["view"])}
@@ -201,6 +207,8 @@ def _submission(body: dict[str, Any], source: Source) -> Intent:
     token = view.get("private_metadata")
     if view.get("callback_id") == REVIEW_VIEW:
         return _reviewed(view, source)
+    if view.get("callback_id") == SHAPE_VIEW:
+        return _shaped(view, source)
     if view.get("callback_id") == ASK_VIEW:
         draft, opened = draft_in(view), place_in(view)
         place = replace(source, channel=opened.channel, reply_url=opened.reply_url)
@@ -220,6 +228,13 @@ def _reviewed(view: dict[str, Any], source: Source) -> Intent:
     if answer is None or not 0 < len(token) <= MAX_TOKEN:
         return Unknown(source, "this form")
     return ReviewHold(source, token, digest[:MAX_TOKEN], answer, deny_reason(view))
+
+
+def _shaped(view: dict[str, Any], source: Source) -> Intent:
+    token, digest, shape = [*str(view.get("private_metadata")).split(":"), "", ""][:3]
+    if not 0 < len(token) <= MAX_TOKEN or not _DIGEST.fullmatch(shape):
+        return Unknown(source, "this form")
+    return ApproveShape(source, token, digest[:MAX_TOKEN], shape)
 
 
 def _event(body: dict[str, Any], source: Source) -> Intent:

@@ -1,4 +1,4 @@
-"""The form behind Review: all of a held statement, for one who may answer it, and their answer."""
+"""The forms that show all of a held statement to one who may answer it: to answer it, or to approve its shape too."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from bot.adapters.desks import Desks
 from bot.cards import Code, Note, Paragraph, Part, say
 from bot.chat.slack import limits
 from bot.chat.slack.blocks import plain_text, rendered
-from bot.chat.slack.views import CHOICE, REVIEW_VIEW, reason_input
+from bot.chat.slack.views import CHOICE, REVIEW_VIEW, SHAPE_VIEW, reason_input
 from bot.hold_card import does, is_redacted
 from bot.hold_estimate import expected_words, sizes_words
 from bot.hold_reading import form_parts
-from bot.intents import OpenReview
+from bot.intents import OpenReview, OpenShape
 from bot.model import Exhibit, Grant, Hold
 from bot.ports import Broker, BrokerAway, Refusal
 from bot.request_card import name_of
+from bot.shape_card import shape_form_parts
 from policies.engine.model import Policy
 from workflows.holds import HoldState
 from workflows.reviews import Answer
@@ -32,8 +33,9 @@ SECONDS = 1.5
 """How long the broker may take: a trigger dies after three seconds."""
 ROOM = 200_000
 """Bytes of a form, as JSON, that its blocks may take."""
-AWAY = "The broker does not answer, so the statement cannot be shown now. Close this and press Review again."
+AWAY = "The broker does not answer, so the statement cannot be shown now. Close this and press the button again."
 NOT_THERE = "The broker does not show this statement, so it cannot be answered here."
+NO_SHAPE = "Policy does not let the shape of this statement be approved by now, or it is too long to be shown here."
 TOO_LONG = "This statement is too long to be shown whole here, so it cannot be approved; it can be denied."
 
 
@@ -44,12 +46,15 @@ class ReviewForms:
         self._desks = desks
         self._broker = broker
 
-    async def form(self, intent: OpenReview, person: str) -> dict[str, Any] | None:
+    async def form(self, intent: OpenReview | OpenShape, person: str) -> dict[str, Any] | None:
         """Return the form; None where this person may not answer now, or the card itself shows the statement."""
         async with self._desks.open() as (desk, _):
             hold = await desk.work.hold_by_token(intent.token)
             grant = await desk.work.grant(hold.grant) if hold else None
-            if hold is None or grant is None or not is_redacted(desk.policy, grant.resource):
+            if hold is None or grant is None:
+                return None
+            hidden = is_redacted(desk.policy, grant.resource)
+            if not hidden and isinstance(intent, OpenReview):
                 return None
             if holds.why_not(desk.policy, hold, grant, person, desk.now) is not None:
                 return None
@@ -64,12 +69,32 @@ class ReviewForms:
             return _message(NOT_THERE)
         if view.digest != hold.digest:
             return _message(NOT_THERE)
+        if isinstance(intent, OpenShape):
+            return await self._shape_form(policy, hold, grant, view, hidden)
         blocks = rendered(_parts(policy, hold, grant, view) or [])
-        whole = bool(blocks) and len(json.dumps(blocks)) <= ROOM
+        whole = _fits(blocks)
         await self._shown(hold, whole)
         if not whole:
             blocks = rendered([Paragraph(say(TOO_LONG))])
         return _form(hold, blocks, whole)
+
+    async def _shape_form(
+        self, policy: Policy, hold: Hold, grant: Grant, view: HoldView, hidden: bool
+    ) -> dict[str, Any] | None:
+        blocks = rendered(shape_form_parts(policy, hold, grant, view) or [])
+        if view.shape is None or not _fits(blocks):
+            return _message(NO_SHAPE)
+        if hidden:
+            await self._shown(hold, True)
+        return {
+            "type": "modal",
+            "callback_id": SHAPE_VIEW,
+            "private_metadata": f"{hold.token}:{hold.digest}:{view.shape.digest}",
+            "title": plain_text("Approve this shape", limits.VIEW_TITLE),
+            "submit": plain_text("Approve shape", limits.VIEW_TITLE),
+            "close": plain_text("Not now", limits.VIEW_TITLE),
+            "blocks": blocks,
+        }
 
     async def _shown(self, hold: Hold, whole: bool) -> None:
         """Note, before the form is there, that a statement can be approved; a click may be faster than what follows."""
@@ -81,6 +106,10 @@ class ReviewForms:
                 await work.change_hold(now, exhibit=wanted)
 
         await self._desks.settle(note)
+
+
+def _fits(blocks: list[dict[str, Any]]) -> bool:
+    return 0 < len(blocks) <= limits.VIEW_BLOCKS and len(json.dumps(blocks)) <= ROOM
 
 
 def _parts(policy: Policy, hold: Hold, grant: Grant, view: HoldView) -> list[Part] | None:

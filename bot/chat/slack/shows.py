@@ -23,6 +23,7 @@ from bot.model import Shown
 from bot.outgoing import PostTranscript, Show, card_of
 from bot.ports import Broker, BrokerAway, Desk, Refusal
 from bot.request_card import RequestFacts, request_card
+from bot.shape_card import shapes_words
 
 log = structlog.get_logger()
 
@@ -161,7 +162,8 @@ async def _found(desk: Desk, message: str) -> Found | None:
     if grant is None:
         return None
     if kind == "counter":
-        held = held_words(desk.policy, await desk.work.holds_of(grant.id))
+        shapes = shapes_words(desk.policy, await desk.work.shapes_of(grant.id))
+        held = ", ".join(filter(None, (held_words(desk.policy, await desk.work.holds_of(grant.id)), shapes)))
         return Found(counter_card(desk.policy, grant, held), card_of(grant.request))
     if kind in ("offer", "reminder"):
         at, direct = datetime.fromtimestamp(int(end), UTC), kind == "reminder"

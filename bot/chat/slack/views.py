@@ -12,6 +12,7 @@ from workflows.reviews import Answer
 DENY_VIEW = "request.deny"
 DENY_HOLD_VIEW = "hold.deny"
 REVIEW_VIEW = "hold.review"
+SHAPE_VIEW = "hold.shape"
 FORMS = (DENY_VIEW, DENY_HOLD_VIEW, REVIEW_VIEW)
 CHOICE = "answer"
 """The block, and the action, of an answer in the form behind Review."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bot.intents import Source
-from bot.model import Given, Grant, Hold, Request, Shown
+from bot.model import Given, Grant, Hold, Request, Shape, Shown
 from bot.outgoing import Outgoing, Say, Show
 from bot.ports import Desk, Member
 from policies.engine.load import read_texts
@@ -16,9 +16,11 @@ from policies.engine.model import Policy
 from workflows import grants as grant_table
 from workflows import holds as hold_table
 from workflows import requests as request_table
+from workflows import shapes as shape_table
 from workflows.grants import GrantEvent
 from workflows.holds import HoldEvent, HoldState
 from workflows.requests import RequestEvent, RequestState
+from workflows.shapes import ShapeEvent
 from workflows.storage.boxes import RowMoved
 
 NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
@@ -81,6 +83,7 @@ class MemoryWork:
     given: dict[str, dict[str, Given]] = field(default_factory=dict)
     grants: dict[str, Grant] = field(default_factory=dict)
     holds: dict[str, Hold] = field(default_factory=dict)
+    shapes: dict[str, Shape] = field(default_factory=dict)
     held_given: dict[tuple[str, str], dict[str, Given]] = field(default_factory=dict)
     places: dict[str, Shown] = field(default_factory=dict)
     opened: dict[str, datetime] = field(default_factory=dict)
@@ -169,6 +172,27 @@ class MemoryWork:
             raise RowMoved
         self.holds[hold.id] = replace(hold, **changes)
         return self.holds[hold.id]
+
+    async def shape(self, id: str) -> Shape | None:
+        return self.shapes.get(id)
+
+    async def shape_by_token(self, token: str) -> Shape | None:
+        return next((one for one in self.shapes.values() if one.token == token), None)
+
+    async def shapes_of(self, grant: str) -> Sequence[Shape]:
+        return [one for one in self.shapes.values() if one.grant == grant]
+
+    async def add_shape(self, shape: Shape) -> None:
+        self.shapes[shape.id] = shape
+
+    async def move_shape(self, shape: Shape, event: ShapeEvent, **changes: Any) -> Shape:
+        return await self.change_shape(shape, **changes, state=shape_table.moved(shape.state, event))
+
+    async def change_shape(self, shape: Shape, **changes: Any) -> Shape:
+        if self.shapes[shape.id] != shape:
+            raise RowMoved
+        self.shapes[shape.id] = replace(shape, **changes)
+        return self.shapes[shape.id]
 
     async def hold_reviews(self, hold: Hold) -> Sequence[Given]:
         return list(self.held_given.get((hold.id, hold.digest), {}).values())
