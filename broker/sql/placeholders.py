@@ -9,15 +9,18 @@ but for those values.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from broker.sql.library import COMMENTS, ON_THE_SPOT, Costly, Token, TokenKind, check_tokens, checked, parse, scan
+from broker.sql.library import COMMENTS, ON_THE_SPOT, Token, TokenKind, check_tokens, checked, parse, scan
 from broker.sql.model import Refusal
 from broker.sql.tree import Node, strings, walk, wrapped
 
 LONGEST = 4_096
+_LIMITS = replace(ON_THE_SPOT)
+"""The same, but that `f(x) = 1` is not taken for what could be costly."""
 _LARGEST = 2**63 - 1
 _KINDS = frozenset({"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt"})
 _PARTS = _KINDS | frozenset(
@@ -43,6 +46,8 @@ _TYPES = frozenset(
 _NUMBERS = frozenset({TokenKind.ICONST, TokenKind.FCONST})
 _TEXTS = frozenset({TokenKind.SCONST, TokenKind.USCONST})
 _MINUS = ord("-")
+_DECIMAL = re.compile(rb"\d+(\.\d*)?|\.\d+")
+"""Servers before 16 read other ways to write a number as more than one word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +86,15 @@ class Parameters:
 def pattern(sql: str, parameters: Parameters) -> Pattern | None:
     """Return a statement's shape; None where it has none, or where that is not plain (fail closed)."""
     try:
-        text = checked(sql, ON_THE_SPOT)
+        text = checked(sql, _LIMITS)
         if len(text) > LONGEST:
             return None
-        tokens = scan(text, ON_THE_SPOT)
-        check_tokens(text, tokens, ON_THE_SPOT)
-        found = parse(text, ON_THE_SPOT)["stmts"]
-    except (Refusal, Costly):
+        tokens = scan(text, _LIMITS)
+        check_tokens(text, tokens, _LIMITS)
+        if _multiplies(text, tokens):
+            return None
+        found = parse(text, _LIMITS)["stmts"]
+    except Refusal:
         return None
     top = wrapped(found[0]["stmt"]) if len(found) == 1 else None
     if top is None or top[0] not in _KINDS:
@@ -100,6 +107,23 @@ def pattern(sql: str, parameters: Parameters) -> Pattern | None:
         return None
     places = {place for value in _values(top, nodes) if (place := _place(value)) is not None}
     return _written(text, tokens, places, parameters)
+
+
+def _multiplies(text: bytes, tokens: Sequence[Token]) -> bool:
+    """Say whether a text could hold `SET (a, b) = (...)`, whose tree is as large as both sides multiplied."""
+    before: list[bool] = []
+    assigns = closed = last = False
+    for token in tokens:
+        if token.kind in COMMENTS:
+            continue
+        if token.kind == TokenKind.LPAREN:
+            before.append(last)
+        assigns = token.kind == TokenKind.RPAREN and bool(before) and before.pop()
+        if closed and token.kind == ord("="):
+            return True
+        closed = assigns
+        last = token.kind == TokenKind.COMMA or text[token.start : token.end].lower() == b"set"
+    return False
 
 
 def _values(top: tuple[str, Node], nodes: Sequence[tuple[str, Node]]) -> Iterator[Any]:
@@ -198,9 +222,9 @@ def _value_of(text: bytes, words: list[Token], index: int, places: set[int]) -> 
     signed = index > 0 and words[index - 1].kind == _MINUS and words[index - 1].start in places
     if token.kind in _TEXTS and token.start in places:
         return "text"
-    if token.kind not in _NUMBERS or not (token.start in places or signed):
+    word = text[token.start : token.end]
+    if token.kind not in _NUMBERS or not (token.start in places or signed) or not _DECIMAL.fullmatch(word):
         return None
     if token.kind == TokenKind.ICONST:
         return "whole number"
-    word = text[token.start : token.end]
     return "large whole number" if word.isdigit() and int(word) <= _LARGEST else "number"
