@@ -14,6 +14,8 @@ from broker.protocols.postgres.events import (
     Hold,
     HoldUsed,
     Inspect,
+    Match,
+    Matched,
     Note,
     Record,
     Recorded,
@@ -27,6 +29,7 @@ from broker.protocols.postgres.machine import Machine
 from broker.protocols.postgres.memory import Memory
 from broker.protocols.postgres.ruling import Asking, Denied, Permitted, Ruling, durability_of
 from broker.sessions.model import GrantFacts, SessionFacts
+from broker.sessions.shapes import ShapeRule
 from broker.sql.model import Control, Inspection, Statement
 from policies.engine.decisions import NO_LIMITS, Effect, Limits, Need, Requirement, StatementFacts
 
@@ -126,6 +129,8 @@ class Play:
         self.uses: list[Use] = []
         self.drops: list[str] = []
         self.good = True
+        self.matches: list[Match] = []
+        self.shape: ShapeRule | None = None
         self._now = 0.0
 
     def hear(self, event: Event) -> "Play":
@@ -149,6 +154,9 @@ class Play:
                     case Use(token=token):
                         self.uses.append(command)
                         waiting.append(HoldUsed(token, self.good, self.at))
+                    case Match(token=token):
+                        self.matches.append(command)
+                        waiting.append(Matched(token, self.shape, self.at))
                     case Drop(reason=reason):
                         self.drops.append(reason)
                     case Note(entry=entry):

@@ -336,6 +336,8 @@ def test_a_window_and_its_rest_make_up_the_day(days: set[str], begin: int, end: 
         ("when: {zone: UTC, hours: 09:00-25:00}", "no hours of a day"),
         ("when: {zone: UTC, hours: 9-18}", "pattern"),
         ("when: {zone: UTC, hour: 09:00-18:00}", "unknown key, did you mean `hours`?"),
+        ("shape: grant, max_rows: 5", "`shape` goes with `decision: ask`"),
+        ("shape: session", "should be 'grant'"),
     ],
 )
 def test_a_condition_that_would_say_nothing_is_refused(rule: str, what: str) -> None:
@@ -368,6 +370,33 @@ def test_a_resource_that_would_reach_elsewhere_is_refused(old: str, new: str, wh
     assert any(what in finding for finding in caught.value.findings), caught.value.findings
 
 
+SHAPED = "shape: grant, reviewers: {groups: [ops]}}"
+
+
+@pytest.mark.parametrize("effects", ["", "effects: [write], ", "effects: [read, write], "])
+def test_a_shape_of_what_may_change_data_needs_a_bound(effects: str) -> None:
+    with pytest.raises(PolicyUnreadable) as caught:
+        policy(f"{{id: a, decision: ask, {effects}{SHAPED}")
+    assert any("goes with `max_rows`" in finding for finding in caught.value.findings), caught.value.findings
+    found = warnings(policy(f"{{id: a, decision: ask, {effects}max_rows: 5, {SHAPED}"))
+    assert any("`shape: grant` lets a statement" in one and "within 5 rows" in one for one in found), found
+
+
+def test_a_shape_may_be_approved_where_every_rule_that_asks_offers_it() -> None:
+    offers = f"{{id: a, decision: ask, effects: [write], max_rows: 5, {SHAPED}"
+    reads = f"{{id: b, decision: ask, effects: [read], {SHAPED}"
+    more = "{id: c, decision: ask, effects: [write], missing_where: true, reviewers: {groups: [ops]}}"
+    for rules, bare, offered in (
+        ((READ, offers), False, True),
+        ((reads, offers), False, True),
+        ((READ, offers, more), False, True),
+        ((READ, offers, more), True, False),
+    ):
+        decision = decided(policy(*rules), facts(bare=bare))
+        assert isinstance(decision, Ask)
+        assert decision.shape is offered
+
+
 @pytest.mark.parametrize(
     ("rules", "what"),
     [
@@ -384,6 +413,8 @@ def test_a_resource_that_would_reach_elsewhere_is_refused(old: str, new: str, wh
         (("{id: a, decision: ask, copies: [in], reviewers: {groups: [ops]}}",), "cannot be shown to reviewers"),
         (("{id: a, decision: allow, effects: [session], copy_limit: {rows: 1}}",), "limits nothing"),
         (("{id: a, decision: deny, effects: [read], missing_where: true}",), "only what writes can lack a WHERE"),
+        ((f"{{id: a, decision: ask, effects: [session], {SHAPED}",), "its `shape` offers nothing"),
+        ((f"{{id: a, decision: ask, effects: [read], verbs: [EXPLAIN], {SHAPED}",), "its `shape` offers nothing"),
     ],
 )  # fmt: skip
 def test_a_rule_that_never_decides_anything_is_warned_of(rules: tuple[str, ...], what: str) -> None:
