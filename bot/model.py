@@ -172,14 +172,13 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A projection of a shape that was approved, a rule of its grant until that ends; `text` is without literals."""
+    """A projection of an approved shape, a rule of its grant until that ends; its text is not kept here."""
 
     id: str
     token: str
     grant: str
     hold: str
     state: ShapeState
-    text: str
     people: tuple[str, ...]
     approved_at: datetime
     most: int | None = None

@@ -19,7 +19,6 @@ from workflows.shapes import TABLE, ShapeEvent, ShapeState
 from workflows.wire import EventView
 
 _ID = re.compile(r"shape-[A-Za-z0-9_-]{4,40}")
-TEXT_KEPT = 4_096
 
 
 async def withdraw(desk: Desk, intent: Withdraw, member: Member, cause: str) -> None:
@@ -86,7 +85,6 @@ async def _approved(desk: Desk, grant: Grant, event: EventView) -> None:
         grant=grant.id,
         hold=hold.id,
         state=ShapeState.ACTIVE,
-        text=str(data.get("text") or "")[:TEXT_KEPT],
         people=tuple(str(person) for person in by) if isinstance(by, list | tuple) else (),
         approved_at=event.at,
         most=most if isinstance(most, int) and not isinstance(most, bool) else None,

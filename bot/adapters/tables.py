@@ -156,7 +156,6 @@ shapes = Table(
     Column("grant", String(64), ForeignKey("grants.id"), nullable=False, index=True),
     Column("hold", String(64), ForeignKey("holds.id"), nullable=False),
     Column("state", String(16), nullable=False),
-    Column("text", Text, nullable=False),
     Column("people", JSON, nullable=False),
     Column("most", Integer),
     Column("approved_at", UtcDateTime, nullable=False),

@@ -94,7 +94,7 @@ def test_held_statement_waits_in_psql_runs_once_and_is_held_again(workspace: Wor
         assert CHANGE in text
         assert "public.orders: about 1" in text
         assert "Waiting for 1 of dbas: Bob or Dana" in text
-        assert buttons(hold) == ["hold.approve", "hold.deny"]
+        assert buttons(hold) == ["hold.approve", "hold.shape", "hold.deny"]
         assert psql(line, LOOK).stdout.strip() == before
         refused = workspace.click("alice", hold, "hold.approve")
         assert "You cannot answer this" in json.dumps(refused["messages"])
@@ -134,3 +134,41 @@ def test_ctrl_c_is_said_in_the_thread_and_a_late_click_changes_nothing(workspace
     assert (over["ts"], buttons(over)) == (hold["ts"], [])
     workspace.post("command", user="alice", channel="incidents", text="/access revoke")
     assert "1 held: 1 given up" in shown(workspace.find("bob", CARDS, "Alice had write on prod-db for", **thread))
+
+
+def test_approved_shape_lets_other_values_pass_within_its_bound_until_it_is_withdrawn(workspace: Workspace) -> None:
+    card, line = opened(workspace)
+    thread = {"thread_ts": card["ts"]}
+    change = "update orders set total = {} where id <= {}".format
+    with waiting(line, change(11, 1)) as process:
+        hold = workspace.find("bob", CARDS, "the planner expects", **thread)
+        assert workspace.click("alice", hold, "hold.shape").get("view") is None
+        view = workspace.click("bob", hold, "hold.shape")["view"]
+        form = json.dumps(view["blocks"])
+        assert "update orders set total = $1 where id <= $2" in form
+        assert "at most 10 rows" in form
+        assert workspace.post("submit", user="bob", view_id=view["id"], values={})["ok"]
+        output, errors = process.communicate(timeout=20)
+    assert (process.returncode, output) == (0, "UPDATE 1\n"), errors
+    shape = workspace.find("bob", CARDS, "Bob approved this shape for Alice", **thread)
+    assert buttons(shape) == ["shape.withdraw"]
+    assert psql(line, f"{change(12, 2)}; ").stdout == "UPDATE 2\n"
+    beyond = psql(line, change(13, 50))
+    assert "airlock: this touched 50 rows, triggers and cascades included, and may touch 10" in beyond.stderr
+    with waiting(line, "update orders set total = 14 where id = 3") as process:
+        other = workspace.find("bob", CARDS, "Waiting for 1 of dbas: Bob or Dana", shape["ts"], **thread)
+        deny(workspace, "dana", other, "not this one")
+        process.communicate(timeout=20)
+
+    workspace.click("erin", shape, "shape.withdraw")
+    workspace.click("alice", shape, "shape.withdraw")
+    line_ = workspace.find("bob", CARDS, "Alice withdrew the shape", **thread)
+    gone = workspace.find("bob", CARDS, "withdrawn by Alice", **thread)
+    assert (gone["ts"], buttons(gone)) == (shape["ts"], [])
+    with waiting(line, change(15, 1)) as process:
+        again = workspace.find("bob", CARDS, "Waiting for 1 of dbas: Bob or Dana", line_["ts"], **thread)
+        deny(workspace, "dana", again, "once more, please")
+        process.communicate(timeout=20)
+    workspace.post("command", user="alice", channel="incidents", text="/access revoke")
+    summary = shown(workspace.find("bob", CARDS, "Alice had write on prod-db for", **thread))
+    assert "1 shape approved by Bob (1 withdrawn), 2 statements passed by it" in summary

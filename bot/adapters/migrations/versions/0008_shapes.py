@@ -24,7 +24,6 @@ def upgrade() -> None:
         sa.Column("grant", sa.String(64), sa.ForeignKey("grants.id"), nullable=False),
         sa.Column("hold", sa.String(64), sa.ForeignKey("holds.id"), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
-        sa.Column("text", sa.Text, nullable=False),
         sa.Column("people", sa.JSON, nullable=False),
         sa.Column("most", sa.Integer),
         sa.Column("approved_at", UtcDateTime, nullable=False),
