@@ -165,7 +165,7 @@ def change_something(window: Window) -> None:
     window.leads("Go there as Bob")
     window.press("repl")
     thread = window.page.get_by_role("complementary", name="Thread")
-    thread.get_by_role("button", name=re.compile("^(Approve|Let)")).last.click()
+    thread.get_by_role("button", name=re.compile("^Approve .*, once$")).last.click()
     window.confirm("Approve")
     window.has_done("review")
     window.leads("Go there as Alice")

@@ -201,9 +201,15 @@ async def test_the_message_of_a_shape_offers_to_withdraw_it_while_it_is_in_force
     grant = work.grants[shape.grant]
     text = "UPDATE orders SET total = $1 WHERE status = 'new'"
     shown = ShapeView(
-        id=shape.id, grant=grant.id, hold="h0001", digest=SHAPE, text=text, redacted="UPDATE ?", values=["$1: any number"],
+        id=shape.id,
+        grant=grant.id,
+        hold="h0001",
+        digest=SHAPE,
+        text=text,
+        redacted="UPDATE ?",
+        values=["$1: any number"],
         approved_at=NOW,
-    )  # fmt: skip
+    )
     card = shape_card(policy(), shape, grant, shown)
     check_payload(render(card))
     assert actions(card) == ["shape.withdraw"]
