@@ -165,3 +165,39 @@ async def test_kept_approval_says_until_when(tmp_path: Path) -> None:
         until = f"{told.broker.holds[hold].expires_at:%H:%M} UTC"
         assert await told.thread(card, f"Approved by Bob; it has not run yet, it may run once until {until}.")
         assert await told.thread(card, f"it may run once, when it is sent again until {until}.")
+
+
+SHAPE = {
+    "digest": "e" * 64,
+    "text": f"UPDATE customers SET ssn = $1 WHERE note LIKE '{SECRET}%'",
+    "values": ["$1: any text"],
+}
+
+
+async def test_a_shape_is_approved_and_withdrawn_and_its_values_stay_out_of_the_channel(told: Story) -> None:
+    card, message, hold = await held(told, shape=SHAPE, most=10)
+    assert buttons(message) == ["hold.review", "hold.shape"]
+    refused = (await told.click("alice", "hold.shape", message))["messages"]
+    assert "You cannot answer this" in json.dumps(refused)
+    view = (await told.click("bob", "hold.shape", message))["view"] or await told.eventually(lambda: told.view("bob"))
+    assert STATEMENT in json.dumps(view, ensure_ascii=False)
+    assert SHAPE["text"] in json.dumps(view, ensure_ascii=False)
+    assert (await told.world.post("submit", user="bob", view_id=view["id"], values={}))["ok"]
+    approved = await told.thread(card, "Bob approved this shape for Alice")
+    assert told.broker.answers[0].reviews[0].shape == SHAPE["digest"]
+    assert told.broker.holds[hold].state == "consumed"
+    assert SECRET not in json.dumps(approved)
+    assert REDACTED in shown(approved)
+    await told.click("bob", "shape.withdraw", approved)
+    gone = await told.thread(card, "withdrawn by Bob")
+    assert (gone["ts"], buttons(gone)) == (approved["ts"], [])
+    assert told.broker.shapes["shape-0001"].withdrawn_by == "bob"
+
+
+async def test_a_form_for_a_shape_that_is_not_offered_any_more_only_says_so(told: Story) -> None:
+    _, message, hold = await held(told, shape=SHAPE, most=10)
+    told.broker.holds[hold] = told.broker.holds[hold].model_copy(update={"shape": None})
+    view = (await told.click("bob", "hold.shape", message))["view"] or await told.eventually(lambda: told.view("bob"))
+    assert "does not let the shape of this statement be approved" in json.dumps(view)
+    assert "submit" not in view or not view["submit"]
+    assert told.broker.answers == []

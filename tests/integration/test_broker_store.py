@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from broker.adapters.store import GrantRow, Store, StoreUnavailable, TicketRow, TicketsSpent, UserTaken
+from broker.adapters.store import GrantRow, ShapeRow, Store, StoreUnavailable, TicketRow, TicketsSpent, UserTaken
 from broker.adapters.tables import MIGRATIONS, metadata
 from broker.sessions.model import ScramVerifier
 from tests.integration.broker import World
@@ -258,3 +259,22 @@ async def test_whole_story_on_either_database(url: str, tmp_path: Path) -> None:
         grant = answers[0][1]["id"]
         assert (await bot.json("POST", f"/v1/grants/{grant}/tickets"))[0] == 201
         assert (await bot.json("DELETE", f"/v1/grants/{grant}"))[1]["state"] == "ended"
+
+
+async def test_a_shape_comes_back_as_stored_once_a_hold_under_an_active_grant_alone(store: Store) -> None:
+    grant = row()
+    await store.insert(grant)
+    shape = ShapeRow(
+        "shape-1", grant.id, "h1", "d" * 64, "x = $1", "x = ?", ["$1: any"], ["r"], ["bob"], 7, {"id": "a"}, NOW
+    )
+    with pytest.raises(RowMoved):
+        await store.add_shape(shape)
+    await store.move(grant, GrantEvent.OPEN)
+    await store.add_shape(shape)
+    assert await store.shapes_of(grant.id) == [shape] == [await store.shape("shape-1")]
+    with pytest.raises(DBAPIError):
+        await store.add_shape(replace(shape, id="shape-2"))
+    await store.withdraw_shape("shape-1", "alice", NOW)
+    await store.withdraw_shape("shape-1", "bob", NOW + timedelta(minutes=1))
+    assert await store.shape("shape-1") == replace(shape, withdrawn_at=NOW, withdrawn_by="alice")
+    assert await store.shape("shape-9") is None

@@ -21,7 +21,7 @@ from policies.engine.model import Policy
 from workflows.holds import HoldEvent, HoldState, moved
 from workflows.orders import HoldAnswer, Order, OrderInvalid, verify_call, verify_hold_answer, verify_order
 from workflows.reviews import Missing, Refused, tally
-from workflows.wire import EstimateView, GrantView, HoldView, TicketView
+from workflows.wire import EstimateView, GrantView, HoldView, ShapeView, TicketView
 
 POLICIES = Path(__file__).resolve().parents[2] / "policies"
 _OVER = {HoldEvent.TIME_OUT: "timed_out", HoldEvent.ABANDON: "abandoned", HoldEvent.CONSUME: "consumed"}
@@ -44,6 +44,7 @@ class FakeBroker:
         """How long ago a grant opens that opens now."""
         self.ended: list[tuple[str, str, str]] = []
         self.holds: dict[str, HoldView] = {}
+        self.shapes: dict[str, ShapeView] = {}
         self.answers: list[HoldAnswer] = []
         self.answered_at: list[float] = []
         self.drop_after_answer = 0
@@ -64,6 +65,8 @@ class FakeBroker:
         app.router.add_get("/v1/recordings/{id}", self._recording)
         app.router.add_get("/v1/holds/{id}", self._hold)
         app.router.add_post("/v1/holds/{id}/answers", self._answer)
+        app.router.add_get("/v1/shapes/{id}", self._shape)
+        app.router.add_delete("/v1/shapes/{id}", self._shape)
         return app
 
     def hold(self, grant: str, text: str = "UPDATE orders SET total = 0 WHERE id = 7", **more: Any) -> str:
@@ -286,7 +289,25 @@ class FakeBroker:
             self.happens("hold.released", view.grant, hold=view.id, by=list(count.by), **until)
             if self.runs:
                 self.over(view.id, HoldEvent.CONSUME, statement=view.statement)
+            self._approve_shape(view, answer, list(count.by))
         return web.json_response(self.holds[view.id].model_dump(mode="json"))
+
+    def _approve_shape(self, view: HoldView, answer: HoldAnswer, by: list[str]) -> None:
+        if view.shape is None or not all(one.shape == view.shape.digest for one in answer.reviews):
+            return
+        id = f"shape-{len(self.shapes) + 1:04d}"
+        offered, now = view.shape.model_dump(), datetime.now(UTC)
+        facts = {"grant": view.grant, "hold": view.id, "redacted": view.redacted, "by": by, "most": view.most}
+        self.shapes[id] = ShapeView(id=id, **offered, **facts, approved_at=now)
+        self.happens("shape.approved", view.grant, shape=id, hold=view.id, by=by, most=view.most)
+
+    async def _shape(self, request: web.Request) -> web.Response:
+        actor = self._actor(request)
+        id = request.match_info["id"]
+        if request.method == "DELETE" and self.shapes[id].withdrawn_by is None:
+            self.shapes[id] = self.shapes[id].model_copy(update={"withdrawn_by": actor})
+            self.happens("shape.withdrawn", self.shapes[id].grant, shape=id, by=actor, reason="")
+        return web.json_response(self.shapes[id].model_dump(mode="json"))
 
     async def _feed(self, request: web.Request) -> web.Response:
         self._actor(request)
