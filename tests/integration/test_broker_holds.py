@@ -9,8 +9,9 @@ import pytest
 
 from broker.adapters.process import Process
 from broker.adapters.verify import verify
-from broker.sessions.holds import Asked, Hold, HoldFacts
-from broker.sessions.model import SessionFacts
+from broker.sessions.holds import Asked, Hold, HoldFacts, Sought
+from broker.sessions.model import GrantFacts, SessionFacts
+from broker.sessions.shapes import Shape, ShapeRule
 from policies.engine.decisions import Need, Requirement
 from tests.integration.broker import Bot, PretendSession, World, facts_of
 from workflows.orders import HoldAnswer, sign_hold_answer
@@ -37,10 +38,11 @@ def open_hold(process: Process, grant: dict[str, Any], session: str = "s1", **ch
     return process.holds.open(HoldFacts(session=facts, **{**values, **change}))
 
 
-async def answered(bot: Bot, hold: str, digest: str, answer: Answer = Answer.APPROVE) -> tuple[int, dict[str, Any]]:
-    signed = HoldAnswer(
-        id="answer" + hold, hold=hold, digest=digest, reviews=[bot.review("dana", answer)], policy_hash="0" * 64
-    )
+async def answered(
+    bot: Bot, hold: str, digest: str, answer: Answer = Answer.APPROVE, shape: str | None = None
+) -> tuple[int, dict[str, Any]]:
+    review = bot.review("dana", answer).model_copy(update={"shape": shape})
+    signed = HoldAnswer(id="answer" + hold, hold=hold, digest=digest, reviews=[review], policy_hash="0" * 64)
     body = {"answer": sign_hold_answer(signed, bot.key, datetime.now(UTC))}
     async with bot.http.post(f"{bot.url}/v1/holds/{hold}/answers", json=body) as response:
         return response.status, await response.json()
@@ -119,3 +121,40 @@ async def test_a_broker_that_stops_gives_up_what_it_holds(world: World) -> None:
     async with world.broker() as (_, bot):
         found = [event["data"]["reason"] for event in await bot.events() if event["type"] == "hold.abandoned"]
         assert found == ["shutdown"]
+
+
+SHAPE = Shape("a" * 64, "delete from carts where id = $1", ("$1: any whole number",))
+
+
+def matched(process: Process, grant: GrantFacts) -> ShapeRule | None:
+    asked, needs = Asked("delete from carts where id = 8"), Requirement((Need(1, ("dbas",)),))
+    return process.holds.match(Sought(grant, asked, SHAPE, needs, ("prod-writes",), waits=True))
+
+
+async def test_an_approved_shape_outlives_the_broker_until_it_is_withdrawn_or_its_grant_ends(world: World) -> None:
+    async with world.broker() as (process, bot):
+        grant, other = await bot.grant(), await bot.grant()
+        for one in (grant, other):
+            hold = open_hold(process, one, shape=SHAPE)
+            await answered(bot, hold.id, (await process.holds.get(hold.id)).digest, shape=SHAPE.digest)
+        mine, others = (facts_of(process, one) for one in (grant, other))
+        rule = matched(process, mine)
+        assert rule is not None
+        assert matched(process, others) not in (None, rule)
+        assert (await bot.json("GET", f"/v1/shapes/{rule.id}"))[1]["text"] == SHAPE.text
+    async with world.broker() as (process, bot):
+        assert matched(process, mine) == rule
+        _, view = await bot.json("DELETE", f"/v1/shapes/{rule.id}", params={"reason": "enough"})
+        assert view["withdrawn_at"] is not None
+        assert matched(process, mine) is None
+        assert matched(process, others) is not None
+        await bot.call("DELETE", f"/v1/grants/{other['id']}", params={"by": "bob"})
+        assert matched(process, others) is None
+        said = [event["data"] for event in await bot.events() if event["type"] == "shape.withdrawn"]
+        assert [(one["shape"], one["reason"]) for one in said] == [(rule.id, "enough")]
+        _, transcript = await bot.call("GET", f"/v1/recordings/{grant['id']}")
+        assert f"dana approved this shape until the access ends, as rule {rule.id}" in transcript
+        assert "delete from carts where id = ?" in transcript
+    async with world.broker() as (process, _):
+        assert matched(process, mine) is None
+    assert verify(world.settings.state).good
