@@ -228,7 +228,8 @@ async def _closed(desk: Desk, grant: Grant, request: Request, event: EventView) 
         verified=data.get("verified") is True,
         recording=str(recording) if recording else None,
     )
-    text = await _summary(desk, grant, request, tuple(_names(data.get("revealed")))[:MASKED_KEPT])
+    revealed, searched = (tuple(_names(data.get(key)))[:MASKED_KEPT] for key in ("revealed", "searched"))
+    text = await _summary(desk, grant, request, revealed, searched)
     await to_thread(desk, request, f"summary:{grant.id}", text)
     await mirror(desk, grant.account, f"summary:{grant.id}", text)
     if grant.recording and grant.sessions:
@@ -243,7 +244,9 @@ async def _closed(desk: Desk, grant: Grant, request: Request, event: EventView) 
     await _show_extensions(desk, grant)
 
 
-async def _summary(desk: Desk, grant: Grant, request: Request, revealed: tuple[str, ...]) -> str:
+async def _summary(
+    desk: Desk, grant: Grant, request: Request, revealed: tuple[str, ...], searched: tuple[str, ...]
+) -> str:
     people = [one.person for one in await desk.work.reviews(request.id) if one.answer is Answer.APPROVE]
     holds = await desk.work.holds_of(grant.id)
     ended_at = min(grant.closed_at or desk.now, grant.expires_at)
@@ -261,6 +264,7 @@ async def _summary(desk: Desk, grant: Grant, request: Request, revealed: tuple[s
         mistyped=grant.mistyped,
         masked=grant.masked,
         revealed=revealed,
+        searched=searched,
         held=held_words(desk.policy, holds),
         shapes=shapes_words(desk.policy, await desk.work.shapes_of(grant.id)),
     )

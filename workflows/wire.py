@@ -175,7 +175,7 @@ EVENT_TYPES = {
     "grant.ended": "by; state",
     "grant.expired": "",
     "grant.revoked": "by, reason",
-    "grant.closed": "every session is gone; statements, denied, masked, revealed, sessions, verified, recording",
+    "grant.closed": "no session is left; statements, denied, masked, revealed, searched, sessions, verified, recording",
     "ticket.minted": "ticket (id), by",
     "session.opened": "ticket, person, resource, role, application, address, identity: its own role upstream, if any",
     "session.refused": "reason (for a known ticket: expired, foreign database, upstream down, ...)",

@@ -46,6 +46,7 @@ class Story:
     sessions: int = 0
     masked: set[str] = field(default_factory=set)
     revealed: set[str] = field(default_factory=set)
+    searched: set[str] = field(default_factory=set)
     open_sessions: dict[str, str] = field(default_factory=dict)
     """Session -> when it opened."""
     open_statements: dict[tuple[str | None, str], None] = field(default_factory=dict)
@@ -70,6 +71,7 @@ class Story:
                 self.statements += 1
                 self.masked.update(map(str, data.get("masked") or ()))
                 self.revealed.update(map(str, data.get("revealed") or ()))
+                self.searched.update(map(str, data.get("searched") or ()))
                 self.open_statements[session, str(data.get("statement"))] = None
             case "statement.denied":
                 self.statements += 1
@@ -102,6 +104,7 @@ class Story:
             "denied": self.denied,
             "masked": sorted(self.masked),
             "revealed": sorted(self.revealed),
+            "searched": sorted(self.searched),
             "sessions": self.sessions,
         }
 

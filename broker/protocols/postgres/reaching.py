@@ -38,7 +38,9 @@ CASCADES = """REACHED
 TRIGGERS = """REACHED
     select distinct n.nspname || '.' || c.relname as relation, t.tgname::text as name, r.event,
            fn.nspname || '.' || f.proname as function, t.tgdeferrable as deferrable
-    from reached r join pg_trigger t on t.tgrelid = r.oid and not t.tgisinternal and t.tgenabled in ('O', 'A')
+    from reached r join pg_trigger t on t.tgrelid = r.oid and t.tgenabled in ('O', 'A')
+         -- To 13 what a partition has of its parent is internal.
+         and (not t.tgisinternal or t.tgparentid <> 0 and t.tgconstraint = 0)
          join pg_class c on c.oid = t.tgrelid join pg_namespace n on n.oid = c.relnamespace
          join pg_proc f on f.oid = t.tgfoid join pg_namespace fn on fn.oid = f.pronamespace
     where t.tgtype & case r.event when 'i' then 4 when 'd' then 8 else 16 end <> 0

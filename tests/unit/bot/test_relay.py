@@ -166,7 +166,9 @@ async def test_thread_and_summary_say_what_was_revealed() -> None:
     await relay.apply(desk(work), [event(1, "statement.allowed", masked=[], revealed=["public.customers.ssn"])])
     told = "Alice sees customers.ssn in clear, in one statement that a reviewer approved."
     assert said(work, InThread)[-1] == told
-    closed = event(3, "grant.closed", statements=1, sessions=1, verified=True, revealed=["public.customers.ssn"])
+    listed = {"revealed": ["public.customers.ssn"], "searched": ["public.customers.email"]}
+    closed = event(3, "grant.closed", statements=1, sessions=1, verified=True, **listed)
     await relay.apply(desk(work), [event(2, "grant.expired"), closed])
     [summary] = [text for text in said(work, InThread) if "approved by Bob" in text]
     assert "Fields that a reviewer revealed: customers.ssn." in summary
+    assert "Masked fields that were searched for a value: customers.email." in summary

@@ -147,3 +147,16 @@ def test_recordings_are_found_by_ids_only() -> None:
     for bad in ("../etc", "a/b", "", "x" * 100, "a.b"):
         with pytest.raises(ValueError):
             recording_path(Path("/x"), bad)
+
+
+async def test_what_was_masked_revealed_and_searched_is_summed_up_also_after_a_restart(tmp_path: Path) -> None:
+    log, recorder = make(tmp_path)
+    for number, key in enumerate(("masked", "revealed", "searched", "searched")):
+        data = {"statement": str(number), key: [f"public.customers.{key}"]}
+        await recorder.write(Entry("statement.allowed", "grant1", "s1", data, {"sql": "select 1"}))
+    totals = recorder.resume("grant1").totals()
+    log.close()
+    log, recorder = make(tmp_path)
+    assert recorder.resume("grant1").totals() == totals
+    assert all(totals[key] == [f"public.customers.{key}"] for key in ("masked", "revealed", "searched"))
+    log.close()
