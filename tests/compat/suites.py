@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tests.compat.comparing import Outcomes
+from tests.compat.corpus import Corpus
 from tests.compat.stage import Door
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "airlock-compat"
@@ -31,6 +32,8 @@ class Suite:
     arguments: tuple[str, ...]
     told: Callable[[Door], tuple[list[str], dict[str, str]]]
     """Arguments and environment that name the server."""
+    fresh: bool = True
+    """Whether the second run finds the database as the first did."""
 
     def unpacked(self) -> Path:
         """Return the folder of its sources, of the version that is installed; downloads them once."""
@@ -113,7 +116,8 @@ def _sqlalchemy(door: Door) -> tuple[list[str], dict[str, str]]:
 
 _CLUSTERS = ("test__environment", "test__sourcecode", "test_connect", "test_test", "test_subinterpreters")
 """Tests of the sources, and of servers that they start themselves."""
-SUITES = (
+SUITES: tuple[Suite | Corpus, ...] = (
+    Corpus(),
     Suite(
         "asyncpg",
         ("tests/",),

@@ -93,9 +93,14 @@ class House:
             self.empty.set()
 
 
+_AT_FIRST = frozenset({"scram_iterations", "search_path"})
+"""Settings that are told before any statement could have put a value of its own into them, and not again."""
+
+
 def greeting(key: CancelKey, logged_in: LoggedIn, startup: Startup) -> bytes:
     """Write what a client hears when it is in: the settings it needs, a cancel key of the broker's, readiness."""
-    statuses = {name: value for name, value in logged_in.statuses.items() if passes_status(name, value)}
+    told = logged_in.statuses.items()
+    statuses = {name: value for name, value in told if passes_status(name, value) or name in _AT_FIRST}
     statuses |= {
         "application_name": startup.application,
         "is_superuser": "off",

@@ -119,10 +119,10 @@ def passed_problem(kind: bytes, body: bytes, edits: Sequence[tuple[int, int, int
     values = codec.read_fields(body)
     if scrub:
         values = _scrubbed(values)
-    position = values.pop("P", "")
+    position = values.get("P", "")
     mapped = position_in_user_text(edits, int(position)) if edits is not None and position.isdecimal() else None
-    if mapped is not None:
-        values["P"] = str(mapped)
+    # A field without a value is left out; the others keep their order.
+    values["P"] = str(mapped) if mapped is not None else ""
     return codec.fields(kind, values)
 
 

@@ -47,6 +47,11 @@ def test_what_is_not_scrubbed_passes_byte_by_byte() -> None:
     assert passed_problem(b"E", whole, (), scrub=False) == codec.message(b"E", whole)
 
 
+def test_a_problem_with_a_position_keeps_the_order_of_its_fields() -> None:
+    whole = body(S="ERROR", V="ERROR", C="42703", M="x", P="8", F="parse_relation.c", L="3854")
+    assert passed_problem(b"E", whole, ((0, 0, 20),), scrub=False) == codec.message(b"E", whole)
+
+
 def test_positions_are_mapped_or_dropped() -> None:
     edits = ((0, 0, 10), (10, 12, 0), (40, 20, 5))
     for position, own in ((1, 1), (10, 10), (11, 13), (40, 13), (41, 21), (45, 25)):

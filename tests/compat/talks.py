@@ -1,0 +1,242 @@
+"""What drivers say to a server beyond plain statements, message by message; nothing of it stays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from broker.protocols.postgres import codec
+
+Q, P, E, SYNC, FLUSH = codec.query, codec.parse, codec.execute, codec.SYNC, codec.FLUSH
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a client sends, and the types of message that it then waits for, the last of them `times` over."""
+
+    sent: bytes
+    until: str = "Z"
+    times: int = 1
+
+
+def bind(
+    statement: str = "", portal: str = "", values: tuple[bytes | None, ...] = (), *, sent: int = 0, wanted: int = 0
+) -> bytes:
+    """Write a Bind; `sent` and `wanted` are 1 for binary."""
+    given = b"".join(
+        (-1).to_bytes(4, "big", signed=True) if value is None else len(value).to_bytes(4, "big") + value
+        for value in values
+    )
+    formats = (1).to_bytes(2, "big") + sent.to_bytes(2, "big")
+    count = len(values).to_bytes(2, "big")
+    results = (1).to_bytes(2, "big") + wanted.to_bytes(2, "big")
+    return codec.message(b"B", codec.string(portal) + codec.string(statement) + formats + count + given + results)
+
+
+def describe(kind: str, name: str = "") -> bytes:
+    return codec.message(b"D", kind.encode() + codec.string(name))
+
+
+def copied(data: bytes) -> bytes:
+    return codec.message(b"d", data)
+
+
+def extended(sql: str, wanted: int = 0) -> bytes:
+    """Write what a driver sends of a statement without parameters."""
+    return P("", sql) + describe("S") + bind(wanted=wanted) + describe("P") + E("") + SYNC
+
+
+COPY_DONE = codec.message(b"c")
+_BEGIN, _BACK = Turn(Q("begin")), Turn(Q("rollback"))
+_BINARY = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_ROW = b"\0\x02\0\0\0\x04\0\0\0\x07\0\0\0\x01x"
+
+TALKS: dict[str, tuple[Turn, ...]] = {
+    "empty": (Turn(Q("")), Turn(Q(";;")), Turn(Q("-- nothing")), Turn(extended(""))),
+    "several statements": (Turn(Q("select 1; select 'a'::text, null; show datestyle")),),
+    "several statements, one of which fails": (
+        Turn(Q("select 1; select 1/0; select 2")),
+        Turn(Q("begin; select 1; select 1/0; select 2")),
+        Turn(Q("select 1")),
+        _BACK,
+    ),
+    "errors": (
+        Turn(Q("selec 1")),
+        Turn(Q("select 'a'::int")),
+        Turn(Q("select nothing from orders")),
+        Turn(Q("select * from orders where 'é' = no_such_column")),
+        Turn(Q("select no_such_function(1)")),
+        Turn(Q("insert into orders (id, customer_id) values (1, 1)")),
+        Turn(Q("insert into orders (id, customer_id) values (7, null)")),
+        Turn(extended("select 1/0")),
+        Turn(extended("selec 1")),
+    ),
+    "names that are unknown": (
+        Turn(Q("select * from no_such_table")),
+        Turn(Q("select * from no_such_schema.orders")),
+        Turn(Q("execute nothing")),
+        Turn(Q("fetch nothing")),
+        Turn(Q("deallocate nothing")),
+        Turn(bind("nothing") + SYNC),
+        Turn(describe("S", "nothing") + SYNC),
+        Turn(describe("P", "nothing") + SYNC),
+        Turn(E("nothing") + SYNC),
+        Turn(codec.close("S", "nothing") + codec.close("P", "nothing") + SYNC),
+    ),
+    "transactions": (
+        _BEGIN,
+        _BEGIN,
+        Turn(Q("savepoint a")),
+        Turn(Q("select 1/0")),
+        Turn(Q("select 1")),
+        Turn(Q("rollback to a")),
+        Turn(Q("release a")),
+        Turn(Q("set local timezone = 'Asia/Tokyo'")),
+        Turn(Q("commit")),
+        Turn(Q("commit")),
+        _BACK,
+        Turn(Q("start transaction isolation level serializable, read only, deferrable")),
+        Turn(Q("insert into log values (1)")),
+        Turn(Q("commit")),
+        Turn(Q("begin; select 1; commit and chain")),
+        _BACK,
+    ),
+    "a failing commit": (
+        Turn(Q("begin; insert into log values (1); insert into log values (1)")),
+        Turn(Q("commit")),
+        _BEGIN,
+        Turn(Q("insert into log values (1), (1)")),
+        Turn(Q("set constraints all immediate")),
+        _BACK,
+    ),
+    "settings": (
+        Turn(Q("set timezone = 'Asia/Tokyo'")),
+        Turn(Q("set datestyle = 'german'")),
+        Turn(Q("set intervalstyle = 'iso_8601'")),
+        Turn(Q("select now() is null, '1 day 2 hours'::interval, date '2024-02-03'")),
+        Turn(Q("set extra_float_digits = 0; select 0.1::float8 + 0.2::float8")),
+        Turn(Q("set bytea_output = escape; select '\\x6162'::bytea")),
+        Turn(Q("show timezone")),
+        Turn(Q("show transaction isolation level")),
+        Turn(Q("set session characteristics as transaction isolation level repeatable read")),
+        Turn(Q("show default_transaction_isolation")),
+        Turn(Q("reset timezone")),
+        Turn(Q("reset all")),
+        Turn(Q("discard all")),
+        Turn(Q("select set_config('timezone', 'UTC', true)")),
+    ),
+    "what its name is": (Turn(Q("set application_name = 'mine'")), Turn(Q("show application_name"))),
+    "a prepared statement": (
+        Turn(P("s", "select $1::int + 1, $2::text", (23, 25)) + describe("S", "s") + SYNC),
+        Turn(bind("s", values=(b"1", b"a")) + E("") + SYNC),
+        Turn(bind("s", values=((5).to_bytes(4, "big"), None), sent=1, wanted=1) + describe("P") + E("") + SYNC),
+        Turn(P("s", "select 2") + SYNC),
+        Turn(bind("s", values=(b"x", b"a")) + E("") + SYNC),
+        Turn(bind("s", values=(b"1",)) + E("") + SYNC),
+        Turn(Q("select name, statement, parameter_types from pg_prepared_statements")),
+        Turn(codec.close("S", "s") + SYNC),
+        Turn(bind("s", values=(b"1", b"a")) + SYNC),
+        Turn(Q("prepare q as select 1; execute q; deallocate all")),
+    ),
+    "portals": (
+        _BEGIN,
+        Turn(P("", "select g from generate_series(1, 7) g") + bind(portal="c") + E("c", 3) + SYNC),
+        Turn(E("c", 3) + SYNC),
+        Turn(Q("fetch 1 from c")),
+        Turn(E("c", 3) + SYNC),
+        Turn(codec.close("P", "c") + SYNC),
+        Turn(E("c") + SYNC),
+        _BACK,
+        Turn(P("", "select g from generate_series(1, 7) g") + bind() + E("", 3) + E("", 3) + E("", 3) + SYNC),
+    ),
+    "cursors": (
+        _BEGIN,
+        Turn(Q("declare c scroll cursor for select id, name from customers order by id")),
+        Turn(Q("fetch 2 from c")),
+        Turn(Q("fetch backward 1 from c; move 3 in c; fetch all from c")),
+        Turn(Q("close c")),
+        Turn(Q("fetch c")),
+        _BACK,
+        Turn(Q("declare h cursor with hold for select 1")),
+        Turn(Q("begin; declare h cursor with hold for select 1; commit; fetch h; close all")),
+    ),
+    "a pipeline": (
+        Turn(extended("select 1") * 3, times=3),
+        Turn(P("", "select 1/0") + bind() + E("") + P("", "select 2") + bind() + E("") + SYNC + extended("select 3"),
+             times=2),
+        Turn(P("a", "select 1") + bind("a") + E("") + bind("a") + E("") + SYNC),
+        Turn(P("", "begin") + bind() + E("") + P("", "select 1/0") + bind() + E("") + SYNC),
+        Turn(extended("select 1") + extended("rollback"), times=2),
+    ),
+    "flushes": (
+        Turn(P("", "select id, name from customers where id = $1") + describe("S") + FLUSH, "tT"),
+        Turn(bind(values=(b"3",)) + E("") + FLUSH, "C"),
+        Turn(SYNC),
+        Turn(P("", "selec") + FLUSH, "E"),
+        Turn(P("", "select 1") + FLUSH + SYNC),
+    ),
+    "copying out": (
+        Turn(Q("copy customers (id, name) to stdout")),
+        Turn(Q("copy (select 1, 'a,b') to stdout (format csv, header)")),
+        Turn(Q("copy customers (id) to stdout (format binary)")),
+        Turn(extended("copy (select 1) to stdout")),
+        Turn(Q("copy (select 1/(3 - g) from generate_series(1, 5) g) to stdout")),
+    ),
+    "copying in": (
+        _BEGIN,
+        Turn(Q("copy loaded from stdin"), "G"),
+        Turn(copied(b"1\ta\n2\t") + copied(b"b\n") + COPY_DONE),
+        Turn(Q("copy loaded (what) from stdin (format csv)"), "G"),
+        Turn(copied(b'"a ""b"""\n') + COPY_DONE),
+        Turn(Q("copy loaded from stdin (format binary)"), "G"),
+        Turn(copied(_BINARY) + copied(_ROW + b"\xff\xff") + COPY_DONE),
+        Turn(Q("table loaded")),
+        Turn(Q("copy loaded from stdin"), "G"),
+        Turn(codec.copy_fail("enough")),
+        _BACK,
+        _BEGIN,
+        Turn(P("", "copy loaded from stdin") + bind() + E("") + FLUSH, "G"),
+        Turn(copied(b"9\tz\n") + COPY_DONE + SYNC),
+        Turn(Q("copy loaded from stdin"), "G"),
+        Turn(copied(b"x\n") + COPY_DONE),
+        _BACK,
+    ),
+    "notices": (
+        Turn(Q("do $$ begin raise notice 'a %', 1; raise warning 'b'; raise info 'c'; end $$")),
+        Turn(Q("set client_min_messages = warning; do $$ begin raise notice 'a'; end $$")),
+        Turn(Q("reset client_min_messages; begin")),
+        Turn(Q("insert into parted values (1, 'north')")),
+        Turn(Q("do $$ begin raise 'mine' using errcode = 'AB123', detail = 'd', hint = 'h'; end $$")),
+        _BACK,
+        Turn(Q("drop table if exists no_such_table")),
+    ),
+    "notifications": (
+        Turn(Q("listen news")),
+        Turn(Q("notify news, 'hello'")),
+        Turn(Q("unlisten *")),
+        Turn(Q("notify news, 'hello'")),
+    ),
+    "changes": (
+        _BEGIN,
+        Turn(Q("insert into orders (id, customer_id) values (1000, 1) returning id, at")),
+        Turn(Q("update orders set note = 'x' where id = 1000 returning *")),
+        Turn(Q("delete from orders where id = 1000")),
+        Turn(Q("insert into loaded values (1, 'a') on conflict do nothing")),
+        Turn(Q("truncate loaded")),
+        Turn(Q("lock loaded in share mode")),
+        Turn(Q("select id from orders order by id limit 1 for update")),
+        _BACK,
+    ),
+    "types": (
+        Turn(extended("select c, c.home, c.tags, c.paid, c.mood, c.born from customers c where id < 4", wanted=1)),
+        Turn(extended("select body, at at time zone 'UTC' from orders order by id limit 2", wanted=1)),
+        Turn(Q("select null::short, 'glad'::mood, row(1, 'a'), array[[1, 2], [3, 4]], int4range(1, 5), '{}'::jsonb")),
+        Turn(Q("select 'infinity'::date, 'nan'::float8, 1e400::numeric, '\\x00ff'::bytea, b'101', '1 y'::interval")),
+    ),
+    "functions": (
+        Turn(Q("select public.total(1)")),
+        Turn(Q("select pg_sleep(0), pg_try_advisory_lock(7), pg_advisory_unlock(7)")),
+        Turn(Q("select count(*) from pg_locks where locktype = 'advisory'")),
+    ),
+    "a message out of place": (Turn(codec.message(b"d", b"x") + COPY_DONE + Q("select 1")),),
+}  # fmt: skip
+"""Name -> what is said on a connection of its own."""
