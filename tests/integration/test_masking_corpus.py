@@ -110,11 +110,11 @@ def _world(server: Server, name: str) -> World:
     load_world(server, "world", name)
     done = server.psql(OBJECTS, "world")
     assert done.returncode == 0, done.stderr
-    connection, writer = (server.connect("world", level, prepare_threshold=None) for level in ("lvl_read", "lvl_write"))
-    for each in (connection, writer):
-        each.execute("set search_path = public, pg_temp")
-        each.execute("set max_parallel_workers_per_gather = 0")  # Workers answer in any order.
-    connection.execute("set default_transaction_read_only = on")
+    # At the start, as the broker pins them: RESET ALL brings them back. Parallel workers would answer in any order.
+    pins = "-c search_path=public,pg_temp -c max_parallel_workers_per_gather=0"
+    reading = f"{pins} -c default_transaction_read_only=on"
+    connection = server.connect("world", "lvl_read", prepare_threshold=None, options=reading)
+    writer = server.connect("world", "lvl_write", prepare_threshold=None, options=pins)
     return World(server, load_catalogue(server, "world"), connection, writer)
 
 
