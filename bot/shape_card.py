@@ -30,6 +30,7 @@ def shape_form_parts(policy: Policy, hold: Hold, grant: Grant, view: HoldView) -
         return None
     who = name_of(policy, grant.person)
     where = f"{grant.role} on {grant.resource}"
+    runs = "runs" if view.waits else "may run when it is sent again"
     bound = f" Each run may touch at most {rows_words(view.most)}, or is rolled back." if view.most is not None else ""
     return [
         Paragraph(say(f"{who} asks to run this, as {where}. It {does(hold)}.")),
@@ -40,7 +41,7 @@ def shape_form_parts(policy: Policy, hold: Hold, grant: Grant, view: HoldView) -
         Paragraph(
             say(
                 Words("If you approve this, ", bold=True),
-                f"the statement above runs, and {who} may run every statement of this shape under this access, as "
+                f"the statement above {runs}, and {who} may run every statement of this shape under this access, as "
                 f"{where}, with any other values and as often as they like, until ",
                 Moment(grant.expires_at),
                 f" (later, if the access is extended).{bound}",

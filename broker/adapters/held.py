@@ -40,6 +40,13 @@ class Held:
         bound = self.facts.bound
         return bound.rows(self.estimate.rows if self.estimate is not None else None) if bound is not None else None
 
+    def _offer(self) -> ShapeOffer | None:
+        """Return the shape that may be approved, once it is known how many rows each run may touch."""
+        shape, bound = self.facts.shape, self.facts.bound
+        if shape is None or (bound is not None and bound.factor is not None and self.estimate is None):
+            return None
+        return ShapeOffer(digest=shape.digest, text=shape.text, values=list(shape.values))
+
     def view(self) -> HoldView:
         facts, grant = self.facts, self.facts.session.grant
         return HoldView(
@@ -64,15 +71,10 @@ class Held:
             redacted=facts.redacted,
             estimate=_estimate(self.estimate) if self.estimate is not None else None,
             most=self.shown_most if self.state is HoldState.WAITING else self.most,
-            shape=_offer(facts),
+            shape=self._offer(),
             opened_at=self.opened_at,
             expires_at=self.expires_at,
         )
-
-
-def _offer(facts: HoldFacts) -> ShapeOffer | None:
-    shape = facts.shape
-    return ShapeOffer(digest=shape.digest, text=shape.text, values=list(shape.values)) if shape is not None else None
 
 
 def _needs(requirement: Requirement) -> list[dict[str, Any]]:

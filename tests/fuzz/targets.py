@@ -26,6 +26,7 @@ from broker.sql.inspect import inspect, tripwire
 from broker.sql.library import FULL, ON_THE_SPOT, Costly, Limits, parse
 from broker.sql.model import Inspection, Refusal
 from broker.sql.names import CHECKED
+from broker.sql.placeholders import Parameters, pattern
 from broker.sql.redact import redact
 from broker.sql.settings import CHANGEABLE
 from broker.sql.tree import strings, walk
@@ -255,6 +256,15 @@ def inspection(sql: str) -> None:
             _check(raw["stmt"])
 
 
+def shapes(sql: str) -> None:
+    """Whatever a text is, it has a shape or none; what is shown of one reads as a statement of that shape."""
+    found = pattern(sql, Parameters((b"1", None), shown=("1", None)))
+    if found is not None:
+        again = pattern(found.text, Parameters((b"1",) * len(found.values)))
+        assert again is not None
+        assert again.text == found.text
+
+
 _OWN = frozenset({"_pg_expandarray"})
 
 
@@ -396,6 +406,7 @@ TARGETS: dict[str, Target] = {
     "scram-server": (st.tuples(_MECHANISMS, _SAID, _SAID), scram_server),
     "scram-client": (st.tuples(_SAID, _SAID), scram_client),
     "inspection": (STATEMENTS, inspection),
+    "shapes": (STATEMENTS, shapes),
     "redaction": (SECRETIVE, redaction),
     "leases": (_damaged(_LINES), leases),
     "events": (_damaged((_EVENT,)), events),

@@ -246,11 +246,11 @@ async def test_a_shape_that_was_approved_runs_with_other_values_within_its_bound
 ) -> None:
     ticket = served.ticket(role="ask", lasts=3600)
     running = asyncio.create_task(psql(ticket, "delete from pets where id = 1"))
+    await served.until(lambda: bool(served.recorder.of("hold.estimated")))
     held = await served.held()
     assert held.shape is not None
     assert (held.shape.text, held.shape.values) == ("delete from pets where id = $1", ["$1: any whole number"])
-    await served.until(lambda: bool(served.recorder.of("hold.estimated")))
-    rule = await served.approve_shape(await served.holds.get(held.id))
+    rule = await served.approve_shape(held)
     assert (await running)[:2] == (0, "DELETE 1\n")
     (said,) = served.recorder.of("shape.approved")
     assert (said["by"], said["text"], said["rules"], said["most"]) == (
@@ -277,9 +277,7 @@ async def test_a_run_by_an_approved_shape_is_rolled_back_above_what_its_card_sai
 ) -> None:
     ticket = served.ticket(role="ask", lasts=3600)
     running = asyncio.create_task(psql(ticket, "delete from pets where id <= 1"))
-    held = await served.held()
-    await served.until(lambda: bool(served.recorder.of("hold.estimated")))
-    await served.approve_shape(await served.holds.get(held.id))
+    await served.approve_shape(await served.held())
     assert (await running)[0] == 0
     status, _, errors = await psql(ticket, "delete from pets where id <= 50")
     assert status == 1

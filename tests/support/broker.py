@@ -256,7 +256,9 @@ class TestBroker:
         return await self.holds.answer(held.id, signed)
 
     async def approve_shape(self, held: HoldView, **change: Any) -> str:
-        """Approve a held statement and its shape; the id of the rule that this makes."""
+        """Approve a held statement and its shape, once that is offered; the id of the rule that this makes."""
+        await self.until(lambda: any(one["hold"] == held.id for one in self.recorder.of("hold.estimated")), 10)
+        held = await self.holds.get(held.id)
         assert held.shape is not None
         await self.answer(held, shape=held.shape.digest, **change)
         return str(self.recorder.of("shape.approved")[-1]["shape"])

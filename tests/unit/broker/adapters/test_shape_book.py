@@ -7,7 +7,7 @@ import pytest
 from broker.adapters.shapes import NOT_ENOUGH, NOT_OFFERED, ShapeBook
 from broker.adapters.store import StoreUnavailable
 from broker.errors import RecordingFailed
-from broker.sessions.holds import Asked, HoldFacts, Sought
+from broker.sessions.holds import Asked, Estimate, HoldFacts, Sought
 from broker.sessions.shapes import Shape, ShapeRule
 from policies.engine.decisions import Bound, Need, Requirement
 from policies.engine.load import read_texts
@@ -65,6 +65,17 @@ async def test_a_review_that_names_the_shape_makes_a_rule_once_it_is_stored_and_
     assert world.desk.match(sought(world)) == ShapeRule(rule, 7)
     view = await world.shapes.get(rule)
     assert (view.text, view.by, view.withdrawn_by) == (SHAPE.text, ["bob"], None)
+
+
+async def test_a_shape_is_offered_once_it_is_known_how_many_rows_each_run_may_touch() -> None:
+    world = Desk()
+    hold = world.desk.open(held(world, bound=Bound(1000, 10)))
+    assert (await world.desk.get(hold.id)).shape is None
+    world.desk.estimated(hold.id, Estimate(rows=2))
+    view = await world.desk.get(hold.id)
+    assert (view.shape is not None, view.most) == (True, 20)
+    await world.approve(hold.id, reviews=reviews(world, bob=DIGEST))
+    assert world.recorder.of("shape.approved")[-1]["most"] == 20
 
 
 async def test_an_approval_of_one_run_or_of_another_shape_makes_no_rule() -> None:
