@@ -61,8 +61,8 @@ def effect_words(policy: Policy, person: str, resource: str, role: str) -> tuple
             case Deny(message=message, rules=rules):
                 reason = "" if rules[0].startswith("default") else f" ({one_line(message)})"
                 refused.setdefault(reason, []).append(words)
-            case Ask(requirement=requirement):
-                asked.append(f"{words} ({requirement})")
+            case Ask(requirement=requirement, shape=shape):
+                asked.append(f"{words} ({requirement}{', or once for statements of one shape' if shape else ''})")
             case _:
                 pass
     return clip("; ".join(f"{' and '.join(words)}{why}" for why, words in refused.items()), 900), "; ".join(asked)

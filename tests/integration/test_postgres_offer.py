@@ -68,6 +68,14 @@ async def test_a_preview_says_what_would_happen_and_runs_nothing(wheel_postgres:
     assert (told["decision"], told["hint"]) == ("deny", "ask whoever runs the database")
     told = await OFFER.preview(policy, "alice", "prod-db", "ask", "insert into log (what) values ('x')", end)
     assert (told["decision"], told["rules"]) == ("ask", ["asked"])
+    assert told["hint"] == "Bob or Dana could approve it"
+    offers = POLICY.replace(
+        "{count: 1, groups: [dbas]}}\nfields", "{count: 1, groups: [dbas]}, max_rows: 5, shape: grant}\nfields"
+    )
+    shaped = read_texts({"test.yaml": offers})
+    told = await OFFER.preview(shaped, "alice", "prod-db", "ask", "insert into log (what) values ('x')", end)
+    shape = "insert into log (what) values ($1)"
+    assert told["hint"] == f"Bob or Dana could approve it; they may approve its shape too: {shape}"
     told = await OFFER.preview(policy, "alice", "prod-db", "read", "selec", end)
     assert told["decision"] == "deny"
     assert wheel_postgres.execute("select count(*) from log", "shop") == [(0,)]

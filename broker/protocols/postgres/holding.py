@@ -12,12 +12,12 @@ from broker.protocols.postgres.explaining import question
 from broker.protocols.postgres.plan import Plan, Planning
 from broker.protocols.postgres.registry import Portal
 from broker.protocols.postgres.replies import Problem, denial
-from broker.protocols.postgres.ruling import Asking, Denied, must_be_asked, shown_text
+from broker.protocols.postgres.ruling import Asking, Denied, Permitted, must_be_asked, shown_text
 from broker.protocols.postgres.shared import Session
 from broker.sessions.holds import Abandoned, Answer, Asked, HoldFacts, Pending, Refused, Released, Sought, TimedOut
 from broker.sessions.shapes import Shape, ShapeRule, shape_digest
 from broker.sql.model import Control
-from broker.sql.placeholders import Parameters, pattern
+from broker.sql.placeholders import Parameters, Pattern, pattern
 from policies.engine.decisions import Effect
 
 IN_TRANSACTION = 60.0
@@ -156,20 +156,26 @@ def still_approved(session: Session, portal: Portal, plan: Plan) -> Generator[Co
 
 def _shape(session: Session, plan: Plan, asking: Asking, asked: Asked, shown: tuple[str | None, ...]) -> Shape | None:
     """Return a plan's shape, where policy lets it be approved and it is plain what that would be."""
-    if not asking.shape or plan.bodies or len(plan.statements) != 1:
-        return None
-    (statement,) = plan.statements
-    facts = statement.facts
-    if statement.control is not Control.NONE or statement.compared or facts.reveals or facts.searched:
-        # Comparing what is masked compares the same text for every row; what is revealed is for one run.
-        return None
-    if Effect.WRITE in facts.all_effects and plan.ruling.bound is None:
-        return None  # Nobody sees the values of later runs: the count of rows is what is left (fail closed).
-    found = pattern(asked.sql, Parameters(asked.values, asked.formats, asked.types, shown))
+    parameters = Parameters(asked.values, asked.formats, asked.types, shown)
+    found = None if plan.bodies else offered(plan.ruling, asking, parameters)
     if found is None:
         return None
     digest = shape_digest(found.key, session.facts.grant, plan.ruling.inspection.catalogue)
     return Shape(digest, found.text, found.values)
+
+
+def offered(ruling: Permitted, asking: Asking, parameters: Parameters) -> Pattern | None:
+    """Return what could be approved of a text beyond one run, where policy offers that."""
+    if not asking.shape or len(ruling.inspection.statements) != 1:
+        return None
+    (statement,) = ruling.inspection.statements
+    facts = statement.facts
+    if statement.control is not Control.NONE or statement.compared or facts.reveals or facts.searched:
+        # Comparing what is masked compares the same text for every row; what is revealed is for one run.
+        return None
+    if Effect.WRITE in facts.all_effects and ruling.bound is None:
+        return None  # Nobody sees the values of later runs: the count of rows is what is left (fail closed).
+    return pattern(ruling.sql, parameters)
 
 
 def _how(asking: Asking) -> str:

@@ -18,18 +18,20 @@ from broker.protocols.postgres.cancel import CancelKeys
 from broker.protocols.postgres.catalogues import Catalogues, field_rules_of, read_rows
 from broker.protocols.postgres.examine import examine
 from broker.protocols.postgres.frontdoor import FrontDoor
+from broker.protocols.postgres.holding import offered
 from broker.protocols.postgres.house import House
 from broker.protocols.postgres.identities import Sweep
 from broker.protocols.postgres.identity import house_of
 from broker.protocols.postgres.inspector import Inspector, level_of
 from broker.protocols.postgres.provision import provision, provisioner, wanted
-from broker.protocols.postgres.ruling import Asking, Denied, Subject, refused, rule
+from broker.protocols.postgres.ruling import Asking, Denied, Permitted, Subject, refused, rule
 from broker.protocols.postgres.workers import WorkerFailed, Workers
 from broker.sessions.findings import Finding
 from broker.sessions.model import Killed, Lease
 from broker.sessions.ports import Broker, Endpoint, TicketLine
 from broker.sql.catalogue import build
 from broker.sql.model import Inspection, Refusal
+from broker.sql.placeholders import Parameters
 from broker.sql.sight import sights
 from broker.transport.listener import TcpListener
 from broker.transport.tls import certificate, server_context
@@ -136,6 +138,9 @@ class PostgresOffer:
             return _told(refused(found, redacted), None)
         ruling = rule(policy, Subject(person, resource, role), text, found, now)
         told = _told(ruling, found) if isinstance(ruling, Denied) else _told(None, found, ruling.rules, ruling.asking)
+        if isinstance(ruling, Permitted) and ruling.asking is not None:
+            shape = offered(ruling, ruling.asking, Parameters())
+            told["hint"] += f"; they may approve its shape too: {shape.text}" if shape is not None else ""
         reasons = {name: sights(catalogue, view).why(name) for name in told["masked"]}
         return {**told, "masked": [f"{name} ({why})" if why else name for name, why in reasons.items()]}
 

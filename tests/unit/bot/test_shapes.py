@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,9 @@ from bot.hold_card import HoldFacts, hold_card, hold_words
 from bot.intents import ApproveHold, ApproveShape, OpenShape, Unknown, Withdraw
 from bot.model import Hold, Shape
 from bot.outgoing import AnswerHold, Say, Show, WithdrawShape, shape_of
+from bot.policy_words import effect_words
 from bot.shape_card import shape_card, shape_form_parts, shapes_words
+from policies.engine.load import load
 from tests.unit.bot.memory import NOW, MemoryWork, desk, policy, source
 from tests.unit.bot.test_hold_card import actions, facts, redacting, view
 from tests.unit.bot.test_holds import BOTH, DIGEST, answers, does_, held
@@ -26,6 +29,7 @@ from workflows.grants import GrantState
 from workflows.shapes import ShapeState
 from workflows.wire import ShapeOffer, ShapeView
 
+REPOSITORY = Path(__file__).resolve().parents[3]
 SHAPE = "e" * 64
 OFFER = ShapeOffer(
     digest=SHAPE, text="UPDATE orders SET total = $1 WHERE id = $2", values=["$1: any number", "$2: any"]
@@ -123,6 +127,11 @@ def test_the_form_says_all_of_what_is_approved() -> None:
         assert words in text
     assert repr(found.grant.expires_at) in text
     assert shape_form_parts(found.policy, found.hold, found.grant, view()) is None
+
+
+def test_the_card_of_a_request_says_that_shapes_may_be_approved() -> None:
+    _, asked = effect_words(load(REPOSITORY / "policies"), "alice", "prod-db", "write")
+    assert asked == "changing data (1 of dbas, or once for statements of one shape)"
 
 
 def submission(metadata: str) -> dict[str, Any]:
