@@ -93,6 +93,10 @@ class Live:
         """Return every grant that has not been dismissed, also where its end has come."""
         return list(self._grants.values())
 
+    def granted(self, grant: str) -> bool:
+        """Say whether sessions may open under a grant."""
+        return not self._stopping and self.active(grant) is not None
+
     def add(self, session: LiveSession) -> bool:
         """Register a session; False where its grant is over, the broker full or stopping."""
         grant = session.facts.grant.id

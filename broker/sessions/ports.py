@@ -81,6 +81,10 @@ class LiveSessions(Protocol):
         """Register a session before its upstream is dialled; False where its grant is over or the broker is full."""
         ...
 
+    def granted(self, grant: str) -> bool:
+        """Say whether sessions may open under a grant."""
+        ...
+
     def remove(self, session: LiveSession) -> None:
         """Forget a session whose end is recorded."""
         ...

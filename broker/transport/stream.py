@@ -73,6 +73,11 @@ class Stream(asyncio.Protocol):
         return self._gone
 
     @property
+    def waiting(self) -> bool:
+        """Whether bytes have come that nobody has read."""
+        return bool(self._buffer)
+
+    @property
     def ssl_object(self) -> ssl.SSLObject | None:
         return self.transport.get_extra_info("ssl_object") if self.transport else None
 

@@ -100,6 +100,14 @@ class Role(Strict):
         description="sessions log in as the credential's own role; or each as a role that is made for it, with that "
         "role's rights, and dropped at its end: the resource then needs a `provisioner`",
     )
+    spares: int = Field(
+        default=0,
+        ge=0,
+        le=10,
+        description="so many connections of each kind that sessions use are logged in ahead, so that the next session "
+        "opens sooner; they take up connections of the upstream while there is access to this role, and go with "
+        "`identity: shared`",
+    )
     strict: bool = Field(
         default=False,
         description="a statement that reads a relation with masked fields checks by itself, as it runs, that columns "

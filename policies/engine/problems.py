@@ -218,6 +218,8 @@ def _role_problems(resource: Resource) -> Iterator[tuple[tuple[str, str, str], s
                 yield ("roles", name, "above"), f"no role `{lower}` on this resource"
         if role.identity == "ephemeral" and resource.provisioner is None:
             yield ("roles", name, "identity"), "an ephemeral role needs a `provisioner` on its resource"
+        if role.identity == "ephemeral" and role.spares:
+            yield ("roles", name, "spares"), "an ephemeral role is made for its session, and cannot be ahead of it"
         if role.credential == resource.provisioner:
             yield ("roles", name, "credential"), "it is the provisioner's, which is no role of its own"
         if name in resource.below(name):

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from workflows.orders import Evidence, Order, sign_call, sign_order
 
 ROOT = Path(__file__).parents[2]
 PERSON, ROLE = "alice", "read"
-CLEAR, MASKED = "bench-clear", "bench-masked"
+CLEAR, MASKED, AHEAD = "bench-clear", "bench-masked", "bench-ahead"
 # The masks have the type and the width of what they hide, so that as many bytes flow.
 POLICY = """
 groups: {{engineers: Engineers}}
@@ -37,6 +38,11 @@ resources:
     roles:
       read: {{credential: "file:bench", relations: ["public.*"]}}
   bench-masked: *bench
+  bench-ahead:
+    protocol: postgres
+    upstream: {{host: 127.0.0.1, port: {port}, database: {database}, tls: disable}}
+    roles:
+      read: {{credential: "file:bench", relations: ["public.*"], spares: 2}}
 access:
   - {{id: bench, decision: allow, groups: [engineers], max_duration: 1h}}
 statements:
@@ -58,7 +64,7 @@ def policy_text(direct: Peer) -> str:
 
 @contextmanager
 def airlock(direct: Peer, folder: Path) -> Iterator[list[Peer]]:
-    """Run a broker and its reaper in front of the server; yields a way without masks and one with."""
+    """Run a broker and its reaper in front of the server; yields ways without masks, with them, and with spares."""
     state, policies = folder / "state", folder / "policies"
     policies.mkdir(parents=True)
     (policies / "bench.yaml").write_text(policy_text(direct))
@@ -83,6 +89,7 @@ def airlock(direct: Peer, folder: Path) -> Iterator[list[Peer]]:
         yield [
             _way("airlock", CLEAR, key, url, masked=False, pid=broker.pid),
             _way("airlock masked", MASKED, key, url, masked=True, pid=broker.pid),
+            replace(_way("airlock spares", AHEAD, key, url, masked=False, pid=broker.pid), ahead=True),
         ]
 
 

@@ -17,7 +17,8 @@ INSTALL_LINES = {name: f"apt install {name}" for name in ("pgbouncer", "haproxy"
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A way to the database; `tls` is of the client's side, `masked` says that fields arrive masked.
+    """A way to the database; `tls` is of the client's side, `masked` says that fields arrive masked, `ahead` that
+    connections to the server are logged in before they are needed, which matters for setting up alone.
 
     `pid` is the process in between, where there is one.
     """
@@ -29,6 +30,7 @@ class Peer:
     password: str
     tls: bool
     masked: bool = False
+    ahead: bool = False
     pid: int | None = None
 
     @property

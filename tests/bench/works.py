@@ -74,7 +74,7 @@ class Work:
     name: str
     unit: str
     measure: Callable[[Clients, Peer], float]
-    fits: Callable[[Peer], bool] = lambda _: True
+    fits: Callable[[Peer], bool] = lambda peer: not peer.ahead
     cost: bool = False
     statements: int = 0
     once: bool = False
@@ -84,7 +84,12 @@ def works(masked_narrow: str, selects: int, idle: int) -> list[Work]:
     """List the works; `masked_narrow` is NARROW as the broker rewrites it, which the unmasked peers run instead."""
     # First, while nothing has been left behind that sessions could use.
     idles = Work(
-        f"idle session, of {idle}", "KiB", _idle(idle), lambda peer: peer.pid is not None, cost=True, once=True
+        f"idle session, of {idle}",
+        "KiB",
+        _idle(idle),
+        lambda peer: peer.pid is not None and not peer.ahead,
+        cost=True,
+        once=True,
     )
     found = [
         Work(
@@ -103,7 +108,7 @@ def works(masked_narrow: str, selects: int, idle: int) -> list[Work]:
         Work(f"{NARROW_ROWS:,} rows, 2 masked", "rows/s", _masked_rows(masked_narrow)),
         Work(f"{WIDE_ROWS:,} rows of 10 KB", "rows/s", _rows(WIDE, WIDE_ROWS, 1), _is_clear),
         Work(f"COPY {NARROW_ROWS:,} narrow", "rows/s", _copy, _is_clear),
-        Work("connection set-up", "ms", _connect, cost=True),
+        Work("connection set-up", "ms", _connect, lambda _: True, cost=True),
     ]
 
 
@@ -112,7 +117,7 @@ def _has_process(peer: Peer) -> bool:
 
 
 def _is_clear(peer: Peer) -> bool:
-    return not peer.masked
+    return not peer.masked and not peer.ahead
 
 
 def _point(mode: str, clients: int, selects: int) -> Callable[[Clients, Peer], float]:

@@ -24,6 +24,10 @@ _STATES = {"grant.ended": "ended", "grant.expired": "expired", "grant.revoked": 
 _WORDS = {"denied": "Denied by", "cancelled": "Cancelled", "expired": "Expired", "pending": "Waiting for"}
 _LOGIN = "select '.pid', pg_catalog.pg_backend_pid()::pg_catalog.text"
 """What the broker asks first on a session's connection, before its client is let in."""
+_ARMING = "select pg_catalog.set_config('statement_timeout'"
+"""What it asks on one that was logged in ahead, when a session takes it."""
+SPARE_SECONDS = 75.0
+"""How old a connection gets that is no session's, with time for a machine that is busy or stands still."""
 _OWN = ("airlock:broker", "airlock:reaper")
 
 Check = Callable[["Scene"], Iterator[str]]
@@ -209,12 +213,20 @@ def _grant_shown(scene: Scene, grant: dict[str, Any], text: str, thread: list[di
 
 
 def sessions_covered(scene: Scene) -> Iterator[str]:
-    """No session without a grant: every upstream connection under a role's name is a lease's, or the broker's own."""
+    """No session without a grant: every upstream connection under a role's name is a lease's, or the broker's own.
+
+    One that waits for a session has no lease: it has only logged in, and does not wait for long.
+    """
     for backend in scene.rig.upstream.backends:
         if backend.user not in (READ, WRITE) or backend.name in _OWN or backend.began < scene.story.began:
             continue
         session = backend.name.removeprefix("airlock:")
-        if session not in scene.watch.leases:
+        waits = backend.user == READ and all(_plain(text).startswith(_LOGIN) for _, text in backend.statements)
+        if session not in scene.watch.leases and waits:
+            age = (backend.ended if backend.ended is not None else time.time()) - backend.began
+            if age > SPARE_SECONDS:
+                yield f"upstream connection {backend.pid} of {backend.user} waited {age:.0f} s for a session"
+        elif session not in scene.watch.leases:
             yield f"upstream connection {backend.pid} of {backend.user} ({backend.name}) has no lease"
     for grant in scene.given:
         opened = next((fact.seen for fact in scene.watch.of(grant["id"]) if fact.kind == "grant.opened"), None)
@@ -266,7 +278,9 @@ def recorded_first(scene: Scene) -> Iterator[str]:
         for backend in scene.backends(grant["id"]):
             session = backend.name.removeprefix("airlock:")
             texts = [_plain(text) for _, text in backend.statements]
-            ran = Counter(texts[1:] if texts and texts[0].startswith(_LOGIN) else texts)
+            for own in (_LOGIN, _ARMING):
+                texts = texts[1:] if texts and texts[0].startswith(own) else texts
+            ran = Counter(texts)
             for text, count in ran.items():
                 known = allowed.get(session, Counter())[text]
                 if count > known:

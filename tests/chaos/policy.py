@@ -19,7 +19,7 @@ def write_policy(folder: Path, upstream_port: int) -> None:
     names = [resource(number) for number in range(RESOURCES)]
     place = {"host": "127.0.0.1", "port": upstream_port, "database": "shop", "tls": "disable"}
     roles = {
-        "read": {"credential": "file:read", "relations": ["public.*"]},
+        "read": {"credential": "file:read", "relations": ["public.*"], "spares": 1},
         "write": {"credential": "file:write", "relations": ["public.*"], "hold": "wait"},
     }
     document = {

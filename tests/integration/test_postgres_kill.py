@@ -12,10 +12,13 @@ import pytest
 from broker.protocols.postgres import codec
 from broker.sessions.model import CloseReason
 from tests.integration.postgres_world import SLOW, Raw, endpoint, enter, gone, gone_within, make_world, problem, raw
-from tests.support.broker import TestBroker, serving
+from tests.support.broker import POLICY, Shown, TestBroker, serving
 from tests.support.postgres import Server
 
 LOOPS = ("uvloop", "asyncio")
+AHEAD = POLICY.replace(
+    "    roles:\n", "    roles:\n      ahead: {credential: 'file:x', relations: ['public.*'], spares: 1}\n", 1
+)
 STREAM = "select a.body || b.body || c.body from notes a, notes b, notes c"
 TRAPS = """
     create table locked (id int);
@@ -39,7 +42,7 @@ TRAPS = """
 @pytest.fixture
 async def served(wheel_postgres: Server, tmp_path: Path) -> AsyncIterator[TestBroker]:
     read, write = make_world(wheel_postgres), endpoint(wheel_postgres, "app_write")
-    async with serving(tmp_path, read, write=write) as broker:
+    async with serving(tmp_path, read, policy=AHEAD, write=write, ahead=write) as broker:
         yield broker
 
 
@@ -51,6 +54,8 @@ class State:
     upstream: str = "active"
     role: str = "write"
     told: bool = True
+    ahead: bool = False
+    """On a connection that was logged in before the session began."""
 
 
 def _sql(*texts: str) -> tuple[bytes, ...]:
@@ -60,6 +65,8 @@ def _sql(*texts: str) -> tuple[bytes, ...]:
 PORTAL = codec.parse("", "select * from notes") + codec.message(b"B", b"p\0\0" + bytes(6)) + codec.execute("p", 5)
 STATES = {
     "idle": State((), "idle"),
+    "idle on a spare": State((), "idle", "ahead", ahead=True),
+    "a long query on a spare": State(_sql(SLOW), role="ahead", ahead=True),
     "idle in a transaction": State(_sql("begin", "insert into log (what) values ('x')"), "idle in transaction"),
     "a failed transaction": State(_sql("begin", "select 1/0"), "idle in transaction (aborted)"),
     "a long query": State(_sql(SLOW)),
@@ -86,8 +93,11 @@ async def _in_state(served: TestBroker, server: Server) -> dict[str, Raw]:
     """Open a session for each state, each under a grant of its own, and wait until the upstream sees them there."""
     clients, sessions = {}, {}
     for name, state in STATES.items():
+        ticket = served.ticket(role=state.role)
+        spare = await _spare(served, ticket) if state.ahead else ""
         client = clients[name] = Raw(served.port)
-        await asyncio.to_thread(enter, client, served.ticket(role=state.role))
+        await asyncio.to_thread(enter, client, ticket)
+        assert spare in ("", served.live.sessions[-1].facts.id)
         sessions[f"airlock:{served.live.sessions[-1].facts.id}"] = name
         for message in state.sends:
             await asyncio.to_thread(client.send, message)
@@ -95,14 +105,25 @@ async def _in_state(served: TestBroker, server: Server) -> dict[str, Raw]:
                 await asyncio.sleep(0.03)
     deadline = time.monotonic() + 15
     while wrong := {
-        sessions.get(name, name): state
+        sessions[name]: state
         for name, state in (await asyncio.to_thread(_upstream, server)).items()
-        if state != STATES[sessions[name]].upstream
+        if name in sessions and state != STATES[sessions[name]].upstream
     }:
         assert time.monotonic() < deadline, wrong
         await asyncio.sleep(0.05)
     assert len(served.live.sessions) == len(STATES)
     return clients
+
+
+async def _spare(served: TestBroker, ticket: Shown) -> str:
+    """Have a connection logged in ahead for the next session of a ticket; returns what that will be called."""
+    before = len(served.live.sessions)
+    shelves = served.listener._house.spares._shelves
+    with raw(served.port) as client:
+        await asyncio.to_thread(enter, client, ticket)
+        await served.until(lambda: any(shelf.ready for kind, shelf in shelves.items() if kind.grant == ticket.grant.id))
+    await served.until(lambda: len(served.live.sessions) == before)
+    return next(shelf.ready[0].session for kind, shelf in shelves.items() if kind.grant == ticket.grant.id)
 
 
 def _upstream(server: Server) -> dict[str, str]:
@@ -121,15 +142,19 @@ async def test_every_state_a_session_can_be_in_ends_with_its_grant(served: TestB
         assert len(served.recorder.of("hold.opened")) == 1
         # The clock is set forward, as by a person or after a sleep: each session looks at it every second.
         served.clock.offset = timedelta(seconds=601)
+        served.live.over = {session.facts.grant.id for session in served.live.sessions}
         # How soon is measured by `make chaos`; here a busy machine has all the time it needs.
         await gone_within(wheel_postgres, 15.0)
-        await served.until(lambda: len(served.recorder.of("session.closed")) == len(STATES), 15.0)
+        # Some came before, to have a connection logged in ahead for another.
+        before = sum(state.ahead for state in STATES.values())
+        await served.until(lambda: len(served.recorder.of("session.closed")) == before + len(STATES), 15.0)
     for name, client in clients.items():
         told = await asyncio.to_thread(client.rest)
         assert not STATES[name].told or b"the time of this access is over" in told, name
         client.close()
-    assert {(one["reason"], one["verified"]) for one in served.recorder.of("session.closed")} == {("expired", True)}
-    assert len(served.leases.closed) == len(STATES)
+    closed = served.recorder.of("session.closed")[before:]
+    assert {(one["reason"], one["verified"]) for one in closed} == {("expired", True)}
+    assert len(served.leases.closed) == before + len(STATES)
     # What was recorded before it was forwarded has its end recorded too.
     finished = served.recorder.of("statement.finished")
     assert len(finished) == len(served.recorder.of("statement.allowed"))

@@ -165,6 +165,11 @@ class Tickets:
 class Live:
     sessions: list[LiveSession] = field(default_factory=list)
     full: bool = False
+    over: set[str] = field(default_factory=set)
+    """Grants that are not active any more."""
+
+    def granted(self, grant: str) -> bool:
+        return grant not in self.over
 
     def add(self, session: LiveSession) -> bool:
         if self.full:

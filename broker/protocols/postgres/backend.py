@@ -2,63 +2,113 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from broker.errors import AirlockError
+from broker.errors import AirlockError, UpstreamUnavailable
 from broker.protocols.postgres import identities, pins
 from broker.protocols.postgres.identity import identity_of
 from broker.protocols.postgres.login import LoggedIn
+from broker.protocols.postgres.spares import Kind, Spare
 from broker.protocols.postgres.upstream import Upstream
 from broker.sessions.model import Killed, Lease, SessionFacts
-from broker.sessions.ports import Endpoint
 
 if TYPE_CHECKING:
     from broker.protocols.postgres.house import House
+
+FULL = "53300"
+"""How a server says that it has no connection left, for anybody or for a role."""
+ROOM_SECONDS = 0.1
 
 
 class Backend:
     """`level` is the role's credential, over which the broker reads; the session's too, where sessions share it."""
 
-    def __init__(self, house: House, facts: SessionFacts, level: Endpoint) -> None:
+    def __init__(self, house: House, facts: SessionFacts, kind: Kind, spare: Spare | None) -> None:
         self._house = house
         self._facts = facts
-        self.level = level
+        self._kind = kind
+        self.level = level = kind.endpoint
         self._killer = level.provisioner or level
         self.identity = identity_of(house.name, facts.id) if level.provisioner is not None else None
         self.upstream = Upstream(self.identity.endpoint(level) if self.identity is not None else level)
         self._lease: Lease | None = None
+        self._spare = spare
+        self._written = False
+        """The lease that names the process is on disk."""
+        self._pinned: dict[str, str] = {}
 
     @property
     def pid(self) -> int:
         """The upstream's process, 0 before it is known."""
         return (self._lease.pid if self._lease is not None else None) or 0
 
-    async def open(self, settings: dict[str, str], search_path: tuple[str, ...]) -> LoggedIn:
-        """Log in to the upstream; raises UpstreamUnavailable, LeaseFailed."""
-        broker, grant = self._house.broker, self._facts.grant
+    async def open(self) -> LoggedIn:
+        """Log in to the upstream, or take what is logged in already; raises UpstreamUnavailable, LeaseFailed."""
+        broker, kind = self._house.broker, self._kind
         # The connection that kills is warm before there is anything to kill, and says which pins this server knows.
         version = await self._house.admins.of(self._killer).version()
-        terms = self._house.terms(grant)
-        pinned = pins.pinned(
-            search_path,
+        self._pinned = pins.pinned(
+            kind.search_path,
             version=version,
-            remaining_ms=int((self._furthest() - broker.clock.now()).total_seconds() * 1000),
-            read_only=terms.read_only,
+            remaining_ms=int((kind.until - broker.clock.now()).total_seconds() * 1000),
+            read_only=kind.read_only,
             session=self._facts.id,
-            clear=terms.clear,
+            clear=kind.clear,
         )
-        logged_in = await self.upstream.open(settings, pinned, self._dialled)
+        if (taken := await self._take()) is not None:
+            return taken
+        try:
+            logged_in = await self.upstream.open(dict(kind.settings), self._pinned, self._dialled)
+        except UpstreamUnavailable as error:
+            if FULL not in str(error) or not self._house.spares.make_room(self.level):
+                raise
+            # What waited for sessions must not keep one out.
+            self.upstream.abort()
+            await asyncio.sleep(ROOM_SECONDS)
+            logged_in = await self.upstream.open(dict(kind.settings), self._pinned, self._dialled)
         assert self._lease is not None
         self._lease = replace(self._lease, pid=logged_in.pid, backend_start=logged_in.backend_start)
         return logged_in
 
+    async def _take(self) -> LoggedIn | None:
+        """Take the connection that was opened ahead: its lease on disk and its times armed, or it is not used."""
+        spare, self._spare = self._spare, None
+        if spare is None:
+            return None
+        if spare.policy != self._house.broker.policies.hash:
+            spare.upstream.abort()
+            return None
+        self._lease = replace(
+            self._drafted(spare.local_port), pid=spare.logged_in.pid, backend_start=spare.logged_in.backend_start
+        )
+        adopted, _ = await asyncio.gather(
+            self.upstream.adopt(spare.upstream, self._pinned), self._house.broker.leases.write(self._lease)
+        )
+        self._written = adopted
+        if adopted:
+            return spare.logged_in
+        self.upstream.abort()
+        return None
+
+    def leave(self) -> None:
+        """Close what nobody uses, of a session that does not open."""
+        if self._spare is not None:
+            self._spare.upstream.abort()
+
     async def known(self) -> None:
         """Write down which process serves the session, before a byte of its client's can have it do anything."""
-        assert self._lease is not None
-        await self._house.broker.leases.write(self._lease)
+        if not self._written:
+            assert self._lease is not None
+            await self._house.broker.leases.write(self._lease)
+
+    def replenish(self) -> None:
+        """Have a connection ready for the next session of this kind."""
+        if self.identity is None:
+            self._house.spares.need(self._kind, self._pinned)
 
     async def extend(self, until: datetime) -> None:
         """Write the lease with a later end; where that fails the session keeps its old one (fail closed)."""
@@ -83,15 +133,17 @@ class Backend:
         """Say that all of it is verified gone; False where the reaper has, and recorded the end."""
         return self._lease is None or await self._house.broker.leases.close(self._facts.id)
 
-    def _furthest(self) -> datetime:
-        """Return the latest end that extensions could bring, for what is armed upstream once and cannot be moved."""
-        grant = self._facts.grant
-        return max(grant.expires_at, grant.opened_at + self._house.terms(grant).longest)
-
     async def _dialled(self, local_port: int) -> None:
         """Before anything is sent: the lease, on disk; then the role, so that no crash leaves one that nobody knows."""
+        self._lease = self._drafted(local_port)
+        await self._house.broker.leases.write(self._lease)
+        if self.identity is not None:
+            admin = self._house.admins.of(self._killer)
+            await identities.make(admin, self.identity, self.level.user, self._kind.until)
+
+    def _drafted(self, local_port: int) -> Lease:
         grant = self._facts.grant
-        self._lease = Lease(
+        return Lease(
             session=self._facts.id,
             grant=grant.id,
             protocol="postgres",
@@ -103,7 +155,3 @@ class Backend:
             source=self._killer.source,
             identity=self.identity.name if self.identity is not None else None,
         )
-        await self._house.broker.leases.write(self._lease)
-        if self.identity is not None:
-            admin = self._house.admins.of(self._killer)
-            await identities.make(admin, self.identity, self.level.user, self._furthest())

@@ -8,13 +8,14 @@ import socket
 import ssl
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
 from broker.errors import AirlockError, Misconfigured, RecordingFailed
 from broker.protocols.postgres import codec, records, scram
 from broker.protocols.postgres.house import House, SessionRefused
+from broker.protocols.postgres.identity import session_id
 from broker.protocols.postgres.proxy import Session
 from broker.protocols.postgres.replies import Problem
 from broker.protocols.postgres.ruling import access_line
@@ -211,7 +212,7 @@ class FrontDoor:
     async def _enter(self, stream: Stream, startup: Startup, ticket: TicketFacts, address: str) -> None:
         """Open a session for a proved ticket."""
         broker = self.house.broker
-        facts = SessionFacts(_session_id(), ticket.id, ticket.grant, startup.application, address)
+        facts = SessionFacts(session_id(), ticket.id, ticket.grant, startup.application, address)
         try:
             if ticket.refusal is not None:
                 raise SessionRefused(self._void(ticket, ticket.refusal), ticket.refusal)
@@ -221,10 +222,14 @@ class FrontDoor:
             if grant is None or grant.expires_at <= broker.clock.now():
                 reason = await broker.tickets.over(ticket)
                 raise SessionRefused(self._void(ticket, reason), reason)
-            facts = SessionFacts(facts.id, ticket.id, grant, startup.application, address)
+            facts = replace(facts, grant=grant)
             try:
                 endpoint = broker.endpoints.of(grant.resource, grant.role)
-                session = Session(self.house, facts, stream, endpoint)
+                kind = self.house.kind(grant, endpoint, startup)
+                spare = self.house.spares.take(kind)
+                # Its connection bears the name that the session will have.
+                facts = replace(facts, id=spare.session) if spare is not None else facts
+                session = Session(self.house, facts, stream, kind, spare)
             except (Misconfigured, KeyError) as error:
                 _log.error("a resource cannot be reached as configured", resource=grant.resource, error=str(error))
                 hint = "tell an operator of the broker"
@@ -258,7 +263,3 @@ class FrontDoor:
             return access_line(policy, person, term.resource, term.role)
         names = ", ".join(dict.fromkeys(term.resource for term in open_to))
         return f"you may ask for {names}" if names else "/access list"
-
-
-def _session_id() -> str:
-    return f"s{secrets.token_hex(8)}"

@@ -17,9 +17,10 @@ from broker.protocols.postgres.rationing import Rations
 from broker.protocols.postgres.replies import Problem, passes_status
 from broker.protocols.postgres.ruling import access_line
 from broker.protocols.postgres.scribe import Notes
+from broker.protocols.postgres.spares import Kind, Spares
 from broker.protocols.postgres.startup import CancelKey, Startup
 from broker.sessions.model import CloseReason, GrantFacts
-from broker.sessions.ports import Broker
+from broker.sessions.ports import Broker, Endpoint
 from broker.sql.sight import all_clear
 from policies.engine.decide import field_view, terms_of
 
@@ -60,11 +61,23 @@ class House:
     notes: Notes = field(default_factory=Notes)
     rations: Rations = field(default_factory=Rations)
     memory: Memory = field(default_factory=Memory)
+    spares: Spares = field(init=False)
     sessions: set[Session] = field(default_factory=set)
     empty: asyncio.Event = field(default_factory=asyncio.Event)
     _terms: dict[tuple[str, str, str], Terms] = field(default_factory=dict)
     _terms_of: str = ""
     """The hash of the policy that they are of."""
+
+    def __post_init__(self) -> None:
+        self.spares = Spares(self.broker)
+
+    def kind(self, grant: GrantFacts, endpoint: Endpoint, startup: Startup) -> Kind:
+        """Say what a session's login depends on."""
+        terms = self.terms(grant)
+        path = tuple(self.broker.policies.current.resources[grant.resource].search_path)
+        settings = tuple(sorted(startup.settings))
+        until = max(grant.expires_at, grant.opened_at + terms.longest)
+        return Kind(grant.id, grant.resource, grant.role, endpoint, settings, path, terms.read_only, terms.clear, until)
 
     def enter(self, session: Session) -> None:
         self.sessions.add(session)

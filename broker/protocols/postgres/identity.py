@@ -17,6 +17,11 @@ PREFIX = "airlock_s_"
 _NAME = re.compile(r"airlock_s_(?P<house>[0-9a-f]{8})_(?P<session>s[0-9a-f]{16})")
 
 
+def session_id() -> str:
+    """Make up what a session is called."""
+    return f"s{secrets.token_hex(8)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """The role of one session, which logs in as it; its password is in no statement, no file and no log."""

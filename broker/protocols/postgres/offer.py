@@ -56,6 +56,7 @@ class PostgresListener:
     async def close(self) -> None:
         """Stop accepting; live sessions are ended by their owner, and the admin connections close after the last."""
         await self._tcp.close()
+        self._house.spares.close()
         self._sweeping.cancel()
         await asyncio.gather(self._sweeping, return_exceptions=True)
         if self._last is None:

@@ -6,7 +6,7 @@ would bring, is read back before the client is let in.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from policies.engine.decisions import Effect
 from policies.engine.model import Policy
@@ -16,6 +16,13 @@ SLACK_MS = 1000
 """How much later than the broker the upstream's own timeouts end things, should nobody else."""
 STARTED = "(extract(epoch from backend_start) operator(pg_catalog.*) 1000000)::pg_catalog.int8"
 """A backend's start in microseconds since the epoch; one spelling, so that two readings are equal."""
+ARMED = (
+    "statement_timeout",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "transaction_timeout",
+)
+"""Those of the pins that follow from how much time a session has."""
 LOST_HOST = {
     "tcp_keepalives_idle": "1",
     "tcp_keepalives_interval": "1",
@@ -49,7 +56,7 @@ def pinned(
     That is the grant's end with every extension that policy could give: what is armed upstream cannot be moved. `clear`
     says that nothing is masked for its person.
     """
-    remaining = str(min(max(remaining_ms, 0) + SLACK_MS, 2_147_483_647))
+    remaining = armed(remaining_ms)
     pins = {
         "client_encoding": "UTF8",
         "application_name": f"airlock:{session}",
@@ -84,6 +91,20 @@ def never_changes(policy: Policy, person: str, resource: str, role: str) -> bool
         and (changing & set(rule.effects) or (not rule.effects and not rule.named_functions))
         for rule in policy.statements
     )
+
+
+def armed(remaining_ms: int) -> str:
+    """Return what the timeouts are set to, so long before a session's latest end."""
+    return str(min(max(remaining_ms, 0) + SLACK_MS, 2_147_483_647))
+
+
+def arming(pinned: Mapping[str, str]) -> str:
+    """Return the query that arms a connection which was logged in before its session began.
+
+    No session may change any of these, but RESET ALL, where it passes, goes back to what the login said of them.
+    """
+    calls = (f"pg_catalog.set_config('{name}', '{pinned[name]}', false)" for name in ARMED if name in pinned)
+    return f"select {', '.join(calls)}"
 
 
 def verification(names: Sequence[str]) -> str:

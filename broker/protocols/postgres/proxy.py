@@ -57,10 +57,10 @@ from broker.protocols.postgres.ruler import Ruler
 from broker.protocols.postgres.ruling import Subject
 from broker.protocols.postgres.scribe import Scribe
 from broker.protocols.postgres.sinks import ClientSink, UpstreamSink
+from broker.protocols.postgres.spares import Kind, Spare
 from broker.protocols.postgres.startup import CancelKey, Startup
 from broker.sessions.holds import Estimate
 from broker.sessions.model import CloseReason, IdentityEnd, Killed, SessionFacts
-from broker.sessions.ports import Endpoint
 from broker.transport.silence import Silence
 from broker.transport.stream import Stream
 
@@ -74,18 +74,16 @@ _log = structlog.get_logger("postgres")
 class Session:
     """One client connection under a grant; implements LiveSession."""
 
-    def __init__(self, house: House, facts: SessionFacts, client: Stream, endpoint: Endpoint) -> None:
+    def __init__(self, house: House, facts: SessionFacts, client: Stream, kind: Kind, spare: Spare | None) -> None:
         self._house = house
         self._facts = facts
         self._client = client
-        self._backend = Backend(house, facts, endpoint)
+        self._backend = Backend(house, facts, kind, spare)
         self._upstream = self._backend.upstream
         self._key: CancelKey | None = None
         grant = facts.grant
-        policy = house.broker.policies.current
-        resource = policy.resources[grant.resource]
-        self._search_path = tuple(resource.search_path)
-        matter = Matter(Subject(grant.person, grant.resource, grant.role), Key((endpoint, self._search_path)))
+        self._search_path = kind.search_path
+        matter = Matter(Subject(grant.person, grant.resource, grant.role), Key((kind.endpoint, self._search_path)))
         self._ruler = Ruler(house.inspector, matter, facts.id, self.feed)
         self._again = house.terms(grant).again
         nonce = f"airlock-{secrets.token_hex(12)}"
@@ -130,8 +128,10 @@ class Session:
         """Open the upstream, and return what greets the client; raises SessionRefused, after which nothing is left."""
         broker = self._house.broker
         if not broker.leases.reaper_alive():
+            self._backend.leave()
             raise SessionRefused(no_reaper(), "no reaper watches the sessions")
         if not broker.live.add(self):
+            self._backend.leave()
             problem = Problem("53300", "this access is over, or the broker is full", hint=self._again, fatal=True)
             raise SessionRefused(problem, "over or full")
         self._house.enter(self)
@@ -168,6 +168,7 @@ class Session:
         self._arm()
         self._upstream.stream.attach(UpstreamSink(self))
         self._client.attach(ClientSink(self))
+        self._backend.replenish()
 
     async def extend(self, until: datetime) -> None:
         """Let the session live until a later time, once its lease says so; one that is ending goes on ending."""
@@ -403,7 +404,7 @@ class Session:
         broker, grant = self._house.broker, self._facts.grant
         try:
             await self._ruler.ready()
-            return await self._backend.open(dict(startup.settings), self._search_path)
+            return await self._backend.open()
         except UpstreamUnavailable as error:
             if self._cut:
                 raise SessionRefused(ended_early(self._again), "ended while it was opening") from None
@@ -420,6 +421,7 @@ class Session:
     async def _forget(self) -> bool:
         """Undo a session that did not open."""
         self._cut = True
+        self._backend.leave()
         self._upstream.abort()
         gone = False
         try:

@@ -24,6 +24,7 @@ from broker.transport.stream import PeerGone, Stream
 from broker.transport.tls import client_context, peer_end_point
 
 DIAL_SECONDS = 10.0
+ARM_SECONDS = 1.0
 _MAX_SETUP_MESSAGE = 256 * 1024
 
 
@@ -56,6 +57,22 @@ class Upstream:
             raise unavailable(TimeoutError("no answer in time")) from None
         except (OSError, PeerGone, LoginFailed, codec.ProtocolViolation) as error:
             raise unavailable(error) from None
+
+    async def adopt(self, spare: Upstream, pinned: dict[str, str]) -> bool:
+        """Take over a connection that was opened ahead, and arm it; False where it does not answer as it must."""
+        self.stream, self.key = spare.stream, spare.key
+        answers: list[tuple[int, bytes]] = []
+        try:
+            async with asyncio.timeout(ARM_SECONDS):
+                if self.stream is None or self.stream.gone or self.stream.waiting:
+                    return False
+                self.stream.write([codec.query(pins.arming(pinned))])
+                while not answers or answers[-1][0] != ord("Z"):
+                    frame = await read_frame(self.stream, _MAX_SETUP_MESSAGE)
+                    answers.append((frame.type, frame.body))
+        except (TimeoutError, PeerGone, codec.ProtocolViolation):
+            return False
+        return bytes(kind for kind, _ in answers) == b"TDCZ" and answers[-1][1] == b"I" and not self.stream.waiting
 
     async def cancel(self) -> None:
         """Ask the upstream to cancel what this session runs; it gives no answer."""

@@ -210,7 +210,10 @@ def test_sessions_with_roles_of_their_own_need_who_makes_them() -> None:
     named = ephemeral.replace("    roles:", '    provisioner: "file:{}"\n    roles:')
     with pytest.raises(PolicyUnreadable, match="it is the provisioner's"):
         read_texts({"small.yaml": named.replace("{}", "x")})
-    assert read_texts({"small.yaml": named.replace("{}", "m")}).resources["db"].roles["read"].identity == "ephemeral"
+    good = named.replace("{}", "m")
+    assert read_texts({"small.yaml": good}).resources["db"].roles["read"].identity == "ephemeral"
+    with pytest.raises(PolicyUnreadable, match="cannot be ahead of it"):
+        read_texts({"small.yaml": good.replace("identity: ephemeral", "identity: ephemeral, spares: 1")})
 
 
 def test_resource_that_the_doctor_would_take_for_slack_is_warned_of() -> None:
