@@ -54,9 +54,9 @@ def inspect(
     """Inspect a text of any number of statements under a catalogue and a person's field rules; raises Refusal.
 
     The rewritten text yields masked values wherever a masked field is read, and has the same number of statements.
-    `strict` has it fail where what it reads masked has changed since the catalogue was read. `covers` is the role's
-    list of relations: where that is all there are and nothing is masked, the catalogue is shown as it is. Under limits
-    for where others wait, raises Costly.
+    `strict` has it fail where what it reads masked has changed since the catalogue was read. `covers` is what the role
+    lets be read: where that is all there is and nothing is masked, the catalogue is shown as it is. Under limits for
+    where others wait, raises Costly.
     """
     seen = sights(catalogue, fields, covers)
     source, tokens = Source.of(sql, limits)

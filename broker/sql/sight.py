@@ -52,7 +52,7 @@ _sights: OrderedDict[tuple[str, int, tuple[str, ...]], Sights] = OrderedDict()
 
 
 def sights(catalogue: Catalogue, fields: FieldView, covers: tuple[str, ...] = ()) -> Sights:
-    """Return what a person sees under a catalogue; the last answers are kept. `covers` is their role's list.
+    """Return what a person sees under a catalogue; the last answers are kept. `covers` is what a role lets them read.
 
     They follow from the catalogue's content and from which rules are asked about (by identity: a view of fields is
     never changed, and is kept here so that no other takes its place).
@@ -80,9 +80,9 @@ class Sights:
         self.in_clear = all_clear(fields) and all(
             covered(covers, each.qualified) for each in catalogue.by_oid.values() if not each.system
         )
-        """No rule masks anything, and the role covers every relation that there is: no literal of the catalogue can be
-        of what this person may not see. One relation that it does not cover hides them all (fail closed), for nothing
-        says of which relation's rows a comment, a label or a function's source speaks."""
+        """No rule masks anything, and the role lets every relation be read that there is: no literal of the catalogue
+        can be of what this person may not see. One that it does not hides them all (fail closed), for nothing says of
+        which relation's rows a comment, a label or a function's source speaks, and statistics are of every one."""
         self._known: dict[int, Sight] = {}
         self._tables: dict[int, tuple[dict[str, Mask], dict[str, str]]] = {}
         self._wires: frozenset[tuple[int, int]] | None = None

@@ -20,7 +20,7 @@ from broker.sql.library import ON_THE_SPOT, Costly
 from broker.sql.model import Inspection, Refusal
 from broker.sql.redact import redact
 from broker.sql.shapes import Template, only_compares, shape
-from policies.engine.decide import field_view, timed
+from policies.engine.decide import field_view, freely_read, timed
 from policies.engine.decisions import FieldView
 from policies.engine.model import Policy
 
@@ -56,6 +56,7 @@ class Inspector:
         self._shapes: OrderedDict[_CacheKey, tuple[Permitted, Template]] = OrderedDict()
         """By text with its numbers marked: what was ruled on one such text, and how others are rewritten."""
         self._views: dict[tuple[str, str, str], FieldView] = {}
+        self._levels: dict[tuple[str, Subject], tuple[bool, tuple[str, ...]]] = {}
         self._reloaded: dict[Key, float] = {}
 
     def rule(self, matter: Matter, sql: str) -> Ruling | Awaitable[Ruling]:
@@ -180,7 +181,13 @@ class Inspector:
         return time.monotonic() - self._reloaded.get(matter.key, 0.0) > _RELOAD_EVERY
 
     def _level(self, matter: Matter) -> tuple[bool, tuple[str, ...]]:
-        return level_of(self._policies.current, matter.subject.resource, matter.subject.role)
+        key = (self._policies.hash, matter.subject)
+        level = self._levels.get(key)
+        if level is None:
+            if len(self._levels) > _CACHED:
+                self._levels.clear()
+            level = self._levels[key] = level_of(self._policies.current, matter.subject)
+        return level
 
     def _view(self, matter: Matter) -> FieldView:
         subject = matter.subject
@@ -205,8 +212,8 @@ class Inspector:
         return timed(policy, now or self._clock.now())
 
 
-def level_of(policy: Policy, resource: str, role: str) -> tuple[bool, tuple[str, ...]]:
-    """Say whether a role's statements check the schema themselves, and which relations it covers."""
-    held = policy.resources.get(resource)
-    level = held.roles.get(role) if held is not None else None
-    return (level.strict, tuple(level.relations)) if level is not None else (False, ())
+def level_of(policy: Policy, subject: Subject) -> tuple[bool, tuple[str, ...]]:
+    """Say whether a role's statements check the schema themselves, and which relations it lets a person read."""
+    held = policy.resources.get(subject.resource)
+    level = held.roles.get(subject.role) if held is not None else None
+    return level is not None and level.strict, freely_read(policy, *subject)

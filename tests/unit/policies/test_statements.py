@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from broker.protocols.postgres.pins import never_changes
 from policies.engine.conditions import DAYS, Window
-from policies.engine.decide import decide_statement, timed
+from policies.engine.decide import decide_statement, freely_read, timed
 from policies.engine.decisions import (
     UNASKED,
     Allow,
@@ -441,3 +441,32 @@ def test_rules_that_differ_in_what_they_speak_of_are_not_warned_of() -> None:
         WRITE,
     )
     assert warnings(policy(*rules)) == []
+
+
+@pytest.mark.parametrize(
+    ("rules", "freely"),
+    [
+        ((READ,), ("public.*",)),
+        ((READ, WRITE), ("public.*",)),
+        ((WRITE,), ()),
+        ((READ, "{id: pay, decision: deny, relations: [public.pay]}"), ()),
+        ((READ, "{id: pay, decision: ask, effects: [read], relations: [public.pay], reviewers: {groups: [ops]}}"), ()),
+        ((READ, "{id: pay, decision: deny, effects: [write], relations: [public.pay]}"), ("public.*",)),
+        ((READ, "{id: pay, decision: deny, verbs: [TRUNCATE], relations: [public.pay]}"), ("public.*",)),
+        ((READ, "{id: pay, decision: deny, missing_where: true, relations: [public.pay]}"), ("public.*",)),
+        ((READ, "{id: no-count, decision: deny, functions: [count]}"), ("public.*",)),
+        (("{id: reads, decision: allow, effects: [read], relations: [public.orders]}",), ()),
+        (("{id: reads, decision: allow, effects: [read], relations: ['public.*']}",), ("public.*",)),
+        (
+            (READ.replace("}", ", relations: ['public.*'], when: {zone: UTC, hours: 09:00-18:00}}"),),
+            (),
+        ),
+        (("{id: reads, decision: allow, effects: [read], when: {zone: UTC, hours: 09:00-18:00}}",), ("public.*",)),
+        ((READ.replace("effects: [read]", "effects: [read], copies: [out]"),), ()),
+        ((READ, "{id: others, decision: deny, relations: [public.pay], groups: [ghosts]}"), ("public.*",)),
+    ],
+)
+def test_what_a_rule_stands_before_is_not_read_like_every_other(
+    rules: tuple[str, ...], freely: tuple[str, ...]
+) -> None:
+    assert freely_read(policy(*rules), "ann", "db", "read") == freely

@@ -93,3 +93,21 @@ async def test_what_a_worker_finds_arrives_as_it_was_found() -> None:
     for sql in ("copy orders from stdin", "delete from orders", "select ssn from customers where id = 1"):
         found = inspect(sql, CATALOGUE, {})
         assert await decoded(encoded(found, ""), CATALOGUE.version) == found
+
+
+def test_the_catalogue_is_not_in_clear_where_a_rule_keeps_one_relation_from_being_read() -> None:
+    plain = POLICY.replace('["public.*"]', '["public.*", "archive.*"]')
+    denying = plain + "  - {id: pay, decision: deny, effects: [read], relations: [public.customers]}\n"
+    narrow = plain.replace("when:", "relations: [public.orders], when:")
+    rewritten = {}
+    for text in (plain, denying, narrow):
+        policies = FixedPolicies(read_texts({"test.yaml": text}))
+        inspector = Inspector(policies, cast(Catalogues, Shelf()), cast(Workers, None), Clock())
+        ruling = inspector.rule(
+            Matter(Subject("alice", "prod-db", "read"), cast(Any, None)), "select pg_get_viewdef(1)"
+        )
+        assert isinstance(ruling, Permitted)
+        rewritten[text] = ruling.inspection.rewritten
+    assert rewritten[plain] == "select pg_get_viewdef(1)"
+    assert "pg_get_viewdef" not in rewritten[denying]
+    assert "pg_get_viewdef" not in rewritten[narrow]
