@@ -29,7 +29,7 @@ from broker.sql.relations import Scope, mask_copied_relation, mask_relations
 from broker.sql.revealing import Reveal, reveal, reveals_in
 from broker.sql.rewrite import Rewriter, Source
 from broker.sql.searching import Candidate, candidates, search
-from broker.sql.settings import refusal_of_modes, refusal_of_set, refusal_of_show
+from broker.sql.settings import makes_writable, refusal_of_set, refusal_of_show
 from broker.sql.sight import Sights, sights
 from broker.sql.tree import Node, strings, walk, wrapped
 from policies.engine.conditions import BY_VERB
@@ -124,6 +124,7 @@ class _Inspector:
         verb = self._verb(kind, start)
         self.compared = set()
         facts, control, name, refusal, body, form = _NO_FACTS, Control.NONE, "", None, "", AS_TEXT
+        writable = False
         match kind:
             case _ if kind in QUERIES and not (kind == "SelectStmt" and "intoClause" in content):
                 reveals = reveals_in(content, self.count) if kind == "SelectStmt" else []
@@ -148,12 +149,12 @@ class _Inspector:
             case "TransactionStmt":
                 control = TRANSACTION_CONTROL.get(content["kind"], Control.NONE)
                 name = content.get("savepoint_name", "")
-                refusal = refusal_of_modes(content.get("options", []))
+                writable = makes_writable(content)
                 if control is Control.NONE:
                     refusal = Refusal("transaction", "two-phase commit would outlive the session")
             case "VariableSetStmt":
                 facts = StatementFacts(verb, frozenset({Effect.SESSION}))
-                refusal = refusal_of_set(content)
+                refusal, writable = refusal_of_set(content), makes_writable(content)
             case "VariableShowStmt":
                 facts = StatementFacts(verb, frozenset({Effect.SESSION}))
                 refusal = refusal_of_show(content["name"], in_clear=self.seen.in_clear)
@@ -181,7 +182,7 @@ class _Inspector:
                 facts = StatementFacts(verb, frozenset({effect}))
         if facts is _NO_FACTS:
             facts = StatementFacts(verb, frozenset())
-        return Statement(facts, shown, control, name, body, refusal, form, frozenset(self.compared))
+        return Statement(facts, shown, control, name, body, refusal, form, frozenset(self.compared), writable)
 
     def _verb(self, kind: str, start: int) -> str:
         if kind in QUERIES:

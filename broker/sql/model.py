@@ -99,6 +99,8 @@ class Statement:
     """For a COPY: how its data is to be read."""
     compared: frozenset[str] = frozenset()
     """Masked fields that it filters, joins, groups or sorts by."""
+    writable: bool = False
+    """It asks for transactions that may change data."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,20 +28,13 @@ CHANGEABLE: dict[str, re.Pattern[str]] = {
     "jit": _SWITCH,
 }
 _CALL = frozenset({"funcname", "args", "funcformat", "location"})
-_CHARACTERISTICS = {"default_transaction_deferrable", "default_transaction_isolation"}
-"""What SET SESSION CHARACTERISTICS may change."""
 
 
 def refusal_of_set(content: Node) -> Refusal | None:
     """Return why a SET or RESET is refused, or None."""
     kind, name = content.get("kind"), str(content.get("name", "")).lower()
     if kind == "VAR_SET_MULTI":
-        modes = content.get("args", [])
-        if name == "session characteristics":
-            # What a pool's reset takes back: read-only would stay with whoever gets the connection next.
-            plain = all(f"default_{one.get('DefElem', {}).get('defname')}" in _CHARACTERISTICS for one in modes)
-            return None if plain else _pinned("whether transactions are read-only")
-        return refusal_of_modes(modes) if name == "transaction" else _pinned(name or "that setting")
+        return None if name in ("transaction", "session characteristics") else _pinned(name or "that setting")
     if kind == "VAR_RESET_ALL":
         return None  # The login has seen that every pin is what RESET brings back.
     if name not in CHANGEABLE:
@@ -86,13 +79,10 @@ def shows_only_settings(function: str, arguments: list[Node], *, in_clear: bool 
     return isinstance(name, str) and refusal_of_show(name, in_clear=in_clear) is None
 
 
-def refusal_of_modes(options: list[Node]) -> Refusal | None:
-    """Return why a transaction's modes are refused: a session cannot make itself writable."""
-    for option in options:
-        element = option.get("DefElem", {})
-        if element.get("defname") == "transaction_read_only" and _value(element.get("arg", {})) != 1:
-            return Refusal("settings", "a session cannot make its transactions writable; its role decides that")
-    return None
+def makes_writable(content: Node) -> bool:
+    """Say whether BEGIN or SET asks for a transaction that may change data."""
+    modes = [one.get("DefElem", {}) for one in (*content.get("options", []), *content.get("args", []))]
+    return any(one.get("defname") == "transaction_read_only" and _value(one.get("arg", {})) != 1 for one in modes)
 
 
 def _pinned(name: str) -> Refusal:

@@ -100,6 +100,18 @@ TALKS: dict[str, tuple[Turn, ...]] = {
         Turn(Q("begin; select 1; commit and chain")),
         _BACK,
     ),
+    "read-only transactions": (
+        Turn(Q("begin read only")),
+        Turn(Q("truncate loaded")),
+        _BACK,
+        Turn(Q("start transaction isolation level repeatable read read write")),
+        Turn(Q("set transaction read only")),
+        _BACK,
+        Turn(Q("set session characteristics as transaction read only")),
+        Turn(Q("insert into loaded values (1)")),
+        Turn(Q("set session characteristics as transaction read write")),
+        Turn(Q("show default_transaction_read_only")),
+    ),
     "a failing commit": (
         Turn(Q("begin; insert into log values (1); insert into log values (1)")),
         Turn(Q("commit")),

@@ -72,7 +72,7 @@ class World:
         for statement in inspection.statements:
             if statement.refusal or statement.facts.effects & denied:
                 return "refused", statement.refusal.rule if statement.refusal else "effects"
-            if any(not call.schema for call in statement.facts.calls):
+            if statement.writable or any(not call.schema for call in statement.facts.calls):
                 return "refused", "default-function"
         try:
             if connection is self.writer:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple, assert_never
 
+from broker.protocols.postgres.pins import never_changes
 from broker.sessions.model import Durability
 from broker.sql.model import Control, Inspection, Refusal, Statement
 from policies.engine.decide import decide_statement, terms_of
@@ -15,6 +16,7 @@ from policies.engine.model import Policy
 from workflows.reviews import Answer, Met, Review, reviewers, tally
 
 _CHANGING = frozenset({Effect.WRITE, Effect.DDL, Effect.ADMIN})
+_READ_ONLY = Refusal("settings", "a session cannot make its transactions writable; its role decides that")
 MAX_SHOWN = 4096
 """Characters of a statement that go into the feed; the recording has all of it."""
 
@@ -126,6 +128,8 @@ def _ruled(
         if statement.refusal is not None and not spoken:
             # No rule could let it pass, so this says more than that none does.
             return refused(statement.refusal, shown_text(inspection), statement.facts.verb)
+        if statement.writable and never_changes(policy, subject.person, subject.resource, subject.role):
+            return refused(_READ_ONLY, shown_text(inspection), statement.facts.verb)
         match decision:
             case Allow(bound=Bound() as narrower) | Ask(bound=Bound() as narrower) if _runs_change(statement):
                 bound = narrower.merged(bound)

@@ -250,6 +250,7 @@ def _statement_out(statement: Statement) -> dict[str, Any]:
         "control": statement.control.value,
         "name": statement.name,
         "body": statement.body,
+        "writable": statement.writable,
         "compared": sorted(statement.compared),
         "form": asdict(statement.form),
         "refusal": _refusal_out(statement.refusal) if statement.refusal is not None else None,
@@ -274,4 +275,5 @@ def _statement_in(values: dict[str, Any]) -> Statement:
         _refusal_in(values["refusal"]) if values["refusal"] is not None else None,
         CopyForm(**values["form"]),
         frozenset(str(one) for one in values["compared"]),
+        bool(values["writable"]),
     )

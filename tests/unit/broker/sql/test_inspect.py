@@ -186,9 +186,6 @@ def test_data_modifying_with_at_any_depth_is_a_write() -> None:
         ("truncate orders cascade", "truncate"),
         ("set search_path = x", "settings"),
         ("set client_encoding = 'SJIS'", "settings"),
-        ("begin read write", "settings"),
-        ("set session characteristics as transaction read write", "settings"),
-        ("set session characteristics as transaction read only", "settings"),
         ("copy orders to '/tmp/x'", "copy-server"),
         ("prepare transaction 'x'", "transaction"),
         ("selec 1", "syntax"),
@@ -458,6 +455,24 @@ def test_what_only_undoes_a_session_of_its_own_changes_the_session(sql: str) -> 
     (statement,) = found.statements
     assert (found.rewritten, statement.refusal, statement.facts.effects) == (sql, None, {Effect.SESSION})
     assert statement.control is (Control.DISCARD_ALL if sql == "discard all" else Control.NONE)
+
+
+@pytest.mark.parametrize(
+    ("sql", "writable"),
+    [
+        ("begin read write", True),
+        ("start transaction isolation level serializable, read write", True),
+        ("set transaction read write", True),
+        ("set session characteristics as transaction read write", True),
+        ("begin read only", False),
+        ("set session characteristics as transaction isolation level serializable, read only", False),
+        ("begin", False),
+        ("set timezone to 'UTC'", False),
+    ],
+)
+def test_what_asks_for_transactions_that_may_change_data_says_so(sql: str, writable: bool) -> None:
+    (statement,) = inspect(sql, CATALOGUE, FIELDS).statements
+    assert (statement.refusal, statement.writable) == (None, writable)
 
 
 @pytest.mark.parametrize("sql", ["truncate orders, archive.orders restart identity", "lock orders, archive.orders"])

@@ -104,6 +104,14 @@ def test_every_denial_says_which_rule_why_and_what_would_work(sql: str) -> None:
     assert found.hint
 
 
+def test_a_session_makes_its_transactions_writable_where_some_rule_lets_its_role_change_something() -> None:
+    sql = "begin read write"
+    assert "its role decides that" in denial(policy(), sql).message
+    assert not isinstance(
+        rule(policy(), Subject("alice", "prod-db", "write"), sql, inspect(sql, CATALOGUE, {})), Denied
+    )
+
+
 def test_no_line_is_named_for_a_role_that_this_person_cannot_get() -> None:
     assert denial(policy(), WRITE, person="bob").hint == ELSE
     nobody = policy(("  bob: {name: Bob, groups: [dbas]}\n", ""))
