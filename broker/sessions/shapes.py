@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,10 +31,11 @@ class ShapeRule:
     most: int | None = None
 
 
-def shape_digest(key: tuple[Any, ...], grant: GrantFacts, catalogue: str) -> str:
+def shape_digest(key: tuple[Any, ...], grant: GrantFacts, catalogue: str, masked: Iterable[str] = ()) -> str:
     """Return what an approval of a shape is bound to.
 
-    `catalogue` is the version of the schema, with the search path, by which its names were resolved.
+    `catalogue` is the version of the schema, with the search path, by which its names were resolved; `masked` are the
+    fields that arrived masked: whoever approved it has not approved them in clear.
     """
     bound = {
         "key": key,
@@ -42,5 +44,6 @@ def shape_digest(key: tuple[Any, ...], grant: GrantFacts, catalogue: str) -> str
         "grant": grant.id,
         "person": grant.person,
         "catalogue": catalogue,
+        "masked": sorted(masked),
     }
     return hashlib.sha256(canonical(bound)).hexdigest()

@@ -60,6 +60,14 @@ def test_another_schema_makes_another_shape() -> None:
     assert len(digests) == 2
 
 
+def test_an_approval_of_masked_rows_is_none_of_rows_in_clear() -> None:
+    digests = set()
+    for masked in (True, False):
+        play = Play(lambda sql, masked=masked: permitted(sql, asking=SHAPED, masked=masked)).client(Q)
+        digests.add(play.matches[0].sought.shape.digest)
+    assert len(digests) == 2
+
+
 def _revealing(sql: str) -> Ruling:
     ruling = ask(sql)
     (statement,) = ruling.inspection.statements
@@ -117,6 +125,25 @@ def test_a_bound_portal_passes_by_the_shape_and_asks_again_once_that_is_withdraw
     play.client(codec.execute("") + codec.SYNC)
     assert play.machine.state is State.HELD
     assert play.holds[0].facts.shown == ("2",)
+
+
+def test_what_passed_by_a_shape_is_not_fetched_by_name_where_nobody_asks_whether_it_is_still_approved() -> None:
+    def rule(sql: str) -> Ruling:
+        control = {"begin": Control.BEGIN, "fetch": Control.FETCH}.get(sql.split()[0])
+        return ask(sql) if control is None else permitted(sql, controls=[(control, "p", "")])
+
+    play = Play(rule)
+    play.shape = RULE
+    play.client(codec.query("begin"))
+    play.upstream(complete("BEGIN"), ready("T"))
+    portal = codec.message(b"B", b"p\0" + bound(b"1")[6:])
+    play.client(codec.parse("", PARAMETRIC, [23]) + portal + codec.SYNC)
+    play.upstream(PARSED, BOUND, ready("T"))
+    play.to_upstream()
+    play.shape = None
+    play.client(codec.query("fetch all from p"))
+    assert b"fetch" not in play.to_upstream()
+    assert play.records[-1].entries[0].type == "statement.denied"
 
 
 def test_a_rule_bounds_each_run_by_what_was_shown_or_by_less() -> None:

@@ -160,7 +160,9 @@ def _shape(session: Session, plan: Plan, asking: Asking, asked: Asked, shown: tu
     found = None if plan.bodies else offered(plan.ruling, asking, parameters)
     if found is None:
         return None
-    digest = shape_digest(found.key, session.facts.grant, plan.ruling.inspection.catalogue)
+    (statement,) = plan.statements
+    inspection = plan.ruling.inspection
+    digest = shape_digest(found.key, session.facts.grant, inspection.catalogue, statement.facts.masked)
     return Shape(digest, found.text, found.values)
 
 

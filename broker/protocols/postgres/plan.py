@@ -27,6 +27,9 @@ outdated = Denied("0A000", "what may be seen has changed since this cursor was d
 unfetched = Denied("0A000", "what a reviewer reveals is not fetched by name", ("reveal",), "run the SELECT itself")
 """An approval is for the rows of one run, as its own client asks for them."""
 
+unshaped = Denied("0A000", "what an approved shape let pass is not fetched by name", ("shape",), "execute it itself")
+"""Whether its shape is still approved is asked wherever a client executes it, and not here."""
+
 _GRADES = (Durability.WRITTEN, Durability.RESULTS_WAIT, Durability.SYNCED)
 
 
@@ -179,6 +182,8 @@ class Planner:
             return replace(outdated, verb=statement.facts.verb, text=statement.redacted)
         if ruling.inspection.revealed:
             return replace(unfetched, verb=statement.facts.verb, text=statement.redacted)
+        if ruling.asking is not None and isinstance(found, Portal) and found.shape:
+            return replace(unshaped, verb=statement.facts.verb, text=statement.redacted)
         bound = ruling.bound
         if isinstance(found, Portal) and found.most is not None:
             bound = Bound(found.most).merged(bound)
