@@ -78,14 +78,16 @@ class Killer:
         due = _Due(lease, now + grace, now + KILL_SECONDS, loop.create_future())
         self._due.add(due)
         if self._task is None or self._task.done():
-            self._task = loop.create_task(self._run(), name="kill")
+            # One that was told to end by itself is not gone yet.
+            self._task = loop.create_task(self._run(POLL_SECONDS if grace else 0.0), name="kill")
         try:
             return await due.gone
         finally:
             self._due.discard(due)
 
-    async def _run(self) -> None:
+    async def _run(self, pause: float) -> None:
         loop = asyncio.get_running_loop()
+        await asyncio.sleep(pause)
         while self._due:
             try:
                 await self._look(list(self._due), loop.time())

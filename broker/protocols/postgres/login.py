@@ -68,7 +68,7 @@ class Login:
     statuses: dict[str, str] = field(default_factory=dict)
     key: codec.Frame | None = None
     _scram: ScramClient | None = None
-    _found: dict[str, str] = field(default_factory=dict)
+    _found: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def start(self) -> bytes:
         return codec.startup([("user", self.user), ("database", self.database), *self.parameters.items()])
@@ -144,15 +144,15 @@ class Login:
         for _ in range(reader.int16()):
             length = reader.int32()
             values.append("" if length < 0 else codec.as_text(reader.take(length)))
-        if len(values) == 2:
-            self._found[values[0]] = values[1]
+        if len(values) == 3:
+            self._found[values[0]] = values[1], values[2]
 
     def _checked(self) -> LoggedIn:
         for name, wanted in self.pinned.items():
-            for found in (self._found.get(name), self._found.get(f"reset {name}")):
+            for found in self._found.get(name, ("unset", "unset")):
                 if found != wanted:
-                    raise LoginFailed(f"the upstream did not keep {name}: `{found or 'unset'}`")
-        pid, start = self._found.get(".pid", ""), self._found.get(".start", "")
+                    raise LoginFailed(f"the upstream did not keep {name}: `{found}`")
+        pid, start = self._found.get(".pid", ("", ""))
         if not pid.isdecimal() or not start.isdecimal():
             raise LoginFailed("the upstream does not say which of its processes serves this session")
         return LoggedIn(int(pid), int(start), self.statuses)

@@ -35,16 +35,12 @@ That holds where it waits or computes (from 14 on). Where it is sending a result
 an hour: a user timeout would be sooner, but Linux then counts no keepalives, and takes a client that leaves a result
 unread for one that is lost. Not read back, for an upstream's system may lack one of them.
 """
+# The functions behind pg_settings and pg_stat_activity: a new process takes twice as long to open those.
 _VERIFICATION = """
-    select '.pid', pg_catalog.pg_backend_pid()::pg_catalog.text
+    select '.pid', pg_catalog.pg_backend_pid()::pg_catalog.text, STARTED::pg_catalog.text
+    from pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())
     union all
-    select '.start', STARTED::pg_catalog.text from pg_catalog.pg_stat_activity
-    where pid operator(pg_catalog.=) pg_catalog.pg_backend_pid()
-    union all
-    select name, setting from pg_catalog.pg_settings
-    where name operator(pg_catalog.=) any (array[NAMES]::pg_catalog.text[])
-    union all
-    select 'reset ' operator(pg_catalog.||) name, reset_val from pg_catalog.pg_settings
+    select name, setting, reset_val from pg_catalog.pg_show_all_settings()
     where name operator(pg_catalog.=) any (array[NAMES]::pg_catalog.text[])""".replace("STARTED", STARTED)
 
 
@@ -108,7 +104,7 @@ def arming(pinned: Mapping[str, str]) -> str:
 
 
 def verification(names: Sequence[str]) -> str:
-    """Return the query that reads back who the upstream session is, and its pins."""
+    """Return the query that reads back who the upstream session is, and its pins: as they are, and after a RESET."""
     return _VERIFICATION.replace("NAMES", ", ".join(f"'{name}'" for name in names))
 
 

@@ -102,7 +102,7 @@ class Spares:
 
     def need(self, kind: Kind, pinned: dict[str, str]) -> None:
         """Have spares ready for the next session of a kind; `pinned` is what this one logged in with."""
-        most = self._most(kind)
+        most = self._wanted(kind)
         if not most:
             return
         shelf = self._shelves.get(kind)
@@ -134,17 +134,21 @@ class Spares:
                 task.cancel()
         self._shelves.clear()
 
-    def _most(self, kind: Kind) -> int:
-        """Say how many there may be of a kind now: none when the grant is over, or with another credential."""
+    def _wanted(self, kind: Kind) -> int:
+        """Say how many the policy has of a kind whose grant is open."""
         resource = self._broker.policies.current.resources.get(kind.resource)
         role = resource.roles.get(kind.role) if resource is not None else None
-        if self._closed or role is None or not role.spares or not self._broker.live.granted(kind.grant):
+        if self._closed or role is None or kind.endpoint.provisioner is not None:
             return 0
+        return role.spares if role.spares and self._broker.live.granted(kind.grant) else 0
+
+    def _most(self, kind: Kind) -> int:
+        """Say how many there may be of a kind now: none with another credential than the role's is by now."""
+        most = self._wanted(kind)
         try:
-            current = self._broker.endpoints.of(kind.resource, kind.role)
+            return most if most and self._broker.endpoints.of(kind.resource, kind.role) == kind.endpoint else 0
         except (Misconfigured, KeyError):
             return 0
-        return role.spares if current == kind.endpoint and current.provisioner is None else 0
 
     def _fill(self, kind: Kind, shelf: _Shelf, most: int) -> None:
         if time.monotonic() < shelf.quiet_until:
