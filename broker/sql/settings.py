@@ -27,6 +27,7 @@ CHANGEABLE: dict[str, re.Pattern[str]] = {
     "enable_mergejoin": _SWITCH,
     "jit": _SWITCH,
 }
+_IDENTITY = ("role", "session_authorization")
 _CALL = frozenset({"funcname", "args", "funcformat", "location"})
 
 
@@ -35,12 +36,10 @@ def refusal_of_set(content: Node) -> Refusal | None:
     kind, name = content.get("kind"), str(content.get("name", "")).lower()
     if kind == "VAR_SET_MULTI":
         return None if name in ("transaction", "session characteristics") else _pinned(name or "that setting")
-    if kind == "VAR_RESET_ALL":
+    if kind == "VAR_RESET_ALL" or (kind in ("VAR_SET_DEFAULT", "VAR_RESET") and name not in _IDENTITY):
         return None  # The login has seen that every pin is what RESET brings back.
     if name not in CHANGEABLE:
         return _pinned(name or "that setting")
-    if kind in ("VAR_SET_DEFAULT", "VAR_RESET"):
-        return None
     values = [_value(argument) for argument in content.get("args", [])]
     if kind != "VAR_SET_VALUE" or None in values or not CHANGEABLE[name].fullmatch(", ".join(map(str, values))):
         return _unsettable(name)

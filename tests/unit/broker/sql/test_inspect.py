@@ -185,6 +185,7 @@ def test_data_modifying_with_at_any_depth_is_a_write() -> None:
         ("do $$ begin end $$", "statement-kind"),
         ("truncate orders cascade", "truncate"),
         ("set search_path = x", "settings"),
+        ("reset role", "settings"),
         ("set client_encoding = 'SJIS'", "settings"),
         ("copy orders to '/tmp/x'", "copy-server"),
         ("prepare transaction 'x'", "transaction"),
@@ -449,7 +450,17 @@ def test_tripwire_is_made_once_for_the_same_catalogue_and_rules_and_anew_for_oth
     assert len(sight_module._sights) <= sight_module._KEPT
 
 
-@pytest.mark.parametrize("sql", ["reset all", "discard all", "discard temp", "set constraints all immediate"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "reset all",
+        "reset search_path",
+        "set statement_timeout to default",
+        "discard all",
+        "discard temp",
+        "set constraints all immediate",
+    ],
+)
 def test_what_only_undoes_a_session_of_its_own_changes_the_session(sql: str) -> None:
     found = inspect(sql, CATALOGUE, FIELDS)
     (statement,) = found.statements
