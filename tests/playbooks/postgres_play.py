@@ -116,7 +116,8 @@ class Play:
         memory: Memory | None = None,
     ) -> None:
         numbers = count(1)
-        self.machine = Machine(facts(), lambda: f"q{next(numbers)}", NONCE, memory=memory)
+        self.clear = True
+        self.machine = Machine(facts(), lambda: f"q{next(numbers)}", NONCE, memory=memory, clear=lambda: self.clear)
         self._rule = rule
         self._slow = slow
         self._weigh = weigh

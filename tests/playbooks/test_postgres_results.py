@@ -112,6 +112,18 @@ def test_what_others_notify_passes_once_a_listen_was_let_pass_and_done() -> None
     assert told not in play.to_client()
     play.client(codec.query("listen ch")).upstream(complete("LISTEN"), ready(), told)
     assert play.to_client() == complete("LISTEN") + ready() + told
+    play.clear = False
+    assert play.upstream(told).to_client() == b""
+
+
+def test_where_anything_is_masked_by_now_of_notices_only_warnings_pass() -> None:
+    said = [codec.fields(b"N", {"S": one, "V": one, "C": "00000", "M": "123-45"}) for one in ("INFO", "NOTICE", "LOG")]
+    warned = codec.fields(b"N", {"S": "WARNUNG", "V": "WARNING", "C": "25P01", "M": "there is no transaction"})
+    play = Play().client(Q).upstream(*said, warned, complete("SELECT 1"), ready())
+    assert play.to_client() == b"".join(said) + warned + complete("SELECT 1") + ready()
+    play.clear = False
+    play.client(Q).upstream(*said, warned, complete("SELECT 1"), ready())
+    assert play.to_client() == warned + complete("SELECT 1") + ready()
 
 
 def test_copy_in_passes_only_where_it_is_due() -> None:

@@ -104,7 +104,7 @@ class BackPath:
             match chr(piece.type):
                 case "E":
                     yield from self._error(piece)
-                case "N" if not self._is_own_notice(piece):
+                case "N" if not self._is_own_notice(piece) and self._may_say(piece):
                     yield from self.to_client(self._passed(piece))
                 case "N":
                     pass
@@ -113,7 +113,7 @@ class BackPath:
                         yield from self.to_client(piece.whole())
                 case "A":
                     # Where nothing of ours has asked, an upstream that notifies is not to be believed.
-                    if self._session.listening:
+                    if self._session.listening and self._session.clear():
                         yield from self.to_client(piece.whole())
                 case kind:
                     yield from self._answer(kind, piece)
@@ -122,6 +122,14 @@ class BackPath:
         """Say whether a notice speaks of a statement of the broker's own: SET CONSTRAINTS where nobody said BEGIN."""
         head = self._session.responses.head
         return head is not None and head.own is not None and codec.read_fields(frame.body).get("C") == "25P01"
+
+    def _may_say(self, frame: Frame) -> bool:
+        """Say whether a notice may pass: where anything is masked, only warnings.
+
+        The pins keep notices back only of who logged in under masks, and never what code of users' says as INFO.
+        """
+        values = codec.read_fields(frame.body)
+        return values.get("V", values.get("S")) == "WARNING" or self._session.clear()
 
     def _rows(self, run: Run) -> Iterator[Command]:
         head = self._session.responses.head

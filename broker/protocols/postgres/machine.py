@@ -122,10 +122,11 @@ class Machine:
         known: Callable[[str], Ruling | None] = lambda _: None,
         rations: Rations | None = None,
         memory: Memory | None = None,
+        clear: Callable[[], bool] = lambda: True,
     ) -> None:
         self.state = State.OPEN
         share = Share(memory or Memory())
-        self._session = Session(facts, ids, nonce, access_hint, rations or Rations(), share)
+        self._session = Session(facts, ids, nonce, access_hint, rations or Rations(), share, clear)
         self._scanner = FrontendScanner(share)
         self._front = FrontPath(self._session)
         self._back = BackPath(self._session)

@@ -95,6 +95,7 @@ class Session:
             known=self._ruler.known,
             rations=house.rations,
             memory=house.memory,
+            clear=lambda: house.terms(grant).clear,
         )
         self._scribe = Scribe(house.broker.recorder, self.feed, house.notes)
         self._holder = Holder(house.broker.holds, self.feed, self._estimate)

@@ -42,6 +42,8 @@ class Session:
     access_hint: str = ""
     rations: Rations = field(default_factory=Rations)
     share: Share = field(default_factory=lambda: Share(Memory()), repr=False)
+    clear: Callable[[], bool] = lambda: True
+    """Says whether policy masks nothing for its person by now."""
     now: float = 0.0
     prepared: Registry[Prepared] = field(default_factory=Registry)
     portals: Registry[Portal | Cursor] = field(default_factory=Registry)
