@@ -149,6 +149,26 @@ TALKS: dict[str, tuple[Turn, ...]] = {
         Turn(bind("s", values=(b"1", b"a")) + SYNC),
         Turn(Q("prepare q as select 1; execute q; deallocate all")),
     ),
+    "pgJDBC, with autocommit off": (
+        Turn(P("", "SET extra_float_digits = 3") + bind() + E("", 1) + SYNC),
+        Turn(P("", "BEGIN") + bind() + E("") + P("", "select id, name from customers where id = $1", (23,))
+             + bind(values=((1).to_bytes(4, "big"),), sent=1) + describe("P") + E("", 2) + SYNC),
+        Turn(P("S_1", "select name from customers where id = $1", (23,)) + describe("S", "S_1")
+             + bind("S_1", values=(b"2",)) + describe("P") + E("") + SYNC),
+        Turn(bind("S_1", "C_1", values=((3).to_bytes(4, "big"),), sent=1, wanted=1) + E("C_1", 1) + SYNC),
+        Turn(E("C_1", 1) + SYNC),
+        Turn(codec.close("P", "C_1") + P("S_2", "COMMIT") + bind("S_2") + E("", 1) + SYNC),
+        Turn(codec.close("S", "S_1") + P("", "ROLLBACK") + bind() + E("", 1) + SYNC),
+        Turn(Q("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")),
+        Turn(Q("SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE")),
+    ),
+    "psycopg, in pipeline mode": (
+        Turn(P("", "BEGIN") + bind() + describe("P") + E("") + P("_pg3_0", "select $1::int8 + 1", (20,)) + FLUSH, "C1"),
+        Turn(bind("_pg3_0", values=(b"41",)) + describe("P") + E("") + FLUSH, "C"),
+        Turn(bind("_pg3_0", values=(b"x",)) + describe("P") + E("") + bind("_pg3_0", values=(b"1",)) + E("") + SYNC),
+        Turn(P("", "ROLLBACK") + bind() + describe("P") + E("") + SYNC),
+        Turn(Q("DEALLOCATE ALL")),
+    ),
     "portals": (
         _BEGIN,
         Turn(P("", "select g from generate_series(1, 7) g") + bind(portal="c") + E("c", 3) + SYNC),
