@@ -125,8 +125,9 @@ class HoldAnswer(_Wire):
     policy_hash: str
 
     def of_shape(self, shape: str) -> list[OrderedReview]:
-        """Return the reviews that count for a shape: approvals of it, and every denial."""
-        return [one for one in self.reviews if one.answer is Answer.DENY or one.shape == shape]
+        """Return the reviews that count for a shape: approvals of it, and denials; of each person the last alone."""
+        last = {one.person: one for one in self.reviews}
+        return [one for one in last.values() if one.answer is Answer.DENY or one.shape == shape]
 
 
 D = TypeVar("D", Order, HoldAnswer)

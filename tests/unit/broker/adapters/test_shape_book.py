@@ -101,6 +101,14 @@ async def test_every_reviewer_that_is_needed_must_approve_the_shape() -> None:
     assert world.desk.match(sought(world, requirement=TWO)) is not None
 
 
+async def test_whoever_approved_one_run_after_all_has_not_approved_the_shape() -> None:
+    world = Desk()
+    hold = world.desk.open(held(world, requirement=TWO))
+    changed = [*reviews(world, bob=DIGEST), *reviews(world, dana=DIGEST, bob=None)]
+    await world.approve(hold.id, reviews=changed)
+    assert world.recorder.of("shape.refused") == [{"hold": hold.id, "reason": NOT_ENOUGH}]
+
+
 async def test_nobody_approves_a_shape_of_their_own() -> None:
     world = Desk()
     hold = world.desk.open(held(world))
