@@ -9,7 +9,8 @@ from bot.asking import tell
 from bot.cards import plain
 from bot.intents import Ask, AskAgain, Extend
 from bot.ports import Desk, Member
-from bot.request_card import may_ask_again, name_of
+from bot.request_card import may_ask_again
+from bot.request_words import name_of
 from bot.reviewing import lateness, not_known
 from policies.engine.durations import format_duration
 

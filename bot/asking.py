@@ -14,7 +14,7 @@ from bot.intents import Ask, OpenAsk, Source
 from bot.model import Grant, Request
 from bot.outgoing import InThread, Mirror, PostOrder, Privately, Say, card_of, counter_of
 from bot.ports import Desk, Member
-from bot.request_card import duration_of, requirement_words, subject_of
+from bot.request_words import duration_of, requirement_words, subject_of
 from bot.text import one_line, reveal
 from policies.engine.decide import decide_access, may_ask, terms_of
 from policies.engine.decisions import Allow, Decision, Deny, Requirement

@@ -11,7 +11,7 @@ from bot.holding import NOT_KNOWN
 from bot.intents import Extend
 from bot.model import Grant
 from bot.ports import Desk, Member
-from bot.request_card import duration_of, name_of
+from bot.request_words import duration_of, name_of
 from policies.engine.decide import decide_access
 from policies.engine.decisions import Deny
 from policies.engine.durations import format_duration

@@ -26,7 +26,7 @@ from bot.cards import (
 from bot.model import Grant, Request
 from bot.outgoing import card_of, offer_of, reminder_of
 from bot.ports import Desk
-from bot.request_card import duration_of, ending_words, requirement_words
+from bot.request_words import duration_of, ending_words, requirement_words
 from bot.text import clip
 from policies.engine.decide import terms_of
 from policies.engine.decisions import Deny

@@ -5,7 +5,8 @@ from __future__ import annotations
 from bot import cards
 from bot.cards import Button, Buttons, Card, Code, Confirm, Moment, Note, Paragraph, Words, clock, say
 from bot.model import Grant
-from bot.request_card import ending_words, name_of, with_reason
+from bot.request_card import with_reason
+from bot.request_words import ending_words, name_of
 from bot.text import clip, one_line
 from policies.engine.model import Policy
 from workflows.wire import TicketView

@@ -27,7 +27,8 @@ from bot.cards import (
 from bot.hold_estimate import bound_words, expected_words, listed_words, locks_words, sizes_words
 from bot.hold_reading import redacted_parts, statement_parts
 from bot.model import Exhibit, Given, Grant, Hold
-from bot.request_card import CONFIRM_ROOM, approve_button, deny_button, missing_words, name_of, names_of
+from bot.request_card import CONFIRM_ROOM, approve_button, deny_button
+from bot.request_words import missing_words, name_of, names_of
 from bot.statement_text import read
 from bot.text import clip, excerpt, length, one_line
 from policies.engine.durations import format_duration

@@ -15,7 +15,7 @@ from bot.model import Grant, Hold, Request
 from bot.ordering import needs_from
 from bot.outgoing import hold_of
 from bot.ports import Desk
-from bot.request_card import name_of, names_of, requirement_words
+from bot.request_words import name_of, names_of, requirement_words
 from policies.engine.decisions import Requirement
 from workflows.holds import TABLE, HoldEvent, HoldState
 from workflows.wire import EventView

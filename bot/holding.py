@@ -11,7 +11,7 @@ from bot.intents import EndNow, Help, List, NewLine, Revoke, Source, Status
 from bot.model import Grant, Request
 from bot.outgoing import DeliverTicket, EndGrant
 from bot.ports import Desk, Member
-from bot.request_card import duration_of, name_of, subject_of
+from bot.request_words import duration_of, name_of, subject_of
 from bot.reviewing import withdraw
 from bot.text import clip, one_line
 from policies.engine.model import Policy

@@ -19,7 +19,7 @@ from bot.model import Exhibit, Given, Grant, Hold
 from bot.ordering import needs_from, raised
 from bot.outgoing import AnswerHold, Privately, hold_of
 from bot.ports import Desk, Member, Refusal
-from bot.request_card import name_of, names_of, requirement_words
+from bot.request_words import name_of, names_of, requirement_words
 from bot.reviewing import NO_FORM, misplaced, not_known
 from bot.text import one_line
 from policies.engine.model import Policy

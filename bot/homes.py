@@ -16,7 +16,8 @@ from bot.intents import HomeOpened
 from bot.model import Grant, Hold, Request
 from bot.outgoing import card_of, hold_of, home_of
 from bot.ports import Desk
-from bot.request_card import RequestFacts, name_of, standing_words, wish_words
+from bot.request_card import RequestFacts, standing_words
+from bot.request_words import name_of, wish_words
 from bot.text import clip, one_line
 from policies.engine.model import Policy
 from workflows.requests import RequestState

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from bot.model import Given, Request
-from bot.request_card import name_of, terms_words
+from bot.request_words import name_of, terms_words
 from policies.engine.decide import decide_access
 from policies.engine.decisions import Allow, Ask, Deny, Requirement
 from policies.engine.durations import DurationUnreadable, format_duration, parse_duration

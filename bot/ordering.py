@@ -15,7 +15,7 @@ from bot.lines import line
 from bot.model import Grant, Request
 from bot.outgoing import EndGrant, Say, ToPerson, card_of, counter_of, ticket_of
 from bot.ports import Desk, Refusal
-from bot.request_card import name_of, requirement_words, subject_of
+from bot.request_words import name_of, requirement_words, subject_of
 from bot.text import one_line
 from policies.engine.decisions import Need, Requirement
 from policies.engine.model import Policy

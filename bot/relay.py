@@ -24,7 +24,7 @@ from bot.model import Grant, Request
 from bot.ordering import BOT, Extended, Opened, extended, opened, refused
 from bot.outgoing import PostTranscript, Say, ToPerson, card_of, counter_of, ticket_of
 from bot.ports import Desk, Refusal
-from bot.request_card import ending_words, name_of, names_of
+from bot.request_words import ending_words, name_of, names_of
 from bot.reviewing import withdraw
 from bot.shape_card import shapes_words
 from bot.shapes import apply_to_shapes, count_runs, want_shapes

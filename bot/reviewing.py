@@ -15,7 +15,8 @@ from bot.model import Given, Request
 from bot.narrowing import Problem, Scene, answerable
 from bot.outgoing import PostOrder, Say, ToPerson, card_of
 from bot.ports import Desk, Member
-from bot.request_card import again_button, may_ask_again, name_of, names_of, requirement_words, subject_of, terms_words
+from bot.request_card import again_button, may_ask_again
+from bot.request_words import name_of, names_of, requirement_words, subject_of, terms_words
 from bot.text import clip, reveal
 from policies.engine.decisions import Deny, Requirement
 from policies.engine.model import Policy

@@ -11,7 +11,7 @@ from bot.hold_card import does, is_redacted
 from bot.hold_estimate import rows_words
 from bot.hold_reading import form_parts
 from bot.model import Grant, Hold, Shape
-from bot.request_card import name_of, names_of
+from bot.request_words import name_of, names_of
 from bot.text import clip, excerpt, expose
 from policies.engine.model import Policy
 from workflows.shapes import ShapeState

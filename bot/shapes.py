@@ -11,7 +11,7 @@ from bot.lines import line
 from bot.model import Grant, Request, Shape
 from bot.outgoing import Privately, WithdrawShape, shape_of
 from bot.ports import Desk, Member, Refusal
-from bot.request_card import name_of, names_of
+from bot.request_words import name_of, names_of
 from bot.reviewing import misplaced, not_known
 from bot.text import one_line
 from workflows.reviews import may_review

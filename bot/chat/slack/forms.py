@@ -15,7 +15,7 @@ from bot.chat.slack import limits
 from bot.chat.slack.blocks import plain_text
 from bot.drafts import DURATION, REASON, RESOURCE, ROLE, Draft, durations_to, limit_of, roles_of
 from bot.narrowing import Scene
-from bot.request_card import name_of, requirement_words, wish_words
+from bot.request_words import name_of, requirement_words, wish_words
 from bot.text import REASON_SHOWN, clip, whole
 from policies.engine.decide import Terms as Offered
 from policies.engine.decide import may_ask

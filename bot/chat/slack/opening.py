@@ -32,7 +32,7 @@ from bot.hold_card import does
 from bot.intents import FORMS, Ask, Intent, OpenAsk, OpenChanges, OpenDeny, OpenDenyHold, OpenReview, OpenShape, Source
 from bot.narrowing import Problem
 from bot.ports import Desk, Directory, Member
-from bot.request_card import name_of, wish_words
+from bot.request_words import name_of, wish_words
 from policies.engine.decide import may_ask
 
 log = structlog.get_logger()

@@ -20,7 +20,7 @@ from bot.hold_reading import form_parts
 from bot.intents import OpenReview, OpenShape
 from bot.model import Exhibit, Grant, Hold
 from bot.ports import Broker, BrokerAway, Refusal
-from bot.request_card import name_of
+from bot.request_words import name_of
 from bot.shape_card import shape_form_parts
 from policies.engine.model import Policy
 from workflows.holds import HoldState

@@ -10,7 +10,7 @@ from bot import relay
 from bot.cards import Code
 from bot.grant_cards import counter_card
 from bot.outgoing import InThread, Mirror, Say, ToPerson
-from bot.request_card import ending_words
+from bot.request_words import ending_words
 from bot.text import one_line
 from tests.unit.bot.memory import LATER, MemoryWork, desk, policy
 from tests.unit.bot.test_handlers import granted
