@@ -110,14 +110,20 @@ QUERIES: dict[str, str] = {
                                   a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn,
                                   a.aggmfinalfn)
                               where a.aggfnoid = p.oid and (t.provolatile = 'v' or t.prosecdef)) as acting,
+               not l.lanpltrusted and not exists (
+                   select from pg_depend d join pg_extension e on e.oid = d.refobjid
+                   where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'
+                         and d.refclassid = 'pg_extension'::regclass and e.extname in ({harmless})) as native,
                coalesce(r.typrelid, 0)::int8 as returns,
                exists (select from pg_proc b where b.oid < 16384 and b.proname = p.proname) as builtin
-        from pg_proc p join pg_namespace n on n.oid = p.pronamespace left join pg_type r on r.oid = p.prorettype
+        from pg_proc p join pg_namespace n on n.oid = p.pronamespace join pg_language l on l.oid = p.prolang
+             left join pg_type r on r.oid = p.prorettype
         where p.oid >= 16384 and p.prokind <> 'p' order by 1, 2, 3""",
     "attributes": """
         select distinct p.proname::text as name from pg_proc p
         where p.oid < 16384 and p.pronargs > 0 and p.pronargs - p.pronargdefaults <= 1 and p.prorettype <> 2279
         order by 1""",
+    "builtins": "select distinct proname::text as name from pg_proc where oid < 16384 order by 1",
     "operators": f"""
         with {_TRUSTED}
         select distinct n.nspname::text as schema, o.oprname::text as name
@@ -168,14 +174,24 @@ TRUSTED_EXTENSIONS = (
 )
 """Extensions whose operators and types are harmless; their functions need a rule like any other."""
 
+HARMLESS_EXTENSIONS = frozenset(
+    """
+    btree_gin btree_gist citext cube earthdistance fuzzystrmatch hstore intarray isn ltree pg_trgm pgcrypto postgis seg
+    tablefunc unaccent uuid-ossp vector
+    """.split()
+)
+"""Extensions that bring no way out of the database, and read no files."""
+
 
 def _quoted(names: Sequence[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
 
 for _name, _text in QUERIES.items():
-    QUERIES[_name] = _text.replace("{closed}", _quoted(sorted(CLOSED_COLUMNS))).replace(
-        "{trusted}", _quoted(TRUSTED_EXTENSIONS)
+    QUERIES[_name] = (
+        _text.replace("{closed}", _quoted(sorted(CLOSED_COLUMNS)))
+        .replace("{trusted}", _quoted(TRUSTED_EXTENSIONS))
+        .replace("{harmless}", _quoted(sorted(HARMLESS_EXTENSIONS)))
     )
 
 
@@ -281,6 +297,8 @@ class Catalogue:
     """oid -> attnum of each generated column -> the attnums that it is made of (None: not understood)."""
     overloads: Mapping[tuple[str, str], tuple[Overload, ...]] = field(default_factory=dict)
     """(schema, name) -> the functions of users' that are called so."""
+    builtins: frozenset[str] = frozenset()
+    """Names of every builtin function."""
     server_version: int = 0
     schemas: frozenset[str] = field(default_factory=frozenset)
 
@@ -344,6 +362,7 @@ def build(
         views={row["oid"]: _view(row) for row in rows["views"]},
         generated=_generated(rows["generated"]),
         overloads=_overloads(rows["overloads"]),
+        builtins=frozenset(row["name"] for row in rows["builtins"]),
         server_version=server_version,
         schemas=frozenset(schema for schema, _ in relations),
     )
@@ -352,7 +371,9 @@ def build(
 def _overloads(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], tuple[Overload, ...]]:
     found: dict[tuple[str, str], tuple[Overload, ...]] = {}
     for row in rows:
-        function = OwnFunction(row["schema"], row["name"], tuple(row["arguments"]), row["acting"])
+        function = OwnFunction(
+            row["schema"], row["name"], tuple(row["arguments"]), row["acting"], row.get("native", False)
+        )
         key = (row["schema"], row["name"])
         found[key] = (*found.get(key, ()), Overload(function, row["returns"], row["builtin"]))
     return found

@@ -61,6 +61,8 @@ class Collected:
     """Ids of calls that somebody else looks at."""
     in_clear: bool = False
     """Nothing is masked, and no literal of the catalogue is hidden."""
+    coded: set[str] = field(default_factory=set)
+    """Where nothing is masked: what could run code of users', beside the functions that are known."""
     listings: list[tuple[Node, Node, Node]] = field(default_factory=list)
     """(wrapper, RangeFunction, FuncCall) of each call that lists the settings."""
 
@@ -68,6 +70,10 @@ class Collected:
     def ruled(self) -> frozenset[OwnFunction]:
         """Return every function that needs a rule of its own."""
         return frozenset(overload.function for overload in self.own) | self.builtin
+
+    @property
+    def code(self) -> set[str] | None:
+        return self.coded if self.in_clear else None
 
 
 def collect(
@@ -113,14 +119,14 @@ def collect(
             seen = _with(stack, content["withClause"], seen)
         for key, child in content.items():
             if key == "typeName":
-                _type(catalogue, child)
+                _type(found, catalogue, child)
             if not isinstance(child, (dict, list)):
                 continue
             if key in ("larg", "rarg") and wrapped(child) is None:
                 child = {"SelectStmt": child}  # the arms of a set operation have no tag; those of a join do
             if key in CLAUSES and kind:
                 found.clauses.append((key, content))
-            if key != "withClause":
+            if key not in ("withClause", "intoClause"):
                 stack.append((child, seen))
     collected = len(found.references) + len(found.targets) + read
     if collected != relations and collected != _relation_count(root):
@@ -149,7 +155,7 @@ def _relation_count(root: Any) -> int:
         value = stack.pop()
         if isinstance(value, dict):
             count += "relname" in value
-            stack.extend(child for key, child in value.items() if key != "lockedRels")
+            stack.extend(child for key, child in value.items() if key not in ("lockedRels", "intoClause"))
         elif isinstance(value, list):
             stack.extend(value)
     return count
@@ -164,7 +170,7 @@ def _seen(found: Collected, catalogue: Catalogue, kind: str, content: Node, wrap
         case "RangeTableSample":
             _sample(found, content, wrapper)
             return False
-        case "SelectStmt" if "intoClause" in content:
+        case "SelectStmt" if "intoClause" in content and id(content) not in found.passed:
             raise Refusal("statement-kind", "SELECT INTO would copy data into a table that no rule knows")
         case "SelectStmt" if "groupClause" in content:
             found.groups.append(content)
@@ -194,9 +200,9 @@ def _seen(found: Collected, catalogue: Catalogue, kind: str, content: Node, wrap
             _call(found, catalogue, content, wrapper)
         case "A_Expr" | "SubLink" | "SortBy" | "CaseExpr":
             for name in _operators(kind, content):
-                check_operator(catalogue, name)
+                check_operator(catalogue, name, found.code)
         case "TypeName":
-            _type(catalogue, content)
+            _type(found, catalogue, content)
         case "ReturningOption":
             found.rows.add(content.get("value", ""))
         case "IndexElem":
@@ -236,9 +242,9 @@ def _column(found: Collected, content: Node) -> bool:
 
 def _call(found: Collected, catalogue: Catalogue, content: Node, wrapper: Node) -> None:
     parts = strings(content.get("funcname", []))
-    rewritten = check_function(catalogue, parts, in_clear=found.in_clear)
+    rewritten = check_function(catalogue, parts, found.code)
     found.functions.add(parts[-1])
-    found.own.update(own_candidates(catalogue, parts[0] if len(parts) > 1 else None, parts[-1]))
+    found.own.update(own_candidates(catalogue, parts[0] if len(parts) > 1 else None, parts[-1], found.code))
     if (builtin := called_builtin(parts)) is not None:
         found.builtin.add(builtin)
     if parts[-1] == "set_config":
@@ -296,7 +302,7 @@ def _indirection(found: Collected, content: Node) -> None:
 def _join(found: Collected, catalogue: Catalogue, content: Node) -> None:
     found.names.update(strings(content.get("usingClause", [])))
     if "usingClause" in content or content.get("isNatural"):
-        check_operator(catalogue, ["="])
+        check_operator(catalogue, ["="], found.code)
     # The row of a join has every column, and calls them as it likes.
     found.star = found.star or bool(content.get("isNatural")) or "alias" in content
     if "alias" in content:
@@ -312,8 +318,8 @@ def _operators(kind: str, content: Node) -> list[list[str]]:
     return named or ([["="]] if implied else [])
 
 
-def _type(catalogue: Catalogue, content: Node) -> None:
+def _type(found: Collected, catalogue: Catalogue, content: Node) -> None:
     if content.get("pct_type"):
         raise Refusal("type", "%TYPE is not passed")
     if names := strings(content.get("names", [])):
-        check_type(catalogue, names)
+        check_type(catalogue, names, found.code)

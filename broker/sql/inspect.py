@@ -11,11 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 from broker.sql.catalogue import Catalogue
+from broker.sql.changing import COMMIT_FIRST, check_harmless, check_stored, names_of
 from broker.sql.collect import Collected, collect
 from broker.sql.comparing import compared
 from broker.sql.copies import form_of
+from broker.sql.ddl import Change, change_of
 from broker.sql.library import FULL, Limits, Token, parse, read
-from broker.sql.model import AS_TEXT, Control, Inspection, Refusal, Statement
+from broker.sql.model import AS_TEXT, Altered, Control, Inspection, Refusal, Statement
 from broker.sql.nodes import (
     EXPLAIN_OPTIONS,
     QUERIES,
@@ -35,6 +37,10 @@ from broker.sql.tree import Node, strings, walk, wrapped
 from policies.engine.conditions import BY_VERB
 from policies.engine.decisions import Effect, FieldView, StatementFacts
 
+_ENDING = frozenset(
+    {Control.COMMIT, Control.ROLLBACK, Control.SAVEPOINT, Control.RELEASE, Control.ROLLBACK_TO, Control.DEALLOCATE}
+)
+"""What only moves within a transaction, or ends it."""
 _HOLD = 0x20
 """PostgreSQL's CURSOR_OPT_HOLD."""
 _PASSED_OVER = frozenset("or replace unique temp temporary unlogged global local".split())
@@ -50,13 +56,15 @@ def inspect(
     *,
     strict: bool = False,
     covers: tuple[str, ...] = (),
+    altered: Altered = Altered.NOT,
 ) -> Inspection:
     """Inspect a text of any number of statements under a catalogue and a person's field rules; raises Refusal.
 
     The rewritten text yields masked values wherever a masked field is read, and has the same number of statements.
     `strict` has it fail where what it reads masked has changed since the catalogue was read. `covers` is what the role
-    lets be read: where that is all there is and nothing is masked, the catalogue is shown as it is. Under limits for
-    where others wait, raises Costly.
+    lets be read: where that is all there is and nothing is masked, the catalogue is shown as it is, and the schema may
+    be changed. `altered` says that the session has changed it in the transaction that this is for, so that the
+    catalogue may be outdated for it. Under limits for where others wait, raises Costly.
     """
     seen = sights(catalogue, fields, covers)
     source, tokens = Source.of(sql, limits)
@@ -69,6 +77,7 @@ def inspect(
         inspector.count = len(tree.get("stmts", []))
         inspector.relations = relations if inspector.count == 1 else None
         inspector.strict = strict
+        inspector.altered = altered
         statements = tuple(inspector.statement(raw) for raw in tree.get("stmts", []))
         rewritten, runs = rewriter.finish()
     except Refusal as refusal:
@@ -111,6 +120,9 @@ class _Inspector:
         """How many the parser wrote, where the text is one statement."""
         self.revealed: tuple[tuple[int, int, int], ...] = ()
         self.strict = False
+        self.altered = Altered.NOT
+        self.alters = Altered.NOT
+        """What the statement that is looked at does to the schema."""
         self.compared: set[str] = set()
         """Masked fields that the statement compares."""
         self.searches: tuple[tuple[str, int], ...] = ()
@@ -122,7 +134,8 @@ class _Inspector:
         kind, content = wrapped(raw["stmt"]) or ("", {})
         shown = redacted(self.source.text, self.tokens, start, end)
         verb = self._verb(kind, start)
-        self.compared = set()
+        self.compared, self.alters = set(), Altered.NOT
+        before = self.altered
         facts, control, name, refusal, body, form = _NO_FACTS, Control.NONE, "", None, "", AS_TEXT
         writable = False
         match kind:
@@ -173,16 +186,83 @@ class _Inspector:
                 facts, control = StatementFacts(verb, frozenset({Effect.ADMIN})), Control.LISTEN
                 refusal = self._only_in_clear(verb)
             case "DoStmt":
-                facts = StatementFacts(verb, frozenset(Effect))
+                facts, self.alters = StatementFacts(verb, frozenset(Effect)), Altered.CODE
                 refusal = self._only_in_clear(verb)
             case "TruncateStmt" | "LockStmt":
                 facts, refusal = self._whole(kind, content, verb), refusal_of_cascade(content)
             case _:
-                effect, refusal = refused_kind("CreateTableAsStmt" if kind == "SelectStmt" else kind, verb)
-                facts = StatementFacts(verb, frozenset({effect}))
+                facts, refusal = self._change(kind, content, verb)
         if facts is _NO_FACTS:
             facts = StatementFacts(verb, frozenset())
-        return Statement(facts, shown, control, name, body, refusal, form, frozenset(self.compared), writable)
+        facts = self._after(before, facts, control)
+        alters = self.alters
+        if alters:
+            self.altered = Altered.CODE if self.altered is Altered.CODE else alters
+        return Statement(facts, shown, control, name, body, refusal, form, frozenset(self.compared), writable, alters)
+
+    def _change(self, kind: str, content: Node, verb: str) -> tuple[StatementFacts, Refusal | None]:
+        """Inspect what is no query: facts for the policy, and why the broker itself does not pass it."""
+        effect, refusal = refused_kind("CreateTableAsStmt" if kind == "SelectStmt" else kind, verb)
+        change: Change | None = None
+        try:
+            change = change_of(kind, content)
+            if change is None:
+                return StatementFacts(verb, frozenset({effect})), refusal
+            if not self.seen.in_clear and Effect.ADMIN in change.effects:
+                # Fail closed: rights, owners and upkeep reach what is masked, and what is hidden.
+                return StatementFacts(verb, frozenset(change.effects)), refusal
+            return self._changed(kind, content, verb, change), None
+        except Refusal as found:
+            # What the policy itself says of such a statement goes before.
+            effects = change.effects if change is not None else {effect}
+            return StatementFacts(verb, frozenset(effects)), found
+
+    def _changed(self, kind: str, content: Node, verb: str, change: Change) -> StatementFacts:
+        names = names_of(change, self.catalogue, altered=self.altered is not Altered.NOT)
+        if not self.seen.in_clear:
+            check_harmless(kind, content, self.catalogue, self.seen)
+            if self.count > 1:
+                raise Refusal("ddl-masked", "a change of the schema is sent by itself here", "send it by itself")
+        parts = [*change.parts, *change.types]
+        found = collect(parts, self.catalogue, frozenset({id(content)}), in_clear=self.seen.in_clear)
+        scope = self._scope(found)
+        _check_writes(found, scope)
+        _check_calls(found, scope)
+        if change.stored:
+            check_stored(scope)
+        if scope.masked:
+            self.compared |= scope.masked_among(compared(found.clauses))
+        mask_relations(scope, self.rewriter)
+        self.scrub = self.scrub or scope.scrub or bool(found.own and self.fields)
+        effects = set(change.effects) | _effects_of(found) | ({Effect.READ} if scope.reads else set())
+        self.alters = Altered.CODE if change.code else Altered.SCHEMA
+        return StatementFacts(
+            verb=verb,
+            effects=frozenset(effects),
+            reads=frozenset(scope.reads),
+            writes=names | scope.writes,
+            functions=frozenset(found.functions),
+            through=frozenset(scope.through),
+            masked=frozenset(scope.masked_fields()),
+            missing_where=_missing_where(found, scope),
+            calls=found.ruled,
+            code=frozenset(change.code | found.coded),
+        )
+
+    def _after(self, before: Altered, facts: StatementFacts, control: Control) -> StatementFacts:
+        """Judge a statement by what its transaction did to the schema before it, which the catalogue does not know."""
+        if before is Altered.NOT or control in _ENDING:
+            return facts
+        if not self.seen.in_clear:
+            # Fail closed: any name in it may stand for something else by now.
+            raise Refusal("ddl-transaction", "the schema was changed earlier in this transaction", COMMIT_FIRST)
+        if before is Altered.CODE and facts.effects - {Effect.SESSION}:
+            return replace(facts, code=facts.code | {"what this transaction has defined"})
+        return facts
+
+    def _scope(self, found: Collected) -> Scope:
+        altered = self.altered is not Altered.NOT
+        return Scope.of(found, self.catalogue, self.seen, strict=self.strict, altered=altered)
 
     def _verb(self, kind: str, start: int) -> str:
         if kind in QUERIES:
@@ -201,7 +281,7 @@ class _Inspector:
     ) -> StatementFacts:
         passed = frozenset(id(one.call) for one in reveals)
         found = collect(root, self.catalogue, passed, in_clear=self.seen.in_clear, relations=self.relations)
-        scope = Scope.of(found, self.catalogue, self.seen, strict=self.strict)
+        scope = self._scope(found)
         if verb == "EXPLAIN" and scope.views and not self.seen.in_clear:
             # The plan of a view shows its definition, whose literals the catalogue hides.
             raise Refusal("explain", "EXPLAIN of a view would show its definition", "explain a query on its tables")
@@ -219,8 +299,7 @@ class _Inspector:
             self.compared -= {name for name, _ in self.searches}
         mask_relations(scope, self.rewriter)
         self.scrub = self.scrub or scope.scrub
-        effects = {Effect.WRITE} if found.targets or found.locks else set()
-        effects |= {Effect.SESSION} if found.sets else set()
+        effects = _effects_of(found)
         if scope.reads or verb in ("SELECT", "EXPLAIN", "COPY", "DECLARE", "PREPARE") or not effects:
             effects.add(Effect.READ)
         return StatementFacts(
@@ -235,6 +314,7 @@ class _Inspector:
             reveals=revealed,
             calls=found.ruled,
             searched=frozenset(name for name, _ in self.searches) if sought else frozenset(),
+            code=frozenset(found.coded),
         )
 
     def _only_in_clear(self, verb: str) -> Refusal | None:
@@ -244,9 +324,9 @@ class _Inspector:
 
     def _whole(self, kind: str, content: Node, verb: str) -> StatementFacts:
         """Return the facts of what is about whole relations, without a query."""
-        found = Collected()
+        found = Collected(in_clear=self.seen.in_clear)
         found.targets += [(kind, one["RangeVar"], content) for one in content["relations"]]
-        scope = Scope.of(found, self.catalogue, self.seen, strict=self.strict)
+        scope = self._scope(found)
         changes = kind == "TruncateStmt"
         return StatementFacts(
             verb,
@@ -312,8 +392,9 @@ class _Inspector:
             return facts, Control.COPY_OUT
         if not content.get("is_from"):
             found = Collected()
+            altered, columns = self.altered is not Altered.NOT, content.get("attlist")
             scope = Scope.of_copied(
-                content["relation"], self.catalogue, self.seen, content.get("attlist"), strict=self.strict
+                content["relation"], self.catalogue, self.seen, columns, strict=self.strict, altered=altered
             )
             mask_copied_relation(scope, content, self.rewriter)
             self.scrub = self.scrub or scope.scrub
@@ -328,7 +409,7 @@ class _Inspector:
             return facts, Control.COPY_OUT
         found = collect(content.get("whereClause", {}), self.catalogue, in_clear=self.seen.in_clear)
         found.targets.append(("CopyStmt", content["relation"], content))
-        scope = Scope.of(found, self.catalogue, self.seen, strict=self.strict)
+        scope = self._scope(found)
         _check_writes(found, scope)
         mask_relations(scope, self.rewriter)
         self.scrub = self.scrub or scope.scrub
@@ -354,6 +435,11 @@ def _option(name: str, element: Node) -> str:
     if not str(value).replace("_", "").isalnum() and value != "":
         raise Refusal("explain", f"EXPLAIN option {name} has a value that is not passed")
     return f"{name} {value}".strip() if kind else name
+
+
+def _effects_of(found: Collected) -> set[Effect]:
+    changes = bool(found.targets or found.locks)
+    return ({Effect.WRITE} if changes else set()) | ({Effect.SESSION} if found.sets else set())
 
 
 _CONDITIONS = {"UpdateStmt": "whereClause", "DeleteStmt": "whereClause", "MergeStmt": "joinCondition"}

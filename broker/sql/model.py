@@ -69,6 +69,15 @@ class Control(StrEnum):
     COPY_IN = "copy_in"
 
 
+class Altered(StrEnum):
+    """What a transaction has done to the schema, as far as its session sees it and nobody else does."""
+
+    NOT = ""
+    SCHEMA = "schema"
+    CODE = "code"
+    """It may have defined what runs where a builtin function, operator or type is meant."""
+
+
 @dataclass(frozen=True, slots=True)
 class CopyForm:
     """How the data of a COPY is to be read: `format` is text, csv or binary; the rest is for csv."""
@@ -101,6 +110,8 @@ class Statement:
     """Masked fields that it filters, joins, groups or sorts by."""
     writable: bool = False
     """It asks for transactions that may change data."""
+    alters: Altered = Altered.NOT
+    """What it does to the schema."""
 
 
 @dataclass(frozen=True, slots=True)

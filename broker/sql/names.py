@@ -12,15 +12,19 @@ CHECKED = frozenset({"set_config"})
 """Functions that pass with some arguments only; whoever finds a call looks at those."""
 
 
-def check_function(catalogue: Catalogue, parts: list[str], *, in_clear: bool = False) -> str | None:
-    """Refuse a function outside the list; returns the name of one that must be rewritten, else None."""
+def check_function(catalogue: Catalogue, parts: list[str], code: set[str] | None = None) -> str | None:
+    """Refuse a function outside the list; returns the name of one that must be rewritten, else None.
+
+    Where nothing is masked, `code` takes the names of what could only be users': a rule decides about it.
+    """
+    in_clear = code is not None
     schema, name = (parts[-2], parts[-1]) if len(parts) == 2 else (None, parts[-1])
     if len(parts) > 2 or not name:
         raise Refusal("function", "a function is named by its schema and name only")
     if parts == ["airlock", "reveal"]:
         hint = "write it in a plain SELECT: select id, airlock.reveal(ssn) from customers where id = 1"
         raise Refusal("reveal", "airlock.reveal stands by itself in the target list of a SELECT, nowhere else", hint)
-    own = own_candidates(catalogue, schema, name)
+    own = own_candidates(catalogue, schema, name, code)
     if not schema and any(overload.builtin for overload in own) and name not in allowed_functions():
         raise Refusal(
             "function-defined",
@@ -28,16 +32,22 @@ def check_function(catalogue: Catalogue, parts: list[str], *, in_clear: bool = F
             f"name yours with its schema: {own[0].function.schema}.{name}",
         )
     if own and (schema or not own[0].builtin):
-        _check_coded(catalogue, schema, name)
+        _check_coded(catalogue, schema, name, code)
         return None
     if parts == ["information_schema", "_pg_expandarray"]:
         return None  # The JDBC driver reads keys with it.
+    if schema not in (None, "pg_catalog", "information_schema") and code is not None:
+        code.add(".".join(parts))
+        return None
     if schema not in (None, "pg_catalog"):
         raise Refusal("function", f"no function {'.'.join(parts)} that may be called", retry=True)
     # A function of a type's name is a cast to it.
-    check_type(catalogue, parts)
+    check_type(catalogue, parts, code)
     if name in literal_functions(in_clear=False):
         return name if name in literal_functions(in_clear=in_clear) else None
+    if code is not None and not schema and name not in catalogue.builtins | CHECKED | allowed_functions():
+        code.add(name)
+        return None
     known = name in allowed_functions() or name in CHECKED or name in NAMED
     if not known and not (in_clear and name in FUNCTIONS_IN_CLEAR):
         raise Refusal(
@@ -49,13 +59,17 @@ def check_function(catalogue: Catalogue, parts: list[str], *, in_clear: bool = F
     return None
 
 
-def own_candidates(catalogue: Catalogue, schema: str | None, name: str) -> tuple[Overload, ...]:
+def own_candidates(
+    catalogue: Catalogue, schema: str | None, name: str, code: set[str] | None = None
+) -> tuple[Overload, ...]:
     """Return every function of users' that a call could mean; which of them it means, only the server knows."""
     found: list[Overload] = []
     for candidate in (schema,) if schema else catalogue.path:
         if (candidate, name) in catalogue.functions:
             overloads = catalogue.overloads.get((candidate, name), ())
-            if not overloads:
+            if not overloads and code is not None:
+                code.add(f"{candidate}.{name}")
+            elif not overloads:
                 raise Refusal(
                     "function-defined", f"{candidate}.{name} is no function that may be called in a statement"
                 )
@@ -85,32 +99,41 @@ def check_attribute(catalogue: Catalogue, name: str, *, row: bool, record: bool)
     )
 
 
-def check_operator(catalogue: Catalogue, parts: list[str]) -> None:
+def check_operator(catalogue: Catalogue, parts: list[str], code: set[str] | None = None) -> None:
     """Refuse an operator that users defined, or whose name they overloaded."""
     schema, name = (parts[-2], parts[-1]) if len(parts) == 2 else (None, parts[-1])
     path = (schema,) if schema else catalogue.path
+    if code is not None and len(parts) <= 2:
+        if schema not in (None, "pg_catalog") or any((s, name) in catalogue.operators for s in path):
+            code.add(f"operator {'.'.join(parts)}")
+        return
     if len(parts) > 2 or schema not in (None, "pg_catalog") or any((s, name) in catalogue.operators for s in path):
         raise Refusal(
             "operator", f"operator {'.'.join(parts)} is one of this database's own, and those are not open yet"
         )
 
 
-def check_type(catalogue: Catalogue, parts: list[str]) -> None:
+def check_type(catalogue: Catalogue, parts: list[str], code: set[str] | None = None) -> None:
     """Refuse types whose input, output, checks or casts could run code of users'."""
     schema, name = (parts[-2], parts[-1]) if len(parts) == 2 else (None, parts[-1])
     if len(parts) > 2:
         raise Refusal("type", f"type {'.'.join(parts)} cannot be named here")
-    if _check_coded(catalogue, schema, name):
+    if _check_coded(catalogue, schema, name, code):
         return
+    if schema not in (None, "pg_catalog", "information_schema") and code is not None:
+        return  # The server says whether there is one; what its values run is asked about where it is defined.
     if schema not in (None, "pg_catalog", "information_schema"):
         raise Refusal("type", f'type "{schema}.{name}" does not exist', sqlstate="42704", retry=True)
     # What is left can only be a builtin type (pg_catalog comes first in the path), or does not exist.
 
 
-def _check_coded(catalogue: Catalogue, schema: str | None, name: str) -> bool:
+def _check_coded(catalogue: Catalogue, schema: str | None, name: str, code: set[str] | None) -> bool:
     """Refuse a type of users' that runs code of theirs; returns whether users have one of the name."""
     for candidate in (schema,) if schema else catalogue.path:
         found = catalogue.types.get((candidate, name))
+        if found is not None and not found[1] and code is not None:
+            code.add(f"type {candidate}.{name}")
+            return True
         if found is not None and not found[1]:
             shown = f"{schema}.{name}" if schema else name
             raise Refusal("type", f"type {shown} runs code of this database's own, and those are not open yet")

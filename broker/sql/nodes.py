@@ -57,10 +57,6 @@ _SAID = {
         "CALL runs a procedure of this database's own, and those are not open yet",
         "run its statements one by one",
     ),
-    "CreateTableAsStmt": (
-        "CREATE TABLE AS would copy data into a table that no rule knows",
-        r"\copy writes what you may read to a file of your own",
-    ),
     "AlterRoleStmt": (
         "roles and their passwords are not changed through this broker",
         "your ticket is the only password that you need here",

@@ -15,7 +15,7 @@ from broker.sql.model import Refusal
 from broker.sql.notation import check_notation
 from broker.sql.rewrite import Rewriter, Source, fragment
 from broker.sql.sight import Sight, Sights
-from broker.sql.system import literal_functions
+from broker.sql.system import SYSTEM_SCHEMAS, literal_functions
 from broker.sql.tree import Node, strings, walk
 
 SYSTEM_COLUMNS = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
@@ -43,20 +43,24 @@ class Scope:
     """id of a relation's node -> names under which it gives columns in clear as well."""
     strict: bool = False
     """What is masked checks in the statement itself that it still is what the catalogue says."""
+    altered: bool = False
+    """The session has changed the schema in this transaction, which the catalogue cannot know of."""
     filters: dict[int, str] = field(default_factory=dict)
     """id of a relation's node -> the search that its rows are found by."""
 
     @classmethod
-    def of(cls, found: Collected, catalogue: Catalogue, seen: Sights, *, strict: bool = False) -> Scope:
+    def of(
+        cls, found: Collected, catalogue: Catalogue, seen: Sights, *, strict: bool = False, altered: bool = False
+    ) -> Scope:
         """Resolve what a query mentions; raises Refusal for what is unknown or not open."""
-        scope = cls(catalogue, seen, found, strict=strict)
+        scope = cls(catalogue, seen, found, strict=strict, altered=altered)
         for name in sorted(found.ctes):
             scope._check_cte(name)
         for wrapper, content, sample in found.references:
             scope._reference(wrapper, content, sample)
         for _, content, _ in found.targets:
             relation = scope.target(content)
-            scope.writes.add(relation.qualified)
+            scope.writes |= scope.names(content, relation)
             scope._notice(relation, scope.sight(relation))
             if masks := scope.masks_of(relation):
                 scope.masked.setdefault(relation.qualified, masks)
@@ -65,11 +69,19 @@ class Scope:
 
     @classmethod
     def of_copied(
-        cls, content: Node, catalogue: Catalogue, seen: Sights, columns: list[Node] | None, *, strict: bool = False
+        cls,
+        content: Node,
+        catalogue: Catalogue,
+        seen: Sights,
+        columns: list[Node] | None,
+        *,
+        strict: bool = False,
+        altered: bool = False,
     ) -> Scope:
         """Resolve the one relation of `COPY relation TO`."""
         found = Collected(references=[({}, content, None)], names=set(strings(columns or [])), star=columns is None)
-        return cls.of(found, catalogue, seen, strict=strict)
+        found.in_clear = seen.in_clear
+        return cls.of(found, catalogue, seen, strict=strict, altered=altered)
 
     def sight(self, relation: Relation) -> Sight:
         """Return what this person sees of a relation."""
@@ -90,6 +102,19 @@ class Scope:
         if relation.system:
             raise Refusal("catalogue", f"{relation.qualified} is not written by hand")
         return relation
+
+    def names(self, content: Node, relation: Relation) -> frozenset[str]:
+        """Return every relation that a name could mean.
+
+        That is the one it was resolved to; where nothing is masked, and the catalogue does not know it or may not know
+        better, one of every schema in which the server would look. A session's own temporary ones are in no list.
+        """
+        schema = content.get("schemaname")
+        if schema == "pg_temp":
+            return frozenset()
+        if schema or not self.found.in_clear or (relation.oid and not self.altered):
+            return frozenset({relation.qualified})
+        return frozenset(f"{one}.{relation.name}" for one in self.catalogue.path if one not in SYSTEM_SCHEMAS)
 
     def masked_fields(self) -> set[str]:
         """Return the masked fields that the query names, or expands by a star or a whole row."""
@@ -126,7 +151,7 @@ class Scope:
             return  # Closed columns that are not mentioned need no rewriting.
         self._notice(relation, self.sight(relation))
         if not relation.system:
-            self.reads.add(relation.qualified)
+            self.reads |= self.names(content, relation)
         self.resolved.append((wrapper, content, sample, relation))
         if masks:
             self.masked[relation.qualified] = masks
@@ -150,6 +175,8 @@ class Scope:
         for column in relation.columns:
             if column.code == "domain":
                 found[column.name] = f"t.{quote_name(column.name)}::{column.type}"
+            elif column.code and self.found.in_clear:
+                self.found.coded.add(f"type of {relation.qualified}.{column.name}")
             elif column.code and self.mentions(content, column.name):
                 raise Refusal(
                     "type",
@@ -164,11 +191,30 @@ class Scope:
         if content.get("catalogname"):
             raise Refusal("name", f"{shown} is named without its database")
         relation = self.catalogue.relation(schema, name)
+        if relation is None and self.found.in_clear:
+            return unknown(self.catalogue, schema, name)
         if relation is None:
             at = content.get("location", 0)
             raise Refusal("relation-unknown", f'relation "{shown}" does not exist', sqlstate="42P01", retry=True, at=at)
-        _check_open(relation, self.sight(relation))
+        sight = self.sight(relation)
+        if self.found.in_clear and sight.coded and not relation.system:
+            self.found.coded.add(relation.qualified)
+        else:
+            _check_open(relation, sight)
         return relation
+
+
+def unknown(catalogue: Catalogue, schema: str | None, name: str) -> Relation:
+    """Stand for a relation that the catalogue does not have, where nothing is masked.
+
+    There is no field to mask in it, whatever it is, so that the server may say whether there is one: it could be
+    temporary, or have been made in this very transaction, which only its own session sees. Its names have to be
+    covered like others.
+    """
+    if schema and (schema in SYSTEM_SCHEMAS or schema.startswith(("pg_temp_", "pg_toast")) or "." in schema):
+        raise Refusal("relation-unknown", f'relation "{schema}.{name}" does not exist', sqlstate="42P01")
+    first = next(one for one in catalogue.path if one not in SYSTEM_SCHEMAS)
+    return Relation(0, schema or first, name, "r", False, False, ())
 
 
 _VIEW = "query the tables behind it"

@@ -21,7 +21,7 @@ from broker.sql.system import (
     READABLE,
     READABLE_IN_CLEAR,
 )
-from policies.engine.decisions import HIDE, FieldView, Mask, RelationFields, covered
+from policies.engine.decisions import HIDE, FieldView, Mask, RelationFields, all_clear, covered
 
 TABLEOID = -6
 _KEPT = 128
@@ -45,6 +45,8 @@ class Sight:
     through: frozenset[str] = frozenset()
     """The relations that a view reads, and those whose partition or child a table is."""
     problem: str = ""
+    coded: bool = False
+    """That is code of users' and nothing else: a rule may let it run where nothing is masked."""
 
 
 NOTHING = Sight()
@@ -77,6 +79,7 @@ class Sights:
     def __init__(self, catalogue: Catalogue, fields: FieldView, covers: tuple[str, ...] = ()) -> None:
         self._catalogue = catalogue
         self.fields = fields
+        self.covers = covers
         self.in_clear = all_clear(fields) and all(
             covered(covers, each.qualified) for each in catalogue.by_oid.values() if not each.system
         )
@@ -145,9 +148,9 @@ class Sights:
         if any(self._shows_rows(each) for each in (relation, *self._ancestors(relation))):
             rows = ()
         above = frozenset(each.qualified for each in self._ancestors(relation))
-        return Sight(
-            masks, why, _expressions(relation, masks), rows, placed, tainted, above, problem=_not_open(relation)
-        )
+        problem = self._not_open(relation)
+        coded = bool(problem) and relation.kind not in _KINDS
+        return Sight(masks, why, _expressions(relation, masks), rows, placed, tainted, above, problem, coded)
 
     def _of_table(self, relation: Relation) -> tuple[dict[str, Mask], dict[str, str]]:
         known = self._tables.get(relation.oid)
@@ -210,12 +213,13 @@ class Sights:
         if view is None or view.lineage is None:
             masks = {column.name: HIDE for column in relation.columns}
             why = dict.fromkeys(masks, "as its lineage is unknown")
-            problem = _not_open(relation) or "has a definition that is not understood here"
+            problem = self._not_open(relation) or "has a definition that is not understood here"
             return Sight(masks, why, _expressions(relation, masks), tainted=True, problem=problem)
         behind = [self._catalogue.by_oid.get(oid) for oid in sorted(view.lineage.relations)]
         seen = [(each, self.of(each)) for each in behind if each is not None]
         masks, why = self._derived(relation, view.lineage.columns)
         rows = () if self._shows_rows(relation) else self._masked(view.lineage.rows)
+        problem = self._not_open(relation) or view.problem or _problem_behind(behind, seen)
         return Sight(
             masks,
             why,
@@ -225,7 +229,8 @@ class Sights:
             through=frozenset(
                 name for each, sight in seen if not each.system for name in (each.qualified, *sight.through)
             ),
-            problem=_not_open(relation) or view.problem or _problem_behind(behind, seen),
+            problem=problem,
+            coded=bool(problem) and None not in behind and all(one.coded or not one.problem for _, one in seen),
         )
 
     def _derived(self, relation: Relation, columns: tuple[Derived, ...]) -> tuple[dict[str, Mask], dict[str, str]]:
@@ -257,6 +262,14 @@ class Sights:
         relation = self._catalogue.by_oid.get(derived.bare[0])
         names = [column.name for column in relation.columns if column.attnum == derived.bare[1]] if relation else []
         return self.of(relation).masks.get(names[0]) if relation and names and not relation.system else None
+
+    def _not_open(self, relation: Relation) -> str:
+        """Say why a relation is open to nobody, whatever is masked; a sequence is where nothing is."""
+        if relation.kind in _KINDS and not (relation.kind == "S" and self.in_clear):
+            return _KINDS[relation.kind]
+        if relation.rules or relation.row_security:
+            return f"has {'rules' if relation.rules else 'row security'}, and such relations are not open yet"
+        return ""
 
     def _masked(self, origins: Iterable[Origin]) -> list[str]:
         """Return the masked fields among some columns, by name."""
@@ -295,11 +308,6 @@ def _names_clear(rules: list[RelationFields], column: Column) -> bool:
     return bool(rules) and all(name in each.clear for each in rules for name in column.names)
 
 
-def all_clear(fields: FieldView) -> bool:
-    """Say whether no rule masks any field, of any name."""
-    return all(not rules.masks and rules.others is None for rules in fields.values())
-
-
 def _system(relation: Relation, *, in_clear: bool) -> Sight:
     among = CLOSED_IN_CLEAR if in_clear else CLOSED_COLUMNS
     names = among.get(relation.qualified, ())
@@ -325,15 +333,6 @@ def _expressions(relation: Relation, masks: Mapping[str, Mask]) -> dict[str, str
 
 
 _KINDS = {"f": "is a foreign table, and those are not open yet", "S": "is a sequence, and those are not open yet"}
-
-
-def _not_open(relation: Relation) -> str:
-    """Say why a relation is open to nobody, whatever is masked."""
-    if relation.kind in _KINDS:
-        return _KINDS[relation.kind]
-    if relation.rules or relation.row_security:
-        return f"has {'rules' if relation.rules else 'row security'}, and such relations are not open yet"
-    return ""
 
 
 def _problem_behind(behind: list[Relation | None], seen: list[tuple[Relation, Sight]]) -> str:

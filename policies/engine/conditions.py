@@ -134,8 +134,14 @@ _TYPES = {
 """Other names of types -> what PostgreSQL calls them."""
 
 
+EVERY_FUNCTION = "*.*"
+"""Every function of users', also those that act, and all other code of theirs; one in C must be named all the same."""
+
+
 def _function(value: str) -> str:
     """Read a function's name; argument types are brought into the words that the catalogue has."""
+    if value.strip() == EVERY_FUNCTION:
+        return EVERY_FUNCTION
     found = _FUNCTION.fullmatch(value.strip())
     if found is None:
         raise ValueError(
@@ -161,6 +167,8 @@ def names_call(listed: str, call: OwnFunction) -> bool:
     """Say whether a listed name is a function's; a schema's star leaves out what must be named."""
     if not call.schema:
         return listed == call.name
+    if listed == EVERY_FUNCTION:
+        return not call.native
     if listed.endswith(".*"):
         return not call.acting and listed == f"{call.schema}.*"
     return listed in (f"{call.schema}.{call.name}", str(call))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from policies.engine.conditions import holds, names_call, said_of_verb, same_verb
+from policies.engine.conditions import EVERY_FUNCTION, holds, names_call, said_of_verb, same_verb
 from policies.engine.decisions import (
     HIDE,
     NO_LIMITS,
@@ -24,6 +24,7 @@ from policies.engine.decisions import (
     RelationFields,
     Rows,
     StatementFacts,
+    all_clear,
     combine,
     covered,
 )
@@ -115,6 +116,9 @@ def decide_statement(
                 f"{role} covers: {', '.join(level.relations)}",
             )
     rules = [rule for rule in policy.statements if _speaks_of(policy, rule, person, resource, role)]
+    if (facts.calls or facts.code) and not all_clear(field_view(policy, person, resource)):
+        # Code that nobody has looked at could read what is masked (fail closed).
+        rules = [rule for rule in rules if rule.decision == "deny" or EVERY_FUNCTION not in rule.functions]
     answer = combine(_statement_answers(rules, facts, now, rows))
     return combine((answer, *(_reveal(policy, person, resource, field) for field in sorted(facts.reveals))))
 
@@ -179,6 +183,11 @@ def _statement_answers(
         naming = (one for one in rules if any(names_call(listed, call) for listed in one.named_functions))
         answers, _ = _answers(naming, facts, Effect.WRITE if call.acting else Effect.READ, now, rows)
         yield combine(answers) if answers else _uncalled(call)
+    if facts.code:
+        # What no name tells apart is under rules about all of it: to define it, and to run it.
+        effect = next((one for one in (Effect.DDL, Effect.ADMIN) if one in facts.effects), Effect.WRITE)
+        answers, _ = _answers((one for one in rules if EVERY_FUNCTION in one.functions), facts, effect, now, rows)
+        yield combine(answers) if answers else _uncoded(facts.code, effect)
 
 
 def _answers(
@@ -227,6 +236,12 @@ def _uncalled(call: OwnFunction) -> Deny:
     return Deny(f"{call} {what}, and no rule lets it be called", ("default-function",), hint)
 
 
+def _uncoded(code: frozenset[str], effect: Effect) -> Deny:
+    listed = ", ".join(sorted(code)[:3])
+    hint = f"a rule that says `effects: [{effect.value}]` and `functions: ['{EVERY_FUNCTION}']` would let it pass"
+    return Deny(f"this is about code of this database's own ({listed}), and no rule lets it", ("default-code",), hint)
+
+
 def _uncovered(effect: Effect, facts: StatementFacts, nearly: list[str]) -> Deny:
     """Deny what no rule covers; `nearly` says what kept those that almost do from it."""
     named = {
@@ -259,6 +274,7 @@ def _is_about(rule: StatementRule, facts: StatementFacts) -> bool:
         not rule.functions
         or bool(facts.functions & set(rule.functions))
         or any(names_call(listed, call) for listed in rule.named_functions for call in facts.calls)
+        or (bool(facts.code) and EVERY_FUNCTION in rule.functions)
     )
 
 

@@ -150,6 +150,8 @@ class OwnFunction:
     name: str
     arguments: tuple[str, ...] = ()
     acting: bool = False
+    native: bool = False
+    """It is written in a language that can do anything on the server, and no extension that is known brought it."""
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}({', '.join(self.arguments)})" if self.schema else self.name
@@ -178,11 +180,14 @@ class StatementFacts:
     """What stands behind its relations: a view's tables, a partition's parents; a role need not cover it."""
     calls: frozenset[OwnFunction] = frozenset()
     """Every function of users' that a call in it could mean, and builtin ones that a rule must name."""
+    code: frozenset[str] = frozenset()
+    """What else of users' code it runs or defines: types, operators, triggers, functions that are not known yet."""
 
     @property
     def all_effects(self) -> frozenset[Effect]:
         """Effects, with those of the functions that it calls."""
-        return self.effects | {Effect.WRITE} if any(call.acting for call in self.calls) else self.effects
+        acting = bool(self.code) or any(call.acting for call in self.calls)
+        return self.effects | {Effect.WRITE} if acting else self.effects
 
     @property
     def relations(self) -> frozenset[str]:
@@ -269,9 +274,14 @@ class RelationFields:
 
 
 def covered(listed: Iterable[str], relation: str) -> bool:
-    """Say whether a list has a relation; `schema.*` has all of a schema."""
-    return relation in listed or f"{relation.split('.', 1)[0]}.*" in listed
+    """Say whether a list has a relation; `schema.*` has all of a schema, `*.*` every relation there is or will be."""
+    return "*.*" in listed or relation in listed or f"{relation.split('.', 1)[0]}.*" in listed
 
 
 FieldView = dict[str, RelationFields]
 """Qualified relation name -> its whitelist for one person on one resource; a relation not in it has no field rules."""
+
+
+def all_clear(fields: FieldView) -> bool:
+    """Say whether no rule masks any field, of any name."""
+    return all(not rules.masks and rules.others is None for rules in fields.values())

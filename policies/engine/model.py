@@ -53,8 +53,9 @@ def _mask(value: Any) -> Any:
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 Handle = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
-RelationName = Annotated[str, StringConstraints(pattern=r"^[^.\s*]+\.([^.\s*]+|\*)$")]
-"""`schema.relation`, or `schema.*`; a star elsewhere would name nothing, and a rule with it would say nothing."""
+RelationName = Annotated[str, StringConstraints(pattern=r"^([^.\s*]+\.([^.\s*]+|\*)|\*\.\*)$")]
+"""`schema.relation`, `schema.*`, `*.*`; a star elsewhere would name nothing, and a rule with it would say nothing."""
+FieldsOf = Annotated[str, StringConstraints(pattern=r"^[^.\s*]+\.([^.\s*]+|\*)$")]
 Reference = Annotated[str, StringConstraints(pattern=r"^(env|file):[A-Za-z0-9_./-]+$"), AfterValidator(_reference)]
 Windows = Annotated[list[Window], BeforeValidator(_windows, json_schema_input_type=Window | list[Window])]
 Duration = Annotated[
@@ -219,7 +220,9 @@ class StatementRule(Rule):
         description="builtin ones by name. One of your own needs a rule that names it, and that rule speaks of nothing "
         "else: `schema.name(integer)`, `schema.name` for every overload, `schema.*` for those that are neither "
         "volatile nor SECURITY DEFINER; such a one is named, and passes only under `effects: [write]`. So do builtin "
-        "ones that wait, lock, count or signal, like `pg_sleep`",
+        "ones that wait, lock, count or signal, like `pg_sleep`. `*.*` is all code of users': functions, operators, "
+        "types, triggers, to run it (`read`, `write`) or to define it (`ddl`), and lets nothing pass for people for "
+        "whom anything is masked on the resource",
     )
     missing_where: bool | None = Field(
         default=None,
@@ -389,7 +392,7 @@ class FieldRule(Strict):
 
     id: Name
     resource: Name
-    relation: RelationName
+    relation: FieldsOf
     groups: list[Name] = Field(default=[], description="whom it speaks of; empty means everybody")
     clear: list[str] = []
     masks: dict[

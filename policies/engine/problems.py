@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from policies.engine.conditions import EVERY_FUNCTION
 from policies.engine.decisions import Effect
 from policies.engine.model import AccessRule, Policy, Resource, Role, Rule, StatementRule
 
@@ -95,10 +96,9 @@ def _idle(policy: Policy) -> Iterator[str]:
         if rule.groups and not policy.members(rule.groups):
             yield f"rule `{rule.id}` never speaks: nobody is in {' or '.join(rule.groups)}"
     for rule in policy.statements:
-        if rule.decision != "deny" and rule.effects and not {*rule.effects} - {Effect.DDL, Effect.ADMIN}:
-            yield f"rule `{rule.id}` lets nothing pass: the broker itself refuses what it is about"
         if rule.offers_shape and not _has_shapes(rule):
             yield f"rule `{rule.id}`: its `shape` offers nothing: only SELECT, INSERT, UPDATE and DELETE have one"
+        yield from _narrowed(policy, rule)
         if rule.decision == "ask" and rule.copies == ["in"]:
             yield f"rule `{rule.id}` lets nothing pass: what is copied in cannot be shown to reviewers first"
         if rule.missing_where and rule.effects and Effect.WRITE not in rule.effects:
@@ -117,12 +117,22 @@ def _has_shapes(rule: StatementRule) -> bool:
     return about and not rule.copies and (not rule.verbs or bool({*rule.verbs} & _SHAPED))
 
 
+def _narrowed(policy: Policy, rule: StatementRule) -> Iterator[str]:
+    """Say where a rule about the schema lets little pass: fields are masked, so what could tell of them is refused."""
+    about = {*rule.effects} & {Effect.DDL, Effect.ADMIN}
+    masked = sorted({one.resource for one in policy.fields if not rule.resources or one.resource in rule.resources})
+    if rule.decision != "deny" and about and masked:
+        where = " and ".join(masked)
+        yield f"rule `{rule.id}`: where fields are masked on {where}, only changes pass that can tell nothing"
+
+
 def _unmasked(policy: Policy, rule: StatementRule) -> Iterator[str]:
     """Say what functions that may be called could read: they run with the role's rights, or their owner's."""
-    for resource in policy.resources if rule.own_functions and rule.decision != "deny" else ():
+    named_ones = [name for name in rule.own_functions if name != EVERY_FUNCTION]  # which is for nobody with masks
+    for resource in policy.resources if named_ones and rule.decision != "deny" else ():
         masked = dict.fromkeys(one.relation for one in policy.fields if one.resource == resource)
         if masked and (not rule.resources or resource in rule.resources):
-            named = ", ".join(rule.own_functions)
+            named = ", ".join(named_ones)
             yield (
                 f"rule `{rule.id}`: {named} may read by themselves what is masked on {resource} ({', '.join(masked)}), "
                 "and return it in clear: read their source first"
@@ -140,6 +150,8 @@ def _levels(policy: Policy, rule: Rule) -> list[Role]:
 
 def _meet(relation: str, covered: str) -> bool:
     (schema, name), (other, called) = relation.split("."), covered.split(".")
+    if "*" in (schema, other):
+        return True
     return schema == other and (name == called or "*" in (name, called))
 
 

@@ -15,7 +15,7 @@ from broker.sql.inspect import inspect, tripwire
 from broker.sql.model import Refusal
 from broker.sql.sight import sights
 from policies.engine.decisions import HIDE, Effect, FieldView, Mask, MaskKind, RelationFields
-from tests.support.catalogue import load_catalogue
+from tests.support.catalogue import load_catalogue, read_catalogue
 from tests.support.postgres import CASES, Server, load_world, running_server
 
 ID = frozenset({"id"})
@@ -63,6 +63,32 @@ class World:
     def write(self, sql: str) -> object:
         """What a writer gets whose writes are allowed; nothing stays. Errors are rebuilt where fields are masked."""
         return self._run(sql, self.writer, CHANGES - {Effect.WRITE})
+
+    def alter(self, sql: str) -> object:
+        """What whoever may change the schema gets, and then sees of every table, within one transaction."""
+        covers = ("public.*", "evil.*", "closed.*")
+        try:
+            inspection = inspect(sql, self.catalogue, FIELDS, covers=covers)
+        except Refusal as refusal:
+            return "refused", refusal.rule
+        if refusals := [one.refusal.rule for one in inspection.statements if one.refusal]:
+            return "refused", refusals
+        with self.server.connect("world", autocommit=False, prepare_threshold=None) as owner:
+            try:
+                owner.execute("set search_path = public, pg_temp")
+                said = self._rows(inspection.rewritten, owner)
+                catalogue = read_catalogue(owner)
+                changed = {name for one in inspection.statements for name in one.facts.writes} | {"public.customers"}
+                for name in sorted(changed):
+                    text = f"select * from {name}"
+                    if catalogue.relation(*name.split(".")) is not None:
+                        again = inspect(text, catalogue, FIELDS, covers=covers).rewritten
+                        said.append((name, self._rows(again, owner)))
+                return said
+            except psycopg.Error as error:
+                return "error", error.sqlstate
+            finally:
+                owner.rollback()
 
     def _run(self, sql: str, connection: psycopg.Connection[Any], denied: set[Effect]) -> object:
         try:
@@ -214,8 +240,23 @@ def test_a_document_shows_its_keys_and_nothing_else(worlds: tuple[World, World])
     assert shown[7] == {"name": None, "address": None, "tags": None, "open": 3}
 
 
-OF_SESSIONS = {"select * from pg_stat_activity", "select * from pg_stat_ssl"}
-"""Whoever runs them, their sessions' own pids and times are among the rows."""
+def test_no_change_of_the_schema_tells_two_worlds_apart(worlds: tuple[World, World]) -> None:
+    passed = 0
+    for line in CASES.with_name("ddl.sql").read_text().splitlines():
+        if line[:2] == "--":
+            continue
+        left, right = (world.alter(line) for world in worlds)
+        assert repr(left) == repr(right), line
+        passed += isinstance(left, list)
+    assert passed > 10
+
+
+OF_SESSIONS = {
+    "select * from pg_stat_activity",
+    "select query from pg_stat_activity where pid <> pg_backend_pid()",
+    "select * from pg_stat_ssl",
+}
+"""Whoever runs them, their sessions' own pids and times are among the rows, and as many rows as there are sessions."""
 
 
 def test_no_statement_of_the_corpus_tells_two_worlds_apart(worlds: tuple[World, World]) -> None:

@@ -65,7 +65,7 @@ async def test_a_preview_says_what_would_happen_and_runs_nothing(wheel_postgres:
     assert told["masked"] == ["public.people.ssn"]
     assert "***" in told["rewritten"]
     told = await OFFER.preview(policy, "alice", "prod-db", "read", "drop table people", end)
-    assert (told["decision"], told["hint"]) == ("deny", "ask whoever runs the database")
+    assert (told["decision"], told["rules"]) == ("deny", ["ddl-masked"])
     told = await OFFER.preview(policy, "alice", "prod-db", "ask", "insert into log (what) values ('x')", end)
     assert (told["decision"], told["rules"]) == ("ask", ["asked"])
     assert told["hint"] == "Bob or Dana could approve it"

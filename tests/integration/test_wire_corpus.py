@@ -13,6 +13,7 @@ import pytest
 
 from broker.protocols.postgres import codec
 from tests.integration.postgres_world import Raw, endpoint, enter, kinds, problem
+from tests.integration.test_masking_corpus import OF_SESSIONS
 from tests.support.broker import TestBroker, serving
 from tests.support.postgres import CASES, LEVELS, Server, load_world, running_server
 
@@ -24,6 +25,8 @@ resources:
     roles:
       lvl_read: {credential: "env:X", relations: ["public.*"]}
       lvl_write: {credential: "env:X", relations: ["public.*"], hold: refuse}
+      lvl_ddl: {credential: "env:X", relations: ["public.*"]}
+      lvl_asked: {credential: "env:X", relations: ["public.*"], hold: refuse}
 groups: {devs: "", dbas: ""}
 people:
   alice: {name: Alice, groups: [devs]}
@@ -31,6 +34,9 @@ people:
 statements:
   - {id: reads, decision: allow, effects: [read, session]}
   - {id: writes, decision: ask, roles: [lvl_write], effects: [write], reviewers: {groups: [dbas]}}
+  - {id: changes, decision: allow, roles: [lvl_ddl], effects: [write, ddl, admin]}
+  - {id: code, decision: allow, roles: [lvl_ddl], effects: [read, write, ddl, admin], functions: ["*.*"]}
+  - {id: asked, decision: ask, roles: [lvl_asked], effects: [write, ddl, admin], reviewers: {groups: [dbas]}}
 fields:
   - {id: customers, resource: prod-db, relation: public.customers, clear: [id, name]}
   - {id: part, resource: prod-db, relation: public.part, clear: [id]}
@@ -50,6 +56,14 @@ OF_A_PROCESS = {
     *(b"application_name", b"backend_start", b"xact_start", b"query_start", b"state_change"),
 }
 """Columns of the catalogue that differ between two servers which hold the same."""
+
+OWNED = (
+    "grant create on schema public, evil to lvl_write",
+    *(f"alter table {name} owner to lvl_write" for name in ("customers", "orders", "part", "part_a", "kid", "am")),
+    *(f"alter view {name} owner to lvl_write" for name in ("v_cust", "v2")),
+    "alter materialized view mv_cust owner to lvl_write",
+)
+"""The upstream itself would let most changes of the schema pass."""
 
 Op = list[Any]
 Case = tuple[str, str, list[Op], str]
@@ -71,8 +85,30 @@ def corpus() -> list[Case]:
         if op[0] == "Q" and ";" not in op[1]
     ]
     for at, line in enumerate(CASES.with_name("masking.sql").read_text().splitlines(), 1):
-        if not line.startswith("--"):
+        if not line.startswith("--") and line not in OF_SESSIONS:
             found.append((f"masking.sql:{at}", "lvl_read", [["Q", line]], "SAME"))
+    return found + changes()
+
+
+def changes() -> list[Case]:
+    """Each change of the schema: where the rules allow, ask or deny it, under masks; nothing of it is kept."""
+    found: list[Case] = []
+    section = ""
+    for at, line in enumerate(CASES.with_name("ddl.sql").read_text().splitlines(), 1):
+        if line.startswith("-- "):
+            section = line[3:]
+            continue
+        within: list[Op] = [["Q", "begin"], ["Q", line], ["Q", "select ssn from customers"], ["Q", "rollback"]]
+        found.append((f"ddl.sql:{at}", "lvl_ddl", within, "PASS" if section == "harmless" else "DENY"))
+        pipelined: list[Op] = [
+            *(["P", "", line], ["B", "", ""], ["E", ""]),
+            *(["P", "", "select ssn, note from customers, orders"], ["B", "", ""], ["E", ""], ["S"]),
+        ]
+        found.append((f"ddl.sql:{at} pipelined", "lvl_ddl", pipelined, "NO ROWS"))
+        # The role is in the text, so that the upstream's log tells which of them reached it.
+        found += [
+            (f"ddl.sql:{at} {role}", role, [["Q", f"{line} -- {role}"]], "DENY") for role in ("lvl_asked", "lvl_read")
+        ]
     return found
 
 
@@ -158,6 +194,9 @@ async def worlds(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
             server = stack.enter_context(running_server(request.param, {"log_statement": "all"}))
             load_world(server, "world", name)
             roles = {level: endpoint(server, level, "world", password=server.passwords[level]) for level in LEVELS}
+            for statement in OWNED:
+                server.execute(statement, "world")
+            roles |= dict.fromkeys(("lvl_ddl", "lvl_asked"), roles["lvl_write"])
             broker = await stack.enter_async_context(
                 serving(tmp_path / name, roles["lvl_read"], policy=POLICY, **roles)
             )
@@ -166,6 +205,12 @@ async def worlds(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         for world in made:
             for client in world.open.values():
                 client.close()
+
+
+def answer(transcript: list[tuple[str, bytes]], at: int) -> list[tuple[str, bytes]]:
+    """What came between two ReadyForQuery."""
+    ends = [-1, *(place for place, (kind, _) in enumerate(transcript) if kind == "Z")]
+    return transcript[ends[at] + 1 : ends[at + 1]]
 
 
 def denied(transcript: list[tuple[str, bytes]]) -> bool:
@@ -207,6 +252,16 @@ async def test_the_corpus_through_the_broker(worlds: list[World]) -> None:
             wrong.append(f"{case}: the session went on: {ops}: {a}")
         if len(ops) == 1 and ops[0][0] == "Q" and denied(a):
             refused.append(ops[0][1])
+        if expect == "NO ROWS" and any(kind == "D" for kind, _ in a):
+            wrong.append(f"{case}: rows were read under a schema that was not seen yet: {ops}: {a}")
+        if (
+            case.startswith("ddl.sql")
+            and expect != "NO ROWS"
+            and denied(answer(a, 1 if len(ops) == 4 else 0)) == (expect == "PASS")
+        ):
+            wrong.append(f"{case}: {'refused' if expect == 'PASS' else 'not refused'}: {ops}: {a}")
+        if case.startswith("ddl.sql") and expect == "DENY" and ops[0] == ["Q", "begin"]:
+            refused.append(ops[1][1])
     assert wrong == [], "\n".join(wrong)
     assert (left.effects(), right.effects()) == before
     for world, start in zip(worlds, skipped, strict=True):

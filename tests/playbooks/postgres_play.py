@@ -30,7 +30,7 @@ from broker.protocols.postgres.memory import Memory
 from broker.protocols.postgres.ruling import Asking, Denied, Permitted, Ruling, durability_of
 from broker.sessions.model import GrantFacts, SessionFacts
 from broker.sessions.shapes import ShapeRule
-from broker.sql.model import Control, Inspection, Statement
+from broker.sql.model import Altered, Control, Inspection, Statement
 from policies.engine.decisions import NO_LIMITS, Effect, Limits, Need, Requirement, StatementFacts
 
 NONCE = "airlock-nonce"
@@ -63,6 +63,7 @@ def permitted(
     limits: Limits = NO_LIMITS,
     compared: Iterable[str] = (),
     estimating: bool = False,
+    alters: Altered = Altered.NOT,
 ) -> Permitted:
     """A ruling that lets a text pass; one statement for each part between semicolons."""
     parts = [part.strip() for part in sql.split(";") if part.strip()]
@@ -78,6 +79,7 @@ def permitted(
             part,
             *control,
             compared=frozenset(compared),
+            alters=alters,
         )
         for part, control in zip(parts, given, strict=True)
     )

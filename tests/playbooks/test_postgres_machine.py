@@ -21,7 +21,9 @@ from broker.protocols.postgres.events import (
 )
 from broker.protocols.postgres.machine import LEGAL, EventIllegal, State
 from broker.protocols.postgres.replies import Problem
+from broker.protocols.postgres.ruling import Ruling
 from broker.sessions.model import CloseReason, Durability
+from broker.sql.model import Altered, Control
 from policies.engine.decisions import Effect
 from tests.playbooks.postgres_play import (
     ASKING,
@@ -75,7 +77,54 @@ def test_a_client_that_floods_behind_the_gate_is_not_read() -> None:
 
 
 def test_a_change_of_the_schema_reloads_the_catalogue() -> None:
-    play = Play(lambda sql: permitted(sql, effect=Effect.DDL)).client(Q).upstream(complete("CREATE TABLE"), ready())
+    play = Play(altering).client(codec.query("create table t")).upstream(complete("CREATE TABLE"))
+    assert Reload() not in play.said  # Nobody else sees it before its transaction is over.
+    play.upstream(ready())
+    assert Reload() in play.said
+
+
+def altering(sql: str) -> Ruling:
+    """Rules on a text: what creates something changes the schema."""
+    created = sql.startswith("create")
+    begun = [(Control.BEGIN, "", "")] if sql == "begin" else None
+    effect, alters = (Effect.DDL, Altered.SCHEMA) if created else (Effect.READ, Altered.NOT)
+    return permitted(sql, effect=effect, alters=alters, controls=begun)
+
+
+def run(sql: str) -> bytes:
+    """The messages of one statement without its Sync."""
+    return codec.parse("", sql) + codec.bind("", "") + codec.execute("")
+
+
+def test_what_follows_a_change_of_the_schema_is_ruled_on_as_behind_it() -> None:
+    """Until its transaction is over, whatever comes between: answers of earlier segments, errors, savepoints."""
+    within = Play(altering).client(codec.query("begin")).upstream(complete("BEGIN"), ready("T"))
+    within.client(codec.query("create table t"), codec.query("select 1"))
+    assert [one.sql for one in within.inspected] == ["begin", "create table t"]  # Its segment is waited for.
+    within.upstream(complete("CREATE TABLE"), ready("T"))
+    assert within.inspected[-1].altered is Altered.SCHEMA
+    within.upstream(error(), ready("E")).client(codec.query("select 2"))
+    assert within.inspected[-1].altered is Altered.SCHEMA
+    within.upstream(complete("ROLLBACK"), ready()).client(codec.query("select 3"))
+    assert within.inspected[-1].altered is Altered.NOT
+
+    piped = Play(altering).client(run("select 1") + codec.SYNC + run("create table t"))
+    answered = [codec.message(b"1"), codec.message(b"2")]
+    piped.upstream(*answered, complete("SELECT 1"), ready())  # The end of the segment before it.
+    piped.client(run("select 2"))
+    assert piped.inspected[-1].sql == "select 2"
+    assert piped.inspected[-1].altered is Altered.SCHEMA
+
+
+def test_a_change_of_the_schema_counts_from_the_moment_that_it_is_sent() -> None:
+    play = Play(altering).client(run("create table t") + run("select 1") + codec.SYNC)
+    assert [one.altered for one in play.inspected if one.sql == "select 1"] == [Altered.SCHEMA] * 3
+    assert {one.altered for one in play.inspected if one.sql == "create table t"} == {Altered.NOT}
+    play.client(codec.query("select 2"))
+    assert play.inspected[-1].sql == "select 1"
+    done = [codec.message(b"1"), codec.message(b"2")]
+    play.upstream(*done, complete("CREATE TABLE"), *done, complete("SELECT 1"), ready())
+    assert (play.inspected[-1].sql, play.inspected[-1].altered) == ("select 2", Altered.NOT)
     assert Reload() in play.said
 
 

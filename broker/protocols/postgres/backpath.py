@@ -24,7 +24,7 @@ from broker.protocols.postgres.responses import ROWS, Act, Expected, Kind
 from broker.protocols.postgres.ruling import Permitted
 from broker.protocols.postgres.shared import Session
 from broker.sessions.model import CloseReason, Durability
-from broker.sql.model import Control
+from broker.sql.model import Altered, Control
 
 MAX_HELD = 1024 * 1024
 """Bytes of results that wait for their record to be on disk before the upstream is no longer read."""
@@ -282,9 +282,7 @@ class BackPath:
                 session.block = False
                 # COMMIT of a failed transaction says ROLLBACK, and with AND CHAIN none of it shows in the status.
                 yield from session.end_transaction(committed=tag == "COMMIT")
-            if running.ddl:
-                session.changed = True
-                yield Reload()
+            session.changed = session.changed or bool(running.alters)
         if head.kind is Kind.EXECUTE:
             session.responses.pop()
 
@@ -306,6 +304,8 @@ class BackPath:
         session.copying = False
         if status == "I":
             yield from session.end_transaction(committed=not session.failed)
+            if expected.segment >= session.altered_in:
+                session.altered = Altered.NOT
             if session.changed:
                 session.changed = False
                 yield Reload()

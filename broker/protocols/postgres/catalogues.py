@@ -83,9 +83,11 @@ class Catalogues:
         return shelf.held.catalogue if age <= TRUSTED_SECONDS else None
 
     def drop(self, key: Key) -> None:
-        """Let nobody use what is held without looking again."""
-        if (shelf := self._shelves.get(key)) is not None:
-            shelf.changed_at = time.monotonic()
+        """Let nobody use what is held of a database without looking again, whatever their role and path."""
+        changed = key[0]
+        for (endpoint, _), shelf in self._shelves.items():
+            if (endpoint.host, endpoint.port, endpoint.database) == (changed.host, changed.port, changed.database):
+                shelf.changed_at = time.monotonic()
 
     async def fresh(self, key: Key, *, since: float | None = None) -> Catalogue:
         """Return a catalogue found to hold since a moment (monotonic seconds), or just now.

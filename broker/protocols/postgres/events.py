@@ -14,6 +14,7 @@ from broker.protocols.postgres.ruling import Permitted, Ruling
 from broker.sessions.holds import Answer, HoldFacts, Sought
 from broker.sessions.model import CloseReason, Durability, Entry
 from broker.sessions.shapes import ShapeRule
+from broker.sql.model import Altered
 from policies.engine.decisions import Requirement
 
 
@@ -162,6 +163,8 @@ class Inspect:
     """Rule on a text; answered by Ruled."""
 
     sql: str
+    altered: Altered = Altered.NOT
+    """What the transaction that it belongs to did to the schema before it."""
     token: int = 0
 
     def with_token(self, token: int) -> Inspect:

@@ -138,7 +138,9 @@ def covered(want: Wanted, relations: Sequence[Row]) -> Iterator[Finding]:
     user = quoted(want.user)
     by_name = {row["name"]: row for row in relations}
     names = [name for name in want.relations if not name.endswith(".*")]
-    schemas = tuple(name.removesuffix("*") for name in want.relations if name.endswith(".*"))
+    schemas = tuple(name.removesuffix("*") for name in want.relations if name.endswith(".*") and name != "*.*")
+    if "*.*" in want.relations:
+        schemas = tuple(dict.fromkeys(f"{name.partition('.')[0]}." for name in by_name))
     wrong = []
     for name in names:
         row = by_name.get(name)

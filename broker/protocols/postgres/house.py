@@ -21,8 +21,8 @@ from broker.protocols.postgres.spares import Kind, Spares
 from broker.protocols.postgres.startup import CancelKey, Startup
 from broker.sessions.model import CloseReason, GrantFacts
 from broker.sessions.ports import Broker, Endpoint
-from broker.sql.sight import all_clear
 from policies.engine.decide import field_view, terms_of
+from policies.engine.decisions import all_clear
 
 if TYPE_CHECKING:
     from broker.protocols.postgres.proxy import Session

@@ -17,7 +17,7 @@ from broker.sessions.ports import Clock, Policies
 from broker.sql.catalogue import Catalogue
 from broker.sql.inspect import inspect
 from broker.sql.library import ON_THE_SPOT, Costly
-from broker.sql.model import Inspection, Refusal
+from broker.sql.model import Altered, Inspection, Refusal
 from broker.sql.redact import redact
 from broker.sql.shapes import Template, only_compares, shape
 from policies.engine.decide import field_view, freely_read, timed
@@ -31,15 +31,16 @@ _RELOAD_EVERY = 1.0
 """Seconds between two readings of the catalogue for unknown names, so that typing errors cannot flood an upstream."""
 
 
-_CacheKey = tuple[str, str, str, Subject, frozenset[str]]
+_CacheKey = tuple[str, str, str, Subject, frozenset[str], Altered]
 
 
 @dataclass(frozen=True, slots=True)
 class Matter:
-    """Whose statements they are, and under which catalogue."""
+    """Whose statements they are, and under which catalogue; what their transaction did to the schema before them."""
 
     subject: Subject
     key: Key
+    altered: Altered = Altered.NOT
 
 
 class Inspector:
@@ -130,7 +131,9 @@ class Inspector:
             return ruling
         policy_hash, view = self._policies.hash, self._view(matter)
         person, (strict, covers) = matter.subject.person, self._level(matter)
-        found, redacted = await self._workers.inspect(sql, catalogue, view, person, strict=strict, covers=covers)
+        found, redacted = await self._workers.inspect(
+            sql, catalogue, view, person, strict=strict, covers=covers, altered=matter.altered
+        )
         if self._policies.hash != policy_hash:
             # The policy changed meanwhile, and with it perhaps the masks.
             return await self._anywhere(matter, sql, catalogue)
@@ -142,7 +145,8 @@ class Inspector:
             return None
         try:
             strict, covers = self._level(matter)
-            found = inspect(sql, catalogue, self._view(matter), ON_THE_SPOT, strict=strict, covers=covers)
+            view, altered = self._view(matter), matter.altered
+            found = inspect(sql, catalogue, view, ON_THE_SPOT, strict=strict, covers=covers, altered=altered)
             return self._ruled(matter, sql, catalogue, found, "")
         except Costly:
             return None
@@ -200,7 +204,7 @@ class Inspector:
         return view
 
     def _cache_key(self, matter: Matter, sql: str, catalogue: Catalogue, now: datetime | None = None) -> _CacheKey:
-        return sql, self._policies.hash, catalogue.version, matter.subject, self._hours(now)
+        return sql, self._policies.hash, catalogue.version, matter.subject, self._hours(now), matter.altered
 
     def _hours(self, now: datetime | None) -> frozenset[str]:
         """Return which of the rules with hours hold, now by default: what was ruled under others is not taken."""

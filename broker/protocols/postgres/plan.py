@@ -16,7 +16,7 @@ from broker.protocols.postgres.ruling import Asking, Denied, Permitted, Ruling
 from broker.protocols.postgres.shared import Session
 from broker.sessions.model import Durability
 from broker.sql.model import Control, Statement
-from policies.engine.decisions import NO_LIMITS, Bound, Effect
+from policies.engine.decisions import NO_LIMITS, Bound
 
 stale = Denied("0A000", "cached plan must not change result type", (), "prepare the statement again")
 """What drivers know as the order to prepare again: today's rewriting is not what the upstream parsed."""
@@ -66,7 +66,7 @@ class Plan:
                 statement.control,
                 changes,
                 self._moved(statement),
-                Effect.DDL in statement.facts.effects,
+                statement.alters,
                 self._copying(at, statement),
                 statement.name,
             )
@@ -106,7 +106,10 @@ class Planner:
 
     def text(self, sql: str) -> Planning:
         """Plan a text of the client's."""
-        ruling: Ruling = yield Inspect(sql)
+        if self._session.altered:
+            # What an earlier segment does to the schema shows with its end, and what this text means after that.
+            yield Drain()
+        ruling: Ruling = yield self._inspect(sql)
         if isinstance(ruling, Denied):
             return ruling
         bodies: list[Permitted] = []
@@ -117,7 +120,7 @@ class Planner:
                 case Control.PREPARE if not self._session.prepared.has_room(len(self._own)):
                     return _too_many("prepared statements", "deallocate some of them", statement)
                 case Control.PREPARE:
-                    body: Ruling = yield Inspect(statement.body)
+                    body: Ruling = yield self._inspect(statement.body)
                     if isinstance(body, Denied):
                         return body
                     prepared = Prepared(body, room=self._session.keep_texts(body))
@@ -146,6 +149,9 @@ class Planner:
         room = self._session.keep_texts(ruling) if self._declared else None
         return Plan(ruling, _joined(ruling, bodies), tuple(changes), tuple(bodies), self._session.segment, room)
 
+    def _inspect(self, sql: str) -> Inspect:
+        return Inspect(sql, self._session.altered)
+
     def again(self, prepared: Prepared) -> Planning:
         """Plan a prepared statement as if it came now; `stale` where it would be sent in other words."""
         plan = yield from self.text(prepared.sql)
@@ -163,7 +169,7 @@ class Planner:
                 verb=statement.facts.verb,
                 text=statement.redacted,
             )
-        ruling: Ruling = yield Inspect(prepared.sql)
+        ruling: Ruling = yield self._inspect(prepared.sql)
         if isinstance(ruling, Permitted) and ruling.inspection.rewritten != prepared.rewritten:
             return stale
         return ruling
@@ -174,7 +180,7 @@ class Planner:
         if found is None:
             return None
         before = found.ruling if isinstance(found, Cursor) else found.prepared.ruling
-        ruling: Ruling = yield Inspect(before.sql)
+        ruling: Ruling = yield self._inspect(before.sql)
         if isinstance(ruling, Denied):
             return replace(ruling, verb=statement.facts.verb, text=statement.redacted)
         if ruling.inspection.rewritten != before.inspection.rewritten or (ruling.asking and not before.asking):

@@ -43,7 +43,9 @@ def wanted(policy: Policy, resource: str, role: str, user: str) -> Wanted:
 def provision(want: Wanted) -> list[str]:
     """Return the statements that make a good role, to be run by an administrator in the role's database."""
     user, database = quoted(want.user), quoted(want.database)
-    schemas = list(dict.fromkeys(quoted(name.partition(".")[0]) for name in want.relations))
+    every = "*.*" in want.relations
+    relations = [name for name in want.relations if name != "*.*"]
+    schemas = list(dict.fromkeys(quoted(name.partition(".")[0]) for name in relations))
     lines = [
         f"-- {want.user}, in the database {want.database}",
         "set password_encryption = 'scram-sha-256';",
@@ -55,7 +57,11 @@ def provision(want: Wanted) -> list[str]:
     for schema in schemas:
         lines += [f"revoke create on schema {schema} from public;", f"grant usage on schema {schema} to {user};"]
     rights = "select, insert, update, delete" if want.writes else "select"
-    lines += [f"grant {rights} on {target} to {user};" for target in _targets(want.relations)]
+    lines += [f"grant {rights} on {target} to {user};" for target in _targets(relations)]
+    if every:
+        lines.append(
+            f"-- the policy covers every schema: grant usage on each, and {rights} on all its tables, to {user}"
+        )
     if want.writes:
         lines += [f"grant usage on all sequences in schema {schema} to {user};" for schema in schemas]
     return lines

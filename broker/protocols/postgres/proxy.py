@@ -283,8 +283,9 @@ class Session:
                 self._to_client.append(data)
             case ToUpstream(data=data):
                 self._to_upstream.append(data)
-            case Inspect(sql=sql, token=token):
-                self._ruler.inspect(sql, token, crowding=time.monotonic() - self._slice > SLICE_SECONDS)
+            case Inspect(sql=sql, altered=altered, token=token):
+                crowding = time.monotonic() - self._slice > SLICE_SECONDS
+                self._ruler.inspect(sql, token, crowding=crowding, altered=altered)
             case Record():
                 self._scribe.record(command)
             case Hold():

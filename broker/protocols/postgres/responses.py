@@ -12,7 +12,7 @@ from broker.protocols.postgres.copying import Copying
 from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared
 from broker.protocols.postgres.replies import Problem
 from broker.protocols.postgres.ruling import Permitted
-from broker.sql.model import Control
+from broker.sql.model import Altered, Control
 
 
 class Kind(Enum):
@@ -71,7 +71,8 @@ class Running:
     control: Control = Control.NONE
     changes: tuple[Change[Prepared], ...] = ()
     portal_changes: tuple[Change[Portal | Cursor], ...] = ()
-    ddl: bool = False
+    alters: Altered = Altered.NOT
+    """What it does to the schema."""
     copying: Copying | None = None
     name: str = ""
     """Of a savepoint."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import structlog
 
@@ -12,6 +13,7 @@ from broker.protocols.postgres.events import Event, Ruled
 from broker.protocols.postgres.inspector import Inspector, Matter
 from broker.protocols.postgres.ruling import Denied, Permitted, Ruling
 from broker.sessions.holds import Estimate
+from broker.sql.model import Altered
 
 _log = structlog.get_logger("postgres")
 _UNRULED = Denied("58000", "this statement could not be decided", ("failure",), text="(undecided)")
@@ -31,9 +33,10 @@ class Ruler:
         """Return what was ruled on a text already."""
         return self._inspector.known(self._matter, sql)
 
-    def inspect(self, sql: str, token: int, *, crowding: bool) -> None:
+    def inspect(self, sql: str, token: int, *, crowding: bool, altered: Altered = Altered.NOT) -> None:
         """Rule on a text; a client that crowds others out lets them go first."""
-        answer = self._after_others(sql) if crowding else self._inspector.rule(self._matter, sql)
+        matter = replace(self._matter, altered=altered) if altered else self._matter
+        answer = self._after_others(matter, sql) if crowding else self._inspector.rule(matter, sql)
         if isinstance(answer, Awaitable):
             self._soon(token, answer)
         else:
@@ -54,9 +57,9 @@ class Ruler:
     async def _weighed(self, ruling: Permitted, estimating: Awaitable[Estimate]) -> Ruling:
         return self._inspector.weigh(self._matter, ruling, (await estimating).rows)
 
-    async def _after_others(self, sql: str) -> Ruling:
+    async def _after_others(self, matter: Matter, sql: str) -> Ruling:
         await asyncio.sleep(0)
-        answer = self._inspector.rule(self._matter, sql)
+        answer = self._inspector.rule(matter, sql)
         return await answer if isinstance(answer, Awaitable) else answer
 
     def _soon(self, token: int, answer: Awaitable[Ruling]) -> None:

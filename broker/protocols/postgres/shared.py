@@ -15,7 +15,7 @@ from broker.protocols.postgres.replies import compares
 from broker.protocols.postgres.responses import Expected, Responses, Running
 from broker.protocols.postgres.ruling import Permitted
 from broker.sessions.model import SessionFacts
-from broker.sql.model import Control
+from broker.sql.model import Altered, Control
 
 
 @dataclass(slots=True)
@@ -80,6 +80,10 @@ class Session:
     """A LISTEN was let pass: what other sessions notify reaches the client."""
     changed: bool = False
     """The schema was changed since the transaction began: others see it when it ends."""
+    altered: Altered = Altered.NOT
+    """What was sent since the transaction began that changes the schema, done or not: the catalogue is behind it."""
+    altered_in: int = 0
+    """The segment in which that was sent last: the end of an earlier one says nothing of it."""
     block: bool = False
     """A BEGIN has completed, and neither Sync nor Query ends its transaction."""
     ledger: Ledger = field(default_factory=Ledger)
@@ -128,6 +132,9 @@ class Session:
     def expect(self, expected: Expected) -> None:
         """Take note of what the statements that are sent would change."""
         for running in expected.statements:
+            if running.alters:
+                self.altered = Altered.CODE if self.altered is Altered.CODE else running.alters
+                self.altered_in = expected.segment
             for change in running.changes:
                 self.prepared.expect(change)
             for moved in running.portal_changes:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from broker.protocols.postgres.workers import encoded
 from broker.sql.catalogue import Catalogue
 from broker.sql.inspect import inspect
-from broker.sql.model import Inspection, Refusal
+from broker.sql.model import Altered, Inspection, Refusal
 from broker.sql.redact import redact
 from policies.engine.decisions import FieldView
 
@@ -44,17 +44,19 @@ def _serve(source: BinaryIO, sink: BinaryIO) -> None:
             catalogue = request
             sink.write(b"!")
         else:
-            sql, view, strict, covers = request
+            sql, view, strict, covers, altered = request
             assert catalogue is not None
-            answer = _answer(sql, catalogue, view, strict, covers)
+            answer = _answer(sql, catalogue, view, strict, covers, altered)
             sink.write(len(answer).to_bytes(4, "big") + answer)
         sink.flush()
 
 
-def _answer(sql: str, catalogue: Catalogue, view: FieldView, strict: bool, covers: tuple[str, ...]) -> bytes:
+def _answer(
+    sql: str, catalogue: Catalogue, view: FieldView, strict: bool, covers: tuple[str, ...], altered: Altered
+) -> bytes:
     found: Inspection | Refusal
     try:
-        found = inspect(sql, catalogue, view, strict=strict, covers=covers)
+        found = inspect(sql, catalogue, view, strict=strict, covers=covers, altered=altered)
     except Refusal as refusal:
         found = refusal
     redacted = redact(sql) if isinstance(found, Refusal) else ""

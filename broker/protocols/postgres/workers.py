@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 
 from broker.errors import AirlockError
 from broker.sql.catalogue import Catalogue
-from broker.sql.model import Control, CopyForm, Inspection, Refusal, Statement
+from broker.sql.model import Altered, Control, CopyForm, Inspection, Refusal, Statement
 from policies.engine.decisions import Effect, FieldView, OwnFunction, StatementFacts
 
 SECONDS = 1.0
@@ -50,8 +50,10 @@ class _Worker:
             await self._reader.readexactly(1)
             self.knows = version
 
-    async def ask(self, sql: str, view: FieldView, strict: bool, covers: tuple[str, ...]) -> dict[str, Any]:
-        await self._send(pickle.dumps((sql, view, strict, covers)))
+    async def ask(
+        self, sql: str, view: FieldView, strict: bool, covers: tuple[str, ...], altered: Altered
+    ) -> dict[str, Any]:
+        await self._send(pickle.dumps((sql, view, strict, covers, altered)))
         size = int.from_bytes(await self._reader.readexactly(4), "big")
         if size > _LARGEST:
             raise ValueError("an answer is too long")
@@ -94,6 +96,7 @@ class Workers:
         *,
         strict: bool = False,
         covers: tuple[str, ...] = (),
+        altered: Altered = Altered.NOT,
     ) -> tuple[Inspection | Refusal, str]:
         """Inspect in a worker, and return the redacted text with it; raises WorkerFailed."""
         # Whoever sends what stalls parsers waits behind themselves, however many sessions they open.
@@ -101,7 +104,7 @@ class Workers:
         async with lane:
             await self._turn.acquire()
             try:
-                found = await self._asked(sql, catalogue, view, strict, covers)
+                found = await self._asked(sql, catalogue, view, strict, covers, altered)
             except BaseException:
                 self._restart()
                 raise
@@ -109,14 +112,20 @@ class Workers:
             return found
 
     async def _asked(
-        self, sql: str, catalogue: Catalogue, view: FieldView, strict: bool, covers: tuple[str, ...]
+        self,
+        sql: str,
+        catalogue: Catalogue,
+        view: FieldView,
+        strict: bool,
+        covers: tuple[str, ...],
+        altered: Altered,
     ) -> tuple[Inspection | Refusal, str]:
         worker = self._idle.pop() if self._idle else await self._start()
         try:
             async with asyncio.timeout(START_SECONDS):
                 await worker.told(catalogue.version, self._pickle(catalogue))
             async with asyncio.timeout(self._seconds):
-                answer = await worker.ask(sql, view, strict, covers)
+                answer = await worker.ask(sql, view, strict, covers, altered)
             found = await decoded(answer, catalogue.version), str(answer["redacted"])
         except (TimeoutError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError):
             self._drop(worker)
@@ -235,7 +244,7 @@ def _refusal_in(values: dict[str, Any]) -> Refusal:
 
 
 _DIRECTIONS: dict[str, Literal["", "in", "out"]] = {"": "", "in": "in", "out": "out"}
-_SETS = ("reads", "writes", "functions", "masked", "missing_where", "through", "reveals", "searched")
+_SETS = ("reads", "writes", "functions", "masked", "missing_where", "through", "reveals", "searched", "code")
 
 
 def _statement_out(statement: Statement) -> dict[str, Any]:
@@ -245,7 +254,9 @@ def _statement_out(statement: Statement) -> dict[str, Any]:
         "effects": sorted(effect.value for effect in facts.effects),
         **{name: sorted(getattr(facts, name)) for name in _SETS},
         "copying": facts.copying,
-        "calls": [[call.schema, call.name, list(call.arguments), call.acting] for call in sorted(facts.calls)],
+        "calls": [
+            [call.schema, call.name, list(call.arguments), call.acting, call.native] for call in sorted(facts.calls)
+        ],
         "redacted": statement.redacted,
         "control": statement.control.value,
         "name": statement.name,
@@ -253,6 +264,7 @@ def _statement_out(statement: Statement) -> dict[str, Any]:
         "writable": statement.writable,
         "compared": sorted(statement.compared),
         "form": asdict(statement.form),
+        "alters": statement.alters.value,
         "refusal": _refusal_out(statement.refusal) if statement.refusal is not None else None,
     }
 
@@ -261,8 +273,8 @@ def _statement_in(values: dict[str, Any]) -> Statement:
     sets: dict[str, Any] = {name: frozenset(str(one) for one in values[name]) for name in _SETS}
     effects = frozenset(Effect(effect) for effect in values["effects"])
     calls = frozenset(
-        OwnFunction(str(schema), str(name), tuple(str(one) for one in arguments), bool(acting))
-        for schema, name, arguments, acting in values["calls"]
+        OwnFunction(str(schema), str(name), tuple(str(one) for one in arguments), bool(acting), bool(native))
+        for schema, name, arguments, acting, native in values["calls"]
     )
     copying = _DIRECTIONS[values["copying"]]
     facts = StatementFacts(str(values["verb"]), effects, copying=copying, calls=calls, **sets)
@@ -276,4 +288,5 @@ def _statement_in(values: dict[str, Any]) -> Statement:
         CopyForm(**values["form"]),
         frozenset(str(one) for one in values["compared"]),
         bool(values["writable"]),
+        Altered(values["alters"]),
     )

@@ -409,7 +409,6 @@ def test_a_shape_may_be_approved_where_every_rule_that_asks_offers_it() -> None:
         ((READ, "{id: more, decision: allow, effects: [read], groups: [devs]}"), "`more` makes no difference: `reads`"),
         (("{id: a, decision: allow, groups: [ghosts]}",), "`a` never speaks: nobody is in ghosts"),
         (("{id: a, decision: deny, relations: [private.t]}",), "no role that it speaks of covers private.t"),
-        (("{id: a, decision: allow, effects: [ddl, admin]}",), "`a` lets nothing pass: the broker itself refuses"),
         (("{id: a, decision: ask, copies: [in], reviewers: {groups: [ops]}}",), "cannot be shown to reviewers"),
         (("{id: a, decision: allow, effects: [session], copy_limit: {rows: 1}}",), "limits nothing"),
         (("{id: a, decision: deny, effects: [read], missing_where: true}",), "only what writes can lack a WHERE"),

@@ -10,9 +10,9 @@ import pytest
 from broker.sql.catalogue import Catalogue, Relation
 from broker.sql.inspect import inspect
 from broker.sql.model import Refusal
-from broker.sql.sight import all_clear, sights
+from broker.sql.sight import sights
 from broker.sql.system import CLOSED_COLUMNS, shown
-from policies.engine.decisions import HIDE, FieldView, Mask, MaskKind, RelationFields
+from policies.engine.decisions import HIDE, FieldView, Mask, MaskKind, RelationFields, all_clear
 from tests.unit.broker.sql.test_inspect import CATALOGUE, FIELDS
 
 EVERY = ("public.*", "archive.*")

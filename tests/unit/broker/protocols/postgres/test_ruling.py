@@ -69,7 +69,7 @@ def test_a_denial_names_the_line_for_a_role_under_which_all_of_the_text_could_ru
 
 def test_no_line_is_named_for_a_role_that_would_not_let_all_of_it_run() -> None:
     assert denial(policy(), "delete from orders; drop table orders").hint == ELSE
-    assert denial(policy(), "drop table orders").hint == "ask whoever runs the database"
+    assert "a role under which nothing is masked may do the rest" in (denial(policy(), "drop table wages").hint or "")
     asked = ("{id: writes, decision: allow, roles: [write], effects: [write]}",
              "{id: writes, decision: ask, roles: [write], effects: [write], reviewers: {groups: [dbas]}}")  # fmt: skip
     assert denial(policy(asked), WRITE).hint == LINE
@@ -82,7 +82,7 @@ def test_no_line_is_named_for_a_role_that_would_not_let_all_of_it_run() -> None:
         "select pg_sleep(1)",
         "select 1 operator(public.+) 2",
         "select * from orders for update",
-        "create table x (a int)",
+        "create table x (a int default random())",
         "vacuum",
         "explain (settings, wrong) select 1",
         "prepare transaction 'x'",

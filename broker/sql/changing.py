@@ -1,0 +1,229 @@
+"""Which changes of the schema may pass, and as what they are put before the policy.
+
+Where nothing is masked and a role covers every relation, each kind that `ddl.py` knows is a matter of rules. Elsewhere
+only what is harmless passes: what can neither read a masked field, nor keep an expression that would, nor give a name
+to something else than rules know it for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from broker.sql.catalogue import Catalogue, Relation
+from broker.sql.ddl import Change
+from broker.sql.model import Refusal
+from broker.sql.names import check_type
+from broker.sql.relations import Scope
+from broker.sql.sight import Sights
+from broker.sql.system import SYSTEM_SCHEMAS
+from broker.sql.tree import Node, strings, wrapped
+from policies.engine.decisions import covered
+
+_CONSTRAINTS = frozenset(
+    f"CONSTR_{name}"
+    for name in "NULL NOTNULL PRIMARY UNIQUE IDENTITY DEFAULT ATTR_DEFERRABLE ATTR_NOT_DEFERRABLE".split()
+)
+_COLUMN = frozenset("colname typeName is_local constraints location".split())
+_CONSTRAINT = frozenset(
+    "contype location raw_expr generated_when keys is_enforced initially_valid skip_validation conname".split()
+)
+_TABLE = frozenset("relation tableElts oncommit if_not_exists".split())
+_INDEX = frozenset(
+    "idxname relation accessMethod indexParams indexIncludingParams unique concurrent if_not_exists nulls_not_distinct"
+    .split()
+)  # fmt: skip
+_METHODS = frozenset("btree hash gin gist spgist brin".split())
+_INDEXED = frozenset("name ordering nulls_ordering".split())
+COMMIT_FIRST = "COMMIT first: then it is seen what the change did"
+
+
+def names_of(change: Change, catalogue: Catalogue, *, altered: bool) -> frozenset[str]:
+    """Return what a role has to cover for a change: each name in every schema in which the server would look."""
+    found: set[str] = set()
+    for content in change.touched:
+        known = catalogue.relation(content.get("schemaname"), content["relname"])
+        if known is not None and known.system:
+            raise Refusal("catalogue", f"{known.qualified} is not changed by hand")
+        if content.get("relpersistence") == "t" and not content.get("schemaname"):
+            continue  # A session's own temporary table is in no list.
+        plain = known is not None and not altered and "schemaname" not in content
+        found |= {known.qualified} if plain and known is not None else _names(content, catalogue)
+    for schema, name in change.named:
+        found |= _names({"schemaname": schema, "relname": name}, catalogue)
+    for schema in change.schemas:
+        _check_schema(schema)
+        found.add(f"{schema}.*")
+        found |= {one.qualified for one in catalogue.by_oid.values() if one.schema == schema}
+    return frozenset(found)
+
+
+def _names(content: Node, catalogue: Catalogue) -> set[str]:
+    schema, name = content.get("schemaname"), content["relname"]
+    if content.get("catalogname"):
+        raise Refusal("name", f"{name} is named without its database")
+    if schema == "pg_temp":
+        return set()
+    if schema:
+        _check_schema(schema)
+    schemas: Iterable[str] = [schema] if schema else [one for one in catalogue.path if one not in SYSTEM_SCHEMAS]
+    return {f"{one}.{name}" for one in schemas}
+
+
+def _check_schema(schema: str) -> None:
+    """Refuse schemas of the server's, of other sessions, and names that would read like a schema and a name."""
+    if schema in SYSTEM_SCHEMAS or schema.startswith("pg_") or "." in schema:
+        raise Refusal("catalogue", f"the schema {schema} is not changed by hand")
+
+
+def check_stored(scope: Scope) -> None:
+    """Refuse to have kept what would be rewritten: it would mean something else later, or to others."""
+    if scope.replaced or scope.found.calls or scope.found.listings:
+        raise Refusal(
+            "ddl-stored",
+            "this would keep an expression in another form, for what it reads is not shown as it is",
+            "leave current_setting, settings and columns of a domain's type out of it",
+        )
+
+
+def check_harmless(kind: str, content: Node, catalogue: Catalogue, seen: Sights) -> None:
+    """Refuse a change that could show a masked field, or have a name stand for something else; raises Refusal."""
+    match kind:
+        case "CreateStmt":
+            _check_table(content, catalogue, seen)
+        case "CreateTableAsStmt" | "SelectStmt":
+            into = content["into"] if kind == "CreateTableAsStmt" else content["intoClause"]
+            if content.get("objtype", "OBJECT_TABLE") != "OBJECT_TABLE":
+                raise _refusal("a materialized view would keep a query, and run it with its owner's rights")
+            _check_new(into["rel"], catalogue, seen)
+        case "AlterTableStmt":
+            _check_known(content["relation"], catalogue, seen)
+            if content.get("objtype") != "OBJECT_TABLE":
+                raise _refusal("only tables are altered")
+            for one in content["cmds"]:
+                _check_command(one["AlterTableCmd"], catalogue)
+        case "DropStmt" if content["removeType"] == "OBJECT_TABLE" and content["behavior"] == "DROP_RESTRICT":
+            for one in content["objects"]:
+                _check_alone(_check_known(_node(strings(one["List"]["items"])), catalogue, seen), catalogue, seen)
+        case "IndexStmt":
+            _check_known(content["relation"], catalogue, seen)
+            _check_index(content)
+        case "CommentStmt" if content["objtype"] in ("OBJECT_TABLE", "OBJECT_COLUMN"):
+            parts = strings(content["object"]["List"]["items"])
+            _check_known(_node(parts[:-1] if content["objtype"] == "OBJECT_COLUMN" else parts), catalogue, seen)
+        case _:
+            raise _refusal("it could keep an expression that reads them, or give a name to something else")
+
+
+def _refusal(why: str) -> Refusal:
+    return Refusal(
+        "ddl-masked",
+        f"this change of the schema is not passed where fields are masked or relations hidden: {why}",
+        "on tables without masked fields, CREATE TABLE with plain columns, ADD and DROP COLUMN, CREATE INDEX on plain "
+        "columns, DROP TABLE and COMMENT pass; a role under which nothing is masked may do the rest",
+    )
+
+
+def _node(parts: list[str]) -> Node:
+    if not 0 < len(parts) <= 2:
+        raise Refusal("name", "a table is named by its schema and name only")
+    return {"relname": parts[-1], **({"schemaname": parts[0]} if len(parts) == 2 else {})}
+
+
+def _check_table(content: Node, catalogue: Catalogue, seen: Sights) -> None:
+    if set(content) - _TABLE or content.get("oncommit", "ONCOMMIT_NOOP") != "ONCOMMIT_NOOP":
+        raise _refusal("a new table is passed with plain columns only")
+    _check_new(content["relation"], catalogue, seen)
+    for one in content.get("tableElts", []):
+        element, inner = wrapped(one) or ("", {})
+        if element == "ColumnDef":
+            _check_column(inner, catalogue)
+        elif element == "Constraint" and inner["contype"] in ("CONSTR_PRIMARY", "CONSTR_UNIQUE"):
+            _check_constraint(inner)
+        else:
+            raise _refusal("a new table is passed with plain columns only")
+
+
+def _check_new(content: Node, catalogue: Catalogue, seen: Sights) -> None:
+    """Refuse names that rules know, or that others would then be hidden behind."""
+    name, schema = content["relname"], content.get("schemaname")
+    if content.get("relpersistence") == "t" or (schema or "").startswith("pg_"):
+        raise _refusal("what a temporary table holds could not be told later")
+    _check_free(name, None, catalogue, seen)
+
+
+def _check_alone(relation: Relation, catalogue: Catalogue, seen: Sights) -> None:
+    """Refuse to remove what stands before a relation that is hidden, which its name would mean at once.
+
+    Another session's statement may be on its way that was decided on while the name meant this one.
+    """
+    _check_free(relation.name, relation, catalogue, seen)
+
+
+def _check_free(name: str, but: Relation | None, catalogue: Catalogue, seen: Sights) -> None:
+    others = [one for one in catalogue.by_oid.values() if one.name == name and one is not but and not one.system]
+    ruled = any(each.partition(".")[2] == name for each in seen.fields)
+    if ruled or any(_guarded(one, catalogue, seen) for one in others):
+        raise _refusal(f"{name} is a name that field rules speak of, or that a relation has which is not all clear")
+
+
+def _check_known(content: Node, catalogue: Catalogue, seen: Sights) -> Relation:
+    """Return an ordinary table that has nothing masked about it; raises Refusal for all others."""
+    schema, name = content.get("schemaname"), content["relname"]
+    relation = catalogue.relation(schema, name)
+    if relation is None:
+        shown = f"{schema}.{name}" if schema else name
+        raise Refusal("relation-unknown", f'relation "{shown}" does not exist', sqlstate="42P01", retry=True)
+    if relation.system or relation.kind != "r" or catalogue.heirs.get(relation.oid):
+        raise _refusal(f"{relation.qualified} is no ordinary table")
+    if _guarded(relation, catalogue, seen):
+        raise _refusal(f"{relation.qualified} has masked fields, or belongs to what has some")
+    return relation
+
+
+def _guarded(relation: Relation, catalogue: Catalogue, seen: Sights) -> bool:
+    """Say whether anything is masked about a relation, or could be: any rule of any of its names counts."""
+    sight = seen.of(relation)
+    named = any(name in seen.fields for name in (relation.qualified, *relation.former))
+    named = named or not covered(seen.covers, relation.qualified)
+    return named or sight.tainted or bool(sight.masks or sight.problem or catalogue.ancestors.get(relation.oid))
+
+
+def _check_command(command: Node, catalogue: Catalogue) -> None:
+    match command["subtype"]:
+        case "AT_AddColumn":
+            _check_column(command["def"]["ColumnDef"], catalogue)
+        case "AT_DropColumn" if command.get("behavior") == "DROP_RESTRICT":
+            # Where the column is gone, `row.name` calls a function of that name.
+            if command["name"] in catalogue.own | catalogue.attributes:
+                raise _refusal(f"{command['name']} is also the name of a function")
+        case _:
+            raise _refusal("ADD COLUMN with a plain type and DROP COLUMN are what passes of ALTER TABLE")
+
+
+def _check_column(content: Node, catalogue: Catalogue) -> None:
+    if set(content) - _COLUMN:
+        raise _refusal("a column is passed with its name, its type and plain constraints")
+    named = content["typeName"]
+    if set(named) - {"names", "typemod", "typmods", "arrayBounds", "location"}:
+        raise _refusal("a column is passed with a plain type")
+    if any("A_Const" not in one for one in named.get("typmods", [])):
+        raise _refusal("a column is passed with a plain type")
+    check_type(catalogue, strings(named["names"]))
+    for one in content.get("constraints", []):
+        _check_constraint(one["Constraint"])
+
+
+def _check_constraint(content: Node) -> None:
+    value = wrapped(content.get("raw_expr", {"A_Const": {}})) or ("", {})
+    if content["contype"] not in _CONSTRAINTS or set(content) - _CONSTRAINT or value[0] != "A_Const":
+        raise _refusal("NOT NULL, PRIMARY KEY, UNIQUE, identity and a DEFAULT that is written out are what passes")
+
+
+def _check_index(content: Node) -> None:
+    elements = [one["IndexElem"] for one in content["indexParams"] + content.get("indexIncludingParams", [])]
+    if (
+        set(content) - _INDEX
+        or content.get("accessMethod", "btree") not in _METHODS
+        or any(set(one) - _INDEXED or "name" not in one for one in elements)
+    ):
+        raise _refusal("an index is passed on plain columns")

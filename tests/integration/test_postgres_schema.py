@@ -1,0 +1,210 @@
+"""Changes of the schema through the broker: by rule, seen by the session that makes them, and by nobody too early."""
+
+import asyncio
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import asyncpg
+import pytest
+import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from broker.protocols.postgres import codec
+from tests.integration.postgres_world import endpoint, enter, kinds, make_world, psql, raw
+from tests.support.broker import POLICY, Shown, TestBroker, serving
+from tests.support.postgres import Server
+
+RULES = """
+  - {id: schema, decision: allow, roles: [write], effects: [ddl, admin]}
+  - {id: counters, decision: allow, roles: [write], effects: [write], functions: [nextval]}
+  - {id: ask-schema, decision: ask, roles: [ask], effects: [ddl], reviewers: {count: 1, groups: [dbas]}}
+"""
+CODE = "  - {id: code, decision: allow, roles: [write], effects: [read, write, ddl, admin], functions: ['*.*']}\n"
+MASKED = POLICY.replace("fields:", f"{RULES.strip(chr(10))}\nfields:")
+OPEN = MASKED[: MASKED.index("fields:")].replace('["public.*"]', '["*.*"]')
+
+
+@pytest.fixture
+async def world(postgres: Server, tmp_path: Path) -> tuple[Server, Path]:
+    make_world(postgres)
+    for statement in (
+        "grant create, temporary on database shop to app_write",
+        *(f"alter table {name} owner to app_write" for name in ("notes", "log", "people")),
+    ):
+        postgres.execute(statement, "shop")
+    return postgres, tmp_path
+
+
+def serve(world: tuple[Server, Path], policy: str) -> AbstractAsyncContextManager[TestBroker]:
+    server, home = world
+    write = endpoint(server, "app_write")
+    return serving(home, endpoint(server, "app"), policy=policy, write=write, ask=write)
+
+
+async def connected(ticket: Shown) -> asyncpg.Connection:
+    return await asyncpg.connect(**ticket.asyncpg())
+
+
+async def test_a_migration_in_one_transaction_sees_what_it_makes(world: tuple[Server, Path]) -> None:
+    async with serve(world, OPEN) as broker:
+        connection = await connected(broker.ticket(role="write"))
+        async with connection.transaction():
+            await connection.execute("create table a (id serial primary key, x text)")
+            await connection.execute("create type feeling as enum ('calm')")
+            await connection.execute("alter table a add column f feeling default 'calm'")
+            assert await connection.fetchval("insert into a (x) values ($1) returning id", "one") == 1
+            await connection.execute("alter table a rename to b")
+            assert await connection.fetchval("select f::text from b") == "calm"
+        await connection.execute("create temp table t as select * from b; insert into t (x) values ('two')")
+        assert await connection.fetchval("select count(*) from t join b on true") == 2
+        assert await connection.fetchval("select nextval('a_id_seq')") == 2
+        with pytest.raises(asyncpg.UndefinedTableError):
+            await connection.fetch("select * from a")
+        await connection.close()
+        made = "begin; create table q (id int); insert into q values (7); commit"
+        said = await psql(broker.ticket(role="write"), made, "table q")
+        assert said == (0, "BEGIN\nCREATE TABLE\nINSERT 0 1\nCOMMIT\n7\n", "")
+    assert world[0].execute("select x from b", "shop") == [("one",)]
+
+
+async def test_other_sessions_are_decided_under_the_new_schema_at_once(world: tuple[Server, Path]) -> None:
+    async with serve(world, MASKED) as broker:
+        changing, reading = [await connected(broker.ticket(role=role)) for role in ("write", "read")]
+        for at in range(3):
+            await changing.execute(f"create table made{at} (id int, ssn text)")
+            await changing.execute(f"insert into made{at} values (1, 'mine')")
+            await psql(broker.ticket(role="write"), f"comment on table made{at} is 'x'")
+            with pytest.raises(asyncpg.InsufficientPrivilegeError, match="permission denied"):
+                await reading.fetch(f"select * from made{at}")  # The upstream's own answer: the broker knows it.
+            await changing.execute(f"drop table made{at}")
+            with pytest.raises(asyncpg.UndefinedTableError, match="does not exist"):
+                await reading.fetch(f"select * from made{at}")
+        await changing.close()
+        await reading.close()
+
+
+async def test_under_masks_nothing_is_read_between_a_change_and_its_commit(world: tuple[Server, Path]) -> None:
+    async with serve(world, MASKED) as broker:
+        ticket = broker.ticket(role="write")
+        connection = await connected(ticket)
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("alter table notes add column extra int")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="changed earlier in this transaction"):
+            await connection.fetch("select * from people")
+        await transaction.rollback()
+        assert await connection.fetchval("select ssn from people where id = 1") == "***"
+        await connection.execute("create table copied as select * from people")
+        assert {row["ssn"] for row in await connection.fetch("select * from copied")} == {"***"}
+        await connection.close()
+        with raw(broker.port) as client:
+            await asyncio.to_thread(enter, client, ticket)
+            # The end of an earlier segment comes while a change is on its way in the next.
+            sent = [codec.parse("", "select 1"), codec.bind("", ""), codec.execute(""), codec.SYNC]
+            sent += [codec.parse("", "alter table notes add column more int"), codec.bind("", ""), codec.execute("")]
+            client.send(b"".join(sent))
+            await asyncio.to_thread(client.until, "Z")
+            client.send(codec.parse("", "select * from people") + codec.bind("", "") + codec.execute("") + codec.SYNC)
+            answer = await asyncio.to_thread(client.until, "Z")
+            assert "E" in kinds(answer)
+            assert "D" not in kinds(answer)
+    assert world[0].execute("select count(*) from pg_attribute where attname in ('extra', 'more')", "shop") == [(0,)]
+
+
+async def test_a_held_change_is_shown_and_runs_as_it_was_shown(world: tuple[Server, Path]) -> None:
+    async with serve(world, OPEN) as broker:
+        connection = await connected(broker.ticket(role="ask"))
+        create = "create table held (id int default 42)"
+        running = asyncio.create_task(connection.execute(create))
+        held = await broker.held()
+        assert (held.text, held.effects, held.relations) == (create, ["ddl"], ["public.held"])
+        assert world[0].execute("select to_regclass('held')::text", "shop") == [(None,)]
+        await broker.answer(held)
+        await running
+        assert world[0].execute("select to_regclass('held')::text", "shop") == [("held",)]
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="administering"):
+            await connection.execute("vacuum")
+        await connection.close()
+
+
+async def test_code_of_users_is_defined_and_called_where_a_rule_is_about_all_of_it(world: tuple[Server, Path]) -> None:
+    define = "create function twice(int) returns int language sql as 'select 2 * $1'"
+    async with serve(world, OPEN) as broker:
+        connection = await connected(broker.ticket(role="write"))
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="no rule lets it"):
+            await connection.execute(define)
+        await connection.close()
+    async with serve(world, OPEN + CODE) as broker:
+        connection = await connected(broker.ticket(role="write"))
+        async with connection.transaction():
+            await connection.execute(define)
+            assert await connection.fetchval("select twice(4)") == 8
+            await connection.execute("create function seen() returns trigger language plpgsql as "
+                                     "$$begin new.what = new.what || '!'; return new; end$$")  # fmt: skip
+            await connection.execute("create trigger seen before insert on log for each row execute function seen()")
+            assert await connection.fetchval("insert into log (what) values ('x') returning what") == "x!"
+        assert await connection.fetchval("select twice(5)") == 10
+        await connection.close()
+
+
+def migrate(connection: sa.Connection) -> None:
+    """What a migration does, in Alembic's words."""
+    with MigrationContext.configure(connection).begin_transaction():
+        change = Operations(MigrationContext.configure(connection))
+        change.create_table(
+            "author",
+            sa.Column("id", sa.Integer, primary_key=True),
+            sa.Column("name", sa.String(50), nullable=False, server_default="nobody", comment="as printed"),
+            sa.Column("kind", sa.Enum("person", "group", name="author_kind")),
+            sa.CheckConstraint("name <> ''", name="named"),
+            comment="who wrote",
+        )
+        change.create_table(
+            "book",
+            sa.Column("id", sa.BigInteger, sa.Identity(), primary_key=True),
+            sa.Column("author_id", sa.Integer, sa.ForeignKey("author.id", ondelete="CASCADE")),
+            sa.Column("title", sa.Text, sa.Computed("'the book'", persisted=True)),
+        )
+        change.create_index(
+            "by_name", "author", [sa.text("lower(name)")], unique=True, postgresql_where=sa.text("id > 0")
+        )
+        change.add_column("book", sa.Column("year", sa.Integer, server_default=sa.text("2000")))
+        change.alter_column("author", "name", type_=sa.String(80))
+        change.execute("create view titles as select title, name from book join author on author.id = author_id")
+        change.execute("insert into author (name, kind) values ('Ann', 'person')")
+
+
+def reflected(connection: sa.Connection) -> dict[str, object]:
+    """Everything that SQLAlchemy's inspector tells."""
+    look, found = sa.inspect(connection), {}
+    for name in ("columns", "pk_constraint", "foreign_keys", "indexes", "unique_constraints", "check_constraints",
+                 "table_comment", "table_options"):  # fmt: skip
+        found[name] = repr(sorted(getattr(look, f"get_multi_{name}")(kind=sa.engine.reflection.ObjectKind.ANY).items()))
+    found["views"] = {view: look.get_view_definition(view) for view in look.get_view_names()}
+    found["names"] = (look.get_schema_names(), look.get_table_names(), look.get_sequence_names(), look.get_enums())
+    metadata = sa.MetaData()
+    metadata.reflect(connection, views=True)
+    found["reflected"] = sorted(str(sa.schema.CreateTable(table)) for table in metadata.tables.values())
+    return found
+
+
+async def told(engine: AsyncEngine) -> dict[str, object]:
+    async with engine.connect() as connection:
+        found = await connection.run_sync(reflected)
+    await engine.dispose()
+    return found
+
+
+async def test_alembic_migrates_and_sqlalchemy_reflects_as_it_does_directly(world: tuple[Server, Path]) -> None:
+    server = world[0]
+    async with serve(world, OPEN) as broker:
+        ticket = broker.ticket(role="write").asyncpg()
+        engine = create_async_engine("postgresql+asyncpg://", connect_args=ticket)
+        async with engine.begin() as connection:
+            await connection.run_sync(migrate)
+        through = await told(engine)
+    url = sa.make_url(server.url("shop", "app_write").replace("postgresql:", "postgresql+asyncpg:"))
+    assert through == await told(create_async_engine(url))
+    assert server.execute("select name from author", "shop") == [("Ann",)]
