@@ -27,7 +27,10 @@ CHANGEABLE: dict[str, re.Pattern[str]] = {
     "enable_mergejoin": _SWITCH,
     "jit": _SWITCH,
 }
-_IDENTITY = ("role", "session_authorization")
+_UNPINNED = frozenset(
+    "role session_authorization transaction_deferrable transaction_isolation transaction_read_only".split()
+)
+"""What RESET does not bring back to a pin: servers before 16 let it make a read-only transaction writable."""
 _CALL = frozenset({"funcname", "args", "funcformat", "location"})
 
 
@@ -36,7 +39,7 @@ def refusal_of_set(content: Node) -> Refusal | None:
     kind, name = content.get("kind"), str(content.get("name", "")).lower()
     if kind == "VAR_SET_MULTI":
         return None if name in ("transaction", "session characteristics") else _pinned(name or "that setting")
-    if kind == "VAR_RESET_ALL" or (kind in ("VAR_SET_DEFAULT", "VAR_RESET") and name not in _IDENTITY):
+    if kind == "VAR_RESET_ALL" or (kind in ("VAR_SET_DEFAULT", "VAR_RESET") and name not in _UNPINNED):
         return None  # The login has seen that every pin is what RESET brings back.
     if name not in CHANGEABLE:
         return _pinned(name or "that setting")
