@@ -46,6 +46,11 @@ class Backend:
         """The upstream's process, 0 before it is known."""
         return (self._lease.pid if self._lease is not None else None) or 0
 
+    @property
+    def ahead(self) -> bool:
+        """Whether a connection waits for this session."""
+        return self._spare is not None
+
     async def open(self) -> LoggedIn:
         """Log in to the upstream, or take what is logged in already; raises UpstreamUnavailable, LeaseFailed."""
         broker, kind = self._house.broker, self._kind

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from dataclasses import replace
 from datetime import datetime
 from itertools import count
@@ -137,8 +137,10 @@ class Session:
             raise SessionRefused(problem, "over or full")
         self._house.enter(self)
         try:
+            # The client waits for record and lease; a connection that is there already needs no wait before them.
+            recorded = self._record_opened() if self._backend.ahead else None
             logged_in = await self._open_upstream(startup)
-            await self._say_opened()
+            await asyncio.gather(self._backend.known(), recorded or self._record_opened())
             if self._cut:
                 raise SessionRefused(ended_early(self._again), "ended while it was opening")
         except SessionRefused as refusal:
@@ -155,13 +157,12 @@ class Session:
         self._key = self._house.keys.issue(self, logged_in.pid)
         return greeting(self._key, logged_in, startup)
 
-    async def _say_opened(self) -> None:
-        """Record the session, and write its lease beside that: the client waits for both."""
+    def _record_opened(self) -> Awaitable[None]:
         identity = self._backend.identity
         entry = records.opened(self._facts, identity.name if identity is not None else None)
         recorded = self._house.broker.recorder.write(entry)
         self._said = True
-        await asyncio.gather(self._backend.known(), recorded)
+        return recorded
 
     def start(self) -> None:
         """Let both sides flow."""
