@@ -25,7 +25,8 @@ _WORDS = {"denied": "Denied by", "cancelled": "Cancelled", "expired": "Expired",
 _LOGIN = "select '.pid', pg_catalog.pg_backend_pid()::pg_catalog.text"
 """What the broker asks first on a session's connection, before its client is let in."""
 _ARMING = "select pg_catalog.set_config('statement_timeout'"
-"""What it asks on one that was logged in ahead, when a session takes it."""
+_WAITING = "select pg_catalog.set_config('idle_session_timeout'"
+"""What it asks on one that was logged in ahead: when a session takes it, and before."""
 SPARE_SECONDS = 75.0
 """How old a connection gets that is no session's, with time for a machine that is busy or stands still."""
 _OWN = ("airlock:broker", "airlock:reaper")
@@ -221,7 +222,9 @@ def sessions_covered(scene: Scene) -> Iterator[str]:
         if backend.user not in (READ, WRITE) or backend.name in _OWN or backend.began < scene.story.began:
             continue
         session = backend.name.removeprefix("airlock:")
-        waits = backend.user == READ and all(_plain(text).startswith(_LOGIN) for _, text in backend.statements)
+        waits = backend.user == READ and all(
+            _plain(text).startswith((_LOGIN, _WAITING)) for _, text in backend.statements
+        )
         if session not in scene.watch.leases and waits:
             age = (backend.ended if backend.ended is not None else time.time()) - backend.began
             if age > SPARE_SECONDS:
@@ -278,7 +281,7 @@ def recorded_first(scene: Scene) -> Iterator[str]:
         for backend in scene.backends(grant["id"]):
             session = backend.name.removeprefix("airlock:")
             texts = [_plain(text) for _, text in backend.statements]
-            for own in (_LOGIN, _ARMING):
+            for own in (_LOGIN, _WAITING, _ARMING):
                 texts = texts[1:] if texts and texts[0].startswith(own) else texts
             ran = Counter(texts)
             for text, count in ran.items():

@@ -121,6 +121,9 @@ async def test_the_reaper_ends_sessions_of_a_broker_that_cannot(
     secrets = tmp_path / "secrets"
     secrets.mkdir()
     policy = POLICY.replace("port: 1,", f"port: {wheel_postgres.port},")
+    # What waits for a session ends with the broker's process; while that stands still, it waits for nobody.
+    ahead = how is signal.SIGKILL
+    policy = policy.replace("read: {", "read: {spares: 1, ") if ahead else policy
     (secrets / "x").write_text("app:app-password\n")
     with (
         reaper(tmp_path, secrets),
@@ -130,8 +133,10 @@ async def test_the_reaper_ends_sessions_of_a_broker_that_cannot(
         with raw(shown["port"]) as client:
             assert kinds(await asyncio.to_thread(enter, client, ticket)).endswith("Z")
             client.send(codec.query(SLOW))
-            await asyncio.sleep(0.3)
-            assert len(backends(wheel_postgres)) == 1
+            deadline = time.monotonic() + 1.5
+            while len(backends(wheel_postgres)) != 1 + ahead:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.02)
             process.send_signal(how)
             begun = time.monotonic()
             if how is signal.SIGSTOP:

@@ -189,6 +189,17 @@ async def test_spares_are_gone_when_their_grant_is_over_or_has_another_credentia
         assert len(backends(wheel_postgres)) == 1
 
 
+async def test_the_server_ends_what_waits_too_long_by_itself(
+    served: TestBroker, wheel_postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spares, "WAITS_MS", "300")
+    monkeypatch.setattr(spares, "SWEEP_SECONDS", 60.0)
+    _, spare = await warmed(served)
+    await gone_within(wheel_postgres, 5.0)
+    assert waiting(served) == [spare]
+    assert not spare.sound(served.policies.hash)
+
+
 async def test_spares_end_with_the_broker_and_none_is_made_after(served: TestBroker, wheel_postgres: Server) -> None:
     _, spare = await warmed(served)
     assert [pid for pid, *_ in backends(wheel_postgres)] == [spare.logged_in.pid]

@@ -25,6 +25,7 @@ from broker.sessions.ports import Broker, Endpoint
 
 MAX_AGE = 60.0
 """How long a spare waits: that late a change of the role at its upstream (its login, its settings) may count."""
+WAITS_MS = "75000"
 IDLE_SECONDS = 300.0
 """How long after the last session of their kind spares are still replaced."""
 QUIET_SECONDS = 5.0
@@ -169,7 +170,11 @@ class Spares:
             pinned["application_name"] = f"airlock:{session}"
             ports: list[int] = []
             logged_in = await upstream.open(dict(kind.settings), pinned, _noted(ports))
-            if kept := self._shelves.get(kind) is shelf and shelf.policy == policy and bool(self._most(kind)):
+            # Should this process stand still, the server ends what waits for too long by itself (from 14 on).
+            waits = {"idle_session_timeout": WAITS_MS}
+            sound = await upstream.arm(waits) if pinned.keys() & waits.keys() else True
+            still = sound and self._shelves.get(kind) is shelf and shelf.policy == policy
+            if kept := still and bool(self._most(kind)):
                 shelf.ready.append(Spare(session, upstream, logged_in, policy, time.monotonic(), *ports))
         except AirlockError as error:
             shelf.quiet_until = time.monotonic() + QUIET_SECONDS

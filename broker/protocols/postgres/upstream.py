@@ -61,6 +61,10 @@ class Upstream:
     async def adopt(self, spare: Upstream, pinned: dict[str, str]) -> bool:
         """Take over a connection that was opened ahead, and arm it; False where it does not answer as it must."""
         self.stream, self.key = spare.stream, spare.key
+        return await self.arm(pinned)
+
+    async def arm(self, pinned: dict[str, str]) -> bool:
+        """Set timeouts, while no client can reach the connection; False where it does not answer as it must."""
         answers: list[tuple[int, bytes]] = []
         try:
             async with asyncio.timeout(ARM_SECONDS):
