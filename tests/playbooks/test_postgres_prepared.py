@@ -8,9 +8,10 @@ from broker.protocols.postgres.events import (
     Synced,
 )
 from broker.protocols.postgres.machine import State
-from broker.protocols.postgres.ruling import Ruling
+from broker.protocols.postgres.ruling import Permitted, Ruling
 from broker.sessions.model import CloseReason, Durability
-from broker.sql.model import Control
+from broker.sql.model import Altered, Control
+from policies.engine.decisions import Effect, Limits
 from tests.playbooks.postgres_play import (
     BOUND,
     CLOSED,
@@ -330,3 +331,28 @@ def test_prepare_in_sql_is_bounded_like_parse(monkeypatch: pytest.MonkeyPatch) -
     assert b"deallocate some of them" in told
     run(play, "deallocate p1", status="I")
     assert run(play, "prepare more", status="I") == ["prepare more", "select 1"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        permitted("commit", controls=[(Control.COMMIT, "", "")]),
+        permitted("begin", controls=[(Control.BEGIN, "", "")]),
+        permitted("listen", controls=[(Control.LISTEN, "", "")]),
+        permitted("discard", controls=[(Control.DISCARD_ALL, "", "")]),
+        permitted("copy", controls=[(Control.COPY_OUT, "", "")], copying="out", limits=Limits(rows=1)),
+        permitted("alter", effect=Effect.DDL, alters=Altered.SCHEMA),
+    ],
+    ids=lambda one: one.sql,
+)
+def test_what_is_followed_where_it_is_sent_is_not_executed_by_name(body: Permitted) -> None:
+    """Else a COPY would have no limit, and a change of the schema or a transaction's end nobody's notice."""
+
+    def rule(sql: str) -> Ruling:
+        return permitted(sql, controls=[(Control.EXECUTE, "s", "")]) if sql.startswith("execute") else body
+
+    play = Play(rule).client(codec.parse("s", body.sql) + codec.SYNC).upstream(PARSED, ready())
+    play.to_upstream()
+    play.client(codec.query("execute s"))
+    assert play.to_upstream() == b""
+    assert play.records[-1].entries[0].type == "statement.denied"

@@ -30,6 +30,9 @@ unfetched = Denied("0A000", "what a reviewer reveals is not fetched by name", ("
 unshaped = Denied("0A000", "what an approved shape let pass is not fetched by name", ("shape",), "execute it itself")
 """Whether its shape is still approved is asked wherever a client executes it, and not here."""
 
+unexecuted = Denied("0A000", "EXECUTE runs queries and changes of data here", ("prepare",), "send the statement itself")
+"""The protocol prepares COMMIT, COPY and ALTER too, and what those do is followed where a client sends them."""
+
 _GRADES = (Durability.WRITTEN, Durability.RESULTS_WAIT, Durability.SYNCED)
 
 
@@ -172,6 +175,8 @@ class Planner:
         ruling: Ruling = yield self._inspect(prepared.sql)
         if isinstance(ruling, Permitted) and ruling.inspection.rewritten != prepared.rewritten:
             return stale
+        if isinstance(ruling, Permitted) and not _is_query(ruling):
+            return replace(unexecuted, verb=statement.facts.verb, text=statement.redacted)
         return ruling
 
     def _rows(self, statement: Statement) -> Generator[Command, Any, Ruling | None]:
@@ -216,6 +221,15 @@ def found_in(registry: Registry[V], name: str, segment: int) -> Generator[Comman
             return registry.find(name, segment)
         except Uncertain:
             yield Drain()
+
+
+def _is_query(ruling: Permitted) -> bool:
+    """Say whether a text is one statement that does nothing to the session, its transaction or the schema."""
+    statements = ruling.inspection.statements
+    return (
+        all(one.control is Control.NONE and not one.alters and not one.facts.copying for one in statements)
+        and len(statements) <= 1
+    )
 
 
 def _joined(ruling: Permitted, bodies: Sequence[Permitted]) -> Permitted:
