@@ -9,7 +9,7 @@ from broker.protocols.postgres.machine import State
 from broker.protocols.postgres.ruling import Permitted, Ruling
 from broker.sessions.model import Durability
 from broker.sessions.shapes import ShapeRule
-from broker.sql.model import Control
+from broker.sql.model import Altered, Control
 from policies.engine.decisions import Bound, Effect
 from tests.playbooks.postgres_play import ASKING, BOUND, PARSED, Play, complete, denied, permitted, ready
 
@@ -92,6 +92,23 @@ def test_what_has_no_shape_to_approve_is_held_whatever_was_approved(rule: object
     play = Play(rule)  # type: ignore[arg-type]
     play.shape = RULE
     play.client(codec.query(sql))
+    assert play.machine.state is State.HELD
+    assert (play.matches, play.holds[0].facts.shape) == ([], None)
+
+
+def test_where_the_transaction_has_changed_the_schema_no_shape_lets_a_statement_pass() -> None:
+    """Else what was approved of one table would be of any that is renamed to it."""
+
+    def rule(sql: str) -> Ruling:
+        if sql.startswith("alter"):
+            return permitted(sql, effect=Effect.DDL, alters=Altered.SCHEMA)
+        return permitted(sql, controls=[(Control.BEGIN, "", "")]) if sql == "begin" else ask(sql)
+
+    play = Play(rule)
+    play.shape = RULE
+    play.client(codec.query("begin")).upstream(complete("BEGIN"), ready("T"))
+    play.client(codec.query("alter table other rename to t")).upstream(complete("ALTER TABLE"), ready("T"))
+    play.client(Q)
     assert play.machine.state is State.HELD
     assert (play.matches, play.holds[0].facts.shape) == ([], None)
 

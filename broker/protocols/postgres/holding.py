@@ -157,7 +157,8 @@ def still_approved(session: Session, portal: Portal, plan: Plan) -> Generator[Co
 def _shape(session: Session, plan: Plan, asking: Asking, asked: Asked, shown: tuple[str | None, ...]) -> Shape | None:
     """Return a plan's shape, where policy lets it be approved and it is plain what that would be."""
     parameters = Parameters(asked.values, asked.formats, asked.types, shown)
-    found = None if plan.bodies else offered(plan.ruling, asking, parameters)
+    # What names mean where their own transaction has changed the schema is in no version of the catalogue.
+    found = None if plan.bodies or session.altered else offered(plan.ruling, asking, parameters)
     if found is None:
         return None
     (statement,) = plan.statements
