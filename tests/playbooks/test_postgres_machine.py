@@ -83,10 +83,20 @@ def test_a_change_of_the_schema_reloads_the_catalogue() -> None:
     assert Reload() in play.said
 
 
+def test_a_change_that_is_committed_in_the_middle_reloads_the_catalogue_at_once() -> None:
+    play = Play(altering).client(codec.query("begin")).upstream(complete("BEGIN"), ready("T"))
+    play.client(codec.query("create table t")).upstream(complete("CREATE TABLE"), ready("T"))
+    assert Reload() not in play.said
+    play.client(codec.query("commit")).upstream(complete("COMMIT"), ready("T"))  # AND CHAIN
+    assert Reload() in play.said
+    play.client(codec.query("select 1"))
+    assert play.inspected[-1].altered is Altered.SCHEMA  # Fail closed: the status says nothing of it.
+
+
 def altering(sql: str) -> Ruling:
     """Rules on a text: what creates something changes the schema."""
     created = sql.startswith("create")
-    begun = [(Control.BEGIN, "", "")] if sql == "begin" else None
+    begun = {"begin": [(Control.BEGIN, "", "")], "commit": [(Control.COMMIT, "", "")]}.get(sql)
     effect, alters = (Effect.DDL, Altered.SCHEMA) if created else (Effect.READ, Altered.NOT)
     return permitted(sql, effect=effect, alters=alters, controls=begun)
 

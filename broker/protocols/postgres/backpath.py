@@ -282,6 +282,8 @@ class BackPath:
                 session.block = False
                 # COMMIT of a failed transaction says ROLLBACK, and with AND CHAIN none of it shows in the status.
                 yield from session.end_transaction(committed=tag == "COMMIT")
+                if session.changed:
+                    yield Reload()
             session.changed = session.changed or bool(running.alters)
         if head.kind is Kind.EXECUTE:
             session.responses.pop()
