@@ -17,6 +17,7 @@ from broker.sql.comparing import compared
 from broker.sql.copies import form_of
 from broker.sql.ddl import Change, change_of
 from broker.sql.library import FULL, Limits, Token, parse, read
+from broker.sql.masking import mask_copied_relation, mask_relations
 from broker.sql.model import AS_TEXT, Altered, Control, Inspection, Refusal, Statement
 from broker.sql.nodes import (
     EXPLAIN_OPTIONS,
@@ -27,7 +28,7 @@ from broker.sql.nodes import (
     refused_kind,
 )
 from broker.sql.redact import redacted
-from broker.sql.relations import Scope, mask_copied_relation, mask_relations
+from broker.sql.relations import Scope
 from broker.sql.revealing import Reveal, reveal, reveals_in
 from broker.sql.rewrite import Rewriter, Source
 from broker.sql.searching import Candidate, candidates, search

@@ -1,0 +1,235 @@
+"""Replaces what a query mentions: relations with masked fields by sub-selects, functions that show literals."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+from broker.sql.catalogue import Relation
+from broker.sql.grouping import Table, group_by_keys
+from broker.sql.guard import unchanged
+from broker.sql.masks import quote_name
+from broker.sql.model import Refusal
+from broker.sql.relations import SYSTEM_COLUMNS, Scope
+from broker.sql.rewrite import Rewriter, Source, fragment
+from broker.sql.system import literal_functions
+from broker.sql.tree import Node, strings, walk
+
+
+def mask_relations(scope: Scope, rewriter: Rewriter) -> None:
+    """Replace each masked relation by a sub-select, and each function that shows literals."""
+    for wrapper, content, sample, relation in scope.resolved:
+        if relation.qualified in scope.replaced:
+            _replace(scope, rewriter, wrapper, content, sample, relation)
+    for column in scope.found.columns:
+        _unqualify(scope, rewriter, column)
+    keyed = {id(content): table for content, table in _keyed(scope)}
+    for select in scope.found.groups if keyed else []:
+        group_by_keys(select, keyed, rewriter)
+    written = literal_functions(in_clear=scope.found.in_clear)
+    for wrapper, content, name in scope.found.calls:
+        _replace_call(rewriter, wrapper, content, written[name])
+    for wrapper, content, call in scope.found.listings:
+        _replace_listing(scope, rewriter, wrapper, content, call)
+
+
+def _keyed(scope: Scope) -> Iterator[tuple[Node, Table]]:
+    """Yield what has a primary key and becomes a sub-select."""
+    for _, content, _, relation in scope.resolved:
+        masked = set(scope.masked.get(relation.qualified, {}))
+        # A masked key decides nothing, and other names for columns are not looked through.
+        if (
+            relation.qualified not in scope.replaced
+            or masked & set(relation.key)
+            or content.get("alias", {}).get("colnames")
+        ):
+            continue
+        columns = [
+            column.name
+            for column in relation.columns
+            if scope.mentions(content, column.name) and column.category != "G" and column.typname not in ("json", "xml")
+        ]
+        yield content, Table(scope.called(content), columns, frozenset(relation.key))
+
+
+def subselect(scope: Scope, content: Node, relation: Relation, *, only: bool, sample: str = "") -> str:
+    """Write the sub-select that stands for a relation: the columns that are mentioned, masked where they are masked."""
+    masks = scope.replaced[relation.qualified]
+    columns = [
+        f"{masks[column.name]} AS {quote_name(column.name)}" if column.name in masks else f"t.{quote_name(column.name)}"
+        for column in relation.columns
+        if scope.mentions(content, column.name)
+    ]
+    wanted = sorted(SYSTEM_COLUMNS & scope.found.names - {column.name for column in relation.columns})
+    if wanted and scope.found.star:
+        raise Refusal(
+            "system-column", f"{wanted[0]} and * do not go together on tables with masked fields", "name the columns"
+        )
+    if "tableoid" in wanted and scope.sight(relation).placed:
+        raise Refusal(
+            "system-column",
+            f"in which partition of {relation.qualified} a row is follows {scope.sight(relation).placed[0]}, which is "
+            "masked for you",
+        )
+    columns += [f"t.{name} AS {name}" for name in wanted]
+    revealed = scope.revealed.get(id(content), {})
+    columns += [f"t.{quote_name(column)} AS {quote_name(name)}" for name, column in revealed.items()]
+    name = f"{quote_name(relation.schema)}.{quote_name(relation.name)}"
+    conditions = [unchanged(scope.catalogue, relation)] if scope.strict and not relation.system else []
+    conditions += [scope.filters[id(content)]] if id(content) in scope.filters else []
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    return f"(SELECT {', '.join(columns)} FROM {'ONLY ' if only else ''}{name} AS t{sample}{where})"
+
+
+def _replace(
+    scope: Scope,
+    rewriter: Rewriter,
+    wrapper: Node,
+    content: Node,
+    sample: Node | None,
+    relation: Relation,
+) -> None:
+    source = rewriter.source
+    first = source.at(content["location"])
+    last = source.name_end(first, 2 if "schemaname" in content else 1)
+    only = not content.get("inh")
+    if only:
+        first, last = _only(source, first, last)
+    elif source.word(last + 1) == "*":
+        last += 1
+    clause = _moved_sample(rewriter, sample) if sample else ""
+    written = subselect(scope, content, relation, only=only, sample=clause)
+    if "alias" not in content:
+        written += f" AS {quote_name(content['relname'])}"
+    prefix = ""
+    if source.word(first - 1) == "table":
+        first, prefix = first - 1, "SELECT * FROM "
+    rewriter.replace(source.words[first].start, source.words[last].end, prefix + written, content["location"])
+
+    def move() -> None:
+        node: Node = fragment(f"SELECT * FROM {written}")["fromClause"][0]["RangeSubselect"]
+        alias = {"alias": content["alias"]} if "alias" in content else {}
+        wrapper.clear()
+        wrapper["RangeSubselect"] = {**node, **alias}
+
+    rewriter.also(move)
+
+
+def _only(source: Source, first: int, last: int) -> tuple[int, int]:
+    """Widen a name's words to its ONLY, with or without parentheses."""
+    if source.word(first - 1) == "only":
+        return first - 1, last
+    if source.word(first - 1) == "(" and source.word(first - 2) == "only" and source.word(last + 1) == ")":
+        return first - 2, last + 1
+    raise Refusal("rewrite", "this form of ONLY cannot be masked: write `ONLY name`")
+
+
+def _moved_sample(rewriter: Rewriter, sample: Node) -> str:
+    """Take a TABLESAMPLE clause out of the text and return it, to stand inside the sub-select."""
+    source = rewriter.source
+    method = source.at(sample["location"])
+    last = source.closing(method + 1)
+    if source.word(last + 1) == "repeatable":
+        last = source.closing(last + 2)
+    start, end = source.words[method - 1].start, source.words[last].end
+    rewriter.replace(start, end, "")
+    return " " + source.text[start:end].decode()
+
+
+def _unqualify(scope: Scope, rewriter: Rewriter, column: Node) -> None:
+    """Turn `schema.table.column` into `table.column` where the table became a sub-select."""
+    fields = column.get("fields", [])
+    if len(fields) != 3:
+        return
+    schema, name = strings(fields)[:2]
+    named = {relation.qualified for _, content, _, relation in scope.resolved if scope.called(content) == name}
+    if f"{schema}.{name}" not in named & set(scope.replaced):
+        return
+    if len(named) > 1:
+        raise Refusal("rewrite", f"two tables are called {name} here", "give each an alias, and name columns after it")
+    at = rewriter.source.at(column["location"])
+    rewriter.replace(column["location"], rewriter.source.words[at + 2].start, "")
+    rewriter.also(lambda: None if len(fields) != 3 else fields.__delitem__(0))
+
+
+def _replace_call(rewriter: Rewriter, wrapper: Node, content: Node, body: str) -> None:
+    """Replace a function that shows literals by a sub-select over its arguments."""
+    arguments: list[Node] = content.get("args", [])
+    plain = not any(content.get(key) for key in ("agg_order", "agg_filter", "over", "agg_star", "agg_distinct"))
+    if not arguments or not plain or content.get("func_variadic") or any("NamedArgExpr" in each for each in arguments):
+        raise Refusal("function", "this form of a function that shows definitions is not passed")
+    source = rewriter.source
+    first = source.at(content["location"])
+    opening = source.name_end(first, len(content["funcname"])) + 1
+    if source.word(opening) != "(":
+        raise Refusal("rewrite", "this form of a function call cannot be masked: write it plainly")
+    names = ", ".join(f"a{at + 1}" for at in range(len(arguments)))
+    body = body.replace("{args}", names).replace("{rest}", names.removeprefix("a1"))
+    before = f"(SELECT {body} FROM (SELECT "
+    after = f") AS airlock({names}))"
+    closing = source.words[source.closing(opening)]
+    rewriter.replace(source.words[first].start, source.words[opening].end, before)
+    rewriter.replace(closing.start, closing.end, after)
+
+    def move() -> None:
+        text = f"SELECT {before}airlock_arguments{after}"
+        node: Node = copy.deepcopy(fragment(text)["targetList"][0]["ResTarget"]["val"])
+        for kind, inner, _ in walk(node):
+            targets = inner.get("targetList", []) if kind == "SelectStmt" else []
+            if [strings(t["ResTarget"]["val"].get("ColumnRef", {}).get("fields", [])) for t in targets] == [
+                ["airlock_arguments"]
+            ]:
+                inner["targetList"] = [{"ResTarget": {"val": argument}} for argument in arguments]
+        wrapper.clear()
+        wrapper.update(node)
+
+    rewriter.also(move)
+
+
+def _replace_listing(scope: Scope, rewriter: Rewriter, wrapper: Node, content: Node, call: Node) -> None:
+    """Replace `pg_show_all_settings()` by the rows of pg_settings, in which what is private is not shown."""
+    settings = scope.catalogue.relation("pg_catalog", "pg_settings")
+    source = rewriter.source
+    first = source.at(call["location"])
+    opening = source.name_end(first, len(call["funcname"])) + 1
+    if settings is None or source.word(opening) != "(" or source.word(opening + 1) != ")":
+        raise Refusal("rewrite", "this form of pg_show_all_settings is not passed: query pg_settings")
+    masks = scope.masks_of(settings)
+    columns = (
+        f"{masks.get(column.name, f't.{quote_name(column.name)}')} AS {quote_name(column.name)}"
+        for column in settings.columns
+    )
+    written = f"(SELECT {', '.join(columns)} FROM pg_catalog.pg_settings AS t)"
+    if "alias" not in content:
+        written += " AS pg_show_all_settings"
+    rewriter.replace(source.words[first].start, source.words[opening + 1].end, written)
+
+    def move() -> None:
+        node: Node = fragment(f"SELECT * FROM {written}")["fromClause"][0]["RangeSubselect"]
+        alias = {"alias": content["alias"]} if "alias" in content else {}
+        wrapper.clear()
+        wrapper["RangeSubselect"] = {**node, **alias}
+
+    rewriter.also(move)
+
+
+def mask_copied_relation(scope: Scope, content: Node, rewriter: Rewriter) -> None:
+    """Turn `COPY relation (columns) TO` into a COPY of a masked query, where the relation has masked fields."""
+    _, reference, _, relation = scope.resolved[0] if scope.resolved else ({}, {}, None, None)
+    if not relation or relation.qualified not in scope.replaced:
+        return
+    source = rewriter.source
+    first = source.at(reference["location"])
+    last = source.name_end(first, 2 if "schemaname" in reference else 1)
+    columns = ", ".join(quote_name(name) for name in strings(content.get("attlist", []))) or "*"
+    if "attlist" in content:
+        last = source.closing(last + 1)
+    query = f"SELECT {columns} FROM {subselect(scope, reference, relation, only=True)} AS t"
+    rewriter.replace(source.words[first].start, source.words[last].end, f"({query})", reference["location"])
+
+    def move() -> None:
+        content.pop("relation")
+        content.pop("attlist", None)
+        content["query"] = {"SelectStmt": fragment(query)}
+
+    rewriter.also(move)
