@@ -87,6 +87,17 @@ async def test_role_made_of_the_printed_sql_has_nothing_wrong(provisioned: Serve
     assert any(text.startswith("PostgreSQL ") for text in good)
 
 
+async def test_a_role_that_may_change_the_schema_may_make_and_own_things(provisioned: Server) -> None:
+    provisioned.execute("grant create on schema ward to doc_read", "clinic")
+    try:
+        rule = "  - {id: schema, decision: allow, roles: [read], effects: [ddl]}\nfields:"
+        found = await examined(provisioned, policy=read(POLICY.replace("fields:", rule)))
+        assert any("the policy lets it change the schema" in text for text in said(found, Grade.NOTE)), found
+        assert not any("can make tables" in text for text in said(found)), found
+    finally:
+        provisioned.execute("revoke create on schema ward from doc_read", "clinic")
+
+
 @pytest.mark.parametrize(
     ("harm", "words"),
     [

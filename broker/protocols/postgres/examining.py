@@ -46,20 +46,24 @@ def server(one: Row, version: int) -> Iterator[Finding]:
         yield note("the server logs no statements: the recordings are the only account of them")
 
 
-def rights(own: Row, database: str) -> Iterator[Finding]:
-    """Judge what the role is and may do beside its tables."""
-    found = [*_attributes(own), *_memberships(own), *_limits(own)]
+def rights(own: Row, database: str, *, alters: bool = False) -> Iterator[Finding]:
+    """Judge what the role is and may do beside its tables; `alters` says that the policy lets it change the schema."""
+    found = [*_attributes(own, alters=alters), *_memberships(own), *_limits(own)]
     if not own["rolsuper"]:
-        found += [*_makes(own, quoted(database)), *_reaches(own)]
+        found += [*([] if alters else _makes(own, quoted(database))), *_reaches(own)]
     yield from found or [good(f"{own['name']} can do nothing beside its tables")]
 
 
-def _attributes(own: Row) -> Iterator[Finding]:
+def _attributes(own: Row, *, alters: bool) -> Iterator[Finding]:
     user = quoted(own["name"])
     for key, (word, why) in _ATTRIBUTES.items():
         if own[key]:
             yield problem(f"{own['name']}: {why}", f"alter role {user} no{word};")
-    if owned := own["owns"]:
+    if alters:
+        yield note(
+            f"{own['name']} may make, change and own what it has the right to: the policy lets it change the schema"
+        )
+    elif owned := own["owns"]:
         text = f"{own['name']} owns {_listed(owned)}, so it can change and grant them"
         yield problem(text, f"reassign owned by {user} to OWNER;")
 

@@ -19,25 +19,29 @@ RIGHTS = "login nosuperuser nocreatedb nocreaterole noreplication nobypassrls"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A role as the policy wants it: its name at the upstream, what it covers, whether it may change rows."""
+    """A role as the policy wants it: its name upstream, what it covers, whether it may change rows and the schema."""
 
     user: str
     database: str
     relations: tuple[str, ...]
     writes: bool
+    alters: bool = False
 
 
 def wanted(policy: Policy, resource: str, role: str, user: str) -> Wanted:
     """Return what a resource's role needs."""
     held = policy.resources[resource]
-    writes = any(
-        rule.decision != "deny"
-        and (not rule.resources or resource in rule.resources)
-        and (not rule.roles or role in rule.roles)
-        and (Effect.WRITE in rule.effects if rule.effects else not rule.named_functions)
-        for rule in policy.statements
+    writes, alters = (
+        any(
+            rule.decision != "deny"
+            and (not rule.resources or resource in rule.resources)
+            and (not rule.roles or role in rule.roles)
+            and (effect in rule.effects if rule.effects else not rule.named_functions)
+            for rule in policy.statements
+        )
+        for effect in (Effect.WRITE, Effect.DDL)
     )
-    return Wanted(user, held.upstream.database, tuple(held.roles[role].relations), writes)
+    return Wanted(user, held.upstream.database, tuple(held.roles[role].relations), writes, alters)
 
 
 def provision(want: Wanted) -> list[str]:
