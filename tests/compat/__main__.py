@@ -59,16 +59,18 @@ class _Match:
 
     async def played(self) -> bool:
         """Run and compare; says whether what differs is what is listed."""
-        known: dict[str, list[str]] = yaml.safe_load(KNOWN.read_text())[self._suite.package] or {}
+        lists = yaml.safe_load(KNOWN.read_text())
+        known: dict[str, list[str]] = lists[self._suite.package] or {}
+        unsteady = frozenset(test for tests in lists["unsteady"].values() for test in tests)
         plain, broker = await self._runs(self._chosen.only, "")
-        found = compare(plain, broker, known)
+        found = compare(plain, broker, known, unsteady)
         if found.unlisted and not self._chosen.only:
             # Some tests race against a clock: what differs for the first time is run again by itself.
             names = sorted({test.partition("[")[0].rpartition(".")[2] for test in found.unlisted})
             again = await self._runs("" if not self._suite.fresh else " or ".join(names), "-again")
             for first, second in zip((plain, broker), again, strict=True):
                 first.update((test, second[test]) for test in found.unlisted if test in second)
-            found = compare(plain, broker, known)
+            found = compare(plain, broker, known, unsteady)
         self._print(plain, broker, found)
         return not found.unlisted and (found.good or not self._whole)
 

@@ -26,6 +26,12 @@ def test_a_listed_difference_is_good_as_long_as_it_occurs() -> None:
     assert compare(PLAIN, PLAIN, {"a reason": ["suite.One.test_b"]}).gone == ("suite.One.test_b",)
 
 
+def test_what_is_unsteady_is_not_compared() -> None:
+    broker = PLAIN | {"suite.One.test_b": FAILED}
+    assert compare(PLAIN, broker, {}, {"suite.One.test_b"}).good
+    assert not compare(PLAIN, broker, {}, {"suite.One.test_a"}).good
+
+
 def test_a_pattern_may_not_name_what_fares_alike() -> None:
     broker = PLAIN | {"suite.One.test_b": FAILED}
     assert compare(PLAIN, broker, {"a reason": ["suite.One.*"]}).gone == ("suite.One.*",)
