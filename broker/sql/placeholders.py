@@ -22,6 +22,8 @@ LONGEST = 4_096
 _LIMITS = replace(ON_THE_SPOT)
 """The same, but that `f(x) = 1` is not taken for what could be costly."""
 _LARGEST = 2**63 - 1
+_LEAST = frozenset({2**31, 2**63})
+"""With a sign before them, numbers of a type by themselves: each is the least of its own."""
 _KINDS = frozenset({"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt"})
 _PARTS = _KINDS | frozenset(
     """
@@ -224,6 +226,8 @@ def _value_of(text: bytes, words: list[Token], index: int, places: set[int]) -> 
         return "text"
     word = text[token.start : token.end]
     if token.kind not in _NUMBERS or not (token.start in places or signed) or not _DECIMAL.fullmatch(word):
+        return None
+    if signed and word.isdigit() and int(word) in _LEAST:
         return None
     if token.kind == TokenKind.ICONST:
         return "whole number"

@@ -55,6 +55,8 @@ OTHER = (
     ("delete from t where id = 1", "delete from t where id = 1.0"),
     ("delete from t where id = 1", "delete from t where id = 99999999999"),
     ("delete from t where id = 1", "delete from t where id = -1"),
+    ("delete from t where id < -1.5", "delete from t where id < -9223372036854775808"),
+    ("delete from t where id < -3000000000", "delete from t where id < -2147483648"),
     ("delete from t where id = 1", "delete from t where id = null"),
     ("delete from t where id = 1", "delete from t where id = 0x1"),
     ("delete from t where id = 1", "delete from t where id = 1e3"),
