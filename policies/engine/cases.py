@@ -13,7 +13,8 @@ from policies.engine.conditions import Direction
 from policies.engine.decide import decide_access, decide_statement, field_view
 from policies.engine.decisions import Allow, Ask, Decision, Deny, Effect, OwnFunction, StatementFacts
 from policies.engine.load import PolicyUnreadable
-from policies.engine.model import Duration, Policy
+from policies.engine.model import Policy
+from policies.engine.values import Duration
 
 _MONDAY = datetime(2026, 1, 5, 12, tzinfo=UTC)
 

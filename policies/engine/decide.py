@@ -29,7 +29,9 @@ from policies.engine.decisions import (
     covered,
 )
 from policies.engine.durations import format_duration
-from policies.engine.model import AccessRule, FieldRule, Policy, Rule, StatementRule
+from policies.engine.fieldrules import FieldRule
+from policies.engine.model import Policy
+from policies.engine.rules import AccessRule, Rule, StatementRule
 
 
 @dataclass(frozen=True, slots=True)

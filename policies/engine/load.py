@@ -11,8 +11,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from policies.engine.conditions import CopyLimit, Window
-from policies.engine.model import Policy, Rule, Strict
+from policies.engine.model import Policy
 from policies.engine.problems import problems
+from policies.engine.rules import Rule
+from policies.engine.values import Strict
 
 Path_ = tuple[str | int, ...]
 MAX_DEPTH = 40

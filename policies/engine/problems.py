@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from policies.engine.conditions import EVERY_FUNCTION
 from policies.engine.decisions import Effect
-from policies.engine.model import AccessRule, Policy, Resource, Role, Rule, StatementRule
+from policies.engine.model import Policy, Resource, Role
+from policies.engine.rules import AccessRule, Rule, StatementRule
 
 COMMAND_WORDS = frozenset({"list", "status", "revoke", "help", "task"})
 """Words after `/access` that are commands, so no resource may be called so."""
