@@ -54,6 +54,8 @@ def names_of(change: Change, catalogue: Catalogue, *, altered: bool) -> frozense
         _check_schema(schema)
         found.add(f"{schema}.*")
         found |= {one.qualified for one in catalogue.by_oid.values() if one.schema == schema}
+    if change.everything:
+        found |= {one.qualified for one in catalogue.by_oid.values() if not one.system}
     return frozenset(found)
 
 

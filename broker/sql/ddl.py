@@ -30,6 +30,8 @@ class Change:
     named: list[Name] = field(default_factory=list)
     schemas: list[str] = field(default_factory=list)
     """Schemas that are made, changed or removed, with all that is in them."""
+    everything: bool = False
+    """It is about every relation that there is."""
     parts: list[Node] = field(default_factory=list)
     """Queries and expressions, in which every name has to be looked up like anywhere else."""
     types: list[Node] = field(default_factory=list)
@@ -312,6 +314,7 @@ def _statistics(change: Change, content: Node) -> None:
 def _upkeep(change: Change, content: Node) -> None:
     """VACUUM, ANALYZE, CLUSTER, REINDEX."""
     change.effects = {Effect.ADMIN}
+    change.everything = not change.touched and "kind" not in content
     match content.get("kind", ""):
         case "REINDEX_OBJECT_SCHEMA":
             change.schemas.append(str(content["name"]))

@@ -60,7 +60,6 @@ IN_CLEAR = """
 """.strip().split("\n")
 ADMIN = """
     vacuum full analyze orders (id), archive.orders -> public.orders archive.orders
-    analyze ->
     cluster orders using i -> public.orders
     reindex table concurrently orders -> public.orders
     grant select (id), update on orders to somebody with grant option -> public.orders
@@ -456,6 +455,12 @@ def test_after_code_was_defined_everything_in_its_transaction_counts_as_code() -
     text = "create function f() returns int language sql as 'select 1'; select lower('x'); create table t (id int)"
     found = inspect(text, CATALOGUE, {}, covers=EVERY).statements
     assert all(one.facts.code for one in found)
+
+
+@pytest.mark.parametrize("sql", ["vacuum", "vacuum full", "analyze", "cluster"])
+def test_upkeep_of_everything_is_under_rules_about_each_relation(sql: str) -> None:
+    every = {one.qualified for one in CATALOGUE.by_oid.values() if not one.system}
+    assert statement(sql, covers=EVERY).facts.writes == every
 
 
 def test_a_rule_that_masks_for_others_only_leaves_the_schema_open() -> None:
