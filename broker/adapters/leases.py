@@ -149,8 +149,9 @@ class LeaseFile:
                 failure: LeaseFailed | None = None
                 try:
                     await loop.run_in_executor(self._thread, self._write, b"".join(data for data, _ in taken))
-                except OSError as error:
-                    failure = LeaseFailed(f"{LeaseFailed.__doc__}: {error.strerror}")
+                except Exception as error:  # noqa: BLE001  whatever it was, nobody may believe that this is on disk
+                    said = error.strerror if isinstance(error, OSError) else type(error).__name__
+                    failure = LeaseFailed(f"{LeaseFailed.__doc__}: {said}")
                 for _, done in taken:
                     if done.done():
                         continue

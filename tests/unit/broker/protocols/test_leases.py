@@ -169,6 +169,9 @@ async def test_lines_that_wait_are_synced_together_in_their_order_and_fail_toget
     monkeypatch.setattr(module.os, "write", full)
     failed = await asyncio.gather(*(leases.write(lease) for lease in many), return_exceptions=True)
     assert {type(one) for one in failed} == {LeaseFailed}
+    monkeypatch.setattr(module.os, "write", lambda *_: 1 / 0)
+    with pytest.raises(LeaseFailed, match="ZeroDivisionError"):
+        await leases.write(LEASE)
     monkeypatch.undo()
     await leases.write(LEASE)
     leases.release()
