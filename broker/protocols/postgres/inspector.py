@@ -43,6 +43,21 @@ class Matter:
     altered: Altered = Altered.NOT
 
 
+@dataclass(slots=True)
+class Likeness:
+    """What was ruled on one text of a shape, and how others of it are rewritten."""
+
+    ruling: Permitted
+    template: Template
+    _holds: bool | None = None
+
+    def holds(self) -> bool:
+        """Say whether it is so for every text of the shape; found out when there is a second one."""
+        if self._holds is None:
+            self._holds = only_compares(self.ruling.sql)
+        return self._holds
+
+
 class Inspector:
     """Rules on texts; `rule` answers at once where it can."""
 
@@ -54,8 +69,8 @@ class Inspector:
         self._catalogues = catalogues
         self._workers = workers
         self._rulings: OrderedDict[_CacheKey, Ruling] = OrderedDict()
-        self._shapes: OrderedDict[_CacheKey, tuple[Permitted, Template]] = OrderedDict()
-        """By text with its numbers marked: what was ruled on one such text, and how others are rewritten."""
+        self._shapes: OrderedDict[_CacheKey, Likeness] = OrderedDict()
+        """By text with its numbers marked."""
         self._views: dict[tuple[str, str, str], FieldView] = {}
         self._levels: dict[tuple[str, Subject], tuple[bool, tuple[str, ...]]] = {}
         self._reloaded: dict[Key, float] = {}
@@ -84,10 +99,10 @@ class Inspector:
         if found is not None or (marked := shape(sql)) is None:
             return found
         kept = self._shapes.get(self._cache_key(matter, marked, catalogue))
-        if kept is None:
+        if kept is None or not kept.holds():
             return None
-        like, template = kept
-        rewritten, edits = template.fit(sql)
+        like = kept.ruling
+        rewritten, edits = kept.template.fit(sql)
         return replace(like, sql=sql, inspection=replace(like.inspection, rewritten=rewritten, edits=edits))
 
     def weigh(self, matter: Matter, ruling: Permitted, rows: int | None) -> Ruling:
@@ -173,9 +188,10 @@ class Inspector:
         """Keep a ruling for every text of its shape, where it is on one plain read."""
         if not isinstance(ruling, Permitted) or not boards(ruling) or (marked := shape(sql)) is None:
             return
+        key = self._cache_key(matter, marked, catalogue, now)
         template = Template.of(sql, ruling.inspection.rewritten, ruling.inspection.edits)
-        if template is not None and only_compares(sql):
-            self._shapes[self._cache_key(matter, marked, catalogue, now)] = ruling, template
+        if template is not None and key not in self._shapes:
+            self._shapes[key] = Likeness(ruling, template)
             if len(self._shapes) > _CACHED:
                 self._shapes.popitem(last=False)
 
