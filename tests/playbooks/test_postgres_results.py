@@ -126,6 +126,25 @@ def test_where_anything_is_masked_by_now_of_notices_only_warnings_pass() -> None
     assert play.to_client() == warned + complete("SELECT 1") + ready()
 
 
+@pytest.mark.parametrize(
+    ("context", "said"),
+    [
+        ("PL/pgSQL function tell() line 1 at RAISE", False),
+        ("PL/pgSQL-Funktion tell() Zeile 1 bei RAISE", False),
+        ("PL/pgSQL function tell() line 1 at RAISE\nCOPY notes, line 1", False),
+        ('COPY notes, line 1, column id: "123-45"', True),
+        ("unnamed portal parameter $1 = '123-45'", True),
+        ("", True),
+    ],
+)
+def test_what_a_trigger_says_when_it_fails_is_withheld_where_anything_is_masked(context: str, said: bool) -> None:
+    for clear in (True, False):
+        play = Play()
+        play.clear = clear
+        play.client(Q).upstream(error("P0001", "ssn 123-45", **({"W": context} if context else {})), ready())
+        assert (b"123-45" in play.to_client()) == (said or clear)
+
+
 def test_copy_in_passes_only_where_it_is_due() -> None:
     play = Play().client(codec.query("copy")).upstream(codec.message(b"G", b"\0\0\0"))
     data = codec.message(b"d", b"1\n")
