@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -78,9 +79,9 @@ class Story(Client):
         card = await self.card("")
         if card is None:
             return None
-        text = shown(card)
-        counted = text.split("Waiting for")[0].split("pproved")[-1]
-        return await when(who.capitalize() in counted or "Approved by" in text)
+        # The card names everybody who may answer, too.
+        approved = re.findall(r"Approved by ([^.;]*?)(?: so far|[.;])", shown(card))
+        return await when(any(who.capitalize() in names for names in approved))
 
     async def _press(
         self, step: str, who: str, action: str, message: dict[str, Any], look: Callable[[], Awaitable[bool | None]]
