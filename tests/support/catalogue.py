@@ -7,7 +7,8 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from broker.sql.catalogue import QUERIES, Catalogue, build
+from broker.sql.catalogue import Catalogue, build
+from broker.sql.catalogue_queries import QUERIES
 from tests.support.postgres import Server
 
 

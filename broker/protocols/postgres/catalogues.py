@@ -15,7 +15,8 @@ from typing import Any
 
 from broker.protocols.postgres.admin import Admin, Admins
 from broker.sessions.ports import Endpoint, Policies
-from broker.sql.catalogue import QUERIES, Catalogue, build
+from broker.sql.catalogue import Catalogue, build
+from broker.sql.catalogue_queries import QUERIES
 from broker.sql.drift import PROBE, Names
 
 PROBE_SECONDS = 0.35

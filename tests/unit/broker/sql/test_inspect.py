@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import broker.sql.sight as sight_module
-from broker.sql.catalogue import QUERIES, Catalogue, build
+from broker.sql.catalogue import Catalogue, build
+from broker.sql.catalogue_queries import QUERIES
 from broker.sql.inspect import inspect, tripwire
 from broker.sql.model import Control, Refusal
 from broker.sql.redact import redact

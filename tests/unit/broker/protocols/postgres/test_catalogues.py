@@ -9,7 +9,7 @@ from broker.protocols.postgres.admin import Admins
 from broker.protocols.postgres.catalogues import Catalogues, Key
 from broker.sessions.model import Source
 from broker.sessions.ports import Endpoint
-from broker.sql.catalogue import QUERIES
+from broker.sql.catalogue_queries import QUERIES
 
 END = Endpoint(
     host="127.0.0.1", port=1, database="shop", user="app", password="x", tls="disable", ca=None,

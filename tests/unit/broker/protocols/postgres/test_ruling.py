@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from broker.protocols.postgres.ruling import Denied, Subject, refused, rule
-from broker.sql.catalogue import QUERIES, build
+from broker.sql.catalogue import build
+from broker.sql.catalogue_queries import QUERIES
 from broker.sql.inspect import inspect
 from broker.sql.model import Refusal
 from policies.engine.load import read_texts

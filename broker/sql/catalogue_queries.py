@@ -1,0 +1,185 @@
+"""What the catalogue is made from: the queries that read it, and the extensions that it takes for harmless.
+
+An adapter runs them under `search_path = pg_catalog`, so that every type of a user's is written qualified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from broker.sql.system import CLOSED_COLUMNS
+
+_TRUSTED = """
+        trusted as (
+            select d.classid, d.objid from pg_depend d join pg_extension e on e.oid = d.refobjid
+            where d.refclassid = 'pg_extension'::regclass and d.deptype = 'e' and e.extname in ({trusted}))"""
+
+_CODED = (
+    _TRUSTED
+    + """,
+        part (whole, part) as (
+            select oid, typelem from pg_type where typelem <> 0
+            union all select oid, typbasetype from pg_type where typtype = 'd'
+            union all select c.reltype, a.atttypid from pg_attribute a join pg_class c on c.oid = a.attrelid
+                      where a.attnum > 0 and not a.attisdropped and c.reltype <> 0
+            union all select rngtypid, rngsubtype from pg_range
+            -- Servers before 14 have no multiranges.
+            union all select (to_jsonb(r) ->> 'rngmultitypid')::oid, rngtypid from pg_range r),
+        start (oid) as (
+            select oid from pg_type where oid >= 16384 and typelem = 0 and typtype in ('b', 'p') and oid not in
+                (select objid from trusted where classid = 'pg_type'::regclass)
+            union select k.contypid from pg_constraint k join pg_depend d on d.objid = k.oid
+                  where k.contypid <> 0 and d.classid = 'pg_constraint'::regclass and d.refobjid >= 16384
+                        and d.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass)
+            union select t.oid from pg_cast k join pg_type t on t.oid in (k.castsource, k.casttarget)
+                  where castfunc >= 16384
+                        and k.oid not in (select objid from trusted where classid = 'pg_cast'::regclass)
+                        -- A range becomes a multirange by the server's own code.
+                        and castfunc not in (select oid from pg_proc where oid >= 16384 and prolang = 12
+                                             and prosrc like 'multirange_constructor_')
+                        -- Between two builtin types it is the target that a statement names.
+                        and (t.oid >= 16384 or t.oid = casttarget and castsource < 16384)
+            union select rngtypid from pg_range where rngcanonical::oid >= 16384 or rngsubdiff::oid >= 16384),
+        coded (oid) as (
+            select oid from start where oid >= 16384
+            union select p.whole from coded c join part p on p.part = c.oid)"""
+)
+"""Types whose input, output, checks or casts run code of users', and what is made of such types."""
+
+CALLS = ":(?:funcid|aggfnoid|winfnoid|tsmhandler) ([0-9]+)"
+"""Where a stored tree names the functions that it calls."""
+
+QUERIES: dict[str, str] = {
+    "relations": """
+        select c.oid::int8 as oid, n.nspname::text as schema, c.relname::text as name, c.relkind::text as kind,
+               exists (select from pg_rewrite r where r.ev_class = c.oid and r.rulename <> '_RETURN') as rules,
+               c.relrowsecurity as row_security,
+               array(select i.inhparent::int8 from pg_inherits i where i.inhrelid = c.oid order by 1) as parents,
+               exists (select from pg_cast k where c.reltype in (k.castsource, k.casttarget)) as row_casts,
+               array(select a.attname::text from pg_index x join pg_attribute a on a.attrelid = x.indrelid
+                     where x.indrelid = c.oid and x.indisprimary and x.indimmediate and a.attnum = any (x.indkey)
+                     order by 1) as key,
+               (select p.partattrs::int2[]::int4[] from pg_partitioned_table p
+                where p.partrelid = c.oid) as partition_key,
+               -- A name without its schema is never looked up in a schema that the role may not use.
+               has_schema_privilege(n.oid, 'usage') as usable
+        from pg_class c join pg_namespace n on n.oid = c.relnamespace
+        where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and n.nspname !~ '^pg_(toast|temp)'
+        order by 1""",
+    "columns": f"""
+        with recursive {_CODED},
+        base (oid, type, typmod) as (
+            select oid, typbasetype, typtypmod from pg_type where typtype = 'd'
+            union all select b.oid, t.typbasetype, t.typtypmod from base b join pg_type t on t.oid = b.type
+                      where t.typtype = 'd')
+        select a.attrelid::int8 as oid, a.attnum::int4 as attnum, a.attname::text as name,
+               format_type(a.atttypid, a.atttypmod) as type, t.typname::text as typname, n.nspname::text as typschema,
+               t.typcategory::text as category, format_type(b.type, b.typmod) as base,
+               case when a.atttypid not in (table coded) then ''
+                    when b.type is not null and b.type not in (table coded) then 'domain' else 'type' end as code
+        from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace r on r.oid = c.relnamespace
+             left join base b on b.oid = a.atttypid
+                  and not exists (select from pg_type d where d.oid = b.type and d.typtype = 'd')
+             join pg_type t on t.oid = coalesce(b.type, a.atttypid) join pg_namespace n on n.oid = t.typnamespace
+        where a.attnum > 0 and not a.attisdropped and c.relkind in ('r', 'p', 'v', 'm', 'f')
+              and (r.nspname !~ '^pg_(toast|temp)' and r.nspname not in ('pg_catalog', 'information_schema')
+                   or r.nspname || '.' || c.relname in ({{closed}}))
+        order by 1, 2""",
+    "functions": """
+        select n.nspname::text as schema, p.proname::text as name,
+               coalesce(bool_or(p.pronargs - p.pronargdefaults <= 1 and (p.pronargs > 0)), false) as single,
+               coalesce(bool_or(t.typtype = 'p'), false) as loose
+        from pg_proc p join pg_namespace n on n.oid = p.pronamespace left join pg_type t on t.oid = p.proargtypes[0]
+        where p.oid >= 16384 group by 1, 2 order by 1, 2""",
+    "overloads": """
+        select n.nspname::text as schema, p.proname::text as name,
+               array(select format_type(u.t, null) from unnest(p.proargtypes) with ordinality u (t, i) order by u.i)
+                   as arguments,
+               p.provolatile = 'v' or p.prosecdef
+                   or exists (select from pg_aggregate a join pg_proc t on t.oid in (a.aggtransfn, a.aggfinalfn,
+                                  a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn,
+                                  a.aggmfinalfn)
+                              where a.aggfnoid = p.oid and (t.provolatile = 'v' or t.prosecdef)) as acting,
+               not l.lanpltrusted and not exists (
+                   select from pg_depend d join pg_extension e on e.oid = d.refobjid
+                   where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'
+                         and d.refclassid = 'pg_extension'::regclass and e.extname in ({harmless})) as native,
+               coalesce(r.typrelid, 0)::int8 as returns,
+               exists (select from pg_proc b where b.oid < 16384 and b.proname = p.proname) as builtin
+        from pg_proc p join pg_namespace n on n.oid = p.pronamespace join pg_language l on l.oid = p.prolang
+             left join pg_type r on r.oid = p.prorettype
+        where p.oid >= 16384 and p.prokind <> 'p' order by 1, 2, 3""",
+    "attributes": """
+        select distinct p.proname::text as name from pg_proc p
+        where p.oid < 16384 and p.pronargs > 0 and p.pronargs - p.pronargdefaults <= 1 and p.prorettype <> 2279
+        order by 1""",
+    "builtins": "select distinct proname::text as name from pg_proc where oid < 16384 order by 1",
+    "operators": f"""
+        with {_TRUSTED}
+        select distinct n.nspname::text as schema, o.oprname::text as name
+        from pg_operator o join pg_namespace n on n.oid = o.oprnamespace
+        where o.oid >= 16384 and o.oid not in (select objid from trusted where classid = 'pg_operator'::regclass)
+        order by 1, 2""",
+    "views": f"""
+        with recursive {_CODED}
+        select r.ev_class::int8 as oid, r.xmin::text as stamp, r.ev_action::text as tree,
+               array(select distinct p.oid::int8 || ' ' || p.proname from pg_proc p
+                     where p.oid < 16384 and p.oid in
+                         (select m[1]::oid from regexp_matches(r.ev_action::text, '{CALLS}', 'g') m)
+                     order by 1) as builtins,
+               array(select distinct coalesce(p.proname, o.oprname, t.typname)::text from pg_depend d
+                     left join pg_proc p on d.refclassid = 'pg_proc'::regclass and p.oid = d.refobjid
+                     left join pg_operator o on d.refclassid = 'pg_operator'::regclass and o.oid = d.refobjid
+                          and o.oid not in (select objid from trusted where classid = 'pg_operator'::regclass)
+                     left join pg_type t on d.refclassid = 'pg_type'::regclass and t.oid = d.refobjid
+                          and t.oid in (table coded)
+                     where d.classid = 'pg_rewrite'::regclass and d.objid = r.oid and d.refobjid >= 16384
+                           and coalesce(p.oid, o.oid, t.oid) is not null order by 1) as defined
+        from pg_rewrite r where r.rulename = '_RETURN' and r.ev_class >= 16384 order by 1""",
+    "generated": """
+        select d.adrelid::int8 as oid, d.adnum::int4 as attnum, d.adbin::text as tree
+        from pg_attrdef d join pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum
+        where a.attgenerated <> '' order by 1, 2""",
+    "types": f"""
+        with recursive {_CODED}
+        select n.nspname::text as schema, t.typname::text as name, t.typtype::text as kind,
+               t.oid not in (select oid from coded union select oid from start) as trusted
+        from pg_type t join pg_namespace n on n.oid = t.typnamespace
+        where t.oid >= 16384 or t.oid in (table start) order by 1, 2""",
+}
+
+TRUSTED_EXTENSIONS = (
+    "citext",
+    "hstore",
+    "ltree",
+    "pg_trgm",
+    "btree_gist",
+    "btree_gin",
+    "intarray",
+    "cube",
+    "seg",
+    "isn",
+    "postgis",
+    "vector",
+)
+"""Extensions whose operators and types are harmless; their functions need a rule like any other."""
+
+HARMLESS_EXTENSIONS = frozenset(
+    """
+    btree_gin btree_gist citext cube earthdistance fuzzystrmatch hstore intarray isn ltree pg_trgm pgcrypto postgis seg
+    tablefunc unaccent uuid-ossp vector
+    """.split()
+)
+"""Extensions that bring no way out of the database, and read no files."""
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
+for _name, _text in QUERIES.items():
+    QUERIES[_name] = (
+        _text.replace("{closed}", _quoted(sorted(CLOSED_COLUMNS)))
+        .replace("{trusted}", _quoted(TRUSTED_EXTENSIONS))
+        .replace("{harmless}", _quoted(sorted(HARMLESS_EXTENSIONS)))
+    )
