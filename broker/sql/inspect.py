@@ -12,21 +12,22 @@ from typing import Any
 
 from broker.sql.catalogue import Catalogue
 from broker.sql.changing import COMMIT_FIRST, check_harmless, check_stored, names_of
+from broker.sql.checking import check_calls, check_writes, effects_of, missing_where
 from broker.sql.collect import Collected, collect
 from broker.sql.comparing import compared
 from broker.sql.copies import form_of
 from broker.sql.ddl import Change, change_of
-from broker.sql.library import FULL, Limits, Token, parse, read
+from broker.sql.library import FULL, Limits, Token, read
 from broker.sql.masking import mask_copied_relation, mask_relations
 from broker.sql.model import AS_TEXT, Altered, Control, Inspection, Refusal, Statement
 from broker.sql.nodes import (
     EXPLAIN_OPTIONS,
     QUERIES,
-    TELLING_OPTIONS,
     TRANSACTION_CONTROL,
     refusal_of_cascade,
     refused_kind,
 )
+from broker.sql.plans import hide_estimates
 from broker.sql.redact import redacted
 from broker.sql.relations import Scope
 from broker.sql.revealing import Reveal, reveal, reveals_in
@@ -34,7 +35,7 @@ from broker.sql.rewrite import Rewriter, Source
 from broker.sql.searching import Candidate, candidates, search
 from broker.sql.settings import makes_writable, refusal_of_set, refusal_of_show
 from broker.sql.sight import Sights, sights
-from broker.sql.tree import Node, strings, walk, wrapped
+from broker.sql.tree import Node, strings, wrapped
 from policies.engine.conditions import BY_VERB
 from policies.engine.decisions import Effect, FieldView, StatementFacts
 
@@ -227,15 +228,15 @@ class _Inspector:
         parts = [*change.parts, *change.types]
         found = collect(parts, self.catalogue, frozenset({id(content)}), in_clear=self.seen.in_clear)
         scope = self._scope(found)
-        _check_writes(found, scope)
-        _check_calls(found, scope)
+        check_writes(found, scope)
+        check_calls(found, scope)
         if change.stored:
             check_stored(scope)
         if scope.masked:
             self.compared |= scope.masked_among(compared(found.clauses))
         mask_relations(scope, self.rewriter)
         self.scrub = self.scrub or scope.scrub or bool(found.own and self.fields)
-        effects = set(change.effects) | _effects_of(found) | ({Effect.READ} if scope.reads else set())
+        effects = set(change.effects) | effects_of(found) | ({Effect.READ} if scope.reads else set())
         self.alters = Altered.CODE if change.code else Altered.SCHEMA
         return StatementFacts(
             verb=verb,
@@ -245,7 +246,7 @@ class _Inspector:
             functions=frozenset(found.functions),
             through=frozenset(scope.through),
             masked=frozenset(scope.masked_fields()),
-            missing_where=_missing_where(found, scope),
+            missing_where=missing_where(found, scope),
             calls=found.ruled,
             code=frozenset(change.code | found.coded),
         )
@@ -286,11 +287,11 @@ class _Inspector:
         if verb == "EXPLAIN" and scope.views and not self.seen.in_clear:
             # The plan of a view shows its definition, whose literals the catalogue hides.
             raise Refusal("explain", "EXPLAIN of a view would show its definition", "explain a query on its tables")
-        _check_writes(found, scope)
+        check_writes(found, scope)
         revealed: frozenset[str] = frozenset()
         if reveals:
             revealed, self.revealed = reveal(root["SelectStmt"], reveals, scope, self.rewriter)
-        _check_calls(found, scope)
+        check_calls(found, scope)
         # What a function says when it fails can be what it has read by itself.
         self.scrub = self.scrub or bool(found.own and self.fields)
         if scope.masked:
@@ -300,7 +301,7 @@ class _Inspector:
             self.compared -= {name for name, _ in self.searches}
         mask_relations(scope, self.rewriter)
         self.scrub = self.scrub or scope.scrub
-        effects = _effects_of(found)
+        effects = effects_of(found)
         if scope.reads or verb in ("SELECT", "EXPLAIN", "COPY", "DECLARE", "PREPARE") or not effects:
             effects.add(Effect.READ)
         return StatementFacts(
@@ -311,7 +312,7 @@ class _Inspector:
             functions=frozenset(found.functions),
             through=frozenset(scope.through),
             masked=frozenset(scope.masked_fields()),
-            missing_where=_missing_where(found, scope),
+            missing_where=missing_where(found, scope),
             reveals=revealed,
             calls=found.ruled,
             searched=frozenset(name for name, _ in self.searches) if sought else frozenset(),
@@ -357,30 +358,9 @@ class _Inspector:
         self.scrub = False
         facts = self._query(content["query"], "EXPLAIN")
         if self.scrub:
-            self._hide_estimates(content, options, start)
+            hide_estimates(self.source, self.rewriter, content, options, start)
         self.scrub = self.scrub or before
         return facts
-
-    def _hide_estimates(self, content: Node, options: dict[str, Node], start: int) -> None:
-        """Force COSTS OFF and the like: row estimates of masked relations follow the raw values."""
-        first = self.source.first(start) + 1
-        last = first - 1
-        if options and self.source.word(first) == "(":
-            last = self.source.closing(first)
-        else:
-            while options and self.source.word(last + 1) in ("analyze", "analyse", "verbose"):
-                last += 1
-        kept = [_option(name, element) for name, element in options.items() if name not in TELLING_OPTIONS]
-        hidden = ["COSTS OFF", *(["TIMING OFF", "SUMMARY OFF", "BUFFERS OFF"] if "analyze" in options else [])]
-        written = f"({', '.join([*kept, *hidden])})"
-        explain = self.source.words[first - 1]
-        self.rewriter.replace(explain.end, self.source.words[last].end, f" {written}")
-
-        def move() -> None:
-            intended = parse(f"EXPLAIN {written} SELECT 1".encode())
-            content["options"] = intended["stmts"][0]["stmt"]["ExplainStmt"]["options"]
-
-        self.rewriter.also(move)
 
     def _copy(self, content: Node) -> tuple[StatementFacts, Control]:
         if content.get("is_program") or content.get("filename"):
@@ -411,7 +391,7 @@ class _Inspector:
         found = collect(content.get("whereClause", {}), self.catalogue, in_clear=self.seen.in_clear)
         found.targets.append(("CopyStmt", content["relation"], content))
         scope = self._scope(found)
-        _check_writes(found, scope)
+        check_writes(found, scope)
         mask_relations(scope, self.rewriter)
         self.scrub = self.scrub or scope.scrub
         effects = frozenset({Effect.WRITE, Effect.SESSION} if found.sets else {Effect.WRITE})
@@ -428,65 +408,3 @@ class _Inspector:
             masked=frozenset(f"{relation.qualified}.{name}" for name in scope.masks_of(relation) if name in filled),
             copying="in",
         ), Control.COPY_IN
-
-
-def _option(name: str, element: Node) -> str:
-    kind, argument = wrapped(element.get("arg")) or ("", {})
-    value = argument.get("sval", argument.get("ival", argument.get("boolval", "")))
-    if not str(value).replace("_", "").isalnum() and value != "":
-        raise Refusal("explain", f"EXPLAIN option {name} has a value that is not passed")
-    return f"{name} {value}".strip() if kind else name
-
-
-def _effects_of(found: Collected) -> set[Effect]:
-    changes = bool(found.targets or found.locks)
-    return ({Effect.WRITE} if changes else set()) | ({Effect.SESSION} if found.sets else set())
-
-
-_CONDITIONS = {"UpdateStmt": "whereClause", "DeleteStmt": "whereClause", "MergeStmt": "joinCondition"}
-
-
-def _missing_where(found: Collected, scope: Scope) -> frozenset[str]:
-    """Return what is changed under a condition that names no column, such as `true`, or under none."""
-    return frozenset(
-        scope.target(content).qualified
-        for kind, content, statement in found.targets
-        if kind in _CONDITIONS and not any(node == "ColumnRef" for node, _, _ in walk(statement.get(_CONDITIONS[kind])))
-    )
-
-
-def _check_calls(found: Collected, scope: Scope) -> None:
-    """Refuse functions that return rows of a relation with masked fields: nothing masks them on their way."""
-    for overload in found.own:
-        relation = scope.catalogue.by_oid.get(overload.returns)
-        if relation is not None and scope.masks_of(relation):
-            message = f"{overload.function} returns rows of {relation.qualified}, which has masked fields"
-            raise Refusal("function-defined", message, f"query {relation.qualified} itself")
-
-
-def _check_writes(found: Collected, scope: Scope) -> None:
-    """Refuse a write that could read a masked field of its own target: names decide, so nothing gets around it."""
-    for kind, content, statement in found.targets:
-        relation = scope.target(content)
-        hidden = set(scope.masks_of(relation))
-        if not hidden and not scope.sight(relation).tainted:
-            continue
-        reads_itself = kind != "InsertStmt" or "returningClause" in statement or "onConflictClause" in statement
-        conflict = statement.get("onConflictClause")
-        if conflict is not None and ("conname" in conflict.get("infer", {}) or "infer" not in conflict):
-            raise Refusal(
-                "write-reads-masked",
-                "ON CONFLICT without columns could test a masked field",
-                "name the columns that it is about",
-            )
-        named = sorted(hidden & (found.names | found.functions)) if reads_itself else []
-        called = {relation.name, content.get("alias", {}).get("aliasname", relation.name), "excluded", "old", "new"}
-        called |= found.rows
-        whole = bool(hidden) and reads_itself and kind != "CopyStmt" and (found.star or bool(called & found.bare))
-        if named or whole:
-            field = f"{relation.qualified}.{named[0]}" if named else f"every field of {relation.qualified}"
-            raise Refusal(
-                "write-reads-masked",
-                f"this would read {field} while changing it, and it is masked for you",
-                f"name only clear fields in WHERE, SET and RETURNING; masked: {', '.join(sorted(hidden))}",
-            )

@@ -1,0 +1,64 @@
+"""What is checked of a query once its relations are resolved: its effects, and that it cannot read what it may not."""
+
+from __future__ import annotations
+
+from broker.sql.collect import Collected
+from broker.sql.model import Refusal
+from broker.sql.relations import Scope
+from broker.sql.tree import walk
+from policies.engine.decisions import Effect
+
+
+def effects_of(found: Collected) -> set[Effect]:
+    """Return what a query does, by what it targets, locks and sets."""
+    changes = bool(found.targets or found.locks)
+    return ({Effect.WRITE} if changes else set()) | ({Effect.SESSION} if found.sets else set())
+
+
+_CONDITIONS = {"UpdateStmt": "whereClause", "DeleteStmt": "whereClause", "MergeStmt": "joinCondition"}
+
+
+def missing_where(found: Collected, scope: Scope) -> frozenset[str]:
+    """Return what is changed under a condition that names no column, such as `true`, or under none."""
+    return frozenset(
+        scope.target(content).qualified
+        for kind, content, statement in found.targets
+        if kind in _CONDITIONS and not any(node == "ColumnRef" for node, _, _ in walk(statement.get(_CONDITIONS[kind])))
+    )
+
+
+def check_calls(found: Collected, scope: Scope) -> None:
+    """Refuse functions that return rows of a relation with masked fields: nothing masks them on their way."""
+    for overload in found.own:
+        relation = scope.catalogue.by_oid.get(overload.returns)
+        if relation is not None and scope.masks_of(relation):
+            message = f"{overload.function} returns rows of {relation.qualified}, which has masked fields"
+            raise Refusal("function-defined", message, f"query {relation.qualified} itself")
+
+
+def check_writes(found: Collected, scope: Scope) -> None:
+    """Refuse a write that could read a masked field of its own target: names decide, so nothing gets around it."""
+    for kind, content, statement in found.targets:
+        relation = scope.target(content)
+        hidden = set(scope.masks_of(relation))
+        if not hidden and not scope.sight(relation).tainted:
+            continue
+        reads_itself = kind != "InsertStmt" or "returningClause" in statement or "onConflictClause" in statement
+        conflict = statement.get("onConflictClause")
+        if conflict is not None and ("conname" in conflict.get("infer", {}) or "infer" not in conflict):
+            raise Refusal(
+                "write-reads-masked",
+                "ON CONFLICT without columns could test a masked field",
+                "name the columns that it is about",
+            )
+        named = sorted(hidden & (found.names | found.functions)) if reads_itself else []
+        called = {relation.name, content.get("alias", {}).get("aliasname", relation.name), "excluded", "old", "new"}
+        called |= found.rows
+        whole = bool(hidden) and reads_itself and kind != "CopyStmt" and (found.star or bool(called & found.bare))
+        if named or whole:
+            field = f"{relation.qualified}.{named[0]}" if named else f"every field of {relation.qualified}"
+            raise Refusal(
+                "write-reads-masked",
+                f"this would read {field} while changing it, and it is masked for you",
+                f"name only clear fields in WHERE, SET and RETURNING; masked: {', '.join(sorted(hidden))}",
+            )

@@ -1,0 +1,39 @@
+"""EXPLAIN over relations with masked fields: what its options would tell is forced off."""
+
+from __future__ import annotations
+
+from broker.sql.library import parse
+from broker.sql.model import Refusal
+from broker.sql.nodes import TELLING_OPTIONS
+from broker.sql.rewrite import Rewriter, Source
+from broker.sql.tree import Node, wrapped
+
+
+def hide_estimates(source: Source, rewriter: Rewriter, content: Node, options: dict[str, Node], start: int) -> None:
+    """Force COSTS OFF and the like: row estimates of masked relations follow the raw values."""
+    first = source.first(start) + 1
+    last = first - 1
+    if options and source.word(first) == "(":
+        last = source.closing(first)
+    else:
+        while options and source.word(last + 1) in ("analyze", "analyse", "verbose"):
+            last += 1
+    kept = [_option(name, element) for name, element in options.items() if name not in TELLING_OPTIONS]
+    hidden = ["COSTS OFF", *(["TIMING OFF", "SUMMARY OFF", "BUFFERS OFF"] if "analyze" in options else [])]
+    written = f"({', '.join([*kept, *hidden])})"
+    explain = source.words[first - 1]
+    rewriter.replace(explain.end, source.words[last].end, f" {written}")
+
+    def move() -> None:
+        intended = parse(f"EXPLAIN {written} SELECT 1".encode())
+        content["options"] = intended["stmts"][0]["stmt"]["ExplainStmt"]["options"]
+
+    rewriter.also(move)
+
+
+def _option(name: str, element: Node) -> str:
+    kind, argument = wrapped(element.get("arg")) or ("", {})
+    value = argument.get("sval", argument.get("ival", argument.get("boolval", "")))
+    if not str(value).replace("_", "").isalnum() and value != "":
+        raise Refusal("explain", f"EXPLAIN option {name} has a value that is not passed")
+    return f"{name} {value}".strip() if kind else name
