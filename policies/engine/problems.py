@@ -76,6 +76,11 @@ def warnings(policy: Policy) -> list[str]:
             if len(policy.members(need.groups)) < need.count + 1
         ]
     found += [_shaped(rule) for rule in policy.statements if rule.offers_shape]
+    found += [
+        f"rule `{rule.id}` names no `effects`, so it lets changes of data and of the schema pass too"
+        for rule in policy.statements
+        if rule.decision == "allow" and not (rule.effects or rule.verbs or rule.functions or rule.copies)
+    ]
     return [*found, *_idle(policy)]
 
 

@@ -429,6 +429,11 @@ def test_a_function_that_could_read_what_is_masked_is_warned_of() -> None:
     assert warnings(read_texts({"world.yaml": WORLD, "rules.yaml": own})) == []
 
 
+def test_a_rule_that_allows_without_naming_effects_is_warned_of() -> None:
+    (found,) = warnings(policy("{id: all, decision: allow, roles: [read]}"))
+    assert found == "rule `all` names no `effects`, so it lets changes of data and of the schema pass too"
+
+
 def test_rules_that_differ_in_what_they_speak_of_are_not_warned_of() -> None:
     rules = (
         READ,
