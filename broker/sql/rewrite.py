@@ -187,6 +187,11 @@ def edited(source: bytes, edits: Mapping[tuple[int, int], tuple[str, int]]) -> t
     return "".join([*parts, tail]), tuple(runs)
 
 
+def unchanged(sql: str) -> Runs:
+    """Return the runs of a text that is sent as it came."""
+    return ((0, 0, len(sql) + 1),)
+
+
 def position_in_user_text(runs: Sequence[Run], position: int) -> int | None:
     """Map a 1-based character of the rewritten text to the user's: what was written anew is where its name stands.
 

@@ -19,6 +19,7 @@ from broker.sql.inspect import inspect
 from broker.sql.library import ON_THE_SPOT, Costly
 from broker.sql.model import Altered, Inspection, Refusal
 from broker.sql.redact import redact
+from broker.sql.rewrite import unchanged
 from broker.sql.shapes import Template, only_compares, shape
 from policies.engine.decide import field_view, freely_read, timed
 from policies.engine.decisions import FieldView
@@ -48,7 +49,8 @@ class Likeness:
     """What was ruled on one text of a shape, and how others of it are rewritten."""
 
     ruling: Permitted
-    template: Template
+    template: Template | None
+    """None where they are sent as they come."""
     _holds: bool | None = None
 
     def holds(self) -> bool:
@@ -102,7 +104,7 @@ class Inspector:
         if kept is None or not kept.holds():
             return None
         like = kept.ruling
-        rewritten, edits = kept.template.fit(sql)
+        rewritten, edits = kept.template.fit(sql) if kept.template is not None else (sql, unchanged(sql))
         return replace(like, sql=sql, inspection=replace(like.inspection, rewritten=rewritten, edits=edits))
 
     def weigh(self, matter: Matter, ruling: Permitted, rows: int | None) -> Ruling:
@@ -188,9 +190,9 @@ class Inspector:
         """Keep a ruling for every text of its shape, where it is on one plain read."""
         if not isinstance(ruling, Permitted) or not boards(ruling) or (marked := shape(sql)) is None:
             return
-        key = self._cache_key(matter, marked, catalogue, now)
-        template = Template.of(sql, ruling.inspection.rewritten, ruling.inspection.edits)
-        if template is not None and key not in self._shapes:
+        key, rewritten = self._cache_key(matter, marked, catalogue, now), ruling.inspection.rewritten
+        template = Template.of(sql, rewritten, ruling.inspection.edits) if rewritten != sql else None
+        if (template is not None or rewritten == sql) and key not in self._shapes:
             self._shapes[key] = Likeness(ruling, template)
             if len(self._shapes) > _CACHED:
                 self._shapes.popitem(last=False)
