@@ -105,6 +105,11 @@ def _replace(
     if source.word(first - 1) == "table":
         first, prefix = first - 1, "SELECT * FROM "
     rewriter.replace(source.words[first].start, source.words[last].end, prefix + written, content["location"])
+    _stand_in(rewriter, wrapper, content, written)
+
+
+def _stand_in(rewriter: Rewriter, wrapper: Node, content: Node, written: str) -> None:
+    """Put a sub-select in the tree where its text was put, under the alias that was there."""
 
     def move() -> None:
         node: Node = fragment(f"SELECT * FROM {written}")["fromClause"][0]["RangeSubselect"]
@@ -203,14 +208,7 @@ def _replace_listing(scope: Scope, rewriter: Rewriter, wrapper: Node, content: N
     if "alias" not in content:
         written += " AS pg_show_all_settings"
     rewriter.replace(source.words[first].start, source.words[opening + 1].end, written)
-
-    def move() -> None:
-        node: Node = fragment(f"SELECT * FROM {written}")["fromClause"][0]["RangeSubselect"]
-        alias = {"alias": content["alias"]} if "alias" in content else {}
-        wrapper.clear()
-        wrapper["RangeSubselect"] = {**node, **alias}
-
-    rewriter.also(move)
+    _stand_in(rewriter, wrapper, content, written)
 
 
 def mask_copied_relation(scope: Scope, content: Node, rewriter: Rewriter) -> None:
