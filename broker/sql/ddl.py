@@ -212,6 +212,12 @@ def _drop(change: Change, content: Node) -> None:
             _of_kind(change, kind, one)
 
 
+def _subjects(change: Change, content: Node) -> list[Name]:
+    """Return the names of what a statement renames or moves: of the relations in it, and of its object."""
+    names: list[Name] = [(one.get("schemaname"), one["relname"]) for one in change.touched]
+    return [*names, _object(content["object"])] if "object" in content else names
+
+
 def _rename(change: Change, content: Node) -> None:
     kind, new = content["renameType"], str(content["newname"])
     if kind == "OBJECT_SCHEMA":
@@ -219,9 +225,7 @@ def _rename(change: Change, content: Node) -> None:
         return
     if kind not in _RELATIONS | _ROUTINES | _PARTS | {"OBJECT_ATTRIBUTE", "OBJECT_DOMCONSTRAINT"}:
         raise _refuse(f"renaming {_words(kind)}")
-    before = [(one.get("schemaname"), one["relname"]) for one in change.touched]
-    if "object" in content:
-        before.append(_object(content["object"]))
+    before = _subjects(change, content)
     change.named += before[len(change.touched) :]
     if kind in _ROUTINES | _CODE:
         change.code.add(new)
@@ -233,9 +237,7 @@ def _move(change: Change, content: Node) -> None:
     kind, schema = content["objectType"], str(content["newschema"])
     if kind not in _RELATIONS | _ROUTINES:
         raise _refuse(f"moving {_words(kind)}")
-    before = [(one.get("schemaname"), one["relname"]) for one in change.touched]
-    if "object" in content:
-        before.append(_object(content["object"]))
+    before = _subjects(change, content)
     if kind in _ROUTINES:
         change.code.update(name for _, name in before)
     change.named += [*before[len(change.touched) :], *((schema, name) for _, name in before)]
