@@ -106,9 +106,7 @@ class SqlWork:
         return [request_from(row) for row in rows]
 
     async def add_request(self, request: Request) -> None:
-        self._versions["requests", request.id] = 0
-        self.changed.add(("requests", request.id))
-        await self.connection.execute(insert(requests).values(columns_of(request)))
+        await self._add(requests, request)
 
     async def move_request(self, request: Request, event: RequestEvent, **changes: Any) -> Request:
         return await self.change_request(request, **changes, state=request_table.moved(request.state, event))
@@ -164,9 +162,7 @@ class SqlWork:
         return [grant_from(row) for row in rows]
 
     async def add_grant(self, grant: Grant) -> None:
-        self._versions["grants", grant.id] = 0
-        self.changed.add(("grants", grant.id))
-        await self.connection.execute(insert(grants).values(columns_of(grant)))
+        await self._add(grants, grant)
 
     async def move_grant(self, grant: Grant, event: GrantEvent, **changes: Any) -> Grant:
         return await self.change_grant(grant, **changes, state=grant_table.moved(grant.state, event))
@@ -190,9 +186,7 @@ class SqlWork:
         return [hold_from(row) for row in rows]
 
     async def add_hold(self, hold: Hold) -> None:
-        self._versions["holds", hold.id] = 0
-        self.changed.add(("holds", hold.id))
-        await self.connection.execute(insert(holds).values(columns_of(hold)))
+        await self._add(holds, hold)
 
     async def move_hold(self, hold: Hold, event: HoldEvent, **changes: Any) -> Hold:
         return await self.change_hold(hold, **changes, state=hold_table.moved(hold.state, event))
@@ -230,9 +224,7 @@ class SqlWork:
         return [shape_from(row) for row in rows]
 
     async def add_shape(self, shape: Shape) -> None:
-        self._versions["shapes", shape.id] = 0
-        self.changed.add(("shapes", shape.id))
-        await self.connection.execute(insert(shapes).values(columns_of(shape)))
+        await self._add(shapes, shape)
 
     async def move_shape(self, shape: Shape, event: ShapeEvent, **changes: Any) -> Shape:
         return await self.change_shape(shape, **changes, state=shape_table.moved(shape.state, event))
@@ -240,6 +232,11 @@ class SqlWork:
     async def change_shape(self, shape: Shape, **changes: Any) -> Shape:
         await self._change(shapes, shape.id, shape.state.value, changes)
         return replace(shape, **changes)
+
+    async def _add(self, table: Table, value: Request | Grant | Hold | Shape) -> None:
+        self._versions[table.name, value.id] = 0
+        self.changed.add((table.name, value.id))
+        await self.connection.execute(insert(table).values(columns_of(value)))
 
     async def _change(self, table: Table, id: str, state: str, changes: dict[str, Any]) -> None:
         """Change the row that was read, and no other version of it."""
