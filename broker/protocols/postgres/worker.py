@@ -13,12 +13,11 @@ import resource
 import sys
 from typing import Any, BinaryIO
 
-from broker.protocols.postgres.workers import encoded
+from broker.protocols.postgres.workers import Assignment, encoded
 from broker.sql.catalogue import Catalogue
 from broker.sql.inspect import inspect
-from broker.sql.model import Altered, Inspection, Refusal
+from broker.sql.model import Inspection, Refusal
 from broker.sql.redact import redact
-from policies.engine.decisions import FieldView
 
 MEMORY = 512 * 1024 * 1024
 
@@ -44,16 +43,14 @@ def _serve(source: BinaryIO, sink: BinaryIO) -> None:
             catalogue = request
             sink.write(b"!")
         else:
-            sql, view, strict, covers, altered = request
             assert catalogue is not None
-            answer = _answer(sql, catalogue, view, strict, covers, altered)
+            answer = _answer(catalogue, request)
             sink.write(len(answer).to_bytes(4, "big") + answer)
         sink.flush()
 
 
-def _answer(
-    sql: str, catalogue: Catalogue, view: FieldView, strict: bool, covers: tuple[str, ...], altered: Altered
-) -> bytes:
+def _answer(catalogue: Catalogue, assignment: Assignment) -> bytes:
+    sql, view, strict, covers, altered = assignment
     found: Inspection | Refusal
     try:
         found = inspect(sql, catalogue, view, strict=strict, covers=covers, altered=altered)

@@ -15,7 +15,7 @@ import pickle
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from weakref import WeakValueDictionary
 
 from broker.errors import AirlockError
@@ -37,6 +37,16 @@ class WorkerFailed(AirlockError):
     """the statement could not be read within the limits of time and memory"""
 
 
+class Assignment(NamedTuple):
+    """What a worker is asked: a text, and under which rules it is inspected."""
+
+    sql: str
+    view: FieldView
+    strict: bool
+    covers: tuple[str, ...]
+    altered: Altered
+
+
 @dataclass(slots=True, eq=False)
 class _Worker:
     process: asyncio.subprocess.Process
@@ -50,10 +60,8 @@ class _Worker:
             await self._reader.readexactly(1)
             self.knows = version
 
-    async def ask(
-        self, sql: str, view: FieldView, strict: bool, covers: tuple[str, ...], altered: Altered
-    ) -> dict[str, Any]:
-        await self._send(pickle.dumps((sql, view, strict, covers, altered)))
+    async def ask(self, assignment: Assignment) -> dict[str, Any]:
+        await self._send(pickle.dumps(assignment))
         size = int.from_bytes(await self._reader.readexactly(4), "big")
         if size > _LARGEST:
             raise ValueError("an answer is too long")
@@ -104,28 +112,20 @@ class Workers:
         async with lane:
             await self._turn.acquire()
             try:
-                found = await self._asked(sql, catalogue, view, strict, covers, altered)
+                found = await self._asked(catalogue, Assignment(sql, view, strict, covers, altered))
             except BaseException:
                 self._restart()
                 raise
             self._turn.release()
             return found
 
-    async def _asked(
-        self,
-        sql: str,
-        catalogue: Catalogue,
-        view: FieldView,
-        strict: bool,
-        covers: tuple[str, ...],
-        altered: Altered,
-    ) -> tuple[Inspection | Refusal, str]:
+    async def _asked(self, catalogue: Catalogue, assignment: Assignment) -> tuple[Inspection | Refusal, str]:
         worker = self._idle.pop() if self._idle else await self._start()
         try:
             async with asyncio.timeout(START_SECONDS):
                 await worker.told(catalogue.version, self._pickle(catalogue))
             async with asyncio.timeout(self._seconds):
-                answer = await worker.ask(sql, view, strict, covers, altered)
+                answer = await worker.ask(assignment)
             found = await decoded(answer, catalogue.version), str(answer["redacted"])
         except (TimeoutError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError):
             self._drop(worker)
