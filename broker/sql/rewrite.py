@@ -187,7 +187,7 @@ def edited(source: bytes, edits: Mapping[tuple[int, int], tuple[str, int]]) -> t
     return "".join([*parts, tail]), tuple(runs)
 
 
-def unchanged(sql: str) -> Runs:
+def whole_run(sql: str) -> Runs:
     """Return the runs of a text that is sent as it came."""
     return ((0, 0, len(sql) + 1),)
 

@@ -25,6 +25,7 @@ from broker.protocols.postgres.ruling import Permitted
 from broker.protocols.postgres.shared import Session
 from broker.sessions.model import CloseReason, Durability
 from broker.sql.model import Altered, Control
+from broker.sql.rewrite import whole_run
 
 MAX_HELD = 1024 * 1024
 """Bytes of results that wait for their record to be on disk before the upstream is no longer read."""
@@ -382,7 +383,7 @@ class BackPath:
         edits: tuple[tuple[int, int, int], ...] | None = None
         if head is not None and head.ruling is not None and head.kind in _WITH_POSITION:
             same = head.ruling.inspection.rewritten == head.ruling.sql
-            edits = ((0, 0, len(head.ruling.sql) + 1),) if same else head.ruling.inspection.edits
+            edits = whole_run(head.ruling.sql) if same else head.ruling.inspection.edits
         return passed_problem(bytes((frame.type,)), frame.body, edits, scrub=scrub)
 
 

@@ -19,7 +19,7 @@ from broker.sql.inspect import inspect
 from broker.sql.library import ON_THE_SPOT, Costly
 from broker.sql.model import Altered, Inspection, Refusal
 from broker.sql.redact import redact
-from broker.sql.rewrite import unchanged
+from broker.sql.rewrite import whole_run
 from broker.sql.shapes import Template, only_compares, shape
 from policies.engine.decide import field_view, freely_read, timed
 from policies.engine.decisions import FieldView
@@ -104,7 +104,7 @@ class Inspector:
         if kept is None or not kept.holds():
             return None
         like = kept.ruling
-        rewritten, edits = kept.template.fit(sql) if kept.template is not None else (sql, unchanged(sql))
+        rewritten, edits = kept.template.fit(sql) if kept.template is not None else (sql, whole_run(sql))
         return replace(like, sql=sql, inspection=replace(like.inspection, rewritten=rewritten, edits=edits))
 
     def weigh(self, matter: Matter, ruling: Permitted, rows: int | None) -> Ruling:
