@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from broker.adapters.leases import LeaseFailed
 from broker.protocols.postgres import pins, spares, upstream
+from broker.protocols.postgres.proxy import Session
 from broker.protocols.postgres.spares import Spare, Spares
 from broker.sessions.model import Lease
 from policies.engine.load import read_texts
@@ -48,6 +50,14 @@ async def one(connection: psycopg.AsyncConnection[Any], sql: str) -> Any:
     return row[0]
 
 
+def is_gone(served: TestBroker, spare: Spare) -> bool:
+    return spare not in waiting(served)
+
+
+def has_ended(server: Server, spare: Spare) -> bool:
+    return spare.logged_in.pid not in [pid for pid, *_ in backends(server)]
+
+
 async def warmed(served: TestBroker, **more: str) -> tuple[Shown, Spare]:
     """Open a session and close it; returns its ticket, and what then waits for the next."""
     ticket = served.ticket()
@@ -63,7 +73,9 @@ async def test_a_session_takes_what_was_logged_in_ahead_with_its_lease_and_its_t
     write = served.leases.write
 
     async def watched(lease: Lease) -> None:
-        leases.append((lease, bool(served.live.sessions[0]._opened)))  # type: ignore[attr-defined]
+        session = served.live.sessions[0]
+        assert isinstance(session, Session)
+        leases.append((lease, session._opened))
         await write(lease)
 
     served.leases.write = watched
@@ -152,7 +164,7 @@ async def test_spares_that_must_not_wait_are_thrown_away_and_nobody_notices(
         async with await connect(ticket) as client:
             assert await one(client, "select pg_backend_pid()") != spare.logged_in.pid, happens
             assert await one(client, "select 1") == 1
-        await served.until(lambda old=spare: old not in waiting(served))  # type: ignore[misc]
+        await served.until(partial(is_gone, served, spare))
         monkeypatch.undo()
         await served.until(lambda: len(waiting(served)) == 1 and not served.live.sessions)
         (spare,) = waiting(served)
@@ -241,5 +253,4 @@ async def test_a_session_that_does_not_open_leaves_no_spare_behind(served: TestB
             await connect(ticket)
         served.leases.alive, served.live.full, served.leases.write = True, False, write
         assert not served.live.sessions
-        while spare.logged_in.pid in [pid for pid, *_ in backends(wheel_postgres)]:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+        await served.until(partial(has_ended, wheel_postgres, spare))

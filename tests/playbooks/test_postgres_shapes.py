@@ -1,5 +1,6 @@
 """What the session machine does with a statement whose shape was approved: recorded under that rule, and not held."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -88,8 +89,8 @@ def _revealing(sql: str) -> Ruling:
     ],
     ids=["not offered", "compares what is masked", "unbounded", "cursor", "reveals", "two statements", "no shape"],
 )
-def test_what_has_no_shape_to_approve_is_held_whatever_was_approved(rule: object, sql: str) -> None:
-    play = Play(rule)  # type: ignore[arg-type]
+def test_what_has_no_shape_to_approve_is_held_whatever_was_approved(rule: Callable[[str], Ruling], sql: str) -> None:
+    play = Play(rule)
     play.shape = RULE
     play.client(codec.query(sql))
     assert play.machine.state is State.HELD

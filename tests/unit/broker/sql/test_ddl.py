@@ -273,9 +273,15 @@ MASKED = """
 """.strip().split("\n")
 
 
-def statement(sql: str, fields: FieldView | None = None, **more: object) -> Statement:
+def statement(
+    sql: str,
+    fields: FieldView | None = None,
+    *,
+    covers: tuple[str, ...] = EVERY,
+    altered: Altered = Altered.NOT,
+) -> Statement:
     """The one statement of a text, where nothing refuses it."""
-    found = inspect(sql, CATALOGUE, {} if fields is None else fields, **{"covers": EVERY, **more})  # type: ignore[arg-type]
+    found = inspect(sql, CATALOGUE, {} if fields is None else fields, covers=covers, altered=altered)
     (one,) = found.statements
     if one.refusal is not None:
         raise one.refusal
