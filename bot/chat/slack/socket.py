@@ -11,7 +11,8 @@ from typing import Any
 
 import aiohttp
 import structlog
-from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
+from slack_bolt.adapter.socket_mode.async_base_handler import AsyncBaseSocketModeHandler
+from slack_bolt.adapter.socket_mode.async_internals import run_async_bolt_app, send_async_response
 from slack_bolt.app.async_app import AsyncApp
 from slack_sdk.socket_mode.aiohttp import SocketModeClient
 from slack_sdk.socket_mode.async_client import AsyncBaseSocketModeClient
@@ -33,36 +34,64 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 300.0
 SOCKETS_EXPECTED = 2
 """One, and its successor while it is renewed; more are ghosts that swallow payloads."""
 TOO_MANY = "too_many_websockets"
+IDLE, CROWDED, REFRESH = "nothing delivered", "too many sockets", "Slack asks for a new one"
+ROUTINE = (IDLE, REFRESH)
+"""Reasons to renew a socket that is well."""
+FAREWELL = (1000).to_bytes(2, "big")
 
 
-class SocketHandler(AsyncSocketModeHandler):
-    """Bolt's handler, which also knows when Slack greeted it, answered a ping and delivered something."""
+class Client(SocketModeClient):
+    """The SDK's client, which leaves it to who owns it whether it follows when Slack asks it to go."""
+
+    follows = True
+
+    async def connect_to_new_endpoint(self, force: bool = False) -> None:
+        """Open a new socket, once the old one is closed; by force is what the SDK says where Slack asks."""
+        if self.follows or not force:
+            await super().connect_to_new_endpoint(force)
+
+
+class SocketHandler(AsyncBaseSocketModeHandler):
+    """Hands envelopes to Bolt, and knows when Slack greeted it, answered a ping and delivered something."""
 
     def __init__(self, app: AsyncApp, app_token: str, suspect: Callable[[str], None]) -> None:
-        super().__init__(app, app_token, ping_interval=PING_SECONDS)
+        self._app = app
+        self.client: Client = Client(app_token, app.logger, app.client, ping_interval=PING_SECONDS)
+        self.client.socket_mode_request_listeners.append(self.handle)  # type: ignore[arg-type]
         self.greeted = asyncio.Event()
         self._suspect = suspect
         self._session: aiohttp.ClientWebSocketResponse | None = None
         self._session_at = self._heard_at = time.monotonic()
         self._greeted_session: aiohttp.ClientWebSocketResponse | None = None
-        self._handling = 0
+        self._unanswered = 0
+        """How many envelopes have arrived, whether or not anything has looked at them, and are not acknowledged."""
         self._idle = asyncio.Event()
         self._idle.set()
+        self._left, self._parted = False, asyncio.Event()
+        self._heir: SocketHandler | None = None
         self.client.message_listeners.append(self._hear)
         self.client.on_message_listeners.append(self._read)
+        self.client.on_close_listeners.append(self._part)
 
     async def handle(self, client: SocketModeClient, req: SocketModeRequest) -> None:  # type: ignore[override]
-        """Dispatch one envelope."""
+        """Dispatch one envelope, and acknowledge it here, or through the heir once the farewell is said."""
         ENVELOPE.set(req.envelope_id)
         self._heard_at = time.monotonic()
-        self._handling += 1
-        self._idle.clear()
+        began = time.time()
         try:
-            await super().handle(client, req)
+            answer = await run_async_bolt_app(self._app, req)
+            await send_async_response(self._live().client, req, answer, began)
         finally:
-            self._handling -= 1
-            if not self._handling:
+            self._unanswered -= 1
+            if not self._unanswered:
                 self._idle.set()
+
+    def _live(self) -> SocketHandler:
+        """Return the handler that may still send; it need not be the one to which an envelope came."""
+        live = self
+        while live._left and live._heir is not None:
+            live = live._heir
+        return live
 
     def trouble(self, quiet: float) -> str | None:
         """Say why this socket should be replaced; None where it lives, as far as that can be told."""
@@ -76,13 +105,29 @@ class SocketHandler(AsyncSocketModeHandler):
         if answered is not None and time.time() - answered > PONG_SECONDS:
             return "no answer to pings"
         # A socket that answers pings and delivers nothing cannot be told from an idle workspace, so it is not trusted.
-        return "nothing delivered" if now - self._heard_at > quiet else None
+        return IDLE if now - self._heard_at > quiet else None
 
-    async def retire(self) -> None:
-        """Close, once what came through here is acknowledged."""
+    async def retire(self, heir: SocketHandler | None = None) -> None:
+        """Close, once what came through here is acknowledged.
+
+        Slack sends on until it reads the farewell. What crosses with it is read until Slack answers with its own, and
+        acknowledged through the heir, as the SDK does with what came through the connection before.
+        """
+        self._heir = heir
+        self.client.auto_reconnect_enabled = False
         with suppress(TimeoutError):
             async with asyncio.timeout(RETIRE_SECONDS):
                 await self._idle.wait()
+        session = self.client.current_session
+        self._left = True
+        if session is not None and not session.closed:
+            self._parted.clear()
+            with suppress(TimeoutError, ConnectionError):
+                async with asyncio.timeout(RETIRE_SECONDS):
+                    # Not `close()`, which reads on until the answer as well, but throws away what it reads.
+                    await session.send_frame(FAREWELL, aiohttp.WSMsgType.CLOSE)
+                    await self._parted.wait()
+                    await self._idle.wait()
         with suppress(TimeoutError):
             # A half-open connection never answers the farewell.
             await asyncio.wait_for(self.close_async(), RETIRE_SECONDS)  # type: ignore[no-untyped-call]
@@ -99,15 +144,30 @@ class SocketHandler(AsyncSocketModeHandler):
         log.info("slack.connected", connections=count)
 
     async def _read(self, frame: aiohttp.WSMessage) -> None:
-        """Hear why Slack closes a socket: the SDK follows it before any listener is told."""
-        if '"disconnect"' not in str(frame.data)[:200]:
-            return
-        with suppress(ValueError):
+        """Note what arrives, before the SDK lets anything look at it, and hear why Slack closes a socket."""
+        try:
             message = json.loads(frame.data)
-            reason = message.get("reason") if isinstance(message, dict) else None
-            log.info("slack.disconnect", reason=json.dumps(reason))
-            if reason == TOO_MANY:
-                self._suspect("too many sockets")
+            if not isinstance(message, dict):
+                return
+            dispatched = SocketModeRequest.from_dict(message) is not None
+        except ValueError:
+            return
+        if message.get("type") == "disconnect":
+            self._asked_to_leave(message.get("reason"))
+        elif dispatched:
+            self._unanswered += 1
+            self._idle.clear()
+
+    def _asked_to_leave(self, reason: Any) -> None:
+        log.info("slack.disconnect", reason=json.dumps(reason))
+        # Where there are too many, the SDK closes this one before it opens another; else the successor comes first.
+        self.client.follows = reason == TOO_MANY and self._heir is None
+        if self._heir is None:
+            self._suspect(CROWDED if reason == TOO_MANY else REFRESH)
+
+    async def _part(self, _frame: aiohttp.WSMessage) -> None:
+        """Hear Slack's farewell, after which nothing comes."""
+        self._parted.set()
 
 
 class Sockets:
@@ -123,6 +183,7 @@ class Sockets:
         self._quiet = quiet
         self._current = self._made()
         self._stop = asyncio.Event()
+        self._woken = asyncio.Event()
         self._suspicion: str | None = None
         self._renewed_at = 0.0
         self._pause = SHORTEST_PAUSE
@@ -134,6 +195,7 @@ class Sockets:
     def suspect(self, why: str) -> None:
         """Say that payloads may not arrive here."""
         self._suspicion = why
+        self._woken.set()
 
     async def open(self, patience: float) -> None:
         """Connect and be greeted; raises TimeoutError."""
@@ -144,15 +206,19 @@ class Sockets:
     def stop(self) -> None:
         """Watch no longer."""
         self._stop.set()
+        self._woken.set()
 
     async def run(self) -> None:
         """Watch until told to stop."""
-        while not self._stop.is_set():
+        while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), CHECK_SECONDS)
+                await asyncio.wait_for(self._woken.wait(), CHECK_SECONDS)
+            self._woken.clear()
+            if self._stop.is_set():
                 return
             why = self._suspicion or self._current.trouble(self._quiet)
-            if why is not None and time.monotonic() - self._renewed_at > self._pause:
+            pause = SHORTEST_PAUSE if why == REFRESH else self._pause
+            if why is not None and time.monotonic() - self._renewed_at > pause:
                 await self._renew(why)
 
     async def close(self) -> None:
@@ -160,8 +226,8 @@ class Sockets:
         await asyncio.gather(self._current.retire(), *self._retiring, return_exceptions=True)
 
     async def _renew(self, why: str) -> None:
-        idle = why == "nothing delivered"
-        (log.info if idle else log.warning)("slack.socket_renewed", why=why)
+        routine = why in ROUTINE
+        (log.info if routine else log.warning)("slack.socket_renewed", why=why)
         self._renewed_at, self._suspicion = time.monotonic(), None
         fresh = self._made()
         try:
@@ -173,11 +239,11 @@ class Sockets:
             self._retire(fresh)
             self._pause = min(self._pause * 2, LONGEST_PAUSE)
             return
-        self._retire(self._current)
+        self._retire(self._current, fresh)
         self._current = fresh
-        self._pause = SHORTEST_PAUSE if idle else min(self._pause * 2, LONGEST_PAUSE)
+        self._pause = SHORTEST_PAUSE if routine else min(self._pause * 2, LONGEST_PAUSE)
 
-    def _retire(self, handler: SocketHandler) -> None:
-        task = asyncio.create_task(handler.retire())
+    def _retire(self, handler: SocketHandler, heir: SocketHandler | None = None) -> None:
+        task = asyncio.create_task(handler.retire(heir))
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)

@@ -84,12 +84,12 @@ async def test_quiet_socket_is_not(handler: tuple[SocketHandler, list[str]], clo
     ("frame", "expected"),
     [
         ({"type": "disconnect", "reason": "too_many_websockets"}, ["too many sockets"]),
-        ({"type": "disconnect", "reason": "refresh_requested"}, []),
+        ({"type": "disconnect", "reason": "refresh_requested"}, ["Slack asks for a new one"]),
         ({"type": "events_api", "payload": {"text": "disconnect"}}, []),
     ],
     ids=str,
 )
-async def test_slack_says_that_there_are_too_many(
+async def test_slack_says_why_a_socket_should_go(
     handler: tuple[SocketHandler, list[str]], frame: dict[str, Any], expected: list[str]
 ) -> None:
     made, suspected = handler
