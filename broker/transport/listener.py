@@ -108,6 +108,12 @@ def tune(connection: socket.socket) -> None:
     connection.setblocking(False)
     with suppress(OSError):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    keep_alive(connection)
+
+
+def keep_alive(connection: socket.socket) -> None:
+    """Have the kernel ask a silent peer whether it is there, and close the connection where it is not."""
+    with suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         # Of a peer that owes an answer to what was sent, keepalives say nothing: see `silence`.
         for name, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3)):

@@ -1,6 +1,8 @@
 """Kills, verified on the upstream: in every state that a session can be in, at expiry, on revoke, with its client."""
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -175,6 +177,27 @@ async def test_a_revoked_session_is_told_why_and_verified_gone(served: TestBroke
         frames = await asyncio.to_thread(client.until, "E")
         assert "this access was revoked" in problem(frames[-1])["M"]
     assert not served.live.sessions
+
+
+async def test_a_kill_does_not_wait_for_connections_of_the_brokers_own_that_have_gone_silent(
+    served: TestBroker, wheel_postgres: Server
+) -> None:
+    """As when a firewall between them has forgotten the connections: nothing comes back, not even a refusal."""
+    with raw(served.port) as client:
+        await asyncio.to_thread(enter, client, served.ticket())
+        client.send(codec.query(SLOW))
+        await asyncio.sleep(0.2)
+        (session,) = served.live.sessions
+        own = wheel_postgres.execute("select pid from pg_stat_activity where application_name = 'airlock:broker'")
+        assert own
+        try:
+            for (pid,) in own:
+                os.kill(pid, signal.SIGSTOP)
+            assert await session.end(CloseReason.REVOKED)
+        finally:
+            for (pid,) in own:
+                os.kill(pid, signal.SIGCONT)
+        assert gone(wheel_postgres)
 
 
 @pytest.mark.parametrize("how", ["close", "terminate", "reset"])

@@ -15,9 +15,13 @@ from broker.protocols.postgres.outage import unavailable
 from broker.protocols.postgres.pins import NEWEST, OLDEST
 from broker.sessions.model import Killed, Lease
 from broker.sessions.ports import Endpoint
+from broker.transport.listener import keep_alive
 from broker.transport.tls import client_context
 
 CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 30.0
+LOOK_SECONDS = 1.0
+"""How long a kill waits for the answer at first; an upstream that is only slow is given twice as long each time."""
 
 T = TypeVar("T")
 _FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
@@ -30,7 +34,8 @@ class Admin:
         self._endpoint = endpoint
         self._pool: asyncpg.Pool | None = None
         self._making = asyncio.Lock()
-        self._killer = Killer(self.fetch)
+        self._killer = Killer(self._look)
+        self._patience = LOOK_SECONDS
         self._turn = asyncio.Semaphore(1)
         self._version = 0
 
@@ -38,7 +43,25 @@ class Admin:
         """Return the rows of a query; raises UpstreamUnavailable."""
 
         async def run(connection: asyncpg.Connection) -> list[dict[str, Any]]:
-            return [dict(row) for row in await connection.fetch(sql, *arguments, timeout=30)]
+            return [dict(row) for row in await connection.fetch(sql, *arguments, timeout=ANSWER_SECONDS)]
+
+        return await self._with(run)
+
+    async def _look(self, sql: str, *arguments: object) -> list[dict[str, Any]]:
+        """Fetch for a kill, which cannot wait for a connection that the network has lost without a word."""
+
+        async def run(connection: asyncpg.Connection) -> list[dict[str, Any]]:
+            try:
+                found = await connection.fetch(sql, *arguments, timeout=self._patience)
+            except TimeoutError:
+                self._patience = min(self._patience * 2, ANSWER_SECONDS)
+                connection.terminate()
+                if self._pool is not None:
+                    # Whatever lost this one has lost the others.
+                    await self._pool.expire_connections()
+                raise
+            self._patience = LOOK_SECONDS
+            return [dict(row) for row in found]
 
         return await self._with(run)
 
@@ -48,7 +71,7 @@ class Admin:
         async def run(connection: asyncpg.Connection) -> dict[str, list[dict[str, Any]]]:
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 return {
-                    name: [dict(row) for row in await connection.fetch(sql, timeout=30)]
+                    name: [dict(row) for row in await connection.fetch(sql, timeout=ANSWER_SECONDS)]
                     for name, sql in queries.items()
                 }
 
@@ -90,7 +113,7 @@ class Admin:
             try:
                 async with connection.transaction():
                     for statement in ("set transaction read write", *statements):
-                        await connection.execute(statement, timeout=30)
+                        await connection.execute(statement, timeout=ANSWER_SECONDS)
             except (asyncpg.UndefinedObjectError, asyncpg.DependentObjectsStillExistError) as refusal:
                 return refusal
             return None
@@ -117,6 +140,8 @@ class Admin:
                 pool.terminate()
 
     async def _made(self, connection: asyncpg.Connection) -> None:
+        # The library has no way to ask for this: a connection that waits would never notice that its peer is gone.
+        keep_alive(connection._transport.get_extra_info("socket"))
         found = connection.get_server_version()
         self._version = int(found.major * 10000 + found.minor)
 
