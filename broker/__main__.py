@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import resource
@@ -81,6 +82,9 @@ async def _serve(settings: Settings) -> None:
         await web.TCPSite(runner, settings.api_host, settings.api_port).start()
         host, port = runner.addresses[0][:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        # What is loaded by now stays: looking through it for garbage, as Python would, stops every session for a while.
+        gc.collect()
+        gc.freeze()
         if settings.ready_file is not None:
             _tell_ready(settings.ready_file, {"pid": os.getpid(), "api": url, "ports": ports})
         _log.info("the broker is ready", api=url, ports=ports, policy=process.policies.hash)
