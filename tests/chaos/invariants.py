@@ -22,7 +22,7 @@ NORMAL, BROKER_DEAD = 1.0, 3.0
 ENDS = ("grant.ended", "grant.expired", "grant.revoked")
 _STATES = {"grant.ended": "ended", "grant.expired": "expired", "grant.revoked": "revoked"}
 _WORDS = {"denied": "Denied by", "cancelled": "Cancelled", "expired": "Expired", "pending": "Waiting for"}
-_LOGIN = "select '.pid', pg_catalog.pg_backend_pid()::pg_catalog.text"
+_LOGIN = "select pg_catalog.pg_backend_pid(), pg_catalog.encode(pg_catalog.timestamptz_send(backend_start)"
 """What the broker asks first on a session's connection, before its client is let in."""
 _ARMING = "select pg_catalog.set_config('statement_timeout'"
 _WAITING = "select pg_catalog.set_config('idle_session_timeout'"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -51,8 +52,11 @@ class Backend:
         """Whether a connection waits for this session."""
         return self._spare is not None
 
-    async def open(self) -> LoggedIn:
-        """Log in to the upstream, or take what is logged in already; raises UpstreamUnavailable, LeaseFailed."""
+    async def open(self, admitted: Callable[[], object]) -> LoggedIn:
+        """Log in to the upstream, or take what is logged in already; raises UpstreamUnavailable, LeaseFailed.
+
+        `admitted` is called while the pins of a new connection are read back.
+        """
         broker, kind = self._house.broker, self._kind
         # The connection that kills is warm before there is anything to kill, and says which pins this server knows.
         version = await self._house.admins.of(self._killer).version()
@@ -67,14 +71,14 @@ class Backend:
         if (taken := await self._take()) is not None:
             return taken
         try:
-            logged_in = await self.upstream.open(dict(kind.settings), self._pinned, self._dialled)
+            logged_in = await self.upstream.open(dict(kind.settings), self._pinned, self._dialled, admitted)
         except UpstreamUnavailable as error:
             if FULL not in str(error) or not self._house.spares.make_room(self.level):
                 raise
             # What waited for sessions must not keep one out.
             self.upstream.abort()
             await asyncio.sleep(ROOM_SECONDS)
-            logged_in = await self.upstream.open(dict(kind.settings), self._pinned, self._dialled)
+            logged_in = await self.upstream.open(dict(kind.settings), self._pinned, self._dialled, admitted)
         assert self._lease is not None
         self._lease = replace(self._lease, pid=logged_in.pid, backend_start=logged_in.backend_start)
         return logged_in

@@ -1,6 +1,8 @@
 """The broker's own login to an upstream, sans-io: messages in, commands out; SCRAM only, and what it pins is read back.
 
 AUTH --SASL--> CHALLENGED --key--> PROVED --proof--> VERIFIED --Ok--> SETTLING --Z--> CHECKING --Z--> READY
+
+What reads the pins back is sent right behind the broker's own proof, so that it is there when the upstream is ready.
 """
 
 from __future__ import annotations
@@ -42,13 +44,18 @@ class Derive:
 
 
 @dataclass(frozen=True, slots=True)
+class Admitted:
+    """The upstream takes queries, and what reads back its pins is on its way."""
+
+
+@dataclass(frozen=True, slots=True)
 class LoggedIn:
     pid: int
     backend_start: int
     statuses: dict[str, str]
 
 
-Command = Send | Derive | LoggedIn
+Command = Send | Derive | Admitted | LoggedIn
 
 _AUTH_OK, _SASL, _SASL_CONTINUE, _SASL_FINAL = 0, 10, 11, 12
 _REFUSED_METHODS = {2: "Kerberos", 3: "a password in clear", 5: "MD5", 7: "GSSAPI", 9: "SSPI"}
@@ -68,7 +75,7 @@ class Login:
     statuses: dict[str, str] = field(default_factory=dict)
     key: codec.Frame | None = None
     _scram: ScramClient | None = None
-    _found: dict[str, tuple[str, str]] = field(default_factory=dict)
+    _found: list[list[str]] = field(default_factory=list)
 
     def start(self) -> bytes:
         return codec.startup([("user", self.user), ("database", self.database), *self.parameters.items()])
@@ -85,7 +92,7 @@ class Login:
         if self._scram is None or self.state is not LoginState.CHALLENGED:
             raise LoginFailed("out of order")
         self.state = LoginState.PROVED
-        return codec.message(b"p", self._scram.final(salted))
+        return codec.message(b"p", self._scram.final(salted)) + codec.query(pins.verification(list(self.pinned)))
 
     def _handle(self, frame: Frame) -> Iterator[Command]:
         match chr(frame.type), self.state:
@@ -103,7 +110,7 @@ class Login:
                 self.key = frame
             case "Z", LoginState.SETTLING:
                 self.state = LoginState.CHECKING
-                yield Send(codec.query(pins.verification(list(self.pinned))))
+                yield Admitted()
             case "T" | "C", LoginState.CHECKING:
                 pass
             case "D", LoginState.CHECKING:
@@ -144,15 +151,18 @@ class Login:
         for _ in range(reader.int16()):
             length = reader.int32()
             values.append("" if length < 0 else codec.as_text(reader.take(length)))
-        if len(values) == 3:
-            self._found[values[0]] = values[1], values[2]
+        self._found.append(values)
 
     def _checked(self) -> LoggedIn:
-        for name, wanted in self.pinned.items():
-            for found in self._found.get(name, ("unset", "unset")):
-                if found != wanted:
-                    raise LoginFailed(f"the upstream did not keep {name}: `{found}`")
-        pid, start = self._found.get(".pid", ("", ""))
-        if not pid.isdecimal() or not start.isdecimal():
-            raise LoginFailed("the upstream does not say which of its processes serves this session")
-        return LoggedIn(int(pid), int(start), self.statuses)
+        who, *shown = self._found or [[]]
+        if len(shown) != len(self.pinned) or any(len(row) != 1 for row in shown):
+            raise LoginFailed("the upstream does not say what it keeps of the session's settings")
+        for (name, wanted), (found,) in zip(self.pinned.items(), shown, strict=True):
+            if not pins.kept(wanted, found):
+                raise LoginFailed(f"the upstream did not keep {name}: `{found}`")
+        try:
+            pid, start = who
+            return LoggedIn(int(pid), pins.started(start), self.statuses)
+        except ValueError:
+            unsaid = "the upstream does not say which of its processes serves this session"
+            raise LoginFailed(unsaid) from None

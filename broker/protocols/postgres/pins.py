@@ -1,11 +1,13 @@
 """The settings that the broker pins on every upstream session, by server version and role.
 
-They go into the startup packet, so that RESET and a rolled-back SET come back to them. What they are, and what RESET
-would bring, is read back before the client is let in.
+They go into the startup packet, so that RESET and a rolled-back SET come back to them. What they are after a RESET is
+read back before the client is let in.
 """
 
 from __future__ import annotations
 
+import re
+import struct
 from collections.abc import Mapping, Sequence
 
 from policies.engine.decisions import Effect
@@ -35,13 +37,14 @@ That holds where it waits or computes (from 14 on). Where it is sending a result
 an hour: a user timeout would be sooner, but Linux then counts no keepalives, and takes a client that leaves a result
 unread for one that is lost. Not read back, for an upstream's system may lack one of them.
 """
-# The functions behind pg_settings and pg_stat_activity: a new process takes twice as long to open those.
+_EPOCH = 946_684_800_000_000
+"""The server's own epoch, 2000-01-01, in microseconds since the usual one."""
+# Words that a new process understands without reading much of its catalogue; their order is that of the answers.
 _VERIFICATION = """
-    select '.pid', pg_catalog.pg_backend_pid()::pg_catalog.text, STARTED::pg_catalog.text
-    from pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())
-    union all
-    select name, setting, reset_val from pg_catalog.pg_show_all_settings()
-    where name operator(pg_catalog.=) any (array[NAMES]::pg_catalog.text[])""".replace("STARTED", STARTED)
+    select pg_catalog.pg_backend_pid(), pg_catalog.encode(pg_catalog.timestamptz_send(backend_start), 'hex')
+    from pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()); reset all"""
+_UNITS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
+_DURATION = re.compile(r"(\d{1,10})(ms|s|min|h|d)?", re.ASCII)
 
 
 def pinned(
@@ -104,8 +107,27 @@ def arming(pinned: Mapping[str, str]) -> str:
 
 
 def verification(names: Sequence[str]) -> str:
-    """Return the query that reads back who the upstream session is, and its pins: as they are, and after a RESET."""
-    return _VERIFICATION.replace("NAMES", ", ".join(f"'{name}'" for name in names))
+    """Return the query that reads back who the upstream session is, and its pins after a RESET: that is how it begins.
+
+    One row says the process and its start, then there is a row of one value for each name.
+    """
+    return "; ".join([_VERIFICATION, *(f"show {name}" for name in names)])
+
+
+def started(sent: str) -> int:
+    """Read a backend's start as the verification sends it, in microseconds as STARTED has them; raises ValueError."""
+    if len(sent) != 16:
+        raise ValueError(sent)
+    (count,) = struct.unpack(">q", bytes.fromhex(sent))
+    return int(count) + _EPOCH
+
+
+def kept(wanted: str, shown: str) -> bool:
+    """Say whether what a server shows of a pin is what was asked for: milliseconds are shown in the unit that fits."""
+    if not wanted.isdecimal():
+        return shown == wanted
+    found = _DURATION.fullmatch(shown)
+    return found is not None and int(found[1]) * _UNITS[found[2] or "ms"] == int(wanted)
 
 
 def quoted_path(search_path: Sequence[str]) -> str:

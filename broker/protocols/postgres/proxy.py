@@ -100,8 +100,8 @@ class Session:
         self._scribe = Scribe(house.broker.recorder, self.feed, house.notes)
         self._holder = Holder(house.broker.holds, self.feed, self._estimate)
         self._begun = time.monotonic()
-        self._said = False
-        """Its opening is recorded, so that its end has to be."""
+        self._recorded: Awaitable[None] | None = None
+        """That its opening is recorded; from then on its end has to be."""
         self._opened = False
         self._cut = False
         self._settled: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -138,9 +138,10 @@ class Session:
         self._house.enter(self)
         try:
             # The client waits for record and lease; a connection that is there already needs no wait before them.
-            recorded = self._record_opened() if self._backend.ahead else None
-            logged_in = await self._open_upstream(startup)
-            await asyncio.gather(self._backend.known(), recorded or self._record_opened())
+            if self._backend.ahead:
+                self._record_opened()
+            logged_in = await self._open_upstream()
+            await asyncio.gather(self._backend.known(), self._record_opened())
             if self._cut:
                 raise SessionRefused(ended_early(self._again), "ended while it was opening")
         except SessionRefused as refusal:
@@ -158,11 +159,12 @@ class Session:
         return greeting(self._key, logged_in, startup)
 
     def _record_opened(self) -> Awaitable[None]:
-        identity = self._backend.identity
-        entry = records.opened(self._facts, identity.name if identity is not None else None)
-        recorded = self._house.broker.recorder.write(entry)
-        self._said = True
-        return recorded
+        """Record the opening, once; what it returns completes when that is synced."""
+        if self._recorded is None:
+            identity = self._backend.identity
+            entry = records.opened(self._facts, identity.name if identity is not None else None)
+            self._recorded = self._house.broker.recorder.write(entry)
+        return self._recorded
 
     def start(self) -> None:
         """Let both sides flow."""
@@ -403,11 +405,11 @@ class Session:
         except (AirlockError, OSError) as error:
             _log.error("a session's end is not recorded", session=self._facts.id, error=str(error))
 
-    async def _open_upstream(self, startup: Startup) -> LoggedIn:
+    async def _open_upstream(self) -> LoggedIn:
         broker, grant = self._house.broker, self._facts.grant
         try:
             await self._ruler.ready()
-            return await self._backend.open()
+            return await self._backend.open(self._record_opened)
         except UpstreamUnavailable as error:
             if self._cut:
                 raise SessionRefused(ended_early(self._again), "ended while it was opening") from None
@@ -430,7 +432,7 @@ class Session:
         try:
             killed = await self._backend.kill(GRACE_SECONDS)
             gone = killed.verified
-            if self._said:
+            if self._recorded is not None:
                 await self._say_closed(CloseReason.ERROR, killed)
             elif gone:
                 await self._backend.close_lease()

@@ -13,7 +13,7 @@ from contextlib import suppress
 from broker.errors import UpstreamUnavailable
 from broker.protocols.postgres import codec, pins
 from broker.protocols.postgres.identity import session_of
-from broker.protocols.postgres.login import Derive, LoggedIn, Login, LoginFailed, Send
+from broker.protocols.postgres.login import Admitted, Derive, LoggedIn, Login, LoginFailed, Send
 from broker.protocols.postgres.outage import unavailable
 from broker.protocols.postgres.scram import salted_password
 from broker.protocols.postgres.startup import CancelKey
@@ -41,8 +41,12 @@ class Upstream:
         parameters: dict[str, str],
         pinned: dict[str, str],
         dialled: Callable[[int], Awaitable[None]],
+        admitted: Callable[[], object] = lambda: None,
     ) -> LoggedIn:
-        """Dial and log in; `dialled` gets the local port before a byte is sent. Raises UpstreamUnavailable."""
+        """Dial and log in; `dialled` gets the local port before a byte is sent. Raises UpstreamUnavailable.
+
+        `admitted` is called once the upstream takes queries, while its pins are read back.
+        """
         try:
             async with asyncio.timeout(DIAL_SECONDS):
                 connection = await dial(self.endpoint)
@@ -52,7 +56,7 @@ class Upstream:
                 except BaseException:
                     connection.close()
                     raise
-                return await self._login(self.stream, parameters, pinned)
+                return await self._login(self.stream, parameters, pinned, admitted)
         except TimeoutError:
             raise unavailable(TimeoutError("no answer in time")) from None
         except (OSError, PeerGone, LoginFailed, codec.ProtocolViolation) as error:
@@ -95,7 +99,9 @@ class Upstream:
         if self.stream is not None:
             self.stream.abort()
 
-    async def _login(self, stream: Stream, parameters: dict[str, str], pinned: dict[str, str]) -> LoggedIn:
+    async def _login(
+        self, stream: Stream, parameters: dict[str, str], pinned: dict[str, str], admitted: Callable[[], object]
+    ) -> LoggedIn:
         end = self.endpoint
         binding = peer_end_point(stream.ssl_object)
         sent = parameters | pins.LOST_HOST | pinned
@@ -108,6 +114,8 @@ class Upstream:
                         stream.write([data])
                     case Derive(salt=salt, iterations=iterations):
                         stream.write([login.derived(await _KEYS.derived(end, salt, iterations))])
+                    case Admitted():
+                        admitted()
                     case LoggedIn():
                         if login.key is not None:
                             body = login.key.body

@@ -4,12 +4,12 @@ import pytest
 
 from broker.protocols.postgres import codec, pins
 from broker.protocols.postgres.codec import Frame
-from broker.protocols.postgres.login import Derive, LoggedIn, Login, LoginFailed, LoginState, Send
+from broker.protocols.postgres.login import Admitted, Derive, LoggedIn, Login, LoginFailed, LoginState, Send
 from broker.protocols.postgres.scram import PLAIN, ScramServer, make_verifier, salted_password
 from policies.engine.load import read_texts
 from tests.support.broker import POLICY
 
-PINS = {"client_encoding": "UTF8", "row_security": "on"}
+PINS = {"client_encoding": "UTF8", "row_security": "on", "statement_timeout": "1801000"}
 SALT = b"sixteen bytes !!"
 
 
@@ -30,7 +30,7 @@ def row(*values: str) -> Frame:
     return Frame(ord("D"), len(values).to_bytes(2, "big") + b"".join(parts))
 
 
-def logged_in(found: dict[str, tuple[str, str]], password: str = "secret") -> LoggedIn:
+def logged_in(found: list[tuple[str, ...]], password: str = "secret") -> LoggedIn:
     one, server = login(), ScramServer(make_verifier("secret", SALT, 4096), "servernonce", None)
     (first,) = one.handle(auth(10, codec.string(PLAIN) + b"\0"))
     assert isinstance(first, Send)
@@ -38,42 +38,72 @@ def logged_in(found: dict[str, tuple[str, str]], password: str = "secret") -> Lo
     challenge = server.first(reader.text(), reader.take(reader.int32()))
     (derive,) = one.handle(auth(11, challenge))
     assert isinstance(derive, Derive)
-    proof = one.derived(salted_password(password, derive.salt, derive.iterations))
+    proof, asked = one.derived(salted_password(password, derive.salt, derive.iterations)).split(b"Q", 1)
+    assert b"Q" + asked == codec.query(pins.verification(list(PINS)))
     assert list(one.handle(auth(12, server.final(proof[5:])))) == []
     assert list(one.handle(auth(0))) == []
     list(one.handle(frame(codec.parameter_status("server_version", "18.0"))))
     list(one.handle(frame(codec.backend_key_data(7, b"abcd"))))
-    (ask,) = one.handle(frame(codec.ready_for_query("I")))
-    assert ask == Send(codec.query(pins.verification(list(PINS))))
-    for name, values in found.items():
-        list(one.handle(row(name, *values)))
+    assert list(one.handle(frame(codec.ready_for_query("I")))) == [Admitted()]
+    for values in found:
+        assert list(one.handle(row(*values))) == []
     (done,) = one.handle(frame(codec.ready_for_query("I")))
     assert isinstance(done, LoggedIn)
     assert one.state is LoginState.READY
     return done
 
 
-READ = {".pid": ("77", "1700000000000000"), **{name: (value, value) for name, value in PINS.items()}}
+STARTED = "0002ad2d45a1c6c0"
+READ: list[tuple[str, ...]] = [("77", STARTED), ("UTF8",), ("on",), ("1801s",)]
 
 
 def test_a_login_reads_back_who_serves_it_and_its_pins() -> None:
     done = logged_in(READ)
-    assert (done.pid, done.backend_start) == (77, 1700000000000000)
+    assert (done.pid, done.backend_start) == (77, int(STARTED, 16) + 946_684_800_000_000)
     assert done.statuses == {"server_version": "18.0"}
 
 
 @pytest.mark.parametrize(
-    "changed",
+    ("at", "changed"),
     [
-        {"row_security": ("off", PINS["row_security"])},
-        {"row_security": (PINS["row_security"], "off")},
-        {".pid": ("", "1700000000000000")},
-        {".pid": ("77", "x")},
+        (2, ("off",)),
+        (3, ("30min",)),
+        (3, ("1801",)),
+        (3, ("on", "on")),
+        (0, ("", STARTED)),
+        (0, ("77", "")),
+        (0, ("77", "x" * 16)),
+        (0, ("77",)),
     ],
 )
-def test_a_pin_that_was_not_kept_fails_the_login(changed: dict[str, tuple[str, str]]) -> None:
+def test_a_pin_that_was_not_kept_fails_the_login(at: int, changed: tuple[str, ...]) -> None:
     with pytest.raises(LoginFailed):
-        logged_in({**READ, **changed})
+        logged_in([*READ[:at], changed, *READ[at + 1 :]])
+
+
+@pytest.mark.parametrize("found", [[], READ[:-1], [*READ, ("on",)], READ[1:]])
+def test_an_answer_that_is_not_whole_fails_the_login(found: list[tuple[str, ...]]) -> None:
+    with pytest.raises(LoginFailed):
+        logged_in(found)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "shown", "same"),
+    [
+        ("0", "0", True),
+        ("500", "500ms", True),
+        ("120000", "2min", True),
+        ("7200000", "2h", True),
+        ("172800000", "2d", True),
+        ("500", "500s", False),
+        ("500", "500us", False),
+        ("500", "", False),
+        ("on", "on", True),
+        ("on", "off", False),
+    ],
+)
+def test_a_duration_is_compared_in_whatever_unit_it_is_shown(wanted: str, shown: str, same: bool) -> None:
+    assert pins.kept(wanted, shown) is same
 
 
 @pytest.mark.parametrize("code", [0, 2, 3, 5, 7, 9, 13])
