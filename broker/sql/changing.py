@@ -59,6 +59,18 @@ def names_of(change: Change, catalogue: Catalogue, *, altered: bool) -> frozense
     return frozenset(found)
 
 
+def kin_of(change: Change, catalogue: Catalogue) -> frozenset[str]:
+    """Return what a change of a table is about as well: its partitions and children, and those whose one it is."""
+    found: set[str] = set()
+    named = [{"schemaname": schema, "relname": name, "inh": True} for schema, name in change.named]
+    for content in (*change.touched, *named):
+        relation = catalogue.relation(content.get("schemaname"), content["relname"])
+        if relation is not None:
+            below = catalogue.heirs.get(relation.oid, ()) if content.get("inh") else ()
+            found |= {one.qualified for one in (*below, *catalogue.ancestors.get(relation.oid, ()))}
+    return frozenset(found)
+
+
 def _names(content: Node, catalogue: Catalogue) -> set[str]:
     schema, name = content.get("schemaname"), content["relname"]
     if content.get("catalogname"):

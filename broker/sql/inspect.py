@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from broker.sql.catalogue import Catalogue
-from broker.sql.changing import COMMIT_FIRST, check_harmless, check_stored, names_of
+from broker.sql.changing import COMMIT_FIRST, check_harmless, check_stored, kin_of, names_of
 from broker.sql.checking import check_calls, check_writes, effects_of, missing_where
 from broker.sql.collect import Collected, collect
 from broker.sql.comparing import compared
@@ -244,7 +244,7 @@ class _Inspector:
             reads=frozenset(scope.reads),
             writes=names | scope.writes,
             functions=frozenset(found.functions),
-            through=frozenset(scope.through),
+            through=frozenset(scope.through | kin_of(change, self.catalogue)),
             masked=frozenset(scope.masked_fields()),
             missing_where=missing_where(found, scope),
             calls=found.ruled,

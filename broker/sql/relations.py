@@ -28,7 +28,7 @@ class Scope:
     reads: set[str] = field(default_factory=set)
     writes: set[str] = field(default_factory=set)
     through: set[str] = field(default_factory=set)
-    """What the views among them read."""
+    """What stands behind them: what views read, the parents and the children of tables."""
     views: bool = False
     scrub: bool = False
     """Masked fields are in scope, shown or not."""
@@ -57,7 +57,7 @@ class Scope:
         for _, content, _ in found.targets:
             relation = scope.target(content)
             scope.writes |= scope.names(content, relation)
-            scope._notice(relation, scope.sight(relation))
+            scope._notice(relation, scope.sight(relation), content)
             if masks := scope.masks_of(relation):
                 scope.masked.setdefault(relation.qualified, masks)
         check_notation(found, catalogue)
@@ -87,8 +87,10 @@ class Scope:
         """Return the masked expressions of a relation for this person."""
         return dict(self.sight(relation).expressions)
 
-    def _notice(self, relation: Relation, sight: Sight) -> None:
+    def _notice(self, relation: Relation, sight: Sight, content: Node) -> None:
         self.through |= sight.through
+        if content.get("inh"):
+            self.through |= sight.below
         self.views = self.views or (relation.kind == "v" and not relation.system)
         self.scrub = self.scrub or sight.tainted or bool(sight.masks)
 
@@ -145,7 +147,7 @@ class Scope:
         masks = self.masks_of(relation)
         if relation.system and not any(self.mentions(content, name) for name in masks):
             return  # Closed columns that are not mentioned need no rewriting.
-        self._notice(relation, self.sight(relation))
+        self._notice(relation, self.sight(relation), content)
         if not relation.system:
             self.reads |= self.names(content, relation)
         self.resolved.append((wrapper, content, sample, relation))

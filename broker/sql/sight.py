@@ -44,6 +44,8 @@ class Sight:
     """Masked fields are behind it, shown or not."""
     through: frozenset[str] = frozenset()
     """The relations that a view reads, and those whose partition or child a table is."""
+    below: frozenset[str] = frozenset()
+    """The partitions and children that are read and changed with a table, but not with ONLY it."""
     problem: str = ""
     coded: bool = False
     """That is code of users' and nothing else: a rule may let it run where nothing is masked."""
@@ -148,9 +150,12 @@ class Sights:
         if any(self._shows_rows(each) for each in (relation, *self._ancestors(relation))):
             rows = ()
         above = frozenset(each.qualified for each in self._ancestors(relation))
+        below = frozenset(each.qualified for each in family[1:])
         problem = self._not_open(relation)
         coded = bool(problem) and relation.kind not in _KINDS
-        return Sight(masks, why, _expressions(relation, masks), rows, placed, tainted, above, problem, coded)
+        if any(each.kind == "f" for each in family[1:]):
+            problem, coded = "has foreign tables among its partitions, and those are not open yet", False
+        return Sight(masks, why, _expressions(relation, masks), rows, placed, tainted, above, below, problem, coded)
 
     def _of_table(self, relation: Relation) -> tuple[dict[str, Mask], dict[str, str]]:
         known = self._tables.get(relation.oid)
@@ -227,7 +232,10 @@ class Sights:
             tuple(dict.fromkeys([*rows, *(name for _, sight in seen for name in sight.rows)])),
             tainted=bool(masks) or any(sight.masks or sight.tainted for _, sight in seen),
             through=frozenset(
-                name for each, sight in seen if not each.system for name in (each.qualified, *sight.through)
+                name
+                for each, sight in seen
+                if not each.system
+                for name in (each.qualified, *sight.through, *sight.below)
             ),
             problem=problem,
             coded=bool(problem) and None not in behind and all(one.coded or not one.problem for _, one in seen),

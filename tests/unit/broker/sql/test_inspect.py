@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -332,6 +334,40 @@ def test_a_verb_is_the_first_word_and_for_schema_changes_what_they_are_about(sql
 def test_control_says_what_the_connection_must_remember(sql: str, control: Control, name: str) -> None:
     (statement,) = inspect(sql, CATALOGUE, FIELDS).statements
     assert (statement.control, statement.name) == (control, name)
+
+
+@pytest.mark.parametrize(
+    ("sql", "behind"),
+    [
+        ("select id from people", {"public.staff"}),
+        ("select id from only people", set()),
+        ("update people set id = 1 where id = 2", {"public.staff"}),
+        ("delete from only people where id = 2", set()),
+        ("truncate people", {"public.staff"}),
+        ("lock table people", {"public.staff"}),
+        ("select id from staff", {"public.people"}),
+        ("create table t as select id from people", {"public.staff"}),
+        ("alter table people drop column ssn", {"public.staff"}),
+        ("alter table only people set (fillfactor = 50)", set()),
+        ("vacuum people", {"public.staff"}),
+        ("drop table staff", {"public.people"}),
+        ("comment on table people is 'x'", {"public.staff"}),
+        ("copy (select id from people) to stdout", {"public.staff"}),
+        ("select id from orders", set()),
+    ],
+)
+def test_what_comes_along_with_a_table_is_a_fact(sql: str, behind: set[str]) -> None:
+    (statement,) = inspect(sql, CATALOGUE, {}, covers=("public.*", "archive.*")).statements
+    assert statement.refusal is None
+    assert statement.facts.through == behind
+
+
+@pytest.mark.parametrize("fields", [FIELDS, {}], ids=["masked", "clear"])
+def test_table_with_a_foreign_partition_is_no_more_open_than_that(fields: FieldView) -> None:
+    foreign = replace(CATALOGUE.by_oid[16407], kind="f")
+    known = replace(CATALOGUE, heirs={16406: (foreign,)}, version=f"foreign {len(fields)}")
+    with pytest.raises(Refusal, match="foreign tables among its partitions"):
+        inspect("select id from people", known, fields, covers=("public.*", "archive.*"))
 
 
 def test_prepare_keeps_the_users_inner_text() -> None:
