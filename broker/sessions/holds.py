@@ -17,7 +17,7 @@ from policies.engine.decisions import Bound, Requirement
 class Asked:
     """A statement exactly as the client sent it: raw values with their formats and types, None for NULL.
 
-    `bodies` are the texts of prepared statements that it runs.
+    `bodies` are the texts of prepared statements that it runs, `path` is the search path that its session has set.
     """
 
     sql: str
@@ -26,14 +26,17 @@ class Asked:
     formats: tuple[int, ...] = ()
     types: tuple[int, ...] = ()
     results: tuple[int, ...] = ()
+    path: tuple[str, ...] | None = None
 
     @property
     def text(self) -> str:
         """All of it, for a reviewer."""
-        return "\n\n-- which runs:\n".join((self.sql, *self.bodies))
+        under = "" if self.path is None else f"-- under search_path = {', '.join(self.path)}\n"
+        return under + "\n\n-- which runs:\n".join((self.sql, *self.bodies))
 
     def canonical(self) -> dict[str, Any]:
         return {
+            **({} if self.path is None else {"path": [name.encode().hex() for name in self.path]}),
             "sql": self.sql.encode().hex(),
             "bodies": [body.encode().hex() for body in self.bodies],
             "values": [None if value is None else value.hex() for value in self.values],

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from broker.sql.catalogue_queries import QUERIES
 from broker.sql.drift import Former
 from broker.sql.lineage import Lineage, columns_of_expression, lineage
+from broker.sql.model import SearchPath
 from broker.sql.system import SYSTEM_SCHEMAS
 from policies.engine.decisions import OwnFunction
 
@@ -60,6 +61,8 @@ class Relation:
     """attnums by which it is partitioned; 0 is an expression."""
     former: tuple[str, ...] = ()
     """Qualified names that it had before, under the same field rules."""
+    follows: bool = True
+    """What a change of it runs may look names up in its session's search path."""
 
     @property
     def qualified(self) -> str:
@@ -84,12 +87,14 @@ class View:
 class Overload:
     """One function that users defined; `returns` is the oid of the relation whose rows it returns, or 0.
 
-    `builtin` says that there is a builtin function of its name.
+    `builtin` says that there is a builtin function of its name, `follows` that its code may look names up in its
+    session's search path.
     """
 
     function: OwnFunction
     returns: int = 0
     builtin: bool = False
+    follows: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,16 @@ class Catalogue:
             if found := self.relations.get((candidate, name)):
                 return found
         return None
+
+    def under(self, path: SearchPath) -> Catalogue:
+        """Return the same catalogue under a path that its session has set."""
+        return replace(
+            self,
+            version=hashlib.sha256(f"{self.version} {path!r}".encode()).hexdigest()[:16],
+            path=tuple(dict.fromkeys(("pg_catalog", *path))),
+            # Whatever users defined, wherever it stands (fail closed): which of it the path finds makes no difference.
+            attributes=self.attributes | self.own,
+        )
 
 
 @cache
@@ -200,7 +215,7 @@ def _overloads(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], tuple
             row["schema"], row["name"], tuple(row["arguments"]), row["acting"], row.get("native", False)
         )
         key = (row["schema"], row["name"])
-        found[key] = (*found.get(key, ()), Overload(function, row["returns"], row["builtin"]))
+        found[key] = (*found.get(key, ()), Overload(function, row["returns"], row["builtin"], row.get("follows", True)))
     return found
 
 
@@ -217,6 +232,7 @@ def _relation(row: Mapping[str, Any], columns: tuple[Column, ...], former: Forme
         tuple(row.get("key") or ()),
         tuple(row.get("partition_key") or ()),
         former.get((row["oid"], 0), ()),
+        row.get("follows", True) or row["rules"] or any(column.code for column in columns),
     )
 
 

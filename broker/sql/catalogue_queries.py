@@ -46,11 +46,49 @@ _CODED = (
 )
 """Types whose input, output, checks or casts run code of users', and what is made of such types."""
 
+_LOOSE = """
+        loose (oid) as (
+            select p.oid from pg_proc p
+            where p.oid >= 16384 and (p.prolang not in (12, 13) or p.prokind = 'a')
+                  and not exists (select from unnest(p.proconfig) s where s like 'search_path=%'))"""
+"""Functions of users' that look names up in their session's search path; what is written in C is taken not to."""
+
+_FOLLOWING = (
+    _LOOSE
+    + """,
+        part (relation, classid, objid) as (
+            select oid, 'pg_class'::regclass, oid from pg_class where relkind in ('r', 'p', 'v', 'm', 'f')
+            union all select indrelid, 'pg_class'::regclass, indexrelid from pg_index
+            union all select adrelid, 'pg_attrdef'::regclass, oid from pg_attrdef
+            union all select conrelid, 'pg_constraint'::regclass, oid from pg_constraint where conrelid <> 0
+            union all select polrelid, 'pg_policy'::regclass, oid from pg_policy),
+        running (oid) as (
+            select tgrelid from pg_trigger where not tgisinternal and tgfoid in (table loose)
+            union select p.relation from part p join pg_depend d using (classid, objid)
+                  left join pg_operator o on d.refclassid = 'pg_operator'::regclass and o.oid = d.refobjid
+                  left join pg_type t on d.refclassid = 'pg_type'::regclass and t.oid = d.refobjid
+                  where d.refobjid >= 16384 and (
+                      d.refclassid = 'pg_proc'::regclass and d.refobjid in (table loose)
+                      or o.oprcode::oid in (table loose) or t.typtype = 'd' and d.classid <> 'pg_class'::regclass)),
+        touching (a, b) as (
+            select inhparent, inhrelid from pg_inherits
+            union all select confrelid, conrelid from pg_constraint
+                      where contype = 'f' and (confdeltype in ('c', 'n', 'd') or confupdtype in ('c', 'n', 'd'))
+            union all select r.ev_class, d.refobjid from pg_rewrite r join pg_depend d on d.objid = r.oid
+                      where d.classid = 'pg_rewrite'::regclass and d.refclassid = 'pg_class'::regclass
+                            and r.ev_class >= 16384 and d.refobjid >= 16384),
+        following (oid) as (
+            select oid from running union select l.a from touching l join following f on f.oid = l.b)"""
+)
+"""Relations of which a change may run such a function: in a trigger, default, check, index or policy, its own or that
+of a partition, of what refers to it, or of what stands behind a view."""
+
 CALLS = ":(?:funcid|aggfnoid|winfnoid|tsmhandler) ([0-9]+)"
 """Where a stored tree names the functions that it calls."""
 
 QUERIES: dict[str, str] = {
-    "relations": """
+    "relations": f"""
+        with recursive {_FOLLOWING}
         select c.oid::int8 as oid, n.nspname::text as schema, c.relname::text as name, c.relkind::text as kind,
                exists (select from pg_rewrite r where r.ev_class = c.oid and r.rulename <> '_RETURN') as rules,
                c.relrowsecurity as row_security,
@@ -62,7 +100,8 @@ QUERIES: dict[str, str] = {
                (select p.partattrs::int2[]::int4[] from pg_partitioned_table p
                 where p.partrelid = c.oid) as partition_key,
                -- A name without its schema is never looked up in a schema that the role may not use.
-               has_schema_privilege(n.oid, 'usage') as usable
+               has_schema_privilege(n.oid, 'usage') as usable,
+               c.oid in (table following) as follows
         from pg_class c join pg_namespace n on n.oid = c.relnamespace
         where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and n.nspname !~ '^pg_(toast|temp)'
         order by 1""",
@@ -91,7 +130,8 @@ QUERIES: dict[str, str] = {
                coalesce(bool_or(t.typtype = 'p'), false) as loose
         from pg_proc p join pg_namespace n on n.oid = p.pronamespace left join pg_type t on t.oid = p.proargtypes[0]
         where p.oid >= 16384 group by 1, 2 order by 1, 2""",
-    "overloads": """
+    "overloads": f"""
+        with {_LOOSE}
         select n.nspname::text as schema, p.proname::text as name,
                array(select format_type(u.t, null) from unnest(p.proargtypes) with ordinality u (t, i) order by u.i)
                    as arguments,
@@ -103,9 +143,10 @@ QUERIES: dict[str, str] = {
                not l.lanpltrusted and not exists (
                    select from pg_depend d join pg_extension e on e.oid = d.refobjid
                    where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'
-                         and d.refclassid = 'pg_extension'::regclass and e.extname in ({harmless})) as native,
+                         and d.refclassid = 'pg_extension'::regclass and e.extname in ({{harmless}})) as native,
                coalesce(r.typrelid, 0)::int8 as returns,
-               exists (select from pg_proc b where b.oid < 16384 and b.proname = p.proname) as builtin
+               exists (select from pg_proc b where b.oid < 16384 and b.proname = p.proname) as builtin,
+               p.oid in (table loose) as follows
         from pg_proc p join pg_namespace n on n.oid = p.pronamespace join pg_language l on l.oid = p.prolang
              left join pg_type r on r.oid = p.prorettype
         where p.oid >= 16384 and p.prokind <> 'p' order by 1, 2, 3""",

@@ -10,7 +10,7 @@ from broker.sql.comparing import CLAUSES
 from broker.sql.model import Refusal
 from broker.sql.names import called_builtin, check_function, check_operator, check_type, own_candidates
 from broker.sql.nodes import EXPRESSIONS
-from broker.sql.settings import refusal_of_call, shows_only_settings
+from broker.sql.settings import moved_by_call, refusal_of_call, shows_only_settings
 from broker.sql.tree import Node, strings, wrapped
 from policies.engine.decisions import OwnFunction
 
@@ -57,6 +57,8 @@ class Collected:
     locks: bool = False
     sets: bool = False
     """It changes settings."""
+    moved: list[tuple[Node, str]] = field(default_factory=list)
+    """Values that it gives the search path, and what they are sent as."""
     passed: frozenset[int] = frozenset()
     """Ids of calls that somebody else looks at."""
     in_clear: bool = False
@@ -249,6 +251,8 @@ def _call(found: Collected, catalogue: Catalogue, content: Node, wrapper: Node) 
         found.builtin.add(builtin)
     if parts[-1] == "set_config":
         found.sets = True
+        if (moved := moved_by_call(content)) is not None:
+            found.moved.append(moved)
         if (refusal := refusal_of_call(content)) is not None:
             raise refusal
     # Only a type that is written out is known to run no code of users' when it is filled.

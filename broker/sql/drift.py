@@ -25,7 +25,9 @@ _WATCHED = {
     "pg_type t": "t.oid >= 16384 and t.typrelid = 0 and t.typelem = 0",
     "pg_cast t": "t.oid >= 16384",
     "pg_range t": "t.rngtypid >= 16384",
-    "pg_constraint t": "t.contypid <> 0",
+    "pg_constraint t": "t.contypid <> 0 or t.contype in ('c', 'f')",
+    "pg_trigger t": "not t.tgisinternal",
+    "pg_policy t": "true",
     "pg_extension t": "true",
 }
 

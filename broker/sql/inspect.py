@@ -19,7 +19,8 @@ from broker.sql.copies import form_of
 from broker.sql.ddl import Change, change_of
 from broker.sql.library import FULL, Limits, Token, read
 from broker.sql.masking import mask_copied_relation, mask_relations
-from broker.sql.model import AS_TEXT, Altered, Control, Inspection, Refusal, Statement
+from broker.sql.model import AS_TEXT, Altered, Control, Inspection, Moves, Refusal, SearchPath, Statement
+from broker.sql.moving import check_change, check_code, rewrite_calls, rewrite_set
 from broker.sql.nodes import (
     EXPLAIN_OPTIONS,
     QUERIES,
@@ -59,6 +60,7 @@ def inspect(
     strict: bool = False,
     covers: tuple[str, ...] = (),
     altered: Altered = Altered.NOT,
+    path: SearchPath | None = None,
 ) -> Inspection:
     """Inspect a text of any number of statements under a catalogue and a person's field rules; raises Refusal.
 
@@ -66,9 +68,13 @@ def inspect(
     `strict` has it fail where what it reads masked has changed since the catalogue was read. `covers` is what the role
     lets be read: where that is all there is and nothing is masked, the catalogue is shown as it is, and the schema may
     be changed. `altered` says that the session has changed it in the transaction that this is for, so that the
-    catalogue may be outdated for it. Under limits for where others wait, raises Costly.
+    catalogue may be outdated for it. `path` is the search path that the session has set, if it has.
+    Under limits for where others wait, raises Costly.
     """
+    # What is seen of a relation does not depend on how it is named.
     seen = sights(catalogue, fields, covers)
+    if path is not None:
+        catalogue = catalogue.under(path)
     source, tokens = Source.of(sql, limits)
     try:
         tree, relations = read(source.text, limits)
@@ -80,6 +86,7 @@ def inspect(
         inspector.relations = relations if inspector.count == 1 else None
         inspector.strict = strict
         inspector.altered = altered
+        inspector.moved = path is not None
         statements = tuple(inspector.statement(raw) for raw in tree.get("stmts", []))
         rewritten, runs = rewriter.finish()
     except Refusal as refusal:
@@ -90,7 +97,7 @@ def inspect(
     except RecursionError:
         raise Refusal("limit-nesting", "the statement is nested too deeply", sqlstate="54001") from None
     found = Inspection(statements, rewritten, runs, inspector.scrub, catalogue.version, seen.wires())
-    return replace(found, revealed=inspector.revealed, searches=inspector.searches)
+    return replace(found, revealed=inspector.revealed, searches=inspector.searches, path=path)
 
 
 def tripwire(catalogue: Catalogue, fields: FieldView) -> frozenset[tuple[int, int]]:
@@ -125,6 +132,10 @@ class _Inspector:
         self.altered = Altered.NOT
         self.alters = Altered.NOT
         """What the statement that is looked at does to the schema."""
+        self.moves = Moves.NOT
+        """What the statement that is looked at does to the search path."""
+        self.moved = False
+        """The session has set a search path of its own."""
         self.compared: set[str] = set()
         """Masked fields that the statement compares."""
         self.searches: tuple[tuple[str, int], ...] = ()
@@ -136,7 +147,10 @@ class _Inspector:
         kind, content = wrapped(raw["stmt"]) or ("", {})
         shown = redacted(self.source.text, self.tokens, start, end)
         verb = self._verb(kind, start)
-        self.compared, self.alters = set(), Altered.NOT
+        if self.moves is Moves.ELSEWHERE:
+            # What comes behind it would be looked up by other names than it is inspected by.
+            raise Refusal("search-path", "what sets the search path is sent by itself", "send it by itself")
+        self.compared, self.alters, self.moves = set(), Altered.NOT, Moves.NOT
         before = self.altered
         facts, control, name, refusal, body, form = _NO_FACTS, Control.NONE, "", None, "", AS_TEXT
         writable = False
@@ -144,7 +158,7 @@ class _Inspector:
             case _ if kind in QUERIES and not (kind == "SelectStmt" and "intoClause" in content):
                 reveals = reveals_in(content, self.count) if kind == "SelectStmt" else []
                 sought = candidates(content, self.count) if kind == "SelectStmt" else []
-                facts = self._query(raw["stmt"], verb, reveals, sought)
+                facts = self._query(raw["stmt"], verb, reveals, sought, plain=kind == "SelectStmt")
             case "ExplainStmt":
                 facts = self._explain(content, start)
             case "DeclareCursorStmt":
@@ -170,6 +184,7 @@ class _Inspector:
             case "VariableSetStmt":
                 facts = StatementFacts(verb, frozenset({Effect.SESSION}))
                 refusal, writable = refusal_of_set(content), makes_writable(content)
+                self.moves = rewrite_set(content, start, end, self.rewriter)
             case "VariableShowStmt":
                 facts = StatementFacts(verb, frozenset({Effect.SESSION}))
                 refusal = refusal_of_show(content["name"], in_clear=self.seen.in_clear)
@@ -181,7 +196,8 @@ class _Inspector:
                 pass
             case "ConstraintsSetStmt" | "DiscardStmt":
                 facts = StatementFacts(verb, frozenset({Effect.SESSION}))
-                control = Control.DISCARD_ALL if content.get("target") == "DISCARD_ALL" else Control.NONE
+                if content.get("target") == "DISCARD_ALL":
+                    control, self.moves = Control.DISCARD_ALL, Moves.BACK
             case "NotifyStmt":
                 facts = StatementFacts(verb, frozenset({Effect.ADMIN}))
             case "ListenStmt":
@@ -189,6 +205,7 @@ class _Inspector:
                 refusal = self._only_in_clear(verb)
             case "DoStmt":
                 facts, self.alters = StatementFacts(verb, frozenset(Effect)), Altered.CODE
+                self.moves = Moves.UNKNOWN
                 refusal = self._only_in_clear(verb)
             case "TruncateStmt" | "LockStmt":
                 facts, refusal = self._whole(kind, content, verb), refusal_of_cascade(content)
@@ -200,7 +217,9 @@ class _Inspector:
         alters = self.alters
         if alters:
             self.altered = Altered.CODE if self.altered is Altered.CODE else alters
-        return Statement(facts, shown, control, name, body, refusal, form, frozenset(self.compared), writable, alters)
+        return Statement(
+            facts, shown, control, name, body, refusal, form, frozenset(self.compared), writable, alters, self.moves
+        )
 
     def _change(self, kind: str, content: Node, verb: str) -> tuple[StatementFacts, Refusal | None]:
         """Inspect what is no query: facts for the policy, and why the broker itself does not pass it."""
@@ -220,6 +239,8 @@ class _Inspector:
             return StatementFacts(verb, frozenset(effects)), found
 
     def _changed(self, kind: str, content: Node, verb: str, change: Change) -> StatementFacts:
+        if self.moved:
+            change.code |= check_change(kind, change, self.catalogue, in_clear=self.seen.in_clear)
         names = names_of(change, self.catalogue, altered=self.altered is not Altered.NOT)
         if not self.seen.in_clear:
             check_harmless(kind, content, self.catalogue, self.seen)
@@ -262,9 +283,13 @@ class _Inspector:
             return replace(facts, code=facts.code | {"what this transaction has defined"})
         return facts
 
-    def _scope(self, found: Collected) -> Scope:
+    def _scope(self, found: Collected, *, plain: bool = False) -> Scope:
         altered = self.altered is not Altered.NOT
-        return Scope.of(found, self.catalogue, self.seen, strict=self.strict, altered=altered)
+        scope = Scope.of(found, self.catalogue, self.seen, strict=self.strict, altered=altered)
+        self.moves = rewrite_calls(found, self.rewriter, plain=plain)
+        if self.moved:
+            check_code(found, scope)
+        return scope
 
     def _verb(self, kind: str, start: int) -> str:
         if kind in QUERIES:
@@ -279,11 +304,17 @@ class _Inspector:
         return verb.upper().strip()
 
     def _query(
-        self, root: Any, verb: str, reveals: Sequence[Reveal] = (), sought: Sequence[Candidate] = ()
+        self,
+        root: Any,
+        verb: str,
+        reveals: Sequence[Reveal] = (),
+        sought: Sequence[Candidate] = (),
+        *,
+        plain: bool = False,
     ) -> StatementFacts:
         passed = frozenset(id(one.call) for one in reveals)
         found = collect(root, self.catalogue, passed, in_clear=self.seen.in_clear, relations=self.relations)
-        scope = self._scope(found)
+        scope = self._scope(found, plain=plain)
         if verb == "EXPLAIN" and scope.views and not self.seen.in_clear:
             # The plan of a view shows its definition, whose literals the catalogue hides.
             raise Refusal("explain", "EXPLAIN of a view would show its definition", "explain a query on its tables")
@@ -336,6 +367,7 @@ class _Inspector:
             writes=frozenset(scope.writes),
             through=frozenset(scope.through),
             missing_where=frozenset(scope.writes) if changes else frozenset(),
+            code=frozenset(found.coded),
         )
 
     def _body(self, start: int, end: int) -> str:
@@ -405,6 +437,7 @@ class _Inspector:
             through=frozenset(scope.through),
             functions=frozenset(found.functions),
             calls=found.ruled,
+            code=frozenset(found.coded),
             masked=frozenset(f"{relation.qualified}.{name}" for name in scope.masks_of(relation) if name in filled),
             copying="in",
         ), Control.COPY_IN

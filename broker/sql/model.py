@@ -7,6 +7,9 @@ from enum import StrEnum
 
 from policies.engine.decisions import StatementFacts
 
+SearchPath = tuple[str, ...]
+"""The schemas of users' in a search path, in order."""
+
 
 class Refusal(Exception):
     """this statement cannot be decided, or can never be allowed; it is denied (fail closed)
@@ -78,6 +81,17 @@ class Altered(StrEnum):
     """It may have defined what runs where a builtin function, operator or type is meant."""
 
 
+class Moves(StrEnum):
+    """What a statement does to the search path."""
+
+    NOT = ""
+    BACK = "back"
+    """It goes back to the one that is pinned."""
+    ELSEWHERE = "elsewhere"
+    UNKNOWN = "unknown"
+    """It runs what is not inspected, and that may do anything to it."""
+
+
 @dataclass(frozen=True, slots=True)
 class CopyForm:
     """How the data of a COPY is to be read: `format` is text, csv or binary; the rest is for csv."""
@@ -112,6 +126,7 @@ class Statement:
     """It asks for transactions that may change data."""
     alters: Altered = Altered.NOT
     """What it does to the schema."""
+    moves: Moves = Moves.NOT
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,3 +150,5 @@ class Inspection:
     """(position, relation oid, attnum) of outputs that come in clear all the same, once that is approved."""
     searches: tuple[tuple[str, int], ...] = ()
     """Masked fields that are compared in clear, and how often an hour each may be."""
+    path: SearchPath | None = None
+    """The search path that it was inspected under, where that is not the one that is pinned."""

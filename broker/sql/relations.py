@@ -211,7 +211,7 @@ def unknown(catalogue: Catalogue, schema: str | None, name: str) -> Relation:
     """
     if schema and (schema in SYSTEM_SCHEMAS or schema.startswith(("pg_temp_", "pg_toast")) or "." in schema):
         raise Refusal("relation-unknown", f'relation "{schema}.{name}" does not exist', sqlstate="42P01")
-    first = next(one for one in catalogue.path if one not in SYSTEM_SCHEMAS)
+    first = next((one for one in catalogue.path if one not in SYSTEM_SCHEMAS), "pg_temp")
     return Relation(0, schema or first, name, "r", False, False, ())
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from broker.sql.model import Refusal
+from broker.sql.model import Moves, Refusal
+from broker.sql.paths import asked, listed, named, written
 from broker.sql.system import shown
 from broker.sql.tree import Node
 
@@ -41,6 +42,8 @@ def refusal_of_set(content: Node) -> Refusal | None:
         return None if name in ("transaction", "session characteristics") else _pinned(name or "that setting")
     if kind == "VAR_RESET_ALL" or (kind in ("VAR_SET_DEFAULT", "VAR_RESET") and name not in _UNPINNED):
         return None  # The login has seen that every pin is what RESET brings back.
+    if name == "search_path":
+        return None  # `moved_by` has looked at it.
     if name not in CHANGEABLE:
         return _pinned(name or "that setting")
     values = [_value(argument) for argument in content.get("args", [])]
@@ -49,12 +52,43 @@ def refusal_of_set(content: Node) -> Refusal | None:
     return None
 
 
+def moved_by(content: Node) -> tuple[Moves, str]:
+    """Return what a SET or RESET does to the search path, and how the broker writes it, where it does.
+
+    Raises Refusal for a path that no session may set.
+    """
+    kind, name = content.get("kind"), str(content.get("name", "")).lower()
+    if kind == "VAR_RESET_ALL" or (name == "search_path" and kind in ("VAR_SET_DEFAULT", "VAR_RESET")):
+        return Moves.BACK, ""
+    if name != "search_path":
+        return Moves.NOT, ""
+    local = "LOCAL " if content.get("is_local") else ""
+    return Moves.ELSEWHERE, f"SET {local}search_path TO {written(asked(named(content)))}"
+
+
+def moved_by_call(content: Node) -> tuple[Node, str] | None:
+    """Return the value that a call of set_config gives the search path, and what it is sent as; None for others.
+
+    Raises Refusal for a path that no session may set.
+    """
+    arguments = content.get("args", [])
+    if len(arguments) != 3 or str(_value(arguments[0])).lower() != "search_path":
+        return None
+    value = _value(arguments[1])
+    names = listed(value) if isinstance(value, str) else None
+    if names is None or _value(arguments[2]) is None or set(content) - _CALL:
+        raise _unwritten("search_path")
+    return arguments[1]["A_Const"], written(asked(names))
+
+
 def refusal_of_call(content: Node) -> Refusal | None:
     """Return why a call of set_config is refused, or None: it sets what SET would, with what is written out."""
     arguments = content.get("args", [])
     if set(content) - _CALL or len(arguments) != 3 or _value(arguments[0]) is None or _value(arguments[2]) is None:
         return _unwritten("set_config")
     name, value = str(_value(arguments[0])).lower(), _value(arguments[1])
+    if name == "search_path":
+        return None  # `moved_by_call` has looked at it.
     if name not in CHANGEABLE:
         # A literal that could be no setting's name is a value, and values are not repeated where others read.
         return _pinned(name if _NAME.fullmatch(name) else "that setting")

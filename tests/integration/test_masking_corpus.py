@@ -13,6 +13,7 @@ import pytest
 from broker.sql.catalogue import Catalogue
 from broker.sql.inspect import inspect, tripwire
 from broker.sql.model import Refusal
+from broker.sql.paths import confirmed
 from broker.sql.sight import sights
 from policies.engine.decisions import HIDE, Effect, FieldView, Mask, MaskKind, RelationFields
 from tests.support.catalogue import load_catalogue, read_catalogue
@@ -90,9 +91,18 @@ class World:
             finally:
                 owner.rollback()
 
+    def under(self, path: str, sql: str) -> object:
+        """What a writer gets who has set a search path before."""
+        setting = inspect(f"set search_path = {path}", self.catalogue, FIELDS).rewritten
+        self.writer.execute(setting.encode())
+        return self._run(sql, self.writer, CHANGES - {Effect.WRITE})
+
     def _run(self, sql: str, connection: psycopg.Connection[Any], denied: set[Effect]) -> object:
+        (shown,) = connection.execute("show search_path").fetchone() or ("",)
+        path = confirmed(shown)
+        assert path is not None, shown
         try:
-            inspection = inspect(sql, self.catalogue, FIELDS)
+            inspection = inspect(sql, self.catalogue, FIELDS, path=None if path == ("public",) else path)
         except Refusal as refusal:
             return "refused", refusal.rule
         for statement in inspection.statements:
@@ -111,6 +121,7 @@ class World:
         finally:
             connection.execute("rollback")
             connection.execute("deallocate all")
+            connection.execute("reset search_path")
 
     def _rows(self, sql: str, connection: psycopg.Connection[Any]) -> list[object]:
         cursor = connection.cursor()
@@ -269,6 +280,21 @@ def test_no_write_of_the_corpus_tells_two_worlds_apart(worlds: tuple[World, Worl
     untimed = [(case, sql) for case, sql, _ in texts() if case != "PG-050.04" and sql not in OF_SESSIONS]
     told_apart = [(case, sql) for case, sql in untimed if repr(worlds[0].write(sql)) != repr(worlds[1].write(sql))]
     assert told_apart == [], "\n".join(map(str, told_apart))
+
+
+def test_no_search_path_that_is_set_tells_two_worlds_apart(worlds: tuple[World, World]) -> None:
+    """The schema `evil` has a view `orders` of the masked fields, an `upper` and a `+` of its own."""
+    untimed = [
+        sql for case, sql, _ in texts() if case != "PG-050.04" and sql not in OF_SESSIONS and "_size(" not in sql
+    ]
+    found = {}
+    # Half of them on each server, for there are many.
+    for sql in untimed[worlds[0].server.major % 2 :: 2]:
+        found[sql] = tuple(world.under("evil, public", sql) for world in worlds)
+    told_apart = [sql for sql, (left, right) in found.items() if repr(left) != repr(right)]
+    assert told_apart == [], "\n".join(told_apart)
+    assert sum(isinstance(left, list) for left, _ in found.values()) > 50
+    assert "'***'" in repr(worlds[0].under("evil", "select note from orders"))
 
 
 def test_honest_statements_of_the_corpus_run(worlds: tuple[World, World]) -> None:

@@ -152,7 +152,7 @@ async def test_a_reset_takes_back_what_was_set_and_no_pin(served: TestBroker, te
 @pytest.mark.parametrize(
     "call",
     [
-        "set_config('search_path', 'evil', false)",
+        "set_config('search_path', 'pg_temp, evil', false)",
         "set_config('statement_timeout', '0', true)",
         "set_config('client_encoding', 'SJIS', false)",
         "set_config(ssn, 'x', false) from people",

@@ -208,3 +208,115 @@ async def test_alembic_migrates_and_sqlalchemy_reflects_as_it_does_directly(worl
     url = sa.make_url(server.url("shop", "app_write").replace("postgresql:", "postgresql+asyncpg:"))
     assert through == await told(create_async_engine(url))
     assert server.execute("select name from author", "shop") == [("Ann",)]
+
+
+TWO_SCHEMAS = (
+    "create schema app authorization app_write",
+    "create table app.people (id int primary key, ssn text)",
+    "insert into app.people values (7, 'clear here')",
+    "create table app.notes as select 7 as id, 'app' as body",
+    "create function traced() returns trigger language plpgsql as "
+    "$$begin insert into log (what) values ('seen'); return new; end$$",
+    "create table app.watched (id int)",
+    "create trigger t before insert on app.watched for each row execute function traced()",
+    "alter table app.people owner to app_write",
+    "alter table app.watched owner to app_write",
+    "grant usage on schema app to app",
+    "grant select on all tables in schema app to app, app_write",
+)
+BOTH = MASKED.replace('["public.*"]', '["public.*", "app.*"]')
+
+
+async def test_a_search_path_that_is_set_moves_no_masked_name(world: tuple[Server, Path]) -> None:
+    for statement in TWO_SCHEMAS:
+        world[0].execute(statement, "shop")
+    async with serve(world, BOTH) as broker:
+        connection = await connected(broker.ticket())
+        prepared = await connection.prepare("select ssn from people order by id limit 1")
+        assert await prepared.fetchval() == "***"
+        await connection.execute("set search_path to app, public")
+        assert await connection.fetchval("show search_path") == "app, public, pg_temp"
+        assert await connection.fetchval("select ssn from people where id = 7") == "clear here"
+        # Upstream it means the other table by now: what was sent for it then is never run again.
+        with pytest.raises(asyncpg.FeatureNotSupportedError, match="cached plan"):
+            await prepared.fetchval()
+        assert await connection.fetchval("select ssn from public.people where id = 1") == "***"
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("set local search_path to public")
+        assert await connection.fetchval("select ssn from people where id = 1") == "***"
+        await connection.execute("savepoint a")
+        await connection.execute("set local search_path to app")
+        assert await connection.fetchval("select ssn from people") == "clear here"
+        await connection.execute("rollback to a")
+        assert await connection.fetchval("select ssn from people where id = 1") == "***"
+        await transaction.rollback()
+        assert await connection.fetchval("select ssn from people") == "clear here"
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="could mean other tables"):
+            await connection.fetch("select public.spent(1)")
+        await connection.execute("reset search_path")
+        assert await connection.fetchval("select ssn from people where id = 1") == "***"
+        await connection.close()
+        texts = ["select set_config('search_path', 'app', true)", "begin; set local search_path = app", "table notes"]
+        said = await psql(broker.ticket(), *texts, "rollback", "table notes limit 1")
+        assert said == (0, '"app", pg_temp\nBEGIN\nSET\n7|app\nROLLBACK\n1|note 1\n', "")
+        code, _, errors = await psql(broker.ticket(), 'set search_path to "$user", public')
+        assert code == 1
+        assert "name the schema itself" in errors
+        with raw(broker.port) as client:
+            await asyncio.to_thread(enter, client, broker.ticket())
+            run = [codec.bind("", ""), codec.execute("")]
+            sent = [codec.parse("", "set search_path to app"), *run, codec.parse("", "select ssn from people"), *run]
+            client.send(b"".join([*sent, codec.SYNC]) + codec.query("select ssn from people limit 1"))
+            answer = await asyncio.to_thread(client.until, "Z")
+            assert b"clear here" in b"".join(frame.body for frame in answer)
+            answer = await asyncio.to_thread(client.until, "Z")
+            assert b"clear here" in b"".join(frame.body for frame in answer)
+            # An error undoes what the same segment has set.
+            sent = [codec.parse("", "set search_path to public"), *run, codec.parse("", "select 1/0"), *run]
+            client.send(b"".join([*sent, codec.SYNC]) + codec.query("select ssn from people limit 1"))
+            assert "E" in kinds(await asyncio.to_thread(client.until, "Z"))
+            answer = await asyncio.to_thread(client.until, "Z")
+            assert b"clear here" in b"".join(frame.body for frame in answer)
+
+
+async def test_a_migration_sets_the_path_that_it_works_in(world: tuple[Server, Path]) -> None:
+    for statement in TWO_SCHEMAS:
+        world[0].execute(statement, "shop")
+    async with serve(world, OPEN) as broker:
+        ticket = broker.ticket(role="write")
+        url = sa.URL.create(
+            "postgresql+asyncpg", ticket.user, ticket.password, "127.0.0.1", ticket.port, ticket.database
+        )
+        engine = create_async_engine(url, connect_args={"ssl": ticket.asyncpg()["ssl"]})
+        async with engine.begin() as connection:
+            await connection.execute(sa.text("set search_path to app"))
+            await connection.execute(sa.text("create table made (id serial primary key, x text)"))
+            await connection.execute(sa.text("insert into made (x) values ('one')"))
+            assert (await connection.execute(sa.text("select x from made"))).scalar() == "one"
+            names = await connection.run_sync(lambda sync: sa.inspect(sync).get_table_names())
+            assert "made" in names
+        async with engine.begin() as connection:
+            with pytest.raises(sa.exc.DBAPIError, match="under another search path"):
+                await connection.execute(sa.text("insert into watched values (1)"))
+        await engine.dispose()
+        dumped = "select pg_catalog.set_config('search_path', '', false)"
+        said = await psql(broker.ticket(role="write"), dumped, "select x from app.made", "reset all", "table log")
+        assert said == (0, "pg_temp\none\nRESET\n", "")
+    assert world[0].execute("select x from app.made", "shop") == [("one",)]
+
+
+async def test_an_approval_holds_for_the_path_that_it_was_given_under(world: tuple[Server, Path]) -> None:
+    for statement in TWO_SCHEMAS:
+        world[0].execute(statement, "shop")
+    async with serve(world, OPEN) as broker:
+        connection = await connected(broker.ticket(role="ask"))
+        await connection.execute("set search_path to app")
+        running = asyncio.create_task(connection.execute("create table held (id int)"))
+        held = await broker.held()
+        assert held.relations == ["app.held"]
+        assert held.text.startswith("-- under search_path = app\n")
+        await broker.answer(held)
+        await running
+        await connection.close()
+    assert world[0].execute("select to_regclass('app.held')::text", "shop") == [("app.held",)]

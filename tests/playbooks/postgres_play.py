@@ -16,6 +16,7 @@ from broker.protocols.postgres.events import (
     Inspect,
     Match,
     Matched,
+    Move,
     Note,
     Record,
     Recorded,
@@ -30,7 +31,7 @@ from broker.protocols.postgres.memory import Memory
 from broker.protocols.postgres.ruling import Asking, Denied, Permitted, Ruling, durability_of
 from broker.sessions.model import GrantFacts, SessionFacts
 from broker.sessions.shapes import ShapeRule
-from broker.sql.model import Altered, Control, Inspection, Statement
+from broker.sql.model import Altered, Control, Inspection, Moves, SearchPath, Statement
 from policies.engine.decisions import NO_LIMITS, Effect, Limits, Need, Requirement, StatementFacts
 
 NONCE = "airlock-nonce"
@@ -64,6 +65,7 @@ def permitted(
     compared: Iterable[str] = (),
     estimating: bool = False,
     alters: Altered = Altered.NOT,
+    moves: Moves = Moves.NOT,
 ) -> Permitted:
     """A ruling that lets a text pass; one statement for each part between semicolons."""
     parts = [part.strip() for part in sql.split(";") if part.strip()]
@@ -80,8 +82,9 @@ def permitted(
             *control,
             compared=frozenset(compared),
             alters=alters,
+            moves=moves if at + 1 == len(parts) else Moves.NOT,
         )
-        for part, control in zip(parts, given, strict=True)
+        for at, (part, control) in enumerate(zip(parts, given, strict=True))
     )
     inspection = Inspection(statements, sql if rewritten is None else rewritten, (), masked, "v1", frozenset(tripwire))
     return Permitted(
@@ -116,10 +119,13 @@ class Play:
         slow: bool = False,
         weigh: Callable[[Permitted], Ruling] = lambda ruling: ruling,
         memory: Memory | None = None,
+        known: Callable[[str], Ruling | None] = lambda _: None,
     ) -> None:
         numbers = count(1)
         self.clear = True
-        self.machine = Machine(facts(), lambda: f"q{next(numbers)}", NONCE, memory=memory, clear=lambda: self.clear)
+        self.machine = Machine(
+            facts(), lambda: f"q{next(numbers)}", NONCE, known=known, memory=memory, clear=lambda: self.clear
+        )
         self._rule = rule
         self._slow = slow
         self._weigh = weigh
@@ -134,6 +140,8 @@ class Play:
         self.good = True
         self.matches: list[Match] = []
         self.shape: ShapeRule | None = None
+        self.path: SearchPath | None = None
+        """What it said of the search path last."""
         self._now = 0.0
 
     def hear(self, event: Event) -> "Play":
@@ -162,6 +170,8 @@ class Play:
                         waiting.append(Matched(token, self.shape, self.at))
                     case Drop(reason=reason):
                         self.drops.append(reason)
+                    case Move(path=path):
+                        self.path = path
                     case Note(entry=entry):
                         self.notes.append(entry.data)
                     case _:

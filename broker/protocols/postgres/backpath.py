@@ -310,6 +310,8 @@ class BackPath:
             yield from session.end_transaction(committed=not session.failed)
             if expected.segment >= session.altered_in:
                 session.altered = Altered.NOT
+            if session.wrote is not None and expected.segment >= session.wrote:
+                session.wrote = None
             if session.changed:
                 session.changed = False
                 yield Reload()

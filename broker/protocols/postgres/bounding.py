@@ -184,8 +184,7 @@ def before_end(session: Session) -> Generator[Command, Any, Problem | None]:
 def _let_through(session: Session, expected: Expected, data: bytes) -> Steps:
     session.expect(expected)
     session.responses.push(expected)
-    session.segment += 1
-    session.touched = False
+    session.end_segment()
     yield ToUpstream(data)
 
 

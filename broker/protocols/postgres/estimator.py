@@ -16,9 +16,9 @@ import asyncpg
 from broker.errors import RecordingFailed, UpstreamUnavailable
 from broker.protocols.postgres.admin import Admin
 from broker.protocols.postgres.explaining import Question, expected_rows, explain, prepare
-from broker.protocols.postgres.pins import quoted_path
 from broker.protocols.postgres.reaching import CASCADES, TRIGGERS, cascade_words, trigger_words
 from broker.sessions.holds import Estimate, Sized
+from broker.sql.paths import written
 
 SECONDS = 1.0
 _LIMITS = "set local statement_timeout = '700ms'; set local lock_timeout = '200ms'"
@@ -105,7 +105,7 @@ class Estimator:
 
     def __init__(self, admin: Admin, search_path: Sequence[str], pid: int) -> None:
         self._admin = admin
-        self._path = quoted_path(search_path)
+        self._path = written(search_path)
         self._pid = pid
 
     async def estimate(self, question: Question, record: Recording) -> Estimate:

@@ -14,7 +14,7 @@ from broker.protocols.postgres.ruling import Permitted, Ruling
 from broker.sessions.holds import Answer, HoldFacts, Sought
 from broker.sessions.model import CloseReason, Durability, Entry
 from broker.sessions.shapes import ShapeRule
-from broker.sql.model import Altered
+from broker.sql.model import Altered, SearchPath
 from policies.engine.decisions import Requirement
 
 
@@ -285,6 +285,13 @@ class Reload:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """The session has this search path by now; None is the one that is pinned."""
+
+    path: SearchPath | None
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """Ask the upstream to cancel what it runs; answered by Cancelled."""
 
@@ -332,6 +339,7 @@ Command = (
     | PauseUpstream
     | ResumeUpstream
     | Reload
+    | Move
     | Cancel
     | Drain
     | Settle

@@ -12,6 +12,7 @@ from broker.protocols.postgres.codec import Frame, Malformed, NoRoom, Overwhelme
 from broker.protocols.postgres.events import Command, Drain, Gate, Record, ToClient, ToUpstream, Weigh
 from broker.protocols.postgres.explaining import Question, question
 from broker.protocols.postgres.holding import Cleared, match, narrowest, review, still_approved
+from broker.protocols.postgres.pathway import elsewhere
 from broker.protocols.postgres.plan import Plan, Planner, Planning, found_in, stale, weighed
 from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Registry
 from broker.protocols.postgres.replies import Problem, denial, too_far
@@ -92,7 +93,7 @@ class FrontPath:
         if isinstance(plan, Denied):
             yield from self._deny(plan, sql)
             return
-        cleared = yield from self._cleared(plan, Asked(sql), lambda: self._planner().text(sql))
+        cleared = yield from self._cleared(plan, Asked(sql, path=session.way.path), lambda: self._planner().text(sql))
         if cleared is None:
             return
         plan, ids = cleared.plan, cleared.ids
@@ -111,7 +112,7 @@ class FrontPath:
             return
         session.expect(expected)
         session.responses.push(expected)
-        self._end_segment()
+        session.end_segment()
         yield ToUpstream(data)
 
     def _parse(self, frame: Frame) -> Gate:
@@ -146,7 +147,8 @@ class FrontPath:
             yield from self._deny(plan, prepared.sql)
             return
         asked = Asked(prepared.sql, (), message.values, message.formats, prepared.types, message.results)
-        portal = Portal(prepared, asked, records.parameters(message.formats, message.values))
+        asked = replace(asked, path=session.way.path)
+        portal = Portal(prepared, asked, records.parameters(message.formats, message.values), path=session.way.path)
         portal.room = frame.room or session.keep(len(frame.body))
         if message.portal or plan.ruling.asking is not None or plan.ruling.estimating:
             if message.portal and any(statement.control is Control.EXECUTE for statement in plan.statements):
@@ -173,6 +175,12 @@ class FrontPath:
             yield from self._refuse(missing(message.name))
             return
         one = found.prepared if isinstance(found, Portal) else found
+        if isinstance(one, Prepared) and (session.way.unsure or one.ruling.inspection.path != session.way.path):
+            # Upstream its names are looked up anew, under the path that there is now.
+            plan = yield from self._planner().again(one)
+            if isinstance(plan, Denied):
+                yield from self._deny(plan, one.sql)
+                return
         session.watch(one.ruling.inspection.tripwire)
         prepared = one if isinstance(one, Prepared) else None
         expected = Expected(_DESCRIBED[message.kind], session.segment, one.ruling, prepared=prepared)
@@ -193,6 +201,9 @@ class FrontPath:
         plan = yield from self._planner().again(portal.prepared)
         if isinstance(plan, Denied):
             yield from self._deny(plan, portal.prepared.sql)
+            return
+        if portal.path != session.way.path:
+            yield from self._deny(elsewhere, portal.prepared.sql)
             return
         if not portal.statements or not (yield from still_approved(session, portal, plan)):
             yield from session.finish_portal(portal)
@@ -235,7 +246,7 @@ class FrontPath:
             yield from self._may_end()
         session.skipping = False
         session.responses.push(Expected(Kind.SYNC, session.segment))
-        self._end_segment()
+        session.end_segment()
         yield ToUpstream(frame.whole())
 
     def _before_copy(self, frame: Frame) -> Gate:
@@ -275,10 +286,6 @@ class FrontPath:
             return
         session.touched = True
         yield ToUpstream(data)
-
-    def _end_segment(self) -> None:
-        self._session.segment += 1
-        self._session.touched = False
 
     def _may_end(self) -> Generator[Command, Any, bool]:
         """Check what deferred triggers do before a transaction that nobody began ends; say whether it may."""
@@ -398,7 +405,7 @@ class FrontPath:
         yield from self._forward(poison, codec.execute(session.nonce))
         if self._simple:
             session.responses.push(Expected(Kind.SYNC, session.segment))
-            self._end_segment()
+            session.end_segment()
             yield ToUpstream(codec.SYNC)
         else:
             session.skipping = True

@@ -17,7 +17,7 @@ from broker.sessions.ports import Clock, Policies
 from broker.sql.catalogue import Catalogue
 from broker.sql.inspect import inspect
 from broker.sql.library import ON_THE_SPOT, Costly
-from broker.sql.model import Altered, Inspection, Refusal
+from broker.sql.model import Altered, Inspection, Refusal, SearchPath
 from broker.sql.redact import redact
 from broker.sql.rewrite import whole_run
 from broker.sql.shapes import Template, only_compares, shape
@@ -32,7 +32,7 @@ _RELOAD_EVERY = 1.0
 """Seconds between two readings of the catalogue for unknown names, so that typing errors cannot flood an upstream."""
 
 
-_CacheKey = tuple[str, str, str, Subject, frozenset[str], Altered]
+_CacheKey = tuple[str, str, str, Subject, frozenset[str], Altered, SearchPath | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,8 @@ class Matter:
     subject: Subject
     key: Key
     altered: Altered = Altered.NOT
+    path: SearchPath | None = None
+    """The search path that their session has set, if it has."""
 
 
 @dataclass(slots=True)
@@ -149,7 +151,7 @@ class Inspector:
         policy_hash, view = self._policies.hash, self._view(matter)
         person, (strict, covers) = matter.subject.person, self._level(matter)
         found, redacted = await self._workers.inspect(
-            sql, catalogue, view, person, strict=strict, covers=covers, altered=matter.altered
+            sql, catalogue, view, person, strict=strict, covers=covers, altered=matter.altered, path=matter.path
         )
         if self._policies.hash != policy_hash:
             # The policy changed meanwhile, and with it perhaps the masks.
@@ -162,8 +164,8 @@ class Inspector:
             return None
         try:
             strict, covers = self._level(matter)
-            view, altered = self._view(matter), matter.altered
-            found = inspect(sql, catalogue, view, ON_THE_SPOT, strict=strict, covers=covers, altered=altered)
+            view, altered, path = self._view(matter), matter.altered, matter.path
+            found = inspect(sql, catalogue, view, ON_THE_SPOT, strict=strict, covers=covers, altered=altered, path=path)
             return self._ruled(matter, sql, catalogue, found, "")
         except Costly:
             return None
@@ -222,7 +224,15 @@ class Inspector:
         return view
 
     def _cache_key(self, matter: Matter, sql: str, catalogue: Catalogue, now: datetime | None = None) -> _CacheKey:
-        return sql, self._policies.hash, catalogue.version, matter.subject, self._hours(now), matter.altered
+        return (
+            sql,
+            self._policies.hash,
+            catalogue.version,
+            matter.subject,
+            self._hours(now),
+            matter.altered,
+            matter.path,
+        )
 
     def _hours(self, now: datetime | None) -> frozenset[str]:
         """Return which of the rules with hours hold, now by default: what was ruled under others is not taken."""

@@ -55,6 +55,7 @@ from broker.protocols.postgres.ruling import Ruling
 from broker.protocols.postgres.shared import Session
 from broker.sessions.holds import Released
 from broker.sessions.model import CloseReason, Entry, SessionFacts
+from broker.sql.model import SearchPath
 
 MAX_QUEUED = 1024 * 1024
 """Bytes of later messages that wait behind a gate before the client is no longer read."""
@@ -123,14 +124,17 @@ class Machine:
         rations: Rations | None = None,
         memory: Memory | None = None,
         clear: Callable[[], bool] = lambda: True,
+        path: SearchPath = ("public",),
     ) -> None:
         self.state = State.OPEN
         share = Share(memory or Memory())
         self._session = Session(facts, ids, nonce, access_hint, rations or Rations(), share, clear)
+        self._session.way.pinned = path
+        self._known = known
         self._scanner = FrontendScanner(share)
         self._front = FrontPath(self._session)
         self._back = BackPath(self._session)
-        self._lane = ExpressLane(self._session, self._back, known)
+        self._lane = ExpressLane(self._session, self._back, self._known_now)
         self._gate: Gate | None = None
         self._draining = Drain()
         self._token = 0
@@ -157,6 +161,11 @@ class Machine:
                 CloseReason.UPSTREAM if isinstance(event, FromUpstream) else CloseReason.PROTOCOL,
                 Problem("08P01", f"protocol violation: {violation}", fatal=True),
             )
+
+    def _known_now(self, sql: str) -> Ruling | None:
+        """Return what is known of a text while it is sure what its names mean."""
+        way = self._session.way
+        return None if way.unsure or way.lost else self._known(sql)
 
     def board(self, data: bytes, at: float) -> tuple[Ride, int] | None:
         """Take a client's chunk at once where it is a known exchange; else it is for `handle`, and nothing is changed.

@@ -36,6 +36,7 @@ class Told:
 
 def ask_own(session: Session, texts: Sequence[str], *, sync: bool) -> Generator[Command, Any, Told]:
     """Run statements of the broker's own, one after the other, and wait for what they answer."""
+    session.way.doubt()
     name = f"{session.nonce}-own"
     closed = codec.close("P", name) + codec.close("S", name)
     run = codec.bind(name, name) + codec.execute(name)

@@ -10,6 +10,7 @@ import re
 import struct
 from collections.abc import Mapping, Sequence
 
+from broker.sql.paths import written
 from policies.engine.decisions import Effect
 from policies.engine.model import Policy
 
@@ -59,7 +60,7 @@ def pinned(
     pins = {
         "client_encoding": "UTF8",
         "application_name": f"airlock:{session}",
-        "search_path": quoted_path(search_path),
+        "search_path": written(search_path),
         "standard_conforming_strings": "on",
         "backslash_quote": "safe_encoding",
         "row_security": "on",
@@ -128,12 +129,3 @@ def kept(wanted: str, shown: str) -> bool:
         return shown == wanted
     found = _DURATION.fullmatch(shown)
     return found is not None and int(found[1]) * _UNITS[found[2] or "ms"] == int(wanted)
-
-
-def quoted_path(search_path: Sequence[str]) -> str:
-    """Write a search path; pg_temp stands last, so that a temporary table cannot shadow a real one."""
-    return ", ".join([_quoted(name) for name in search_path] + ["pg_temp"])
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -10,6 +10,7 @@ from typing import Any
 from broker.protocols.postgres.copying import Copying
 from broker.protocols.postgres.events import Command, Drain, Inspect
 from broker.protocols.postgres.memory import Room
+from broker.protocols.postgres.pathway import elsewhere, follow, misplaced
 from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Registry, Uncertain, V
 from broker.protocols.postgres.responses import Running
 from broker.protocols.postgres.ruling import Asking, Denied, Permitted, Ruling
@@ -32,6 +33,9 @@ unshaped = Denied("0A000", "what an approved shape let pass is not fetched by na
 
 unexecuted = Denied("0A000", "EXECUTE runs queries and changes of data here", ("prepare",), "send the statement itself")
 """The protocol prepares COMMIT, COPY and ALTER too, and what those do is followed where a client sends them."""
+
+unmoved = Denied("0A000", "what sets the search path is not fetched by name", ("search-path",), "execute it itself")
+"""What a client runs itself is followed by a look at the path, and this is not."""
 
 _GRADES = (Durability.WRITTEN, Durability.RESULTS_WAIT, Durability.SYNCED)
 
@@ -72,6 +76,7 @@ class Plan:
                 statement.alters,
                 self._copying(at, statement),
                 statement.name,
+                statement.moves,
             )
             for at, (id_, statement, changes) in enumerate(zip(ids, self.statements, self.changes, strict=True))
         ]
@@ -112,7 +117,10 @@ class Planner:
         if self._session.altered:
             # What an earlier segment does to the schema shows with its end, and what this text means after that.
             yield Drain()
+        yield from follow(self._session)
         ruling: Ruling = yield self._inspect(sql)
+        if isinstance(ruling, Permitted):
+            ruling = misplaced(self._session, ruling.inspection.statements) or ruling
         if isinstance(ruling, Denied):
             return ruling
         bodies: list[Permitted] = []
@@ -185,12 +193,16 @@ class Planner:
         if found is None:
             return None
         before = found.ruling if isinstance(found, Cursor) else found.prepared.ruling
+        if (before.inspection.path if isinstance(found, Cursor) else found.path) != self._session.way.path:
+            return replace(elsewhere, verb=statement.facts.verb, text=statement.redacted)
         ruling: Ruling = yield self._inspect(before.sql)
         if isinstance(ruling, Denied):
             return replace(ruling, verb=statement.facts.verb, text=statement.redacted)
         if ruling.inspection.rewritten != before.inspection.rewritten or (ruling.asking and not before.asking):
             # Fail closed: the upstream has the rows of the earlier text, whoever may see them now.
             return replace(outdated, verb=statement.facts.verb, text=statement.redacted)
+        if any(one.moves for one in ruling.inspection.statements):
+            return replace(unmoved, verb=statement.facts.verb, text=statement.redacted)
         if ruling.inspection.revealed:
             return replace(unfetched, verb=statement.facts.verb, text=statement.redacted)
         if ruling.asking is not None and isinstance(found, Portal) and found.shape:
@@ -227,7 +239,10 @@ def _is_query(ruling: Permitted) -> bool:
     """Say whether a text is one statement that does nothing to the session, its transaction or the schema."""
     statements = ruling.inspection.statements
     return (
-        all(one.control is Control.NONE and not one.alters and not one.facts.copying for one in statements)
+        all(
+            one.control is Control.NONE and not one.alters and not one.moves and not one.facts.copying
+            for one in statements
+        )
         and len(statements) <= 1
     )
 

@@ -33,6 +33,7 @@ from broker.protocols.postgres.events import (
     Hold,
     Inspect,
     Match,
+    Move,
     Note,
     PauseClient,
     PauseUpstream,
@@ -82,7 +83,7 @@ class Session:
         self._upstream = self._backend.upstream
         self._key: CancelKey | None = None
         grant = facts.grant
-        self._search_path = kind.search_path
+        self._search_path = self._pinned_path = kind.search_path
         matter = Matter(Subject(grant.person, grant.resource, grant.role), Key((kind.endpoint, self._search_path)))
         self._ruler = Ruler(house.inspector, matter, facts.id, self.feed)
         self._again = house.terms(grant).again
@@ -96,6 +97,7 @@ class Session:
             rations=house.rations,
             memory=house.memory,
             clear=lambda: house.terms(grant).clear,
+            path=kind.search_path,
         )
         self._scribe = Scribe(house.broker.recorder, self.feed, house.notes)
         self._holder = Holder(house.broker.holds, self.feed, self._estimate)
@@ -303,6 +305,9 @@ class Session:
                 self._holder.drop(reason)
             case Note(entry=entry):
                 self._scribe.note(entry)
+            case Move(path=path):
+                self._search_path = path if path is not None else self._pinned_path
+                self._ruler.move(path)
             case Reload():
                 self._ruler.forget()
             case Cancel():

@@ -77,6 +77,8 @@ def allowed(
     approval = [f"hold:{hold}"] if hold else [shape] if shape else []
     for index, (id_, statement, rules) in enumerate(zip(ids, ruling.inspection.statements, ruling.rules, strict=True)):
         data = {**_said(statement, [*rules, *approval]), "statement": id_}
+        if ruling.inspection.path is not None:
+            data["search_path"] = list(ruling.inspection.path)
         detail = _texts(ruling) if index == 0 else {}
         if index == 0 and parameters:
             detail["parameters"] = list(parameters)

@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 from broker.protocols.postgres.memory import Room
 from broker.protocols.postgres.ruling import Permitted
 from broker.sessions.holds import Asked
+from broker.sql.model import SearchPath
 
 MAX_ENTRIES = 5000
 
@@ -59,6 +60,8 @@ class Portal:
     """How many savepoints there were when it was made."""
     room: Room | None = field(default=None, compare=False, repr=False)
     """What its values take of the memory."""
+    path: SearchPath | None = None
+    """The search path that its session had set when it was made."""
 
 
 @dataclass(slots=True)

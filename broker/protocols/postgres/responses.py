@@ -12,7 +12,7 @@ from broker.protocols.postgres.copying import Copying
 from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared
 from broker.protocols.postgres.replies import Problem
 from broker.protocols.postgres.ruling import Permitted
-from broker.sql.model import Altered, Control
+from broker.sql.model import Altered, Control, Moves
 
 
 class Kind(Enum):
@@ -76,6 +76,8 @@ class Running:
     copying: Copying | None = None
     name: str = ""
     """Of a savepoint."""
+    moves: Moves = Moves.NOT
+    """What it does to the search path."""
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from broker.protocols.postgres.events import Event, Ruled
 from broker.protocols.postgres.inspector import Inspector, Matter
 from broker.protocols.postgres.ruling import Denied, Permitted, Ruling
 from broker.sessions.holds import Estimate
-from broker.sql.model import Altered
+from broker.sql.model import Altered, SearchPath
 
 _log = structlog.get_logger("postgres")
 _UNRULED = Denied("58000", "this statement could not be decided", ("failure",), text="(undecided)")
@@ -45,6 +45,10 @@ class Ruler:
     def weigh(self, ruling: Permitted, estimating: Awaitable[Estimate], token: int) -> None:
         """Rule again with what the upstream's planner expects."""
         self._soon(token, self._weighed(ruling, estimating))
+
+    def move(self, path: SearchPath | None) -> None:
+        """The session has another search path."""
+        self._matter = replace(self._matter, path=path)
 
     def forget(self) -> None:
         """The schema has changed."""

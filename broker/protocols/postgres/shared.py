@@ -14,8 +14,8 @@ from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared,
 from broker.protocols.postgres.replies import compares
 from broker.protocols.postgres.responses import Expected, Responses, Running
 from broker.protocols.postgres.ruling import Permitted
-from broker.sessions.model import SessionFacts
-from broker.sql.model import Altered, Control
+from broker.sessions.model import Durability, SessionFacts
+from broker.sql.model import Altered, Control, Moves, SearchPath
 
 
 @dataclass(slots=True)
@@ -32,6 +32,40 @@ class Ledger:
     def clear(self) -> None:
         self.allowed.clear()
         self.spent.clear()
+
+
+ENDS = frozenset({Control.COMMIT, Control.ROLLBACK, Control.ROLLBACK_TO})
+"""What may bring back a search path of before."""
+
+
+@dataclass(slots=True)
+class Pathway:
+    """The search path that a session has upstream, as far as that is known."""
+
+    pinned: SearchPath = ("public",)
+    path: SearchPath | None = None
+    """The one that it has set, as the upstream last said."""
+    lost: bool = False
+    """The upstream said one that nobody may set."""
+    moved: bool = False
+    """It was set since the transaction began, so that the end of that may undo it."""
+    unsure: bool = False
+    """Something was sent since that could have changed it."""
+
+    def changed_by(self, moves: Moves) -> bool:
+        """Say whether a statement that does this could change it."""
+        return moves is Moves.ELSEWHERE or (moves is Moves.BACK and (self.path is not None or self.moved or self.lost))
+
+    def sent(self, running: Running) -> None:
+        """Take note of a statement on its way."""
+        if self.changed_by(running.moves) or running.moves is Moves.UNKNOWN:
+            self.moved = self.unsure = True
+        elif running.control in ENDS:
+            self.doubt()
+
+    def doubt(self) -> None:
+        """Take note that a transaction may be over."""
+        self.unsure = self.unsure or self.moved
 
 
 @dataclass(slots=True)
@@ -84,6 +118,9 @@ class Session:
     """What was sent since the transaction began that changes the schema, done or not: the catalogue is behind it."""
     altered_in: int = 0
     """The segment in which that was sent last: the end of an earlier one says nothing of it."""
+    way: Pathway = field(default_factory=Pathway)
+    wrote: int | None = None
+    """The segment in which data was changed last, while its transaction may be open."""
     block: bool = False
     """A BEGIN has completed, and neither Sync nor Query ends its transaction."""
     ledger: Ledger = field(default_factory=Ledger)
@@ -131,7 +168,10 @@ class Session:
 
     def expect(self, expected: Expected) -> None:
         """Take note of what the statements that are sent would change."""
+        if expected.ruling is not None and expected.ruling.durability is Durability.SYNCED:
+            self.wrote = expected.segment
         for running in expected.statements:
+            self.way.sent(running)
             if running.alters:
                 self.altered = Altered.CODE if self.altered is Altered.CODE else running.alters
                 self.altered_in = expected.segment
@@ -139,6 +179,13 @@ class Session:
                 self.prepared.expect(change)
             for moved in running.portal_changes:
                 self.portals.expect(moved)
+
+    def end_segment(self) -> None:
+        """Take note that a Sync or a Query is sent, which ends a transaction that nobody began."""
+        self.segment += 1
+        self.touched = False
+        if not self.block:
+            self.way.doubt()
 
     def forget(self, running: Running) -> None:
         """Take note that a statement changed nothing."""

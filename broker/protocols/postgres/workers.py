@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 
 from broker.errors import AirlockError
 from broker.sql.catalogue import Catalogue
-from broker.sql.model import Altered, Control, CopyForm, Inspection, Refusal, Statement
+from broker.sql.model import Altered, Control, CopyForm, Inspection, Moves, Refusal, SearchPath, Statement
 from policies.engine.decisions import Effect, FieldView, OwnFunction, StatementFacts
 
 SECONDS = 1.0
@@ -45,6 +45,7 @@ class Assignment(NamedTuple):
     strict: bool
     covers: tuple[str, ...]
     altered: Altered
+    path: SearchPath | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -105,6 +106,7 @@ class Workers:
         strict: bool = False,
         covers: tuple[str, ...] = (),
         altered: Altered = Altered.NOT,
+        path: SearchPath | None = None,
     ) -> tuple[Inspection | Refusal, str]:
         """Inspect in a worker, and return the redacted text with it; raises WorkerFailed."""
         # Whoever sends what stalls parsers waits behind themselves, however many sessions they open.
@@ -112,7 +114,7 @@ class Workers:
         async with lane:
             await self._turn.acquire()
             try:
-                found = await self._asked(catalogue, Assignment(sql, view, strict, covers, altered))
+                found = await self._asked(catalogue, Assignment(sql, view, strict, covers, altered, path))
             except BaseException:
                 self._restart()
                 raise
@@ -126,7 +128,8 @@ class Workers:
                 await worker.told(catalogue.version, self._pickle(catalogue))
             async with asyncio.timeout(self._seconds):
                 answer = await worker.ask(assignment)
-            found = await decoded(answer, catalogue.version), str(answer["redacted"])
+            under = catalogue if assignment.path is None else catalogue.under(assignment.path)
+            found = await decoded(answer, under.version, assignment.path), str(answer["redacted"])
         except (TimeoutError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError):
             self._drop(worker)
             raise WorkerFailed(WorkerFailed.__doc__) from None
@@ -212,7 +215,7 @@ def encoded(found: Inspection | Refusal, redacted: str) -> dict[str, Any]:
     }
 
 
-async def decoded(answer: dict[str, Any], version: str) -> Inspection | Refusal:
+async def decoded(answer: dict[str, Any], version: str, path: SearchPath | None = None) -> Inspection | Refusal:
     """Read an answer; raises ValueError, LookupError, TypeError or AttributeError for what is none."""
     if (refusal := answer.get("refusal")) is not None:
         return _refusal_in(refusal)
@@ -230,6 +233,7 @@ async def decoded(answer: dict[str, Any], version: str) -> Inspection | Refusal:
         frozenset((int(oid), int(attribute)) for oid, attribute in answer["tripwire"]),
         tuple((int(at), int(oid), int(attribute)) for at, oid, attribute in answer["revealed"]),
         tuple((str(name), int(most)) for name, most in answer["searches"]),
+        path,
     )
 
 
@@ -265,6 +269,7 @@ def _statement_out(statement: Statement) -> dict[str, Any]:
         "compared": sorted(statement.compared),
         "form": asdict(statement.form),
         "alters": statement.alters.value,
+        "moves": statement.moves.value,
         "refusal": _refusal_out(statement.refusal) if statement.refusal is not None else None,
     }
 
@@ -289,4 +294,5 @@ def _statement_in(values: dict[str, Any]) -> Statement:
         frozenset(str(one) for one in values["compared"]),
         bool(values["writable"]),
         Altered(values["alters"]),
+        Moves(values["moves"]),
     )

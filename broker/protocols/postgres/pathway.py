@@ -1,0 +1,78 @@
+"""Which search path a session has upstream: what the server says of it, asked whenever that could have changed.
+
+A path that is set comes and goes with transactions and savepoints. None of that is followed here: after whatever could
+have changed it, the next text waits for the server's own word before it is inspected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from broker.protocols.postgres.events import Command, Drain, Move
+from broker.protocols.postgres.owning import ask_own
+from broker.protocols.postgres.ruling import Denied
+from broker.protocols.postgres.shared import ENDS, Session
+from broker.sql.model import Control, Moves, Statement
+from broker.sql.paths import confirmed
+
+SHOW = "show search_path"
+"""Takes no snapshot, so that a transaction may still choose its isolation behind it."""
+_HARMLESS = ENDS | {Control.SAVEPOINT, Control.RELEASE}
+
+elsewhere = Denied(
+    "0A000", "the search path has changed since this was bound or declared", ("search-path",), "do that again"
+)
+"""Its rows come of the tables that its names meant then."""
+_lost = Denied(
+    "0A000",
+    "the search path of this session is not one that may be set here",
+    ("search-path",),
+    "RESET search_path goes back to the one that is pinned",
+)
+
+
+def follow(session: Session) -> Generator[Command, Any, None]:
+    """Have the server say which path there is, where that is not sure."""
+    way = session.way
+    if not way.unsure:
+        return
+    while session.responses.queue and not session.touched:
+        yield Drain(everything=True)
+    if session.skipping or session.status == "E":
+        return  # Nothing runs before that is over, and what ends it is followed by another look.
+    told = yield from ask_own(session, [SHOW], sync=not session.touched)
+    if told.skipped:
+        return
+    value = told.rows[0][0] if told.rows and told.rows[0] else None
+    found = confirmed(value.decode("utf-8", "replace")) if value is not None else None
+    before, way.path = way.path, None if found == way.pinned else found
+    way.lost, way.unsure = found is None, False
+    if session.status == "I" and not session.touched:
+        way.moved = False
+    if before != way.path:
+        yield Move(way.path)
+
+
+def misplaced(session: Session, statements: Sequence[Statement]) -> Denied | None:
+    """Say why a text may not run as far as the search path goes (fail closed)."""
+    way = session.way
+    if way.lost and not all(_returns(one) for one in statements):
+        return _lost
+    for at, one in enumerate(statements):
+        moves = way.changed_by(one.moves)
+        if at + 1 < len(statements) and (moves or (way.moved and one.control in ENDS)):
+            return _denied("what changes the search path is sent by itself", "send what follows by itself", one)
+        if moves and session.wrote is not None:
+            # What a deferred trigger looks up at the end of the transaction it would find elsewhere.
+            why = "the search path is not changed in a transaction that has changed data"
+            return _denied(why, "COMMIT first, or set it before the change", one)
+    return None
+
+
+def _returns(statement: Statement) -> bool:
+    return statement.moves in (Moves.BACK, Moves.ELSEWHERE) or statement.control in _HARMLESS
+
+
+def _denied(message: str, hint: str, statement: Statement) -> Denied:
+    return Denied("0A000", message, ("search-path",), hint, verb=statement.facts.verb, text=statement.redacted)
