@@ -54,6 +54,7 @@ _GIVEN_UP = {
     "revoked": "the access was revoked",
     "ended": "the access was ended",
     "policy": "the policy changed meanwhile",
+    "schema": "what it names was changed meanwhile",
     "shutdown": "the broker stopped",
     "upstream": "the resource went away",
     "error": "its session failed",

@@ -27,6 +27,8 @@ class Asked:
     types: tuple[int, ...] = ()
     results: tuple[int, ...] = ()
     path: tuple[str, ...] | None = None
+    means: tuple[tuple[str, str], ...] = ()
+    """What it is about, each with a stamp: an approval is for that too."""
 
     @property
     def text(self) -> str:
@@ -43,6 +45,7 @@ class Asked:
             "formats": list(self.formats),
             "types": list(self.types),
             "results": list(self.results),
+            "means": [list(one) for one in self.means],
         }
 
 

@@ -63,6 +63,8 @@ class Relation:
     """Qualified names that it had before, under the same field rules."""
     follows: bool = True
     """What a change of it runs may look names up in its session's search path."""
+    made: str = ""
+    """A stamp of its triggers, rules, keys and defaults."""
 
     @property
     def qualified(self) -> str:
@@ -131,6 +133,11 @@ class Catalogue:
     """Names of every builtin function."""
     server_version: int = 0
     schemas: frozenset[str] = field(default_factory=frozenset)
+    by_name: Mapping[str, Relation] = field(default_factory=dict)
+    definitions: Mapping[str, str] = field(default_factory=dict)
+    """Functions of users' as they are written in rules -> a stamp of their definition."""
+    stamps: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """What `meaning` has found of relations."""
 
     def relation(self, schema: str | None, name: str) -> Relation | None:
         """Resolve a name as the server would."""
@@ -205,6 +212,8 @@ def build(
         builtins=frozenset(row["name"] for row in rows["builtins"]),
         server_version=server_version,
         schemas=frozenset(schema for schema, _ in relations),
+        by_name={relation.qualified: relation for relation in by_oid.values()},
+        definitions=_definitions(rows["overloads"]),
     )
 
 
@@ -217,6 +226,13 @@ def _overloads(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], tuple
         key = (row["schema"], row["name"])
         found[key] = (*found.get(key, ()), Overload(function, row["returns"], row["builtin"], row.get("follows", True)))
     return found
+
+
+def _definitions(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    return {
+        str(OwnFunction(row["schema"], row["name"], tuple(row["arguments"]), row["acting"])): row.get("made", "")
+        for row in rows
+    }
 
 
 def _relation(row: Mapping[str, Any], columns: tuple[Column, ...], former: Former) -> Relation:
@@ -233,6 +249,7 @@ def _relation(row: Mapping[str, Any], columns: tuple[Column, ...], former: Forme
         tuple(row.get("partition_key") or ()),
         former.get((row["oid"], 0), ()),
         row.get("follows", True) or row["rules"] or any(column.code for column in columns),
+        row.get("made") or "",
     )
 
 

@@ -83,12 +83,24 @@ _FOLLOWING = (
 """Relations of which a change may run such a function: in a trigger, default, check, index or policy, its own or that
 of a partition, of what refers to it, or of what stands behind a view."""
 
+_MADE = """
+        part_of (oid, what) as (
+            select t.tgrelid, concat('trigger ', t.oid, ' ', t.xmin, ' ', p.xmin)
+            from pg_trigger t join pg_proc p on p.oid = t.tgfoid where not t.tgisinternal
+            union all select ev_class, concat('rule ', oid, ' ', xmin) from pg_rewrite where ev_class >= 16384
+            union all select conrelid, concat('key ', oid, ' ', xmin) from pg_constraint where conrelid <> 0
+            union all select confrelid, concat('referrer ', oid, ' ', xmin) from pg_constraint where confrelid <> 0
+            union all select adrelid, concat('default ', oid, ' ', xmin) from pg_attrdef
+            union all select polrelid, concat('policy ', oid, ' ', xmin) from pg_policy),
+        made (oid, stamp) as (select oid, md5(string_agg(what, ' ' order by what)) from part_of group by 1)"""
+"""A stamp of all that decides, beside its columns, what a change of a relation does."""
+
 CALLS = ":(?:funcid|aggfnoid|winfnoid|tsmhandler) ([0-9]+)"
 """Where a stored tree names the functions that it calls."""
 
 QUERIES: dict[str, str] = {
     "relations": f"""
-        with recursive {_FOLLOWING}
+        with recursive {_FOLLOWING}, {_MADE}
         select c.oid::int8 as oid, n.nspname::text as schema, c.relname::text as name, c.relkind::text as kind,
                exists (select from pg_rewrite r where r.ev_class = c.oid and r.rulename <> '_RETURN') as rules,
                c.relrowsecurity as row_security,
@@ -101,7 +113,8 @@ QUERIES: dict[str, str] = {
                 where p.partrelid = c.oid) as partition_key,
                -- A name without its schema is never looked up in a schema that the role may not use.
                has_schema_privilege(n.oid, 'usage') as usable,
-               c.oid in (table following) as follows
+               c.oid in (table following) as follows,
+               (select m.stamp from made m where m.oid = c.oid) as made
         from pg_class c join pg_namespace n on n.oid = c.relnamespace
         where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and n.nspname !~ '^pg_(toast|temp)'
         order by 1""",
@@ -146,7 +159,7 @@ QUERIES: dict[str, str] = {
                          and d.refclassid = 'pg_extension'::regclass and e.extname in ({{harmless}})) as native,
                coalesce(r.typrelid, 0)::int8 as returns,
                exists (select from pg_proc b where b.oid < 16384 and b.proname = p.proname) as builtin,
-               p.oid in (table loose) as follows
+               p.oid in (table loose) as follows, p.xmin::text as made
         from pg_proc p join pg_namespace n on n.oid = p.pronamespace join pg_language l on l.oid = p.prolang
              left join pg_type r on r.oid = p.prorettype
         where p.oid >= 16384 and p.prokind <> 'p' order by 1, 2, 3""",

@@ -19,6 +19,7 @@ from broker.sql.copies import form_of
 from broker.sql.ddl import Change, change_of
 from broker.sql.library import FULL, Limits, Token, read
 from broker.sql.masking import mask_copied_relation, mask_relations
+from broker.sql.meaning import meaning
 from broker.sql.model import AS_TEXT, Altered, Control, Inspection, Moves, Refusal, SearchPath, Statement
 from broker.sql.moving import check_change, check_code, rewrite_calls, rewrite_set
 from broker.sql.nodes import (
@@ -97,7 +98,9 @@ def inspect(
     except RecursionError:
         raise Refusal("limit-nesting", "the statement is nested too deeply", sqlstate="54001") from None
     found = Inspection(statements, rewritten, runs, inspector.scrub, catalogue.version, seen.wires())
-    return replace(found, revealed=inspector.revealed, searches=inspector.searches, path=path)
+    return replace(
+        found, revealed=inspector.revealed, searches=inspector.searches, path=path, means=meaning(catalogue, statements)
+    )
 
 
 def tripwire(catalogue: Catalogue, fields: FieldView) -> frozenset[tuple[int, int]]:

@@ -9,6 +9,8 @@ from policies.engine.decisions import StatementFacts
 
 SearchPath = tuple[str, ...]
 """The schemas of users' in a search path, in order."""
+Meaning = tuple[tuple[str, str], ...]
+"""What a text is about by name, each with a stamp of what it is."""
 
 
 class Refusal(Exception):
@@ -152,3 +154,4 @@ class Inspection:
     """Masked fields that are compared in clear, and how often an hour each may be."""
     path: SearchPath | None = None
     """The search path that it was inspected under, where that is not the one that is pinned."""
+    means: Meaning = field(default=(), compare=False)

@@ -319,6 +319,7 @@ class FrontPath:
         if (denied := rationed(session, plan)) is not None:
             yield from self._deny(denied, asked.sql)
             return None
+        asked = replace(asked, means=plan.means if plan.ruling.asking is not None else ())
         if plan.ruling.asking is None:
             ids = tuple(session.ids() for _ in plan.statements)
             cleared = Cleared(plan, ids, "", narrowest(None, plan))

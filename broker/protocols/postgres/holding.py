@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 from broker.protocols.postgres import records
-from broker.protocols.postgres.events import Command, Drain, Drop, Hold, Match, Use
+from broker.protocols.postgres.events import Command, Drain, Drop, Hold, Match, Reload, Use
 from broker.protocols.postgres.explaining import question
 from broker.protocols.postgres.plan import Plan, Planning
 from broker.protocols.postgres.registry import Portal
@@ -16,6 +16,7 @@ from broker.protocols.postgres.ruling import Asking, Denied, Permitted, must_be_
 from broker.protocols.postgres.shared import Session
 from broker.sessions.holds import Abandoned, Answer, Asked, HoldFacts, Pending, Refused, Released, Sought, TimedOut
 from broker.sessions.shapes import Shape, ShapeRule, shape_digest
+from broker.sql.meaning import changed
 from broker.sql.model import Control
 from broker.sql.placeholders import Parameters, Pattern, pattern
 from policies.engine.decisions import Effect
@@ -61,7 +62,7 @@ def review(
     )
     match answer:
         case Released(hold=hold, most=most):
-            return (yield from _released(session, hold, ids, again, most))
+            return (yield from _released(session, hold, ids, asked, again, most))
         case Pending():
             return must_be_asked(plan.ruling, asking, _how(asking))
         case Refused(hold, by, reason):
@@ -81,9 +82,11 @@ def review(
 
 
 def _released(
-    session: Session, hold: str, ids: tuple[str, ...], again: Callable[[], Planning], most: int | None
+    session: Session, hold: str, ids: tuple[str, ...], asked: Asked, again: Callable[[], Planning], most: int | None
 ) -> Generator[Command, Any, Reviewed]:
-    """Use the approval, if what was approved may still run."""
+    """Use the approval, if what was approved may still run, and still means what was shown."""
+    # As the catalogue is at this moment: somebody could have changed it since the last look.
+    yield Reload()
     plan = yield from again()
     if isinstance(plan, Denied):
         yield Drop("policy")
@@ -92,6 +95,10 @@ def _released(
         # An error came meanwhile: the server would skip this one, so the approval is not used.
         yield Drop("upstream")
         return Problem("57014", "canceled: an earlier statement failed")
+    if name := changed(asked.means, plan.means):
+        yield Drop("schema")
+        message = f"the approval is not good any more: {name} is not what it was when this was shown"
+        return Problem("42501", message, hint="run it again: it is asked about anew")
     now = plan.ruling.asking
     if len(plan.statements) != len(ids) or not (yield Use(hold, now.requirement if now is not None else None)):
         yield Drop("policy")

@@ -16,7 +16,7 @@ from broker.protocols.postgres.responses import Running
 from broker.protocols.postgres.ruling import Asking, Denied, Permitted, Ruling
 from broker.protocols.postgres.shared import Session
 from broker.sessions.model import Durability
-from broker.sql.model import Control, Statement
+from broker.sql.model import Control, Meaning, Statement
 from policies.engine.decisions import NO_LIMITS, Bound
 
 stale = Denied("0A000", "cached plan must not change result type", (), "prepare the statement again")
@@ -59,6 +59,12 @@ class Plan:
     @property
     def rewritten(self) -> str:
         return self.parsed.inspection.rewritten
+
+    @property
+    def means(self) -> Meaning:
+        """What it is about, and the bodies that it runs."""
+        every = (self.parsed, *self.bodies)
+        return tuple(sorted({one for ruling in every for one in ruling.inspection.means}))
 
     @property
     def compared(self) -> frozenset[str]:

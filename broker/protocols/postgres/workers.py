@@ -212,6 +212,7 @@ def encoded(found: Inspection | Refusal, redacted: str) -> dict[str, Any]:
         "tripwire": sorted(list(pair) for pair in found.tripwire),
         "revealed": [list(place) for place in found.revealed],
         "searches": [list(one) for one in found.searches],
+        "means": [list(one) for one in found.means],
     }
 
 
@@ -234,6 +235,7 @@ async def decoded(answer: dict[str, Any], version: str, path: SearchPath | None 
         tuple((int(at), int(oid), int(attribute)) for at, oid, attribute in answer["revealed"]),
         tuple((str(name), int(most)) for name, most in answer["searches"]),
         path,
+        tuple((str(name), str(stamp)) for name, stamp in answer["means"]),
     )
 
 

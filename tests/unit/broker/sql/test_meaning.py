@@ -1,0 +1,57 @@
+"""What a statement is about: it stays the same while that does, and nothing else counts."""
+
+from dataclasses import replace
+
+import pytest
+
+from broker.sql.catalogue import Catalogue
+from broker.sql.inspect import inspect
+from broker.sql.meaning import changed
+from tests.unit.broker.sql.test_inspect import CATALOGUE
+
+
+def with_relation(name: str, **change: object) -> Catalogue:
+    """The catalogue with one relation that has changed."""
+    before = CATALOGUE.by_name[name]
+    after = replace(before, **change)  # type: ignore[arg-type]
+    return replace(
+        CATALOGUE,
+        version=f"{name}{change}",
+        by_oid={**CATALOGUE.by_oid, before.oid: after},
+        relations={**CATALOGUE.relations, (before.schema, before.name): after},
+        by_name={**CATALOGUE.by_name, name: after},
+        stamps={},
+    )
+
+
+@pytest.mark.parametrize(
+    "sql", ["select * from orders", "delete from orders where id = 1", "alter table orders add x int"]
+)
+def test_a_relation_that_a_statement_names_counts_with_all_that_is_told_of_it(sql: str) -> None:
+    def means(catalogue: Catalogue) -> tuple[tuple[str, str], ...]:
+        return inspect(sql, catalogue, {}, covers=("*.*",)).means
+
+    before, orders = means(CATALOGUE), CATALOGUE.by_name["public.orders"]
+    assert [name for name, _ in before] == ["public.orders"]
+    for change in ({"oid": 77}, {"columns": orders.columns[1:]}, {"made": "another trigger"}, {"row_security": True}):
+        assert changed(before, means(with_relation("public.orders", **change))) == "public.orders", change
+    assert changed(before, means(with_relation("public.customers", made="x"))) == ""
+    assert changed(before, means(CATALOGUE.under(("public",)))) == ""
+
+
+def test_what_stands_behind_a_view_counts_and_what_is_not_known_does_when_it_comes() -> None:
+    sql = "select * from nothing"
+    unknown = inspect(sql, CATALOGUE, {}, covers=("*.*",)).means
+    assert unknown == (("public.nothing", "unknown"),)
+    orders = CATALOGUE.by_name["public.orders"]
+    come = replace(CATALOGUE, by_name={**CATALOGUE.by_name, "public.nothing": orders}, version="v", stamps={})
+    assert changed(unknown, inspect(sql, come, {}, covers=("*.*",)).means) == "public.nothing"
+    assert changed((), unknown) == "public.nothing"
+
+
+def test_a_function_of_users_counts_by_its_definition() -> None:
+    calls = sorted(map(str, inspect("select spent(1)", CATALOGUE, {}).statements[0].facts.calls))
+    before = inspect("select spent(1)", CATALOGUE, {}).means
+    assert [name for name, _ in before] == calls
+    after = replace(CATALOGUE, definitions={**CATALOGUE.definitions, calls[0]: "another body"}, version="v")
+    assert changed(before, inspect("select spent(1)", after, {}).means) == calls[0]
