@@ -25,7 +25,7 @@ def main() -> int:
     options = parser.parse_args()
     started = time.monotonic()
     if options.bars:
-        sizes = Sizes(1000, 500, 60, 200) if options.full else Sizes()
+        sizes = Sizes(1000, 1000, 300, 60, 200) if options.full else Sizes()
         bars = asyncio.run(measure(sizes, lambda line: print(line, flush=True)))
         return 0 if all(bar.held for bar in bars) else 1
     if options.prove:

@@ -30,7 +30,7 @@ _SETTINGS = {
     "synchronous_commit": "on",
     "full_page_writes": "off",
     "shared_buffers": "32MB",
-    "max_connections": "200",
+    "max_connections": "400",
     "autovacuum": "off",
     "log_statement": "all",
     "log_connections": "on",
