@@ -8,15 +8,17 @@ A line is a lease (the last one of a session counts), a close, or the start of a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import structlog
@@ -94,12 +96,12 @@ class LeaseFile:
         self._reaper = Lock(self._folder / "reaper.lock")
         self._open = dict(LeaseBook.read(self._path).leases)
         self._mine: set[str] = set()
-        self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
-        self._writing: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, "leases")
         self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         os.write(self._descriptor, line({"op": "broker", "pid": os.getpid(), "at": time.time()}))
         os.fdatasync(self._descriptor)
+        self._queue: SimpleQueue[tuple[bytes, asyncio.Future[None]] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+        self._thread.start()
 
     def reaper_alive(self) -> bool:
         """Say whether a reaper holds its lock and has been awake within the last two seconds."""
@@ -128,39 +130,36 @@ class LeaseFile:
 
     def release(self) -> None:
         """Give the folder up, as the end of the process does."""
-        self._thread.shutdown()
+        self._queue.put(None)
+        self._thread.join()
         os.close(self._descriptor)
         self._lock.release()
 
     async def _append(self, data: bytes) -> None:
         """Queue lines, and return when they are on disk; those that wait go together, in their order."""
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-        self._waiting.append((data, done))
-        if self._writing is None:
-            self._writing = loop.create_task(self._write_waiting(), name="leases")
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.put((data, done))
         await done
 
-    async def _write_waiting(self) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            while self._waiting:
-                taken, self._waiting = self._waiting, []
-                failure: LeaseFailed | None = None
-                try:
-                    await loop.run_in_executor(self._thread, self._write, b"".join(data for data, _ in taken))
-                except Exception as error:  # noqa: BLE001  whatever it was, nobody may believe that this is on disk
-                    said = error.strerror if isinstance(error, OSError) else type(error).__name__
-                    failure = LeaseFailed(f"{LeaseFailed.__doc__}: {said}")
-                for _, done in taken:
-                    if done.done():
-                        continue
-                    if failure is None:
-                        done.set_result(None)
-                    else:
-                        done.set_exception(failure)
-        finally:
-            self._writing = None
+    def _run(self) -> None:
+        following: tuple[bytes, asyncio.Future[None]] | None
+        while (following := self._queue.get()) is not None:
+            taken = []
+            while following is not None:
+                taken.append(following)
+                if self._queue.empty():
+                    break
+                following = self._queue.get()
+            failure: LeaseFailed | None = None
+            try:
+                self._write(b"".join(data for data, _ in taken))
+            except Exception as error:  # noqa: BLE001  whatever it was, nobody may believe that this is on disk
+                said = error.strerror if isinstance(error, OSError) else type(error).__name__
+                failure = LeaseFailed(f"{LeaseFailed.__doc__}: {said}")
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                taken[0][1].get_loop().call_soon_threadsafe(_tell, [done for _, done in taken], failure)
+            if following is None:
+                return
 
     def _write(self, data: bytes) -> None:
         if os.write(self._descriptor, data) != len(data):
@@ -182,6 +181,16 @@ class LeaseFile:
         partial.rename(self._path)
         os.close(self._descriptor)
         self._descriptor = descriptor
+
+
+def _tell(waiting: list[asyncio.Future[None]], failure: LeaseFailed | None) -> None:
+    for done in waiting:
+        if done.done():
+            continue
+        if failure is None:
+            done.set_result(None)
+        else:
+            done.set_exception(failure)
 
 
 @dataclass(slots=True)

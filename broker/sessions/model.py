@@ -142,8 +142,9 @@ class Lease:
     """What the reaper must know to end a session without broker, database and policy; synced before the startup packet.
 
     `pid` and `backend_start` (microseconds since the epoch, the upstream's clock) are known only after the upstream has
-    answered; until then its name does. `identity` is the upstream role that was made for this session alone: its
-    processes are the session's, and it goes with them; `source` is then the credential that may end it.
+    answered, as is `local_port`; until then its name does. `identity` is the upstream role that was made for this
+    session alone: its processes are the session's, and it goes with them; `source` is then the credential that may end
+    it.
     """
 
     session: str

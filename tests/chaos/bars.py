@@ -153,9 +153,10 @@ class Bars:
         await asyncio.gather(*(work for _, work in stopped))
         killed = await self._opened_together(count - count // 2)
         asked = time.time()
+        broker.up.clear()
         broker.kill(pause=5.0)
         late += [await self._ended_at(grant) - asked for grant, _ in killed]
-        await self.rig.healed()
+        await asyncio.wait_for(broker.up.wait(), 60)
         await asyncio.gather(*(work for _, work in killed))
         late.sort()
         words = (

@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from broker.adapters.leases import LeaseFailed
 from broker.demo.owner import server_home, server_owner
 from broker.errors import UpstreamUnavailable
 from broker.protocols.postgres import codec, login, pins
@@ -79,11 +80,7 @@ async def test_an_upstream_that_cannot_be_verified_gets_no_credential(
         async with serving(tmp_path / "broker", bad) as broker:
             assert "prod-db does not answer" in (await psql(broker.ticket(), "select 1"))[2]
         with pytest.raises(UpstreamUnavailable):
-            await Upstream(bad).open({}, {}, _nothing)
-
-
-async def _nothing(port: int) -> None:
-    assert port > 0
+            await Upstream(bad).open({}, {})
 
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -145,7 +142,7 @@ async def test_upstreams_that_ask_for_anything_but_scram_get_nothing(name: str) 
     async with pretending(script) as end:
         upstream = Upstream(end)
         with pytest.raises(UpstreamUnavailable):
-            await upstream.open({}, {}, _nothing)
+            await upstream.open({}, {})
         upstream.abort()
         await asyncio.sleep(0.05)
     assert b"the-credential" not in seen
@@ -163,7 +160,7 @@ async def test_an_upstream_that_asks_for_a_billion_iterations_is_refused_at_once
     async with pretending(script) as end, asyncio.timeout(2):
         upstream = Upstream(end)
         with pytest.raises(UpstreamUnavailable, match="iterations"):
-            await upstream.open({}, {}, _nothing)
+            await upstream.open({}, {})
         upstream.abort()
 
 
@@ -177,25 +174,51 @@ async def test_bytes_behind_the_answer_to_the_tls_request_end_the_connection() -
 
     async with pretending(script) as end:
         with pytest.raises(UpstreamUnavailable) as caught:
-            await Upstream(replace(end, tls="require")).open({}, {}, _nothing)
+            await Upstream(replace(end, tls="require")).open({}, {})
         assert "injected" not in str(caught.value)
 
 
-async def test_the_lease_is_written_before_the_first_byte_is_sent() -> None:
+@pytest.mark.parametrize("fails", [False, True])
+async def test_nothing_is_sent_before_the_lease_is_written(fails: bool) -> None:
     order: list[str] = []
+    left = asyncio.Event()
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await _startup(reader)
-        order.append("startup")
+        order.append("dialled")
+        try:
+            await _startup(reader)
+            order.append("startup")
+        finally:
+            left.set()
 
-    async def lease(port: int) -> None:
+    async def lease() -> None:
         await asyncio.sleep(0.05)
+        if fails:
+            raise LeaseFailed
         order.append("lease")
 
-    async with pretending(script) as end:
-        with pytest.raises(UpstreamUnavailable):
+    async with pretending(script) as end, asyncio.timeout(5):
+        with pytest.raises(LeaseFailed if fails else UpstreamUnavailable):
             await Upstream(end).open({}, {}, lease)
-    assert order == ["lease", "startup"]
+        await left.wait()
+    assert order == (["dialled"] if fails else ["dialled", "lease", "startup"])
+
+
+async def test_writing_a_lease_goes_on_for_no_connection_that_was_not_made() -> None:
+    written: list[str] = []
+
+    async def lease() -> None:
+        written.append("begun")
+        try:
+            await asyncio.sleep(60)
+        finally:
+            written.append("left")
+
+    async with pretending(lambda _reader, _writer: asyncio.sleep(0)) as end:
+        pass
+    with pytest.raises(UpstreamUnavailable):
+        await Upstream(end).open({}, {}, lease)
+    assert written in ([], ["begun", "left"])
 
 
 SINCE = {"a statement": 14, "idle": 14, "short statements": 17}
@@ -216,7 +239,7 @@ async def test_the_upstream_ends_by_itself_what_nobody_else_has_ended(
         if server.major < SINCE.get(state, 0):
             continue
         opened[state] = Upstream(end)
-        await opened[state].open({}, pinned, _nothing)
+        await opened[state].open({}, pinned)
         if text:
             _streamed(opened[state]).write([codec.query(text)])
     deadline = time.monotonic() + 10

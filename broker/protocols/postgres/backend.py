@@ -71,16 +71,16 @@ class Backend:
         if (taken := await self._take()) is not None:
             return taken
         try:
-            logged_in = await self.upstream.open(dict(kind.settings), self._pinned, self._dialled, admitted)
+            logged_in = await self.upstream.open(dict(kind.settings), self._pinned, self._leased, admitted)
         except UpstreamUnavailable as error:
             if FULL not in str(error) or not self._house.spares.make_room(self.level):
                 raise
             # What waited for sessions must not keep one out.
             self.upstream.abort()
             await asyncio.sleep(ROOM_SECONDS)
-            logged_in = await self.upstream.open(dict(kind.settings), self._pinned, self._dialled, admitted)
+            logged_in = await self.upstream.open(dict(kind.settings), self._pinned, self._leased, admitted)
         assert self._lease is not None
-        self._lease = replace(self._lease, pid=logged_in.pid, backend_start=logged_in.backend_start)
+        self._lease = _named(self._lease, self.upstream, logged_in)
         return logged_in
 
     async def _take(self) -> LoggedIn | None:
@@ -91,9 +91,7 @@ class Backend:
         if spare.policy != self._house.broker.policies.hash:
             spare.upstream.abort()
             return None
-        self._lease = replace(
-            self._drafted(spare.local_port), pid=spare.logged_in.pid, backend_start=spare.logged_in.backend_start
-        )
+        self._lease = _named(self._drafted(), spare.upstream, spare.logged_in)
         adopted, _ = await asyncio.gather(
             self.upstream.adopt(spare.upstream, self._pinned), self._house.broker.leases.write(self._lease)
         )
@@ -133,8 +131,8 @@ class Backend:
             raise
 
     async def kill(self, grace: float) -> Killed:
-        """End the upstream's work, and the role that was made for it; without a lease there is nothing yet."""
-        if self._lease is None:
+        """End the upstream's work, and the role that was made for it; where nothing was sent there is nothing yet."""
+        if self._lease is None or (self.identity is None and self.upstream.stream is None):
             return Killed(verified=True)
         return await self._house.admins.of(self._killer).kill(self._lease, grace)
 
@@ -142,15 +140,15 @@ class Backend:
         """Say that all of it is verified gone; False where the reaper has, and recorded the end."""
         return self._lease is None or await self._house.broker.leases.close(self._facts.id)
 
-    async def _dialled(self, local_port: int) -> None:
+    async def _leased(self) -> None:
         """Before anything is sent: the lease, on disk; then the role, so that no crash leaves one that nobody knows."""
-        self._lease = self._drafted(local_port)
+        self._lease = self._drafted()
         await self._house.broker.leases.write(self._lease)
         if self.identity is not None:
             admin = self._house.admins.of(self._killer)
             await identities.make(admin, self.identity, self.level.user, self._kind.until)
 
-    def _drafted(self, local_port: int) -> Lease:
+    def _drafted(self) -> Lease:
         grant = self._facts.grant
         return Lease(
             session=self._facts.id,
@@ -160,7 +158,13 @@ class Backend:
             role=grant.role,
             expires_at=grant.expires_at,
             broker_pid=os.getpid(),
-            local_port=local_port,
+            local_port=0,
             source=self._killer.source,
             identity=self.identity.name if self.identity is not None else None,
         )
+
+
+def _named(lease: Lease, upstream: Upstream, logged_in: LoggedIn) -> Lease:
+    """Add to a lease which process serves its session."""
+    pid, start = logged_in.pid, logged_in.backend_start
+    return replace(lease, local_port=upstream.local_port, pid=pid, backend_start=start)

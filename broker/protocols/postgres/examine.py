@@ -186,13 +186,13 @@ async def _session(policy: Policy, resource: str, endpoint: Endpoint, admin: Adm
     identity = identity_of(TRIAL, id_) if endpoint.provisioner is not None else None
     upstream = Upstream(identity.endpoint(endpoint) if identity is not None else endpoint)
 
-    async def dialled(_: int) -> None:
+    async def made() -> None:
         """Nothing has to outlive this."""
         if identity is not None:
             await make(admin, identity, endpoint.user, datetime.now(UTC) + timedelta(minutes=1))
 
     try:
-        logged_in = await upstream.open({}, wanted_pins, dialled)
+        logged_in = await upstream.open({}, wanted_pins, made)
     except AirlockError as error:
         return [problem(f"a session does not open: {error}", *_how(str(error), endpoint))]
     now = datetime.now(UTC)

@@ -88,9 +88,9 @@ class FrontDoor:
             async with asyncio.timeout(self.deadline):
                 stream = await self._encrypted(connection, address)
                 startup = await self._startup(stream, address)
-                ticket = await self._proved(stream, startup)
+                ticket, proved = await self._proved(stream, startup)
             visit.known()
-            await self._enter(stream, startup, ticket, address)
+            await self._enter(stream, startup, ticket, proved, address)
             stream = None
         except Refused as refusal:
             if stream is not None:
@@ -176,8 +176,11 @@ class FrontDoor:
             stream.write([codec.negotiate_version(startup.unknown)])
         return startup
 
-    async def _proved(self, stream: Stream, startup: Startup) -> TicketFacts:
-        """Have the client prove its ticket; what is wrong with the ticket itself is said only after that."""
+    async def _proved(self, stream: Stream, startup: Startup) -> tuple[TicketFacts, bytes]:
+        """Have the client prove its ticket; what is wrong with the ticket itself is said only after that.
+
+        Returns also the answer to the proof, which goes out together with what comes of it.
+        """
         ticket = await self.house.broker.tickets.find(startup.user)
         # Made up in either case, so that both take the same time.
         fake = scram.fake_verifier(startup.user, self.secret, ITERATIONS)
@@ -200,8 +203,7 @@ class FrontDoor:
             raise Refused(Problem("08P01", f"protocol violation: {error}", fatal=True)) from None
         if ticket is None:
             raise Refused(wrong_ticket(startup.user))
-        stream.write([codec.authentication(12, final), codec.authentication(0)])
-        return ticket
+        return ticket, codec.authentication(12, final) + codec.authentication(0)
 
     async def _password(self, stream: Stream) -> codec.Frame:
         frame = await read_frame(stream, codec.MAX_SASL)
@@ -209,7 +211,7 @@ class FrontDoor:
             raise codec.ProtocolViolation("a SASL response was due")
         return frame
 
-    async def _enter(self, stream: Stream, startup: Startup, ticket: TicketFacts, address: str) -> None:
+    async def _enter(self, stream: Stream, startup: Startup, ticket: TicketFacts, proved: bytes, address: str) -> None:
         """Open a session for a proved ticket."""
         broker = self.house.broker
         facts = SessionFacts(session_id(), ticket.id, ticket.grant, startup.application, address)
@@ -239,8 +241,9 @@ class FrontDoor:
         except SessionRefused as refusal:
             with suppress(RecordingFailed):
                 await broker.recorder.write(records.refused(facts, refusal.reason))
+            stream.write([proved])
             raise Refused(refusal.problem) from None
-        stream.write([greeting])
+        stream.write([proved, greeting])
         session.start()
 
     def _void(self, ticket: TicketFacts, reason: str) -> Problem:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -62,7 +61,6 @@ class Spare:
     logged_in: LoggedIn
     policy: str
     made_at: float
-    local_port: int
 
     def sound(self, policy: str) -> bool:
         """Say whether it is as it was made: open, young, and told nothing since."""
@@ -168,14 +166,13 @@ class Spares:
             left = int((kind.until - self._broker.clock.now()).total_seconds() * 1000)
             pinned = {name: pins.armed(left) if name in pins.ARMED else each for name, each in shelf.pinned.items()}
             pinned["application_name"] = f"airlock:{session}"
-            ports: list[int] = []
-            logged_in = await upstream.open(dict(kind.settings), pinned, _noted(ports))
+            logged_in = await upstream.open(dict(kind.settings), pinned)
             # Should this process stand still, the server ends what waits for too long by itself (from 14 on).
             waits = {"idle_session_timeout": WAITS_MS}
             sound = await upstream.arm(waits) if pinned.keys() & waits.keys() else True
             still = sound and self._shelves.get(kind) is shelf and shelf.policy == policy
             if kept := still and bool(self._most(kind)):
-                shelf.ready.append(Spare(session, upstream, logged_in, policy, time.monotonic(), *ports))
+                shelf.ready.append(Spare(session, upstream, logged_in, policy, time.monotonic()))
         except AirlockError as error:
             shelf.quiet_until = time.monotonic() + QUIET_SECONDS
             _log.info("no spare connection", resource=kind.resource, error=str(error))
@@ -204,10 +201,3 @@ def _empty(shelf: _Shelf) -> None:
     for spare in shelf.ready:
         spare.upstream.abort()
     shelf.ready.clear()
-
-
-def _noted(ports: list[int]) -> Callable[[int], Awaitable[None]]:
-    async def dialled(local_port: int) -> None:
-        ports.append(local_port)
-
-    return dialled

@@ -1,4 +1,4 @@
-"""Dials an upstream for one session: TCP, the lease, TLS, the login, the pins; and passes on a CancelRequest."""
+"""Dials an upstream for one session: TCP and TLS, the lease, the login, the pins; and passes on a CancelRequest."""
 
 from __future__ import annotations
 
@@ -29,32 +29,38 @@ _MAX_SETUP_MESSAGE = 256 * 1024
 
 
 class Upstream:
-    """A session's upstream connection: `stream` once it is logged in, `key` to cancel what it runs."""
+    """A session's upstream connection: `stream` once it can log in, `key` to cancel what it runs."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self.stream: Stream | None = None
         self.key: CancelKey | None = None
+        self.local_port = 0
 
     async def open(
         self,
         parameters: dict[str, str],
         pinned: dict[str, str],
-        dialled: Callable[[int], Awaitable[None]],
+        leased: Callable[[], Awaitable[None]] | None = None,
         admitted: Callable[[], object] = lambda: None,
     ) -> LoggedIn:
-        """Dial and log in; `dialled` gets the local port before a byte is sent. Raises UpstreamUnavailable.
+        """Dial and log in, once what `leased` returns is done; raises UpstreamUnavailable.
 
         `admitted` is called once the upstream takes queries, while its pins are read back.
         """
         try:
             async with asyncio.timeout(DIAL_SECONDS):
-                connection = await dial(self.endpoint)
+                # A connection that has said nothing is no session yet.
+                leasing = asyncio.ensure_future(leased()) if leased is not None else None
                 try:
-                    await dialled(int(connection.getsockname()[1]))
-                    self.stream = await _secured(self.endpoint, connection)
+                    self.stream = await self._connected()
+                    if leasing is not None:
+                        await leasing
                 except BaseException:
-                    connection.close()
+                    self.abort()
+                    if leasing is not None:
+                        leasing.cancel()
+                        await asyncio.gather(leasing, return_exceptions=True)
                     raise
                 return await self._login(self.stream, parameters, pinned, admitted)
         except TimeoutError:
@@ -64,7 +70,7 @@ class Upstream:
 
     async def adopt(self, spare: Upstream, pinned: dict[str, str]) -> bool:
         """Take over a connection that was opened ahead, and arm it; False where it does not answer as it must."""
-        self.stream, self.key = spare.stream, spare.key
+        self.stream, self.key, self.local_port = spare.stream, spare.key, spare.local_port
         return await self.arm(pinned)
 
     async def arm(self, pinned: dict[str, str]) -> bool:
@@ -98,6 +104,15 @@ class Upstream:
     def abort(self) -> None:
         if self.stream is not None:
             self.stream.abort()
+
+    async def _connected(self) -> Stream:
+        connection = await dial(self.endpoint)
+        try:
+            self.local_port = int(connection.getsockname()[1])
+            return await _secured(self.endpoint, connection)
+        except BaseException:
+            connection.close()
+            raise
 
     async def _login(
         self, stream: Stream, parameters: dict[str, str], pinned: dict[str, str], admitted: Callable[[], object]
