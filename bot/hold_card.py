@@ -60,6 +60,14 @@ _GIVEN_UP = {
     "error": "its session failed",
 }
 
+_RAN = {
+    "": "ran once",
+    "failed": "ran once and failed",
+    "rolled_back": "ran once; its transaction was rolled back",
+    "not_run": "but not run: what its session sent before it failed, or it was closed first",
+    "unknown": "sent once; its session ended before anybody heard what became of it",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class HoldFacts:
@@ -117,7 +125,7 @@ def hold_words(policy: Policy, hold: Hold, requester: str, reviews: Sequence[Giv
             until = f"it may run once until {clock(hold.expires_at)}"
             return f"Approved by {by or 'its reviewers'}; it has not run yet, {until}."
         case HoldState.CONSUMED:
-            return f"Approved by {by or 'its reviewers'}, ran once."
+            return f"Approved by {by or 'its reviewers'}, {_RAN.get(hold.reason or '', _RAN['unknown'])}."
         case HoldState.REFUSED:
             shown, _ = excerpt(hold.reason or "no reason was given", 300, 4)
             return f"Denied by {by or 'a reviewer'}: {shown}"

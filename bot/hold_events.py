@@ -46,6 +46,8 @@ async def apply_to_holds(desk: Desk, grant: Grant, request: Request, event: Even
         await _opened(desk, grant, request, event)
     elif event.type == "hold.estimated":
         await _estimated(desk, grant, event)
+    elif event.type == "hold.undone":
+        await _undone(desk, grant, event)
     elif event.type in _MOVES:
         await _moved(desk, grant, request, event)
     else:
@@ -84,6 +86,14 @@ async def _estimated(desk: Desk, grant: Grant, event: EventView) -> None:
     """Bring the card up to date: what the upstream says of the statement is fetched with its text."""
     hold = await desk.work.hold(str(event.data.get("hold") or ""))
     if hold is not None and hold.grant == grant.id and hold.state is HoldState.WAITING:
+        await desk.work.want(hold_of(hold.id), f"hold:{hold.id}")
+
+
+async def _undone(desk: Desk, grant: Grant, event: EventView) -> None:
+    """Have the card say that what ran is not kept."""
+    hold = await desk.work.hold(str(event.data.get("hold") or ""))
+    if hold is not None and hold.grant == grant.id and hold.state is HoldState.CONSUMED:
+        await desk.work.change_hold(hold, reason=str(event.data.get("outcome") or "unknown"))
         await desk.work.want(hold_of(hold.id), f"hold:{hold.id}")
 
 

@@ -159,7 +159,7 @@ class Hold:
     people: tuple[str, ...] = ()
     """Who approved or denied it, as the broker says."""
     reason: str | None = None
-    """Of a denial; or why nobody waits any more."""
+    """Of a denial; or why nobody waits any more; or why what ran is not kept."""
     answered: HoldState | None = None
     """What the broker made of the reviews, before its event says so."""
     note: str | None = None

@@ -205,9 +205,11 @@ EVENT_TYPES = {
     "hold.estimated": "hold, relations ([{name, rows, bytes}]), rows, why, locks, cascades, triggers",
     "hold.released": "hold, by (people), waits, expires_at: until when the approval is good, most (rows it may touch)",
     "hold.consumed": "hold, statement: the approval was used, once",
+    "hold.undone": "hold, statement, outcome (failed, rolled_back, not_run, unknown): what was approved is not kept",
     "hold.refused": "hold, by, reason",
     "hold.timed_out": "hold",
-    "hold.abandoned": "hold, reason (client, cancelled, expired, revoked, ended, policy, shutdown, upstream, error)",
+    "hold.abandoned": "hold, reason (client, cancelled, expired, revoked, ended, policy, schema, shutdown, upstream, "
+    "error)",
     "shape.approved": "shape (the id of the rule it makes), hold, by (people), text (redacted), rules, "
     "most (rows of each run)",
     "shape.refused": "hold, reason: a shape was approved with a statement, and made no rule",

@@ -45,6 +45,7 @@ _WORDS = {
     "hold.released": "approved by {by}; the held statement may run, once",
     "hold.refused": "denied by {by}; the held statement did not run",
     "hold.consumed": "the approval was used; the held statement runs",
+    "hold.undone": "the approved statement is not kept: {outcome}",
     "hold.timed_out": "nobody answered in time; the held statement did not run",
     "hold.abandoned": "given up: {reason}; the held statement did not run",
     "shape.approved": "{by} approved this shape until the access ends, as rule {shape}: {text}",

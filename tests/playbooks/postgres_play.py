@@ -205,7 +205,7 @@ class Play:
         return found
 
     def outcomes(self) -> list[tuple[str, str]]:
-        return [(note["statement"], note["outcome"]) for note in self.notes if "outcome" in note]
+        return [(note["statement"], note["outcome"]) for note in self.notes if "outcome" in note and "hold" not in note]
 
     def _taken(self, kind: type[ToUpstream] | type[ToClient]) -> bytes:
         found = b"".join(bytes(command.data) for command in self.said if isinstance(command, kind))

@@ -91,6 +91,9 @@ class BackPath:
     def cut(self) -> Iterator[Note]:
         """Note that everything under way is cut."""
         bounded = [self._session.bounded] if self._session.bounded is not None else []
+        if bounded or self._session.responses.queue:
+            # What was sent may have been done, and a COMMIT among it.
+            yield from self._session.fates.lost()
         for expected in (*bounded, *self._session.responses.queue):
             yield from self._session.abandon(expected)
             if expected.portal is not None:

@@ -372,6 +372,7 @@ class FrontPath:
         if cleared.most is not None:
             entries = (*entries, records.bounded(session.facts, ids[0], cleared.most, bounding.OWN))
         if hold:
+            session.fates.begun(hold, ids)
             yield Record((records.consumed(session.facts, hold, ids[0]), *entries), Durability.SYNCED)
         elif cleared.shape:
             yield Record(entries, Durability.SYNCED)

@@ -154,6 +154,10 @@ def consumed(session: SessionFacts, hold: str, id_: str) -> Entry:
     return Entry("hold.consumed", session.grant.id, session.id, {"hold": hold, "statement": id_})
 
 
+def undone(session: SessionFacts, hold: str, id_: str, outcome: str) -> Entry:
+    return Entry("hold.undone", session.grant.id, session.id, {"hold": hold, "statement": id_, "outcome": outcome})
+
+
 def bounded(session: SessionFacts, id_: str, most: int, texts: Sequence[str]) -> Entry:
     """Record the statements of the broker's own that are run around a change to count what it touches."""
     return Entry(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from broker.protocols.postgres import records
 from broker.protocols.postgres.codec import NoRoom
 from broker.protocols.postgres.events import Note
+from broker.protocols.postgres.fates import Fates
 from broker.protocols.postgres.memory import SMALL, Memory, Room, Share
 from broker.protocols.postgres.rationing import Rations
 from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Registry
@@ -119,6 +120,7 @@ class Session:
     altered_in: int = 0
     """The segment in which that was sent last: the end of an earlier one says nothing of it."""
     way: Pathway = field(default_factory=Pathway)
+    fates: Fates = field(init=False)
     wrote: int | None = None
     """The segment in which data was changed last, while its transaction may be open."""
     block: bool = False
@@ -126,6 +128,9 @@ class Session:
     ledger: Ledger = field(default_factory=Ledger)
     bounded: Expected | None = None
     """A bounded change that is complete upstream and not yet counted."""
+
+    def __post_init__(self) -> None:
+        self.fates = Fates(self.facts)
 
     @property
     def drained(self) -> bool:
@@ -222,11 +227,13 @@ class Session:
                 at = len(self.savepoints) - 1 - self.savepoints[::-1].index(running.name)
                 since = [name for name, one in self.portals.known.items() if one.level > at]
                 if running.control is Control.RELEASE:
+                    self.fates.released(at)
                     del self.savepoints[at:]
                     for name in since:
                         self.portals.known[name].level = at
                     return
                 del self.savepoints[at + 1 :]
+                yield from self.fates.rolled_back(at)
                 for name in since:
                     yield from self._finish_portals(name)
                     del self.portals.known[name]
@@ -236,6 +243,7 @@ class Session:
     def end_transaction(self, *, committed: bool) -> Iterator[Note]:
         """Forget the portals that end with a transaction: all but the cursors that it, or an earlier one, leaves."""
         yield from self._finish_portals(None)
+        yield from self.fates.over(kept=committed)
         self.ledger.clear()
         self.savepoints.clear()
         known = self.portals.known
@@ -256,6 +264,7 @@ class Session:
             done = expected.statements.popleft()
             seconds = self.now - expected.since
             yield Note(records.finished(self.facts, done.id, outcome, rows, seconds, sqlstate, done.copying))
+            yield from self.fates.finished(done.id, outcome, len(self.savepoints))
             expected.since = self.now
 
     def abandon(self, expected: Expected) -> Iterator[Note]:
@@ -277,4 +286,5 @@ class Session:
         for id_ in portal.statements:
             outcome = "ok" if portal.rows else "cut"
             yield Note(records.finished(self.facts, id_, outcome, portal.rows, self.now - portal.since))
+            yield from self.fates.finished(id_, outcome, len(self.savepoints))
         portal.statements = ()

@@ -320,6 +320,15 @@ def test_statement_that_is_not_there_or_is_another_cannot_be_approved(shown: Hol
             "it has not run yet, it may run once until 12:10 UTC.",
         ),
         ({"state": HoldState.CONSUMED, "people": ("bob", "erin")}, "Approved by Bob and Erin, ran once."),
+        (
+            {"state": HoldState.CONSUMED, "people": ("bob",), "reason": "rolled_back"},
+            "Approved by Bob, ran once; its transaction was rolled back.",
+        ),
+        (
+            {"state": HoldState.CONSUMED, "people": ("bob",), "reason": "failed"},
+            "Approved by Bob, ran once and failed.",
+        ),
+        ({"state": HoldState.CONSUMED, "reason": "{x}"}, "sent once; its session ended before anybody heard"),
         ({"state": HoldState.REFUSED, "people": ("dana",), "reason": "no"}, "Denied by Dana: no"),
         ({"state": HoldState.TIMED_OUT}, "Nobody answered in time, so it did not run."),
         ({"state": HoldState.TIMED_OUT, "people": ("bob",)}, "Approved by Bob, but not used in time"),

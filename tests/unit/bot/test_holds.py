@@ -305,6 +305,20 @@ async def test_requester_elsewhere_gets_the_same_as_direct_messages() -> None:
     ]
 
 
+async def test_card_says_that_what_ran_was_rolled_back() -> None:
+    work = MemoryWork()
+    await held(work)
+    undone = event(62, "hold.undone", hold="h0001", statement="s1", outcome="rolled_back")
+    await relay.apply(desk(work), [undone])
+    assert work.holds["h0001"].reason is None  # Nothing has run yet.
+    steps = [event(60, "hold.released", hold="h0001", by=["bob"]), event(61, "hold.consumed", hold="h0001")]
+    await relay.apply(desk(work), steps)
+    shown = len([item for _, item in work.sent.values() if isinstance(item, Show)])
+    await relay.apply(desk(work), [undone])
+    assert (work.holds["h0001"].state, work.holds["h0001"].reason) == (HoldState.CONSUMED, "rolled_back")
+    assert len([item for _, item in work.sent.values() if isinstance(item, Show)]) > shown
+
+
 async def test_summary_says_who_answered_holds() -> None:
     work = MemoryWork()
     await held(work)
