@@ -6,11 +6,15 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.places import in_memory
 from tests.support.postgres import Server, running_server
 
 # A timed test proves nothing on a shared machine.
 settings.register_profile("airlock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("airlock")
+
+if (place := in_memory()) is not None:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(place))
 
 
 @pytest.fixture(scope="session")

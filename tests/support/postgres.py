@@ -16,12 +16,12 @@ from psycopg import sql
 from broker.demo.cluster import SUPERUSER, Cluster, free_port
 from broker.demo.install import NoPostgres, find_postgres
 from broker.demo.owner import reachable_install, server_home, server_owner
+from tests.support.places import in_memory
 from tests.support.require import missing
 
 FIXTURE = Path(__file__).parent.parent / "corpus" / "postgres_fixture.sql"
 CASES = FIXTURE.with_name("postgres.jsonl")
 LEVELS = ("lvl_read", "lvl_write")
-_MEMORY, _ROOM = Path("/dev/shm"), 4 * 2**30  # as much as a few servers could ever need; containers often have 64 MiB
 _FAST: Mapping[str, str] = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -120,11 +120,6 @@ def load_world(server: Server, dbname: str, world: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def _place() -> Path | None:
-    """Return where servers keep their files: in memory, where every new database is ten times as fast as on a disk."""
-    return _MEMORY if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM else None
-
-
 @contextmanager
 def running_server(prefer: str, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
     """Starts a server of the install named (`wheel`, `debian`, a version, a folder) and ends it; skips without."""
@@ -135,7 +130,7 @@ def running_server(prefer: str, settings: Mapping[str, str] | None = None) -> It
         missing(f"no PostgreSQL server `{prefer}`", line)
     owner = server_owner()
     # Not pytest's own folder: as root its parents are closed to the user that the server runs as.
-    home = server_home(Path(tempfile.mkdtemp(prefix="airlock-test-postgres-", dir=_place())), owner)
+    home = server_home(Path(tempfile.mkdtemp(prefix="airlock-test-postgres-", dir=in_memory())), owner)
     log = home / "server.log"
     try:
         with log.open("wb") as output:

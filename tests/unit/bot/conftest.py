@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,10 +19,23 @@ from workflows.storage.engine import make_engine, sqlite_url
 from workflows.storage.migrate import upgrade
 
 
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with nothing in it, made once: migrations take longer than most tests."""
+    path = tmp_path_factory.mktemp("empty") / "bot.db"
+
+    async def make() -> None:
+        made = make_engine(sqlite_url(path))
+        await upgrade(made, MIGRATIONS)
+        await made.dispose()
+
+    asyncio.run(make())
+    return path
+
+
 @pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
-    made = make_engine(sqlite_url(tmp_path / "bot.db"))
-    await upgrade(made, MIGRATIONS)
+async def engine(empty: Path, tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+    made = make_engine(sqlite_url(Path(shutil.copy(empty, tmp_path))))
     yield made
     await made.dispose()
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 from slack_bolt.authorization import AuthorizeResult
 from slack_bolt.request.async_request import AsyncBoltRequest
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from bot import cards
 from bot.adapters.boxes import Inbox, Reserved
@@ -19,7 +19,6 @@ from bot.adapters.broker import HttpBroker
 from bot.adapters.clock import RandomIds
 from bot.adapters.desks import Desks
 from bot.adapters.store import Store
-from bot.adapters.tables import MIGRATIONS
 from bot.chat.slack.app import Rim
 from bot.chat.slack.directory import SlackDirectory
 from bot.chat.slack.opening import Opener
@@ -30,14 +29,10 @@ from bot.config import Settings
 from tests.unit.bot.slack_bodies import click, command, event, form, submission
 from tests.unit.bot.stored import Fixed, Still
 from tests.unit.bot.test_directory import Users
-from workflows.storage.engine import make_engine, sqlite_url
-from workflows.storage.migrate import upgrade
 
 
 @pytest.fixture
-async def rim(tmp_path: Path) -> AsyncIterator[tuple[Any, Inbox]]:
-    engine = make_engine(sqlite_url(tmp_path / "bot.db"))
-    await upgrade(engine, MIGRATIONS)
+async def rim(engine: AsyncEngine) -> AsyncIterator[tuple[Any, Inbox]]:
     clock = Still()
     inbox = Inbox(engine, clock)
     desks = Desks(
@@ -52,7 +47,6 @@ async def rim(tmp_path: Path) -> AsyncIterator[tuple[Any, Inbox]]:
     Rim(inbox, desks, opener, lambda: None, Reserved()).attach(app)
     yield app, inbox
     await asyncio.sleep(0.02)
-    await engine.dispose()
 
 
 @pytest.mark.parametrize(
