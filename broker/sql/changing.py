@@ -17,7 +17,6 @@ from broker.sql.relations import Scope
 from broker.sql.sight import Sights
 from broker.sql.system import SYSTEM_SCHEMAS
 from broker.sql.tree import Node, strings, wrapped
-from policies.engine.decisions import covered
 
 _CONSTRAINTS = frozenset(
     f"CONSTR_{name}"
@@ -198,7 +197,7 @@ def _guarded(relation: Relation, catalogue: Catalogue, seen: Sights) -> bool:
     """Say whether anything is masked about a relation, or could be: any rule of any of its names counts."""
     sight = seen.of(relation)
     named = any(name in seen.fields for name in (relation.qualified, *relation.former))
-    named = named or not covered(seen.covers, relation.qualified)
+    named = named or not seen.freely_read(relation)
     return named or sight.tainted or bool(sight.masks or sight.problem or catalogue.ancestors.get(relation.oid))
 
 

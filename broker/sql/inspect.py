@@ -60,6 +60,7 @@ def inspect(
     *,
     strict: bool = False,
     covers: tuple[str, ...] = (),
+    but: tuple[str, ...] = (),
     altered: Altered = Altered.NOT,
     path: SearchPath | None = None,
 ) -> Inspection:
@@ -73,7 +74,7 @@ def inspect(
     Under limits for where others wait, raises Costly.
     """
     # What is seen of a relation does not depend on how it is named.
-    seen = sights(catalogue, fields, covers)
+    seen = sights(catalogue, fields, covers, but)
     if path is not None:
         catalogue = catalogue.under(path)
     source, tokens = Source.of(sql, limits)

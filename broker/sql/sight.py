@@ -52,20 +52,22 @@ class Sight:
 
 
 NOTHING = Sight()
-_sights: OrderedDict[tuple[str, int, tuple[str, ...]], Sights] = OrderedDict()
+_sights: OrderedDict[tuple[str, int, tuple[str, ...], tuple[str, ...]], Sights] = OrderedDict()
 
 
-def sights(catalogue: Catalogue, fields: FieldView, covers: tuple[str, ...] = ()) -> Sights:
-    """Return what a person sees under a catalogue; the last answers are kept. `covers` is what a role lets them read.
+def sights(catalogue: Catalogue, fields: FieldView, covers: tuple[str, ...] = (), but: tuple[str, ...] = ()) -> Sights:
+    """Return what a person sees under a catalogue; the last answers are kept.
+
+    `covers` is what a role lets them read, `but` what of that a rule stands before.
 
     They follow from the catalogue's content and from which rules are asked about (by identity: a view of fields is
     never changed, and is kept here so that no other takes its place).
     """
-    key = (catalogue.version, id(fields), covers)
+    key = (catalogue.version, id(fields), covers, but)
     known = _sights.get(key)
     if known is None:
-        known = _sights[key] = Sights(catalogue, fields, covers)
-        versions = list(dict.fromkeys(version for version, _, _ in _sights))
+        known = _sights[key] = Sights(catalogue, fields, covers, but)
+        versions = list(dict.fromkeys(each[0] for each in _sights))
         for old in [each for each in _sights if each[0] in versions[:-_VERSIONS]]:
             del _sights[old]  # Catalogues can be large.
         if len(_sights) > _KEPT:
@@ -78,12 +80,16 @@ def sights(catalogue: Catalogue, fields: FieldView, covers: tuple[str, ...] = ()
 class Sights:
     """What a person sees of every relation, found when it is asked for."""
 
-    def __init__(self, catalogue: Catalogue, fields: FieldView, covers: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, catalogue: Catalogue, fields: FieldView, covers: tuple[str, ...] = (), but: tuple[str, ...] = ()
+    ) -> None:
         self._catalogue = catalogue
         self.fields = fields
-        self.covers = covers
-        self.in_clear = all_clear(fields) and all(
-            covered(covers, each.qualified) for each in catalogue.by_oid.values() if not each.system
+        self._covers, self._but = covers, but
+        self.in_clear = (
+            all_clear(fields)
+            and not but
+            and all(covered(covers, each.qualified) for each in catalogue.by_oid.values() if not each.system)
         )
         """No rule masks anything, and the role lets every relation be read that there is: no literal of the catalogue
         can be of what this person may not see. One that it does not hides them all (fail closed), for nothing says of
@@ -91,6 +97,11 @@ class Sights:
         self._known: dict[int, Sight] = {}
         self._tables: dict[int, tuple[dict[str, Mask], dict[str, str]]] = {}
         self._wires: frozenset[tuple[int, int]] | None = None
+
+    def freely_read(self, relation: Relation) -> bool:
+        """Say whether a relation may be read like every other, whatever it is or was called, or stands behind it."""
+        names = (relation.qualified, *relation.former, *self.of(relation).through)
+        return covered(self._covers, relation.qualified) and not any(covered(self._but, name) for name in names)
 
     def of(self, relation: Relation) -> Sight:
         """Return what is seen of a relation."""

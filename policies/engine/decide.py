@@ -125,15 +125,15 @@ def decide_statement(
     return combine((answer, *(_reveal(policy, person, resource, field) for field in sorted(facts.reveals))))
 
 
-def freely_read(policy: Policy, person: str, resource: str, role: str) -> tuple[str, ...]:
-    """Return what of a role's relations a person may read like every other; none where a rule stands before some.
+def freely_read(policy: Policy, person: str, resource: str, role: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what of a role's relations a person may read like every other, and what of that a rule stands before.
 
-    What only some of the time or some of the rules let pass is not among them (fail closed).
+    What only some of the time or some of the rules let pass is not among the first (fail closed).
     """
     held = policy.resources.get(resource)
     level = held.roles.get(role) if held else None
     if level is None:
-        return ()
+        return (), ()
     plain = StatementFacts("SELECT", frozenset({Effect.READ}))
     rules = [rule for rule in policy.statements if _speaks_of(policy, rule, person, resource, role)]
     reading = [
@@ -144,11 +144,11 @@ def freely_read(policy: Policy, person: str, resource: str, role: str) -> tuple[
         and not rule.copies
         and rule.missing_where is not True
     ]
-    if any(rule.decision != "allow" and rule.relations for rule in reading):
-        return ()
+    before = {name for rule in reading if rule.decision != "allow" for name in rule.relations}
     # A rule with hours that names no relations has the catalogue read in those hours only, too.
     letting = [rule.relations for rule in reading if rule.decision != "deny" and not (rule.relations and rule.when)]
-    return tuple(name for name in level.relations if any(not listed or covered(listed, name) for listed in letting))
+    free = (name for name in level.relations if any(not listed or covered(listed, name) for listed in letting))
+    return tuple(free), tuple(sorted(before))
 
 
 def _reveal(policy: Policy, person: str, resource: str, field: str) -> Decision:

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import NamedTuple
 
 from broker.errors import AirlockError
 from broker.protocols.postgres.catalogues import Catalogues, Key
@@ -46,6 +47,14 @@ class Matter:
     """The search path that their session has set, if it has."""
 
 
+class Level(NamedTuple):
+    """How a role's statements are inspected: whether they check the schema themselves, and what may be read freely."""
+
+    strict: bool
+    covers: tuple[str, ...]
+    but: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class Likeness:
     """What was ruled on one text of a shape, and how others of it are rewritten."""
@@ -76,7 +85,7 @@ class Inspector:
         self._shapes: OrderedDict[_CacheKey, Likeness] = OrderedDict()
         """By text with its numbers marked."""
         self._views: dict[tuple[str, str, str], FieldView] = {}
-        self._levels: dict[tuple[str, Subject], tuple[bool, tuple[str, ...]]] = {}
+        self._levels: dict[tuple[str, Subject], Level] = {}
         self._reloaded: dict[Key, float] = {}
 
     def rule(self, matter: Matter, sql: str) -> Ruling | Awaitable[Ruling]:
@@ -149,9 +158,17 @@ class Inspector:
         if (ruling := self._on_the_spot(matter, sql, catalogue)) is not None:
             return ruling
         policy_hash, view = self._policies.hash, self._view(matter)
-        person, (strict, covers) = matter.subject.person, self._level(matter)
+        person, (strict, covers, but) = matter.subject.person, self._level(matter)
         found, redacted = await self._workers.inspect(
-            sql, catalogue, view, person, strict=strict, covers=covers, altered=matter.altered, path=matter.path
+            sql,
+            catalogue,
+            view,
+            person,
+            strict=strict,
+            covers=covers,
+            but=but,
+            altered=matter.altered,
+            path=matter.path,
         )
         if self._policies.hash != policy_hash:
             # The policy changed meanwhile, and with it perhaps the masks.
@@ -163,9 +180,11 @@ class Inspector:
         if len(sql) > SMALL:
             return None
         try:
-            strict, covers = self._level(matter)
+            strict, covers, but = self._level(matter)
             view, altered, path = self._view(matter), matter.altered, matter.path
-            found = inspect(sql, catalogue, view, ON_THE_SPOT, strict=strict, covers=covers, altered=altered, path=path)
+            found = inspect(
+                sql, catalogue, view, ON_THE_SPOT, strict=strict, covers=covers, but=but, altered=altered, path=path
+            )
             return self._ruled(matter, sql, catalogue, found, "")
         except Costly:
             return None
@@ -204,7 +223,7 @@ class Inspector:
             return False
         return time.monotonic() - self._reloaded.get(matter.key, 0.0) > _RELOAD_EVERY
 
-    def _level(self, matter: Matter) -> tuple[bool, tuple[str, ...]]:
+    def _level(self, matter: Matter) -> Level:
         key = (self._policies.hash, matter.subject)
         level = self._levels.get(key)
         if level is None:
@@ -244,8 +263,8 @@ class Inspector:
         return timed(policy, now or self._clock.now())
 
 
-def level_of(policy: Policy, subject: Subject) -> tuple[bool, tuple[str, ...]]:
-    """Say whether a role's statements check the schema themselves, and which relations it lets a person read."""
+def level_of(policy: Policy, subject: Subject) -> Level:
+    """Return what a role says of how its statements are inspected."""
     held = policy.resources.get(subject.resource)
     level = held.roles.get(subject.role) if held is not None else None
-    return level is not None and level.strict, freely_read(policy, *subject)
+    return Level(level is not None and level.strict, *freely_read(policy, *subject))

@@ -128,8 +128,8 @@ class PostgresOffer:
             found: Inspection | Refusal
             try:
                 view = field_view(policy, person, resource)
-                strict, covers = level_of(policy, Subject(person, resource, role))
-                found, redacted = await workers.inspect(text, catalogue, view, strict=strict, covers=covers)
+                strict, covers, but = level_of(policy, Subject(person, resource, role))
+                found, redacted = await workers.inspect(text, catalogue, view, strict=strict, covers=covers, but=but)
             except WorkerFailed as failure:
                 found, redacted = Refusal("limit-time", str(failure), sqlstate="54001"), ""
         finally:

@@ -44,6 +44,7 @@ class Assignment(NamedTuple):
     view: FieldView
     strict: bool
     covers: tuple[str, ...]
+    but: tuple[str, ...]
     altered: Altered
     path: SearchPath | None = None
 
@@ -105,6 +106,7 @@ class Workers:
         *,
         strict: bool = False,
         covers: tuple[str, ...] = (),
+        but: tuple[str, ...] = (),
         altered: Altered = Altered.NOT,
         path: SearchPath | None = None,
     ) -> tuple[Inspection | Refusal, str]:
@@ -114,7 +116,7 @@ class Workers:
         async with lane:
             await self._turn.acquire()
             try:
-                found = await self._asked(catalogue, Assignment(sql, view, strict, covers, altered, path))
+                found = await self._asked(catalogue, Assignment(sql, view, strict, covers, but, altered, path))
             except BaseException:
                 self._restart()
                 raise

@@ -363,6 +363,25 @@ def test_one_relation_that_is_hidden_leaves_only_what_is_harmless(line: str) -> 
         statement(sql, covers=("public.*",))
 
 
+def test_what_a_rule_lets_nobody_read_closes_its_own_changes_and_not_all() -> None:
+    def refused(sql: str, catalogue: Catalogue = CATALOGUE) -> bool:
+        (one,) = inspect(sql, catalogue, {}, covers=EVERY, but=("public.people",)).statements
+        assert one.refusal is None or one.refusal.rule == "ddl-masked"
+        return one.refusal is not None
+
+    for sql in ("alter table orders add x int", "create table t (id int)", "create index on orders (note)"):
+        assert not refused(sql)
+    for name in ("people", "staff"):  # One is a child of the other.
+        assert refused(f"alter table {name} add x int")
+        assert refused(f"drop table {name}")
+    assert refused("create table archive.people (id int)")
+    assert refused("drop table archive.people", with_table("archive.people", ("pg_catalog", "archive", "public")))
+    assert refused("create view v as select 1")
+    assert (
+        "pg_get_viewdef" not in inspect("select pg_get_viewdef(1)", CATALOGUE, {}, covers=EVERY, but=("x.y",)).rewritten
+    )
+
+
 def with_table(name: str, path: tuple[str, ...] = ("pg_catalog", "public")) -> Catalogue:
     """The catalogue with one more table."""
     schema, _, called = name.partition(".")
