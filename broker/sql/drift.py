@@ -31,12 +31,17 @@ _WATCHED = {
     "pg_extension t": "true",
 }
 
-PROBE = "select concat_ws(' ', {}) as stamp".format(
+_USABLE = """(select sum(hashtextextended(n.oid::text, 0)) from pg_namespace n
+    where n.nspname !~ '^pg_(toast|temp)' and has_schema_privilege(n.oid, 'usage'))"""
+"""Which schemas the role may use, for names are looked up in no other: a membership is in no database's catalogue."""
+
+PROBE = "select concat_ws(' ', {}, {}) as stamp".format(
+    _USABLE,
     ", ".join(
         f"(select concat(count(*), '/', sum(hashtextextended(t.ctid::text || ' ' || t.xmin::text, 0))) "
         f"from {source} where {condition})"
         for source, condition in _WATCHED.items()
-    )
+    ),
 )
 """A stamp that changes with every committed change of what a catalogue is read from, and not with VACUUM or ANALYZE."""
 

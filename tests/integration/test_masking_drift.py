@@ -153,6 +153,26 @@ async def test_table_is_masked_once_it_is_attached_and_not_once_it_is_detached(
     await answers(served, sql, "000-11-2222")
 
 
+async def test_name_means_the_masked_table_once_a_membership_hides_the_one_before_it(
+    shop: Server, tmp_path: Path
+) -> None:
+    """A schema that the role may not use is passed over when the server looks a name up."""
+    for statement in ("drop role if exists pickers", "create role pickers", "grant pickers to app"):
+        shop.execute(statement)
+    shop.execute("create schema front; grant usage on schema front to pickers", "shop")
+    shop.execute("create table front.people as select 1 as id, 'in front' as ssn", "shop")
+    shop.execute("grant select on front.people to app", "shop")
+    policy = LOOSE.replace('relations: ["public.*"]', 'relations: ["public.*", "front.*"]')
+    policy = policy.replace("tls: disable}", "tls: disable}\n    search_path: [front, public]", 1)
+    async with serving(tmp_path, endpoint(shop, "app"), policy=policy) as broker:
+        sql = "select ssn || '' from people where id = 1"
+        assert await answers(broker, sql, "(") == ["[('in front',)]"]
+        shop.execute("revoke pickers from app")
+        await answers(broker, sql, "***")
+    shop.execute("drop schema front cascade", "shop")
+    shop.execute("drop role pickers")
+
+
 async def test_view_that_is_made_or_redefined_is_masked_by_what_it_is_now(shop: Server, served: TestBroker) -> None:
     await answers(served, "select note from twice where id = 1", "a note")
     shop.execute("create view fresh as select id, ssn as title from people; grant select on fresh to app", "shop")
