@@ -38,9 +38,10 @@ def main() -> int:
         # Two `make` at once on a fresh clone must not install over each other.
         with LOCK.open("rb") as file:
             wait_turn(file)
-            if up_to_date():
-                return 0
-            return install()
+            if not up_to_date():
+                install()
+            build_core()
+            return 0
     except Stop as stop:
         sys.stderr.write(f"bootstrap: {stop}\n")
         return 1
@@ -74,7 +75,13 @@ def up_to_date() -> bool:
         return False
 
 
-def install() -> int:
+def build_core() -> None:
+    """Compiles what makes the broker fast, where there is a compiler; it works without."""
+    if (ROOT / "broker" / "core").is_dir():
+        subprocess.run([str(PYTHON), "-m", "broker.core"], cwd=str(ROOT), check=False)
+
+
+def install() -> None:
     """Makes the environment and installs into it."""
     began = time.monotonic()
     uv = shutil.which("uv")
@@ -88,7 +95,6 @@ def install() -> int:
     run(install_command(uv), count)
     STAMP.write_text(wanted_stamp() + "\n")
     say(f"done in {time.monotonic() - began:.0f} s")
-    return 0
 
 
 def install_command(uv: str | None) -> list[str]:

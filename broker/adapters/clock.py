@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from broker.core import compiled
 
 STEP = timedelta(seconds=2)
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -27,6 +30,14 @@ def boot_id() -> str:
         return ""
 
 
+@dataclass(slots=True)
+class Anchor:
+    """A moment of the wall clock, and the same of the boot clock."""
+
+    wall: float
+    boot: float
+
+
 class SystemClock:
     """The wall clock, never behind what the boot clock says has passed since the anchor.
 
@@ -37,14 +48,21 @@ class SystemClock:
     def __init__(self, wall: Callable[[], float] = time.time, boot: Callable[[], float] = _boottime) -> None:
         self._wall = wall
         self._boot = boot
-        self._anchor = (wall(), boot())
+        own = wall is time.time and boot is _boottime
+        make = Anchor if compiled is None or not own else compiled.Anchor
+        self.anchored = make(wall(), boot())
+        """What `now` reckons from; the compiled core reads the same clocks by its own."""
 
     def now(self) -> datetime:
         """Return the later of the wall clock and what the boot clock makes of the anchor."""
+        return datetime.fromtimestamp(self.seconds(), UTC)
+
+    def seconds(self) -> float:
+        """Return the same moment in seconds of the epoch."""
         # Each statement asks some times, so this is written out.
-        wall, (anchored, boot) = self._wall(), self._anchor
-        derived = anchored + (self._boot() - boot)
-        return datetime.fromtimestamp(derived if derived > wall else wall, UTC)
+        wall, anchor = self._wall(), self.anchored
+        derived = anchor.wall + (self._boot() - anchor.boot)
+        return derived if derived > wall else wall
 
     def wall(self) -> datetime:
         """Return what the wall clock shows."""
@@ -61,7 +79,7 @@ class SystemClock:
 
     def anchor(self) -> None:
         """Trust the wall clock as it is now."""
-        self._anchor = (self._wall(), self._boot())
+        self.anchored.wall, self.anchored.boot = self._wall(), self._boot()
 
     def follow(self) -> None:
         """Move the anchor along with a wall clock that is ahead, so that a later step back is measured from there."""
@@ -69,5 +87,4 @@ class SystemClock:
             self.anchor()
 
     def _derived(self) -> float:
-        wall, boot = self._anchor
-        return wall + (self._boot() - boot)
+        return self.anchored.wall + (self._boot() - self.anchored.boot)

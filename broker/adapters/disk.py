@@ -23,7 +23,7 @@ _fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 class Disk:
     """The two calls that can fail when a disk is full or dying; tests put failing ones here."""
 
-    write: Callable[[int, memoryview], int] = os.write
+    write: Callable[[int, bytes | memoryview], int] = os.write
     fsync: Callable[[int], None] = _fdatasync
 
 
@@ -39,10 +39,10 @@ class AppendFile:
 
     def append(self, data: bytes) -> None:
         """Append all of it or nothing; raises RecordingFailed."""
-        rest = memoryview(data)
         try:
-            while rest:
-                rest = rest[self._disk.write(self._fd, rest) :]
+            written = self._disk.write(self._fd, data)
+            while written < len(data):
+                written += self._disk.write(self._fd, memoryview(data)[written:])
         except OSError as error:
             self.cut(self.size)
             raise RecordingFailed(f"`{self.path.name}` cannot be written: {error.strerror}") from None
@@ -99,7 +99,8 @@ class GroupCommit:
         self._dirty: dict[AppendFile, None] = {}
         self._retired: list[AppendFile] = []
         self._futures: list[asyncio.Future[None]] = []
-        self._shared: asyncio.Future[None] | None = None
+        self.shared: asyncio.Future[None] | None = None
+        """What lazy ones of the next group have been given."""
         self._events: list[threading.Event] = []
         self._closing = False
         self._since: float | None = None
@@ -124,15 +125,15 @@ class GroupCommit:
         A lazy one lets others join, and is theirs too: whoever awaits it shields it.
         """
         loop = asyncio.get_running_loop()
-        if lazy and self._shared is not None and self._shared.get_loop() is loop:
-            return self._shared
+        if lazy and self.shared is not None and self.shared.get_loop() is loop:
+            return self.shared
         future: asyncio.Future[None] = loop.create_future()
         future.add_done_callback(_retrieved)
         self._futures.append(future)
         if not lazy:
             self._hurry()
             return future
-        self._shared = future
+        self.shared = future
         if self._since is None:
             self._since = time.monotonic()
             self._wake.notify()
@@ -171,7 +172,7 @@ class GroupCommit:
                 self._urgent, self._since = False, None
                 dirty, self._dirty = self._dirty, {}
                 retired, self._retired = self._retired, []
-                futures, self._futures, self._shared = self._futures, [], None
+                futures, self._futures, self.shared = self._futures, [], None
                 events, self._events = self._events, []
                 safe = self._before()
             self._sync(dirty, safe)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from broker.adapters.auditkey import PUBLIC, read_public, signed, signing_key
 from broker.adapters.disk import AppendFile, Disk, GroupCommit, sync_folder
@@ -31,6 +31,9 @@ from broker.sessions.eventchain import (
 )
 from broker.sessions.ports import Clock
 
+if TYPE_CHECKING:
+    from broker.core.lane import Line, Pen
+
 SEGMENT_BYTES = 64 * 1024 * 1024
 CHECKPOINT_SECONDS = 10.0
 CHECKPOINT_EVENTS = 1000
@@ -38,6 +41,10 @@ CHECKPOINT_EVENTS = 1000
 
 class LogDamaged(AirlockError):
     """the event log is not what was written; `airlock audit verify` names the place"""
+
+
+class Headed(Protocol):
+    head: Head
 
 
 class Fact(NamedTuple):
@@ -149,6 +156,31 @@ class EventLog:
             if also is not None:
                 self._commit.mark(also)
             return self._commit.future(lazy=lazy)
+
+    def write_sealed(
+        self, also: AppendFile, story: Headed, pen: Pen, grant: str, lines: list[Line]
+    ) -> asyncio.Future[None]:
+        """Append lazy events as the compiled core seals them, and a recording's lines before them; all or none.
+
+        From one event loop alone, since all share what is returned.
+        """
+        commit = self._commit
+        with commit.lock:
+            commit.check()
+            if self._file.size >= self._segment_bytes:
+                self._rotate()
+            recorded, head, events, fed = pen.sealed(grant, story.head, self._head, lines)
+            before = also.size
+            also.append(recorded)
+            try:
+                self._file.append(events)
+            except RecordingFailed:
+                also.cut(before)
+                raise
+            story.head, self._head = Head(*head), Head(*fed)
+            commit.mark(self._file)
+            commit.mark(also)
+            return commit.shared or commit.future(lazy=True)
 
     def append(self, kind: str, grant: str | None, session: str | None, data: dict[str, Any]) -> int:
         """Append an event and return its number when it is on disk; for callers without an event loop."""

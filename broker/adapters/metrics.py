@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter as TallyOf
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 
@@ -28,15 +26,16 @@ class Metrics:
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10),
             registry=self._registry,
         )
-        self._recorded: TallyOf[str] = TallyOf()
+        self.tally: dict[str, int] = {}
+        """Events since the last look, from one thread."""
 
     def recorded(self, kind: str) -> None:
         """Count an event; from one thread."""
-        self._recorded[kind] += 1
+        self.tally[kind] = self.tally.get(kind, 0) + 1
 
     def render(self) -> bytes:
         """Return the text exposition."""
-        counted, self._recorded = self._recorded, TallyOf()
+        counted, self.tally = self.tally, {}
         for kind, number in counted.items():
             self.events.labels(kind).inc(number)
         return generate_latest(self._registry)

@@ -11,12 +11,13 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from broker.adapters.disk import AppendFile, Disk
 from broker.adapters.eventlog import EventLog, Fact, LogDamaged, cut_torn
 from broker.adapters.metrics import Metrics
 from broker.adapters.segments import read_lines
+from broker.core import compiled
 from broker.errors import RecordingFailed
 from broker.sessions.eventchain import (
     RECORD,
@@ -30,6 +31,9 @@ from broker.sessions.eventchain import (
 )
 from broker.sessions.model import Entry
 from broker.sessions.ports import Clock
+
+if TYPE_CHECKING:
+    from broker.core.lane import Press
 
 OPEN_FILES = 128
 _GRANT = re.compile(r"[A-Za-z0-9_-]{4,64}")
@@ -154,6 +158,7 @@ class FileRecorder:
         self._disk = disk or Disk()
         self._stories: dict[str, Story] = {}
         self._files: OrderedDict[str, AppendFile] = OrderedDict()
+        self._press: Press | None = None
         (home / "recordings").mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def write(self, entry: Entry, *, lazy: bool = False) -> asyncio.Future[None]:
@@ -162,6 +167,8 @@ class FileRecorder:
 
     def write_all(self, entries: Sequence[Entry], *, lazy: bool = False) -> asyncio.Future[None]:
         """Write records of one grant now, all or none, with one write to each file."""
+        if self._press is not None:
+            self._press.flush()
         try:
             future = self._write(entries, lazy)
         except RecordingFailed:
@@ -170,6 +177,21 @@ class FileRecorder:
         for entry in entries:
             self._metrics.recorded(entry.type)
         return future
+
+    def press(self) -> Press:
+        """Return what writes the lazy records of the compiled core's lanes."""
+        if self._press is None:
+            assert compiled is not None
+            metrics, log = self._metrics, self._log
+            failed = metrics.failures.inc
+            pen = compiled.Pen(self._stories, self._open, log.write_sealed, lambda: metrics.tally, failed, log.stream)
+            self._press = compiled.Press(pen, asyncio.get_running_loop().call_soon)
+        return self._press
+
+    def _open(self, grant: str, story: Story | None) -> AppendFile:
+        if story is None:
+            raise RecordingFailed("records belong in a recording, and their grant has none open")
+        return self._file(grant)
 
     def load(self, grant: str) -> Loaded:
         """Read what a grant's recording says from disk; raises RecordingFailed. Safe in a thread."""

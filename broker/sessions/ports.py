@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from broker.sessions.findings import Finding
 from broker.sessions.holds import Estimate, Hold, HoldFacts, Sought
@@ -15,10 +15,17 @@ from broker.sessions.shapes import ShapeRule
 from policies.engine.decisions import Requirement
 from policies.engine.model import Policy
 
+if TYPE_CHECKING:
+    from broker.core.lane import Press
+
 
 class Clock(Protocol):
     def now(self) -> datetime:
         """Return the time in UTC."""
+        ...
+
+    def seconds(self) -> float:
+        """Return the same moment in seconds of the epoch."""
         ...
 
 
@@ -58,6 +65,10 @@ class Recorder(Protocol):
 
     def write_all(self, entries: Sequence[Entry], *, lazy: bool = False) -> Awaitable[None]:
         """Write records of one grant now, all or none."""
+        ...
+
+    def press(self) -> Press:
+        """Return what writes the lazy records of the compiled core's lanes, where there is one."""
         ...
 
 

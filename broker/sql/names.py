@@ -45,11 +45,10 @@ def check_function(catalogue: Catalogue, parts: list[str], code: set[str] | None
     check_type(catalogue, parts, code)
     if name in literal_functions(in_clear=False):
         return name if name in literal_functions(in_clear=in_clear) else None
-    listed = name in allowed_functions() or name in CHECKED
-    if code is not None and not schema and not listed and name not in catalogue.builtins:
+    if code is not None and not schema and name not in catalogue.builtins | CHECKED | allowed_functions():
         code.add(name)
         return None
-    known = listed or name in NAMED
+    known = name in allowed_functions() or name in CHECKED or name in NAMED
     if not known and not (in_clear and name in FUNCTIONS_IN_CLEAR):
         raise Refusal(
             "function",

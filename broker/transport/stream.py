@@ -96,6 +96,10 @@ class Stream(asyncio.Protocol):
     def attach(self, sink: Sink) -> None:
         """Push everything to a sink from now on, first what is buffered."""
         self._sink = sink
+        if self.transport is not None:
+            # It may keep what it calls: from now on, without a step in between.
+            self.data_received = sink.arrived  # type: ignore[method-assign]
+            self.transport.set_protocol(self)
         self.resume("setting up")
         if self._buffer:
             data = bytes(self._buffer)

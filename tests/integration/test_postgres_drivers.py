@@ -15,6 +15,7 @@ from broker.protocols.postgres.ruling import Ruling
 from tests.integration.postgres_world import endpoint, make_world, psql
 from tests.playbooks.postgres_play import Play
 from tests.support.broker import TestBroker, serving
+from tests.support.core import needs_core
 from tests.support.postgres import Server
 
 TYPES = (
@@ -271,3 +272,22 @@ async def test_a_cursor_over_a_masked_table_hides_what_its_errors_would_say(serv
                 await cursor.fetchone()
             assert "Ann" not in str(caught.value)
         await connection.rollback()
+
+
+@needs_core
+async def test_what_a_driver_repeats_goes_by_the_compiled_lane_and_every_run_has_its_end(served: TestBroker) -> None:
+    texts = ["select body from notes where id = $1", "select body from notes where id = 1"]
+    connection = await asyncpg.connect(**served.ticket(role="read").asyncpg())
+    prepared = await connection.prepare(texts[0])
+    first = await prepared.fetchval(1)
+    assert [await prepared.fetchval(n % 2 + 1) for n in range(10)][::2] == [first] * 5
+    assert len({await connection.execute(texts[1]) for _ in range(10)}) == 1
+    async with connection.transaction():
+        assert [await prepared.fetchval(1) for _ in range(5)] == [first] * 5
+        assert await connection.fetchval("select 1") == 1
+    await connection.close()
+    await served.until(lambda: bool(served.recorder.of("session.closed")))
+    allowed, finished = served.recorder.of("statement.allowed"), served.recorder.of("statement.finished")
+    assert sorted(one["statement"] for one in allowed) == sorted(one["statement"] for one in finished)
+    assert [one["text"] for one in allowed].count(texts[0]) == 16
+    assert served.recorder.pressed > 5

@@ -1,19 +1,23 @@
 """A broker in memory around the real PostgreSQL protocol: grants and tickets by hand, records in a list."""
 
+from __future__ import annotations
+
 import asyncio
+import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from broker.adapters.holds import HoldDesk
 from broker.adapters.shapes import ShapeBook
 from broker.adapters.store import ShapeRow, StoreUnavailable
+from broker.core import compiled
 from broker.errors import Misconfigured, RecordingFailed
 from broker.protocols.postgres import OFFER
 from broker.protocols.postgres.offer import PostgresListener
@@ -26,6 +30,9 @@ from policies.engine.model import Policy
 from workflows.orders import Evidence, HoldAnswer, OrderedReview, OrderInvalid, sign_hold_answer, verify_hold_answer
 from workflows.reviews import Answer
 from workflows.wire import HoldView
+
+if TYPE_CHECKING:
+    from broker.core.lane import Line, Press
 
 POLICY = """
 groups: {engineers: "", dbas: ""}
@@ -70,6 +77,9 @@ class Clock:
     def now(self) -> datetime:
         return datetime.now(UTC) + self.offset
 
+    def seconds(self) -> float:
+        return self.now().timestamp()
+
 
 class FixedPolicies:
     """A policy that a test may replace."""
@@ -93,6 +103,12 @@ class FixedPolicies:
         """There is nothing else to read."""
 
 
+def read_line(grant: str, line: Line) -> Entry:
+    """Read what the compiled core writes as the entry that Python would make of it."""
+    data = json.loads(b"{%b%b}" % (line.before, line.behind))
+    return Entry(line.kind, grant, line.session, data, json.loads(line.detail))
+
+
 @dataclass
 class Recorder:
     """Keeps entries; `delay` is how long a sync takes, `broken` makes the next write fail."""
@@ -104,11 +120,32 @@ class Recorder:
     pending: int = 0
     slow_by: Callable[[], None] = lambda: None
     """What happens while an entry is written."""
+    pressed: int = 0
+    """How many came from the compiled core's lanes."""
+    _press: Press | None = None
 
     def write(self, entry: Entry, *, lazy: bool = False) -> Awaitable[None]:
         return self.write_all((entry,), lazy=lazy)
 
+    def press(self) -> Press:
+        if self._press is None:
+            assert compiled is not None
+            loop = asyncio.get_running_loop()
+            self._press = compiled.Press(
+                lambda grant, lines: self._pressed([read_line(grant, line) for line in lines]), loop.call_soon
+            )
+        return self._press
+
     def write_all(self, entries: Sequence[Entry], *, lazy: bool = False) -> Awaitable[None]:
+        if self._press is not None:
+            self._press.flush()
+        return self._keep(entries)
+
+    def _pressed(self, entries: Sequence[Entry]) -> Awaitable[None]:
+        self.pressed += len(entries)
+        return self._keep(entries)
+
+    def _keep(self, entries: Sequence[Entry]) -> Awaitable[None]:
         self.slow_by()
         if self.broken:
             raise RecordingFailed("the disk is full")
@@ -274,7 +311,7 @@ class TestBroker:
 
     def ticket(
         self, *, role: str = "read", lasts: float = 600.0, refusal: str | None = None, resource: str = "prod-db"
-    ) -> "Shown":
+    ) -> Shown:
         number = secrets.token_hex(2)
         expires = self.clock.now() + timedelta(seconds=lasts)
         grant = GrantFacts(f"g{number}", f"r{number}", "alice", resource, role, expires, self.clock.now())

@@ -61,6 +61,11 @@ class BackPath:
         """Whether nothing of the upstream's is half read, and no answer of its is to be swallowed."""
         return self._scanner.idle and not self._eaten
 
+    @property
+    def holding(self) -> bool:
+        """Whether what comes for the client waits for a record to be on disk."""
+        return bool(self._unsynced)
+
     def recording(self, token: int, durability: Durability) -> None:
         if durability is Durability.RESULTS_WAIT:
             self._unsynced.add(token)
@@ -297,7 +302,7 @@ class BackPath:
         if expected.change is not None:
             self._session.prepared.confirm(expected.change)
         if expected.portal_change is not None:
-            self._session.confirm_portal(expected.portal_change)
+            yield from self._session.confirm_portal(expected.portal_change)
             if expected.kind is Kind.CLOSE and expected.portal is not None:
                 yield from self._session.finish_portal(expected.portal)
 

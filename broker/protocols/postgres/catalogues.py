@@ -72,6 +72,8 @@ class Catalogues:
         self._rules = rules
         self._shelves: dict[Key, _Shelf] = {}
         self._upstreams: dict[tuple[str, int, str], _Upstream] = {}
+        self.moves = 0
+        """Grows with each catalogue that comes or goes."""
 
     def held(self, key: Key) -> Catalogue | None:
         """Return the catalogue that may be used without waiting."""
@@ -83,8 +85,14 @@ class Catalogues:
             self._read(key, shelf)
         return shelf.held.catalogue if age <= TRUSTED_SECONDS else None
 
+    def until(self, key: Key) -> float:
+        """Return from when on (monotonic seconds) `held` is to be asked again."""
+        held = self._shelves[key].held
+        return held.checked_at + PROBE_SECONDS if held is not None else 0.0
+
     def drop(self, key: Key) -> None:
         """Let nobody use what is held of a database without looking again, whatever their role and path."""
+        self.moves += 1
         changed = key[0]
         for (endpoint, _), shelf in self._shelves.items():
             if (endpoint.host, endpoint.port, endpoint.database) == (changed.host, changed.port, changed.database):
@@ -114,6 +122,7 @@ class Catalogues:
         if upstream.rules != (rules := self._rules()):
             upstream.rules = rules
             upstream.names.forget()
+            self.moves += 1
             shelf.changed_at = max(shelf.changed_at, at)
         try:
             admin, held = self._admins.of(endpoint), shelf.held
@@ -128,6 +137,7 @@ class Catalogues:
             catalogue = await asyncio.to_thread(build, rows, list(path), version, former)
             if held is not None and held.catalogue.version == catalogue.version:
                 catalogue = held.catalogue
+            self.moves += 1
             shelf.held = _Held(rows, catalogue, stamp, at, at)
         finally:
             shelf.reading = None

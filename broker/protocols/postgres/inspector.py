@@ -87,6 +87,8 @@ class Inspector:
         self._views: dict[tuple[str, str, str], FieldView] = {}
         self._levels: dict[tuple[str, Subject], Level] = {}
         self._reloaded: dict[Key, float] = {}
+        self._bases: dict[tuple[Key, SearchPath | None], tuple[Catalogue, str]] = {}
+        self._seen, self._moved = "", 0
 
     def rule(self, matter: Matter, sql: str) -> Ruling | Awaitable[Ruling]:
         """Rule on a text under the policy and the catalogue of this moment; what cannot be ruled on is denied."""
@@ -117,6 +119,36 @@ class Inspector:
         like = kept.ruling
         rewritten, edits = kept.template.fit(sql) if kept.template is not None else (sql, whole_run(sql))
         return replace(like, sql=sql, inspection=replace(like.inspection, rewritten=rewritten, edits=edits))
+
+    def alike(self, matter: Matter, sql: str, marked: str) -> Permitted | None:
+        """Return what `known` rests on for every text of a shape, where all of them are sent as they come."""
+        catalogue = self._catalogues.held(matter.key)
+        if catalogue is None or shape(sql) != marked:
+            return None
+        kept = self._shapes.get(self._cache_key(matter, marked, catalogue))
+        return kept.ruling if kept is not None and kept.template is None and kept.holds() else None
+
+    def moves(self) -> int:
+        """Return a number that grows whenever what rulings rest on may have changed, but for its age."""
+        if self._policies.hash is not self._seen:
+            self._seen = self._policies.hash
+            self._moved += 1
+        return self._moved + self._catalogues.moves
+
+    def basis(self, matter: Matter) -> tuple[object | None, float]:
+        """Return what rulings rest on at this moment, and until when (monotonic seconds) that need not be asked again.
+
+        As long as it is the same object, rulings hold. None where they depend on more, as on the hour.
+        """
+        catalogue, policy = self._catalogues.held(matter.key), self._policies.hash
+        if catalogue is None or (self._timeless != policy and (self._hours(None) or self._timeless != policy)):
+            return None, 0.0
+        kept = self._bases.get((matter.key, matter.path))
+        if kept is None or kept[0] is not catalogue or kept[1] != policy:
+            if len(self._bases) > _CACHED:
+                self._bases.clear()
+            kept = self._bases[matter.key, matter.path] = (catalogue, policy)
+        return kept, self._catalogues.until(matter.key)
 
     def weigh(self, matter: Matter, ruling: Permitted, rows: int | None) -> Ruling:
         """Rule again on what was ruled on, with how many rows the planner expects."""

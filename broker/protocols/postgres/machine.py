@@ -46,12 +46,12 @@ from broker.protocols.postgres.events import (
     Use,
     Weigh,
 )
-from broker.protocols.postgres.express import ExpressLane, Ride
+from broker.protocols.postgres.express import ExpressLane, Quiet, Ride
 from broker.protocols.postgres.frontpath import FrontPath
 from broker.protocols.postgres.memory import Memory, Share
 from broker.protocols.postgres.rationing import Rations
 from broker.protocols.postgres.replies import Problem, notice
-from broker.protocols.postgres.ruling import Ruling
+from broker.protocols.postgres.ruling import Permitted, Ruling
 from broker.protocols.postgres.shared import Session
 from broker.sessions.holds import Released
 from broker.sessions.model import CloseReason, Entry, SessionFacts
@@ -121,6 +121,7 @@ class Machine:
         nonce: str,
         access_hint: str = "",
         known: Callable[[str], Ruling | None] = lambda _: None,
+        alike: Callable[[str, str], Permitted | None] = lambda _sql, _marked: None,
         rations: Rations | None = None,
         memory: Memory | None = None,
         clear: Callable[[], bool] = lambda: True,
@@ -134,7 +135,7 @@ class Machine:
         self._scanner = FrontendScanner(share)
         self._front = FrontPath(self._session)
         self._back = BackPath(self._session)
-        self._lane = ExpressLane(self._session, self._back, self._known_now)
+        self.express = ExpressLane(self._session, self._back, self._known_now, alike)
         self._gate: Gate | None = None
         self._draining = Drain()
         self._token = 0
@@ -150,8 +151,8 @@ class Machine:
         if self.state is State.CLOSED:
             return
         self._session.now = event.at
-        if self._lane.ride is not None and not isinstance(event, Synced):
-            self._lane.unfold()
+        if self.express.ride is not None and not isinstance(event, Synced):
+            self.express.unfold()
         try:
             yield from self._handle(event)
         except Overwhelmed as error:
@@ -162,10 +163,20 @@ class Machine:
                 Problem("08P01", f"protocol violation: {violation}", fatal=True),
             )
 
+    @property
+    def _sure(self) -> bool:
+        """Whether it is known what names mean."""
+        return not (self._session.way.unsure or self._session.way.lost)
+
     def _known_now(self, sql: str) -> Ruling | None:
         """Return what is known of a text while it is sure what its names mean."""
-        way = self._session.way
-        return None if way.unsure or way.lost else self._known(sql)
+        return self._known(sql) if self._sure else None
+
+    def quiet(self) -> Quiet | None:
+        """Return where the session stands, where nothing of it is under way, and whatever comes first may board."""
+        if self.state is not State.OPEN or self._scanner.buffered or self._client_paused or not self._sure:
+            return None
+        return self.express.quiet()
 
     def board(self, data: bytes, at: float) -> tuple[Ride, int] | None:
         """Take a client's chunk at once where it is a known exchange; else it is for `handle`, and nothing is changed.
@@ -175,7 +186,7 @@ class Machine:
         if self.state is not State.OPEN or self._scanner.buffered or self._client_paused:
             return None
         self._session.now = at
-        ride = self._lane.board(data)
+        ride = self.express.board(data)
         if ride is None:
             return None
         self._tokens += 1
@@ -187,10 +198,10 @@ class Machine:
 
         What is returned is to be noted, and then done.
         """
-        if self.state is not State.OPEN or self._lane.ride is None:
+        if self.state is not State.OPEN or self.express.ride is None:
             return None
         self._session.now = at
-        entry = self._lane.land(data)
+        entry = self.express.land(data)
         return None if entry is None else (entry, list(self._back.to_client(data)))
 
     def _handle(self, event: Event) -> Iterator[Command]:

@@ -10,12 +10,15 @@ from collections.abc import Awaitable, Coroutine
 from dataclasses import replace
 from datetime import datetime
 from itertools import count
+from typing import TYPE_CHECKING
 
 import structlog
 
+from broker.core import compiled
 from broker.errors import AirlockError, RecordingFailed, UpstreamUnavailable
 from broker.protocols.postgres import codec, records
 from broker.protocols.postgres.backend import Backend
+from broker.protocols.postgres.booking import Booking
 from broker.protocols.postgres.catalogues import Key
 from broker.protocols.postgres.estimator import Estimator
 from broker.protocols.postgres.events import (
@@ -63,7 +66,10 @@ from broker.protocols.postgres.startup import CancelKey, Startup
 from broker.sessions.holds import Estimate
 from broker.sessions.model import CloseReason, IdentityEnd, Killed, SessionFacts
 from broker.transport.silence import Silence
-from broker.transport.stream import Stream
+from broker.transport.stream import Sink, Stream
+
+if TYPE_CHECKING:
+    from broker.core.lane import Lane
 
 GRACE_SECONDS = 0.05
 """What an upstream that was told Terminate gets before it is terminated."""
@@ -94,12 +100,15 @@ class Session:
             self._ids.__next__,
             nonce,
             known=self._ruler.known,
+            alike=self._ruler.alike,
             rations=house.rations,
             memory=house.memory,
             clear=lambda: house.terms(grant).clear,
             path=kind.search_path,
         )
         self._scribe = Scribe(house.broker.recorder, self.feed, house.notes)
+        self._quick: Lane | None = None
+        """The compiled core's lane, where there is one."""
         self._holder = Holder(house.broker.holds, self.feed, self._estimate)
         self._begun = time.monotonic()
         self._recorded: Awaitable[None] | None = None
@@ -172,8 +181,9 @@ class Session:
         """Let both sides flow."""
         assert self._upstream.stream is not None
         self._arm()
-        self._upstream.stream.attach(UpstreamSink(self))
-        self._client.attach(ClientSink(self))
+        upstream, client = self._sinks()
+        self._upstream.stream.attach(upstream)
+        self._client.attach(client)
         self._backend.replenish()
 
     async def extend(self, until: datetime) -> None:
@@ -182,6 +192,8 @@ class Session:
             return
         await self._backend.extend(until)
         self._facts = replace(self._facts, grant=replace(self._facts.grant, expires_at=until))
+        if self._quick is not None:
+            self._quick.expires = until.timestamp()
 
     async def end(self, reason: CloseReason) -> bool:
         """Cut the session and return whether its upstream work is verified gone; ending twice awaits the first."""
@@ -210,6 +222,8 @@ class Session:
         self._busy = True
         self._slice = time.monotonic()
         try:
+            if self._quick is not None:
+                self._quick.leave()
             self._scribe.settle()
             while self._events:
                 for command in self._machine.handle(self._events.popleft()):
@@ -223,9 +237,43 @@ class Session:
     def _fail(self) -> None:
         """Whatever happened, the session's state is not known any more (fail closed)."""
         _log.exception("a session failed", session=self._facts.id)
+        self._quick = None
         self._events.clear()
         self._to_upstream.clear()
         self._finish_soon(CloseReason.ERROR)
+
+    def _sinks(self) -> tuple[Sink, Sink]:
+        """Return what the streams push to: through the compiled core's lane, where there is one."""
+        stream = self._upstream.stream
+        if compiled is None or stream is None or stream.transport is None or self._client.transport is None:
+            return UpstreamSink(self), ClientSink(self)
+        broker, grant = self._house.broker, self._facts.grant
+        booking = Booking(self._machine, self._facts, self._scribe)
+        self._quick = booking.lane(
+            compiled.Lane(
+                booking,
+                self.derailed,
+                broker.recorder.press(),
+                grant.id,
+                self._facts.id,
+                self._ids.__next__,
+                broker.clock,
+                None,
+                self._ruler.basis,
+                self._ruler.moves,
+                stream.transport,
+                self._client.transport,
+                grant.expires_at.timestamp(),
+            )
+        )
+        return compiled.Side(self._quick, self, False), compiled.Side(self._quick, self, True)
+
+    def derailed(self, error: Exception) -> None:
+        """End the session over what went wrong in the compiled core's lane."""
+        if isinstance(error, RecordingFailed):
+            self._scribe.lost()
+        else:
+            self._fail()
 
     def _depart(self, data: bytes, now: float) -> bool:
         """Send a known exchange on its way, recorded, or leave it to `feed`."""

@@ -108,6 +108,11 @@ def _texts(ruling: Permitted) -> dict[str, Any]:
     return {"sql": ruling.sql} | ({"rewritten": rewritten} if rewritten != ruling.sql else {})
 
 
+def texts(ruling: Permitted) -> str:
+    """Return the JSON of what was asked and is sent, without its first brace."""
+    return json_text(_texts(ruling))[1:]
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """What the records of one ruling on one statement have in common, also with one on another text of its shape."""

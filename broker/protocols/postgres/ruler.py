@@ -28,10 +28,23 @@ class Ruler:
         self._session = session
         self._feed = feed
         self._tasks: set[asyncio.Future[None]] = set()
+        self._moved = 0
 
     def known(self, sql: str) -> Ruling | None:
         """Return what was ruled on a text already."""
         return self._inspector.known(self._matter, sql)
+
+    def alike(self, sql: str, marked: str) -> Permitted | None:
+        """Return what was ruled on a text's whole shape, where none of it is rewritten."""
+        return self._inspector.alike(self._matter, sql, marked)
+
+    def moves(self) -> int:
+        """Return a number that grows whenever what rulings rest on may have changed, but for its age."""
+        return self._inspector.moves() + self._moved
+
+    def basis(self) -> tuple[object | None, float]:
+        """Return what rulings rest on now, and until when that need not be asked again while nothing moves."""
+        return self._inspector.basis(self._matter)
 
     def inspect(self, sql: str, token: int, *, crowding: bool, altered: Altered = Altered.NOT) -> None:
         """Rule on a text; a client that crowds others out lets them go first."""
@@ -49,6 +62,7 @@ class Ruler:
     def move(self, path: SearchPath | None) -> None:
         """The session has another search path."""
         self._matter = replace(self._matter, path=path)
+        self._moved += 1
 
     def forget(self) -> None:
         """The schema has changed."""

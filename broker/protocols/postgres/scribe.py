@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 from broker.errors import RecordingFailed
 from broker.protocols.postgres.events import Event, Record, Recorded, RecordingLost, Synced
@@ -16,13 +17,19 @@ NOTE_SECONDS = 0.02
 """How long the end of a statement may wait for the record of the next one, to be written together with it."""
 
 
+class Noted(Protocol):
+    def settle(self) -> None:
+        """Write the note that is kept."""
+        ...
+
+
 class Notes:
     """The scribes of a process that have a note to write, which they do in time whatever comes."""
 
     def __init__(self) -> None:
-        self._scribes: set[Scribe] = set()
+        self._scribes: set[Noted] = set()
 
-    def add(self, scribe: Scribe) -> None:
+    def add(self, scribe: Noted) -> None:
         if not self._scribes:
             asyncio.get_running_loop().call_later(NOTE_SECONDS, self._write)
         self._scribes.add(scribe)
@@ -75,6 +82,20 @@ class Scribe:
         self._noted = entry
         self._notes.add(self)
 
+    def remind(self, noted: Noted) -> None:
+        """Have a note of another's written in time."""
+        self._notes.add(noted)
+
+    def lost(self) -> None:
+        """What was written is not on disk."""
+        self._feed(RecordingLost(time.monotonic()))
+
+    def watch(self, pending: Awaitable[None]) -> None:
+        """Learn whether what is synced soon was; many records learn together."""
+        if pending is not self._watched:
+            self._watched = pending
+            self._watch(pending, lambda: None)
+
     def settle(self) -> None:
         """Write the note that is kept, before whatever comes after it."""
         if self._noted is not None:
@@ -86,11 +107,9 @@ class Scribe:
         try:
             pending = self._recorder.write_all(entries, lazy=True)
         except RecordingFailed:
-            self._feed(RecordingLost(time.monotonic()))
+            self.lost()
             return False
-        if pending is not self._watched:
-            self._watched = pending
-            self._watch(pending, lambda: None)
+        self.watch(pending)
         return True
 
     def _write(self, entries: Sequence[Entry], synced: Callable[[], None]) -> bool:

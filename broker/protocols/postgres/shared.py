@@ -204,13 +204,12 @@ class Session:
         for change in running.changes:
             self.prepared.confirm(change)
         for moved in running.portal_changes:
-            if moved.value is None:
-                yield from self._finish_portals(moved.name)
-            self.confirm_portal(moved)
+            yield from self.confirm_portal(moved)
         yield from self._follow(running)
 
-    def confirm_portal(self, change: Change[Portal | Cursor]) -> None:
-        """Take note of what became of a portal's name, and under how many savepoints."""
+    def confirm_portal(self, change: Change[Portal | Cursor]) -> Iterator[Note]:
+        """Take note of what became of a portal's name, and under how many savepoints; what had it has ended."""
+        yield from self._finish_portals(change.name)
         if change.value is not None:
             change.value.level = len(self.savepoints)
         self.portals.confirm(change)

@@ -1,9 +1,13 @@
 """The recorder: feed and recording agree, whatever fails between them, and many recordings need few files."""
 
+from __future__ import annotations
+
 import errno
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,8 +18,14 @@ from broker.adapters.eventlog import EventLog
 from broker.adapters.metrics import Metrics
 from broker.adapters.recorder import FileRecorder, recording_path
 from broker.adapters.verify import verify
+from broker.core import compiled
 from broker.errors import RecordingFailed
+from broker.sessions.eventchain import timestamp
 from broker.sessions.model import Entry
+from tests.support.core import needs_core
+
+if TYPE_CHECKING:
+    from broker.core.lane import Lane, Line, Pen, Press
 
 
 def make(home: Path, disk: Disk | None = None) -> tuple[EventLog, FileRecorder]:
@@ -160,3 +170,109 @@ async def test_what_was_masked_revealed_and_searched_is_summed_up_also_after_a_r
     assert recorder.resume("grant1").totals() == totals
     assert all(totals[key] == [f"public.customers.{key}"] for key in ("masked", "revealed", "searched"))
     log.close()
+
+
+def line(number: int, kind: str = "statement.allowed", said: dict[str, object] | None = None) -> Line:
+    assert compiled is not None
+    at = timestamp(SystemClock().now()).encode()
+    behind = f'"statement":"{number}","text":"select ?"'.encode()
+    before = json.dumps(said)[1:-1].encode() + b"," if said else b""
+    return compiled.Line(kind, "s1", str(number), said, at, before, behind, b'{"sql":"select 1"}')
+
+
+def pen_of(recorder: FileRecorder) -> Pen:
+    assert compiled is not None
+    log, metrics = recorder._log, recorder._metrics
+    pen: Pen = compiled.Pen(
+        recorder._stories, recorder._open, log.write_sealed, lambda: metrics.tally, metrics.failures.inc, log.stream
+    )
+    return pen
+
+
+def departing(press: Press, sent: list[str]) -> Lane:
+    """A lane with `select 1` on its way."""
+    assert compiled is not None
+    ticket = SimpleNamespace(said=None, before=b"", between=b'"statement":', behind=b"", texts=b"{}", send=b"the query")
+    quiet = ("I", 0, frozenset(), {}, {})
+    booking: Any = SimpleNamespace(
+        quiet=lambda: quiet, ticket=lambda *_: ticket, tripwire=frozenset, alike=lambda *_: None, watch=lambda _: None
+    )
+    end: Any = SimpleNamespace(is_closing=lambda: False, write=lambda data: sent.append(data.decode()))
+    lane: Lane = compiled.Lane(
+        booking,
+        print,
+        press,
+        "grant1",
+        "s1",
+        lambda: "q1",
+        SystemClock(),
+        None,
+        lambda: (1, 9e9),
+        lambda: 1,
+        end,
+        end,
+        9e9,
+    )
+    assert lane.depart(b"Q\0\0\0\x0dselect 1\0")
+    return lane
+
+
+@needs_core
+async def test_lines_of_the_compiled_core_go_into_the_same_chains_and_counts(tmp_path: Path) -> None:
+    log, recorder = make(tmp_path)
+    pen = pen_of(recorder)
+    await recorder.write(allowed(1))
+    pending = pen("grant1", [line(2), line(2, "statement.finished"), line(3, said={"masked": ["public.people.ssn"]})])
+    assert pending is pen("grant1", [line(4)])
+    await recorder.write(allowed(5))
+    await pending
+    story = recorder.resume("grant1")
+    assert (story.statements, story.masked) == (5, {"public.people.ssn"})
+    assert sorted(story.open_statements) == [("s1", one) for one in "1345"]
+    assert b'airlock_events_total{type="statement.allowed"} 5.0' in recorder._metrics.render()
+    log.close()
+    assert verify(tmp_path).good
+    read = FileRecorder(tmp_path, EventLog(tmp_path, "other", SystemClock()), SystemClock(), Metrics())
+    assert read.load("grant1").story == story
+
+
+@needs_core
+@pytest.mark.parametrize("failing", ["events", "recordings"])
+async def test_lines_of_the_compiled_core_are_there_all_or_none(tmp_path: Path, failing: str) -> None:
+    full = False
+
+    def write(fd: int, data: bytes | memoryview) -> int:
+        if full and failing in os.readlink(f"/proc/self/fd/{fd}"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return os.write(fd, data)
+
+    log, recorder = make(tmp_path, Disk(write=write))
+    pen = pen_of(recorder)
+    await pen("grant1", [line(1)])
+    full = True
+    with pytest.raises(RecordingFailed):
+        pen("grant1", [line(2)])
+    with pytest.raises(RecordingFailed):
+        pen("no-such-grant", [line(2)])
+    full = False
+    await recorder.write(allowed(3))
+    assert recorder._metrics.failures._value.get() == 2
+    log.close()
+    lines = [json.loads(line) for line in recording_path(tmp_path, "grant1").read_bytes().splitlines()]
+    assert [(line["seq"], line["data"]["statement"]) for line in lines] == [(1, "1"), (2, "3")]
+    assert verify(tmp_path).good
+
+
+@needs_core
+async def test_what_departs_in_one_turn_is_written_before_what_is_written_otherwise(tmp_path: Path) -> None:
+    log, recorder = make(tmp_path)
+    sent: list[str] = []
+    press = recorder.press()
+    assert recorder.press() is press
+    lane = departing(press, sent)
+    recorder.write(allowed(2))
+    assert sent == ["the query"]
+    assert lane.armed
+    log.close()
+    lines = [json.loads(line) for line in recording_path(tmp_path, "grant1").read_bytes().splitlines()]
+    assert [line["data"]["statement"] for line in lines] == ["q1", "2"]

@@ -32,6 +32,9 @@ class Clock:
     def now(self) -> datetime:
         return self.moment
 
+    def seconds(self) -> float:
+        return self.moment.timestamp()
+
 
 class Shelf:
     def held(self, _: object) -> object:

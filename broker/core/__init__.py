@@ -1,0 +1,26 @@
+"""The compiled core: where it is built, known point reads go through it; without it, the same way goes in Python.
+
+`python -m broker.core` builds it, with a C compiler and Python's headers; AIRLOCK_CORE=python leaves it out.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from types import ModuleType
+
+from broker.core.build import up_to_date
+
+
+def _load() -> ModuleType | None:
+    # One that was built of another source is not the one that was tested.
+    if os.environ.get("AIRLOCK_CORE", "") == "python" or not up_to_date():
+        return None
+    try:
+        return importlib.import_module("broker.core.lane")
+    except ImportError:
+        return None
+
+
+compiled = _load()
+"""The module `lane`, or None."""

@@ -1,0 +1,23 @@
+"""`python -m broker.core`: builds the compiled core where it is missing, or says once why it cannot be built."""
+
+from __future__ import annotations
+
+import sys
+
+from broker.core.build import NotBuilt, build, given_up, up_to_date
+
+
+def main() -> int:
+    if up_to_date() or given_up():
+        return 0
+    print("core: compiling what known statements go through", flush=True)  # noqa: T201
+    try:
+        build()
+    except NotBuilt as error:
+        print(f"core: {error}\ncore: without it everything works, at half the speed")  # noqa: T201
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,564 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, annotation_typing=False, cdivision=True
+"""The compiled core: a known point read goes through here in two calls, and its records are sealed.
+
+It decides nothing. It boards what the gate has a ruling for, as `express` does in Python, and what is not exactly a
+Bind, Execute and Sync (perhaps with Describe) or a simple query that `express` gave a ticket for, or whose answer is
+not whole in one chunk, it leaves to Python with everything as Python would have it. Each length that a peer sends is
+checked against what is there before it is followed.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from cpython.unicode cimport PyUnicode_AsUTF8, PyUnicode_DecodeASCII, PyUnicode_DecodeUTF8
+from libc.math cimport modf, rint
+from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.string cimport memchr, memcmp, memcpy
+
+include "writing.pxi"
+
+cdef enum:
+    LARGEST = 64 * 1024
+    LONGEST_SHAPE = 4096
+    MOST_SEATS = 1024
+    MAX_NAME = 63
+
+cdef bytes _RUN = b"E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04"
+cdef bytes _DESCRIBE_AND_RUN = b"D\0\0\0\x06P\0" + _RUN
+
+cdef Sheet _sheet = Sheet(), _marked = Sheet()
+
+
+cdef inline bint _opens(unsigned char c) noexcept:
+    return c in (32, 61, 60, 62, 40, 44, 9, 10)
+
+
+cdef inline bint _closes(unsigned char c) noexcept:
+    return c in (32, 59, 41, 44, 9, 10)
+
+
+cdef bint _mark(const unsigned char* text, Py_ssize_t size) except -1:
+    """Write a text with a mark for each number, as `shapes.shape` does; False where that gives none."""
+    cdef Py_ssize_t at = 0, end
+    cdef bint found = False
+    if size > LONGEST_SHAPE:
+        return False
+    _marked.size = 0
+    _marked.need(size)
+    while at < size:
+        if text[at] >= 128 or not text[at]:
+            return False
+        if 48 <= text[at] <= 57 and at and _opens(text[at - 1]):
+            end = at
+            while end < size and 48 <= text[end] <= 57:
+                end += 1
+            if end - at <= 9 and (end == size or _closes(text[end])):
+                _marked.data[_marked.size] = 0
+                found = True
+            else:
+                memcpy(_marked.data + _marked.size, text + at, end - at)
+                _marked.size += end - at - 1
+            _marked.size += 1
+            at = end
+            continue
+        _marked.data[_marked.size] = text[at]
+        _marked.size += 1
+        at += 1
+    return found
+
+
+def marked(bytes text):
+    """Return what `shapes.shape` does, in bytes."""
+    if _mark(<const unsigned char*> PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text)):
+        return _marked.taken()
+    return None
+
+
+cdef class Seat:
+    """What a ticket says of one known text, or of all texts of its shape, in bytes."""
+
+    cdef object ticket, basis, prepared, wires
+    cdef bytes before, between, behind, texts, send, shown
+    cdef bint shaped
+
+    def __init__(self, object ticket, object basis, object prepared, bint shaped):
+        self.ticket, self.basis, self.prepared, self.shaped = ticket, basis, prepared, shaped
+        self.before, self.between, self.behind = ticket.before, ticket.between, ticket.behind
+        self.texts, self.send = ticket.texts, ticket.send
+        self.shown, self.wires = b"", None
+
+
+cdef class Lane:
+    """One session's lane; `booking` is what gives tickets and takes over what is left (express.Booking).
+
+    While it is `armed`, nothing of the session is under way but its own ride, and Python looks at nothing before
+    `leave`. What the booking, the pen or a stream raises passes through, with the session's state unknown.
+    """
+
+    cdef readonly str grant
+    cdef str _session
+    cdef Press _press
+    cdef bint _queued
+    cdef object _booking, _derailed, _ids, _seconds, _monotonic, _basis, _moves, _upstream, _client, _watched, _holds
+    cdef Anchor _anchor
+    cdef int64_t _moved
+    cdef double _until
+    cdef public double expires
+    """When the grant ends, in seconds of the epoch by the broker's clock."""
+    cdef readonly bint armed, noted
+    cdef bint _listed, _simple, _described, _out, _first
+    cdef dict _bound, _texts, _prepared, _portals
+    cdef object _tripwire
+    cdef char _status
+    cdef int64_t _segment
+    cdef Seat _seat
+    cdef str _id, _note_id
+    cdef bytes _data, _portal_data, _note_line
+    cdef Seat _portal_seat
+    cdef str _portal_id
+    cdef double _since, _at, _portal_since, _note_seconds
+    cdef int64_t _rows, _note_rows
+
+    def __init__(
+        self, booking, derailed, Press press, str grant, str session, ids, clock, monotonic, basis, moves, upstream,
+        client, double expires,
+    ):
+        self._booking, self._derailed, self._press, self._ids = booking, derailed, press, ids
+        self.grant, self._session = grant, session
+        self._monotonic, self._basis, self._moves = monotonic, basis, moves
+        self._upstream, self._client = upstream, client
+        anchor = getattr(clock, "anchored", None)
+        self._anchor = anchor if isinstance(anchor, Anchor) else None
+        self._seconds = clock.seconds
+        self.expires = expires
+        self._bound, self._texts = {}, {}
+        self._moved, self._until = -1, 0.0
+
+    cpdef bint depart(self, bytes data) except -1:
+        """Record a known exchange and send it on its way, or change nothing and return False."""
+        cdef const unsigned char* p = <const unsigned char*> PyBytes_AS_STRING(data)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+        cdef Seat seat
+        cdef bytes at, detail, behind, send
+        cdef double now
+        cdef list lines
+        cdef Line line
+        if self._out or size > LARGEST or size < 6 or (p[0] != 66 and p[0] != 81):
+            return False
+        if not self.armed and not self._arm():
+            return False
+        self._since = self._at = self._clocked()
+        if p[0] == 66:
+            seat = self._bind(p, size)
+        else:
+            seat = self._query(p, size)
+        if seat is None:
+            return False
+        now = self._now()
+        if now >= self.expires:
+            return False
+        # What was found stands in the sheet: nothing else writes there before it is taken.
+        detail = _sheet.taken()
+        self._id = self._ids()
+        behind = seat.between + b'"' + self._id.encode("ascii") + b'"' + seat.behind
+        at = written_time(now)
+        line = Line("statement.allowed", self._session, self._id, seat.ticket.said, at, seat.before, behind, detail)
+        self._seat, self._data, self._out = seat, data, True
+        self._segment += 1
+        send = data if seat.send is None else seat.send
+        lines = [line]
+        if self.noted:
+            lines.insert(0, self._note(at))
+        self._queued = True
+        self._press.add(self, lines, send)
+        return True
+
+    cdef int go(self, bytes data, pending) except -1:
+        """Go on with what is written, and sync it soon."""
+        if pending is not self._watched:
+            self._watched = pending
+            self._booking.watch(pending)
+        if data is not None:
+            self._queued = False
+            if not self._upstream.is_closing():
+                self._upstream.write(data)
+        return 0
+
+    cdef int derail(self, error) except -1:
+        """End the session: what it needs to have written is not."""
+        self._queued = self._out = False
+        self._derailed(error)
+        return 0
+
+    cpdef bint land(self, bytes data) except -1:
+        """Give the client the whole answer to what departed, or change nothing and return False."""
+        cdef const unsigned char* p = <const unsigned char*> PyBytes_AS_STRING(data)
+        cdef double seconds
+        if not self._out or self._queued or not self._answers(p, PyBytes_GET_SIZE(data)):
+            return False
+        if self._status == 73 and self._portals:
+            # Where a transaction ends, the gate's way ends what was open in it.
+            return False
+        if self._now() >= self.expires:
+            return False
+        self._at = self._clocked()
+        seconds = self._at - self._since
+        if self._first or self._seat.ticket.scrub:
+            self._first = False
+            self._booking.landed(chr(self._status), self._seat.ticket.ruling)
+        self._out = False
+        if self._simple:
+            self._prepared.pop("", None)
+            self._portals.pop("", None)
+            self._portal_data = None
+        elif self._status == 84:
+            self._portal_data, self._portal_seat = self._data, self._seat
+            self._portal_id, self._portal_since = self._id, self._since
+        if self.noted:
+            self.settle()
+        self.noted, self._note_id, self._note_rows, self._note_seconds = True, self._id, self._rows, seconds
+        if not self._listed:
+            self._listed = True
+            self._booking.listed()
+        if not self._client.is_closing():
+            self._client.write(data)
+        return True
+
+    cpdef leave(self):
+        """Leave to Python what is under way."""
+        if self._queued:
+            self._press.flush()
+        if not self.armed:
+            return
+        self.armed = False
+        self._booking.left(self._segment, self._at)
+        if self.noted:
+            self.noted = False
+            self._booking.note(self._note_id, None if self._note_rows < 0 else self._note_rows, self._note_seconds)
+        if self._portal_data is not None:
+            self._booking.portal(
+                self._portal_seat.ticket, self._portal_data, self._portal_seat.prepared, self._portal_id,
+                self._portal_since,
+            )
+            self._portal_data = self._portal_seat = None
+        if self._out:
+            self._out = False
+            self._booking.ride(
+                self._seat.ticket, self._data, self._seat.prepared, self._id, self._segment - 1, self._since
+            )
+        self._seat = self._data = None
+
+    cpdef settle(self):
+        """Have the note that is kept written: in time, whatever comes."""
+        self._listed = False
+        if self.noted:
+            self._press.add(self, [self._note(written_time(self._now()))], None)
+
+    cdef bint _arm(self) except -1:
+        quiet = self._booking.quiet()
+        if quiet is None:
+            return False
+        status, self._segment, self._tripwire, self._prepared, self._portals = quiet
+        self._status = ord(status)
+        self.armed = self._first = True
+        return True
+
+    cdef Line _note(self, bytes at):
+        """Take the note that is kept."""
+        self.noted = False
+        return _finished(self._session, self._note_id, at, self._note_rows, self._note_seconds)
+
+    cdef double _clocked(self) except? -1:
+        return _clock(CLOCK_MONOTONIC) if self._monotonic is None else self._monotonic()
+
+    cdef double _now(self) except? -1:
+        return self._seconds() if self._anchor is None else self._anchor.seconds()
+
+    cdef object _current(self):
+        """Return what rulings rest on; asked again when it may have moved, or was looked at too long ago."""
+        cdef int64_t moved = self._moves()
+        if moved != self._moved or self._since >= self._until:
+            self._moved = moved
+            self._holds, self._until = self._basis()
+        return self._holds
+
+    cdef Seat _ticketed(self, dict seats, object key, object prepared, bytes text):
+        """Return the seat that a text has under the policy and the catalogue of this moment, or None."""
+        cdef Seat seat = seats.get(key)
+        basis = self._current()
+        if basis is None:
+            return None
+        if seat is not None and seat.basis is basis and seat.prepared is prepared:
+            return seat
+        ticket = self._booking.ticket(text, prepared)
+        if ticket is None:
+            return None
+        self._tripwire = self._booking.tripwire()
+        seat = Seat(ticket, basis, prepared, False)
+        if len(seats) >= MOST_SEATS:
+            seats.clear()
+        seats[key] = seat
+        return seat
+
+    cdef Seat _query(self, const unsigned char* p, Py_ssize_t size):
+        cdef Seat seat = None
+        cdef bytes text
+        if _uint32(p + 1) + 1 != <uint32_t> size or memchr(p + 5, 0, size - 5) != p + size - 1:
+            return None
+        self._simple = True
+        if _mark(p + 5, size - 6):
+            # Texts of one shape have one ticket, and each its own record.
+            seat = self._shaped(_marked.taken(), p, size)
+            if seat is not None:
+                _sheet.size = 0
+                _sheet.put(b'{"sql":', 7)
+                if not _sheet.string(p + 5, size - 6):
+                    return None
+                _sheet.put(b"}", 1)
+                return seat
+        text = PyBytes_FromStringAndSize(<const char*> p + 5, size - 6)
+        seat = self._ticketed(self._texts, text, None, text)
+        if seat is None:
+            return None
+        _sheet.size = 0
+        _sheet.bytes(seat.texts)
+        return seat
+
+    cdef Seat _shaped(self, bytes key, const unsigned char* p, Py_ssize_t size):
+        cdef Seat seat = self._texts.get(key)
+        basis = self._current()
+        if seat is not None and basis is not None and seat.basis is basis:
+            return seat if seat.shaped else None
+        if basis is None:
+            return None
+        ticket = self._booking.alike(PyBytes_FromStringAndSize(<const char*> p + 5, size - 6), key)
+        if ticket is None:
+            return None
+        self._tripwire = self._booking.tripwire()
+        seat = Seat(ticket, basis, None, True)
+        if len(self._texts) >= MOST_SEATS:
+            self._texts.clear()
+        self._texts[key] = seat
+        return seat
+
+    cdef Seat _bind(self, const unsigned char* p, Py_ssize_t size):
+        """Read a Bind of the unnamed portal with what follows it, and write its parameters; None where it is another.
+
+        Chapter "Message Formats" of PostgreSQL's manual.
+        """
+        cdef Py_ssize_t end = <Py_ssize_t> _uint32(p + 1) + 1, at, left, i
+        cdef const unsigned char* nul
+        cdef int formats, count, results
+        cdef int32_t length
+        cdef bint first = True
+        cdef Seat seat
+        if end < 6 or end >= size:
+            return None
+        left = size - end
+        if left == 15 and memcmp(p + end, PyBytes_AS_STRING(_RUN), 15) == 0:
+            self._described = False
+        elif left == 22 and memcmp(p + end, PyBytes_AS_STRING(_DESCRIBE_AND_RUN), 22) == 0:
+            self._described = True
+        else:
+            return None
+        if p[5]:
+            return None
+        nul = <const unsigned char*> memchr(p + 6, 0, end - 6)
+        if nul == NULL or nul - (p + 6) > MAX_NAME:
+            return None
+        try:
+            name = PyUnicode_DecodeUTF8(<const char*> p + 6, nul - (p + 6), NULL)
+        except UnicodeDecodeError:
+            return None
+        prepared = self._prepared.get(name)
+        if prepared is None:
+            return None
+        self._simple = False
+        seat = self._ticketed(self._bound, name, prepared, None)
+        if seat is None:
+            return None
+        at = nul + 1 - p
+        if at + 2 > end:
+            return None
+        formats = _uint16(p + at)
+        at += 2
+        cdef Py_ssize_t codes = at
+        at += 2 * formats
+        if at + 2 > end or not _codes(p + codes, formats):
+            return None
+        count = _uint16(p + at)
+        at += 2
+        if formats > 1 and formats != count:
+            return None
+        _sheet.size = 0
+        _sheet.put(b"{", 1)
+        if count:
+            _sheet.put(b'"parameters":[', 14)
+            for i in range(count):
+                if at + 4 > end:
+                    return None
+                length = <int32_t> _uint32(p + at)
+                at += 4
+                if not first:
+                    _sheet.put(b",", 1)
+                first = False
+                if length < 0:
+                    if length != -1:
+                        return None
+                    _sheet.put(b'{"null":true}', 13)
+                    continue
+                if length > end - at:
+                    return None
+                if formats and p[codes + (2 * i + 1 if formats > 1 else 1)]:
+                    _sheet.put(b'{"hex":"', 8)
+                    _sheet.hex(p + at, length)
+                    _sheet.put(b'"}', 2)
+                else:
+                    _sheet.put(b'{"text":', 8)
+                    if not _sheet.string(p + at, length):
+                        return None
+                    _sheet.put(b"}", 1)
+                at += length
+            _sheet.put(b"],", 2)
+        if at + 2 > end:
+            return None
+        results = _uint16(p + at)
+        at += 2
+        if at + 2 * results != end or not _codes(p + at, results):
+            return None
+        # Its texts, without their first brace.
+        _sheet.put(PyBytes_AS_STRING(seat.texts) + 1, PyBytes_GET_SIZE(seat.texts) - 1)
+        return seat
+
+    cdef bint _answers(self, const unsigned char* p, Py_ssize_t size) except -1:
+        """Say whether a chunk is the whole, plain answer to what is out; how many rows it says is kept."""
+        cdef Py_ssize_t at = 0, end
+        cdef uint32_t length
+        cdef bytes description
+        if size < 6 + 5 or p[size - 6] != 90 or p[size - 1] != <unsigned char> self._status:
+            return False
+        if _uint32(p + size - 5) != 5:
+            return False
+        size -= 6
+        if not self._simple:
+            if size < 5 or p[0] != 50 or _uint32(p + 1) != 4:
+                return False
+            at = 5
+        if self._simple or self._described:
+            if at + 5 > size:
+                return False
+            length = _uint32(p + at + 1)
+            if length < 4 or length > <uint32_t> (size - at - 1):
+                return False
+            if p[at] == 84:
+                if not self._shows(<const char*> p + at + 5, length - 4):
+                    return False
+            elif p[at] != 110 or length != 4 or self._simple:
+                return False
+            at += 1 + length
+        while True:
+            if at + 5 > size:
+                return False
+            length = _uint32(p + at + 1)
+            if length < 4 or length > <uint32_t> (size - at - 1):
+                return False
+            if p[at] != 68:
+                break
+            at += 1 + length
+        if p[at] != 67 or at + 1 + <Py_ssize_t> length != size:
+            return False
+        return self._tag(p + at + 5, length - 4)
+
+    cdef bint _tag(self, const unsigned char* tag, Py_ssize_t size) except -1:
+        """Read the tag of a SELECT; others are left to Python."""
+        cdef int64_t rows = 0
+        cdef Py_ssize_t i
+        if size < 9 or size > 24 or tag[size - 1] or memcmp(tag, b"SELECT ", 7):
+            return False
+        for i in range(7, size - 1):
+            if not 48 <= tag[i] <= 57:
+                return False
+            rows = rows * 10 + tag[i] - 48
+        self._rows = rows
+        return True
+
+    cdef bint _shows(self, const char* description, Py_ssize_t size) except -1:
+        """Say whether a description trips no wire; the gate ends the session where it does."""
+        cdef Seat seat = self._seat
+        if seat.wires is self._tripwire and PyBytes_GET_SIZE(seat.shown) == size:
+            if memcmp(PyBytes_AS_STRING(seat.shown), description, size) == 0:
+                return True
+        cdef bytes shown = PyBytes_FromStringAndSize(description, size)
+        if not self._booking.shows(seat.ticket, shown):
+            return False
+        seat.shown, seat.wires = shown, self._tripwire
+        return True
+
+
+cdef inline bint _codes(const unsigned char* p, int count) noexcept:
+    """Say whether each of so many format codes is one."""
+    cdef int i
+    for i in range(count):
+        if p[2 * i] or p[2 * i + 1] > 1:
+            return False
+    return True
+
+
+cdef Line _finished(str session, str id, bytes at, int64_t rows, double seconds):
+    """Write the end of a statement, as `records.finished` does."""
+    cdef int64_t micro = <int64_t> rint((seconds if seconds > 0 else 0.0) * 1e6)
+    cdef int part = micro % 1000, digits = 3
+    _sheet.size = 0
+    _sheet.put(b'"milliseconds":', 15)
+    _sheet.number(micro // 1000)
+    _sheet.put(b".", 1)
+    while digits > 1 and part % 10 == 0:
+        part //= 10
+        digits -= 1
+    _sheet.need(digits)
+    _digits(_sheet.data + _sheet.size, part, digits)
+    _sheet.size += digits
+    _sheet.put(b',"outcome":"ok",', 16)
+    cdef bytes before = _sheet.taken()
+    _sheet.size = 0
+    _sheet.put(b'"rows":', 7)
+    if rows < 0:
+        _sheet.put(b"null", 4)
+    else:
+        _sheet.number(rows)
+    _sheet.put(b',"sqlstate":null,"statement":"', 30)
+    _sheet.bytes(id.encode("ascii"))
+    _sheet.put(b'"', 1)
+    return Line("statement.finished", session, id, None, at, before, _sheet.taken(), b"{}")
+
+
+cdef class Side:
+    """One end of a session's streams: what arrives there goes by the lane, or else to the session."""
+
+    cdef Lane _lane
+    cdef object _session
+    cdef bint _client
+
+    def __init__(self, Lane lane, session, bint client):
+        self._lane, self._session, self._client = lane, session, client
+
+    def arrived(self, bytes data):
+        try:
+            if self._lane.depart(data) if self._client else self._lane.land(data):
+                return
+            self._lane.leave()
+        except Exception as error:
+            self._session.derailed(error)
+            return
+        self._session.arrived(data, client=self._client)
+
+    def lost(self):
+        self._session.lost(client=self._client)
+
+    def full(self):
+        self._session.throttle(client=self._client, full=True)
+
+    def free(self):
+        self._session.throttle(client=self._client, full=False)
+
+
+include "press.pxi"

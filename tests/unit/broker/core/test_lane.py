@@ -1,0 +1,237 @@
+"""The compiled core against what it stands in for: the same lines, times and shapes, and no peer believed."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from broker.core import compiled
+from broker.errors import RecordingFailed
+from broker.protocols.postgres import codec
+from broker.sessions.eventchain import (
+    EVENT,
+    RECORD,
+    Head,
+    checked,
+    event_line,
+    genesis,
+    json_text,
+    record_line,
+    timestamp,
+)
+from broker.sql.shapes import shape
+from tests.playbooks.postgres_play import bind, columns, complete, describe, ready
+from tests.playbooks.test_postgres_express import EXECUTE, SYNC, Policy, Side
+from tests.support.core import needs_core
+
+pytestmark = needs_core
+
+DETAILS = st.dictionaries(st.sampled_from(["parameters", "rewritten", "sql"]), st.text() | st.lists(st.text()))
+NAMES = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_", min_size=1, max_size=30)
+
+
+@given(
+    st.lists(st.tuples(NAMES, NAMES, st.text(), DETAILS, st.integers(0, 2**40)), min_size=1, max_size=4),
+    NAMES,
+    NAMES,
+    st.integers(0, 2**50),
+)
+def test_lines_are_sealed_as_python_seals_them(
+    said: list[tuple[str, str, str, dict[str, Any], int]], stream: str, grant: str, begun: int
+) -> None:
+    assert compiled is not None
+    at = timestamp(datetime.now(UTC))
+    recorded, fed = Head(begun, genesis(RECORD, grant).hash), Head(begun + 7, genesis(EVENT, stream).hash)
+    lines, records, events = [], b"", b""
+    heads = recorded, fed
+    for session, id_, text, detail, rows in said:
+        before, behind = f'"a":{json_text(text)},', f'"rows":{rows},"statement":"{id_}"'
+        pieces = (one.encode() for one in (at, before, behind, json_text(detail)))
+        lines.append(compiled.Line("statement.allowed", session, id_, None, *pieces))
+        record, recorded = record_line(
+            recorded, grant, at, "statement.allowed", session, f"{{{before}{behind}}}", json_text(detail)
+        )
+        spoken = f'{{{before}"recorded":"{recorded.seq}:{recorded.hash}",{behind}}}'
+        event, fed = event_line(fed, stream, at, "statement.allowed", grant, session, spoken)
+        records, events = records + record, events + event
+    found = compiled.seal(stream.encode(), grant.encode(), *heads, lines)
+    assert found == (records, recorded, events, fed)
+    assert checked(RECORD, found[0].splitlines(keepends=True)[0], heads[0])[0]["grant"] == grant
+
+
+@given(st.floats(0, 253402300799, allow_nan=False))
+def test_a_time_is_written_as_python_writes_it(seconds: float) -> None:
+    assert compiled is not None
+    assert compiled.timestamp(seconds).decode() == timestamp(datetime.fromtimestamp(seconds, UTC))
+
+
+def test_a_clock_that_is_anchored_never_goes_behind_the_boot_clock() -> None:
+    assert compiled is not None
+    ahead = compiled.Anchor(4e9, 0.0)
+    assert ahead.seconds() > 4e9
+    assert abs(compiled.Anchor(0.0, 1e12).seconds() - datetime.now(UTC).timestamp()) < 60
+
+
+@settings(max_examples=300)
+@given(st.text("a =<>(,\t\n;)0123456789.\0é") | st.from_regex(r"select a from t where b = [0-9]{1,11}( and c>[0-9]+)?"))
+def test_numbers_are_marked_as_shapes_marks_them(text: str) -> None:
+    assert compiled is not None
+    found = compiled.marked(text.encode())
+    assert (found.decode() if found is not None else None) == shape(text)
+
+
+def prepared(*, core: bool) -> Side:
+    """A machine with `select 1` prepared as `s`."""
+    policy = Policy()
+    policy.rule("select 1")
+    side = Side(policy, lane=True, core=core)
+    side.from_client(codec.parse("s", "select 1") + SYNC, 0.0)
+    side.from_upstream(codec.message(b"1") + ready("I"), 0.0)
+    return side
+
+
+VALUES = st.lists(
+    st.none() | st.binary(max_size=12) | st.text('ab"\\\n\x01\x7f', max_size=9).map(str.encode), max_size=4
+)
+
+
+def bound(values: list[bytes | None], formats: list[int], results: list[int], name: str = "s") -> bytes:
+    return codec.message(
+        b"B",
+        b"\0"
+        + codec.string(name)
+        + b"".join(one.to_bytes(2, "big") for one in (len(formats), *formats))
+        + len(values).to_bytes(2, "big")
+        + b"".join(b"\xff\xff\xff\xff" if one is None else len(one).to_bytes(4, "big") + one for one in values)
+        + b"".join(one.to_bytes(2, "big") for one in (len(results), *results)),
+    )
+
+
+def spoilt(data: bytes, chance: random.Random) -> bytes:
+    """Mostly as it is; sometimes with bytes changed, cut or doubled."""
+    spoil = bytearray(data)
+    for _ in range(chance.choice([0, 0, 1, 1, 2, 4])):
+        if not spoil:
+            break
+        at = chance.randrange(len(spoil))
+        match chance.randrange(4):
+            case 0:
+                spoil[at] = chance.choice([0, 1, 2, 5, 127, 128, 255, chance.randrange(256)])
+            case 1:
+                del spoil[at : at + chance.randrange(1, 6)]
+            case 2:
+                spoil[at:at] = spoil[at : at + chance.randrange(1, 6)]
+            case _:
+                del spoil[at:]
+    return bytes(spoil)
+
+
+@settings(max_examples=400, deadline=None)
+@given(VALUES, st.lists(st.integers(0, 2), max_size=4), st.lists(st.integers(0, 2), max_size=2), st.integers(0, 2**32))
+def test_whatever_a_client_sends_it_boards_with_the_same_record_or_not_at_all(
+    values: list[bytes | None], formats: list[int], results: list[int], seed: int
+) -> None:
+    chance = random.Random(seed)
+    end = chance.choice([EXECUTE + SYNC, describe("P", "") + EXECUTE + SYNC])
+    data = spoilt(bound(values, formats, results) + end, chance)
+    if not data:
+        return
+    quick, gate = prepared(core=True), prepared(core=False)
+    for side in (quick, gate):
+        side.from_client(data, 1.0)
+        side.turn()
+    assert (quick.upstream, quick.client, quick.log) == (gate.upstream, gate.client, gate.log)
+    assert quick.settled() == gate.settled()
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.integers(0, 2**32))
+def test_whatever_an_upstream_answers_it_lands_as_in_python_or_not_at_all(seed: int) -> None:
+    chance = random.Random(seed)
+    described = chance.random() < 0.5
+    rows = chance.randrange(4)
+    row = codec.message(b"D", b"\0\1" + (3).to_bytes(4, "big") + b"abc")
+    answer = codec.message(b"2") + (columns(("a", 7, 2)) if described else b"") + row * rows
+    answer = spoilt(answer + complete(f"SELECT {rows}") + ready("I"), chance)
+    quick, gate = prepared(core=True), prepared(core=False)
+    for side in (quick, gate):
+        side.from_client(bind("s") + (describe("P", "") if described else b"") + EXECUTE + SYNC, 1.0)
+        side.turn()
+        if answer:
+            side.from_upstream(answer, 2.0)
+    assert quick.settled() == gate.settled()
+    assert (quick.upstream, quick.client, quick.log) == (gate.upstream, gate.client, gate.log)
+
+
+def test_a_plain_run_is_boarded_and_landed() -> None:
+    side = prepared(core=True)
+    assert side.quick is not None
+    for number in (1, 2):
+        assert side.quick.depart(bound([b"7"], [], []) + EXECUTE + SYNC)
+        side.turn()
+        assert side.quick.land(codec.message(b"2") + complete("SELECT 0") + ready("I"))
+        assert (side.rides, side.landed) == (number, number)
+    assert [entry.type for entry in side.log] == ["statement.allowed", "statement.finished", "statement.allowed"]
+    assert side.log[0].detail == {"parameters": [{"text": "7"}], "sql": "select 1"}
+
+
+def test_nothing_is_sent_whose_record_cannot_be_written() -> None:
+    side = prepared(core=True)
+    errors: list[Exception] = []
+    before = side.upstream
+
+    def fails(_grant: str, _lines: object) -> None:
+        raise RecordingFailed("the disk is full")
+
+    side.pen = fails  # type: ignore[method-assign]
+    side.quick = side.compiled_lane(errors.append)
+    assert side.quick.depart(bound([], [], []) + EXECUTE + SYNC)
+    side.turn()
+    assert side.upstream == before
+    assert [str(error) for error in errors] == ["the disk is full"]
+
+
+def test_nothing_boards_or_lands_after_the_end() -> None:
+    side = prepared(core=True)
+    assert side.quick is not None
+    ride = bound([], [], []) + EXECUTE + SYNC
+    assert side.quick.depart(ride)
+    side.turn()
+    side.quick.expires = 0.5
+    assert not side.quick.land(codec.message(b"2") + complete("SELECT 0") + ready("I"))
+    side.quick.leave()
+    side.quick.expires = 1.0
+    side.machine.express.unfold()
+    assert not side.quick.depart(ride)
+
+
+def test_a_later_policy_is_asked_again() -> None:
+    side = prepared(core=True)
+    assert side.quick is not None
+    ride = bound([], [], []) + EXECUTE + SYNC
+    assert side.quick.depart(ride)
+    side.turn()
+    assert side.quick.land(codec.message(b"2") + complete("SELECT 0") + ready("I"))
+    side.policy.version = 1
+    assert not side.quick.depart(ride)
+
+
+def test_texts_of_a_shape_board_alike_each_with_its_own_record() -> None:
+    policy = Policy()
+    like = policy.rule("select a where b = 1")
+    side = Side(policy, lane=True, core=True, alike=lambda sql, marked: like if shape(sql) == marked else None)
+    assert side.quick is not None
+    for number in ("22", "333"):
+        assert side.quick.depart(codec.query(f"select a where b = {number}"))
+        side.turn()
+        assert side.quick.land(columns(("a", 7, 2)) + complete("SELECT 0") + ready("I"))
+    side.quick.leave()
+    texts = [entry.detail["sql"] for entry in side.log if entry.type == "statement.allowed"]
+    assert texts == ["select a where b = 22", "select a where b = 333"]
+    assert side.upstream == codec.query(texts[0]) + codec.query(texts[1])
+    assert replace(like, sql="") is not like
