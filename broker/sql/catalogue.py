@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from typing import Any
 
-from broker.sql.catalogue_queries import QUERIES
+from broker.sql.catalogue_queries import LOOKING, LOOKING_WORD, QUERIES
 from broker.sql.drift import Former
 from broker.sql.lineage import Lineage, columns_of_expression, lineage
 from broker.sql.model import SearchPath
@@ -83,6 +84,8 @@ class View:
     problem: str = ""
     stamp: str = ""
     """The transaction that defined it."""
+    looks: bool = True
+    """What it shows follows the search path of who reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,21 @@ class Catalogue:
             if found := self.relations.get((candidate, name)):
                 return found
         return None
+
+    def looks(self, relation: Relation) -> bool:
+        """Say whether what a relation shows follows the search path: a view, itself or by what stands behind it."""
+        seen: set[int] = set()
+        todo = [relation.oid]
+        while todo:
+            oid = todo.pop()
+            found, view = self.by_oid.get(oid), self.views.get(oid)
+            if oid in seen or found is None or found.kind != "v":
+                continue
+            if view is None or view.lineage is None or view.looks:
+                return True
+            seen.add(oid)
+            todo += view.lineage.relations
+        return False
 
     def under(self, path: SearchPath) -> Catalogue:
         """Return the same catalogue under a path that its session has set."""
@@ -275,6 +293,10 @@ def _families(rows: Sequence[Mapping[str, Any]], by_oid: Mapping[int, Relation])
     )
 
 
+_LOOKED_UP = re.compile(r":resulttype (?:24|220[2-6]|3734|3769|4089|4096|4191) ")
+"""Where a stored tree makes something of the catalogue out of its name."""
+
+
 def _view(row: Mapping[str, Any]) -> View:
     """Read a view; one that could run code, or whose builtin functions are not all on the list, is open to nobody."""
     found = lineage(row["tree"])
@@ -288,7 +310,8 @@ def _view(row: Mapping[str, Any]) -> View:
         problem = f"calls {unlisted[0]}, which is not on the list of functions that only compute"
     else:
         problem = "locks rows whenever it is read" if found.locks else ""
-    return View(found, problem, row["stamp"])
+    looks = LOOKING_WORD in row["tree"] or bool(set(names.values()) & LOOKING) or bool(_LOOKED_UP.search(row["tree"]))
+    return View(found, problem, row["stamp"], looks)
 
 
 def _generated(rows: Sequence[Mapping[str, Any]]) -> dict[int, dict[int, frozenset[int] | None]]:

@@ -46,6 +46,20 @@ _CODED = (
 )
 """Types whose input, output, checks or casts run code of users', and what is made of such types."""
 
+LOOKING = frozenset(
+    """
+    current_schema current_schemas current_setting has_any_column_privilege has_column_privilege has_function_privilege
+    has_sequence_privilege has_table_privilege has_type_privilege pg_collation_is_visible pg_conversion_is_visible
+    pg_function_is_visible pg_opclass_is_visible pg_operator_is_visible pg_opfamily_is_visible
+    pg_statistics_obj_is_visible pg_table_is_visible pg_ts_config_is_visible pg_ts_dict_is_visible
+    pg_ts_parser_is_visible pg_ts_template_is_visible pg_type_is_visible regclass to_regclass to_regcollation to_regoper
+    to_regoperator to_regproc to_regprocedure to_regtype to_regtypemod
+    """.split()
+)
+"""Builtin functions whose answer follows the search path."""
+LOOKING_WORD = "SQLVALUEFUNCTION :op 14 "
+"""How a stored tree has CURRENT_SCHEMA without parentheses."""
+
 _LOOSE = """
         loose (oid) as (
             select p.oid from pg_proc p
@@ -62,8 +76,14 @@ _FOLLOWING = (
             union all select adrelid, 'pg_attrdef'::regclass, oid from pg_attrdef
             union all select conrelid, 'pg_constraint'::regclass, oid from pg_constraint where conrelid <> 0
             union all select polrelid, 'pg_policy'::regclass, oid from pg_policy),
+        looking (calls) as (
+            select concat(':funcid (', string_agg(oid::text, '|'), ') |{word}') from pg_proc
+            where oid < 16384 and proname in ({looking})),
         running (oid) as (
-            select tgrelid from pg_trigger where not tgisinternal and tgfoid in (table loose)
+            select tgrelid from pg_trigger, looking
+                   where not tgisinternal and (tgfoid in (table loose) or tgqual::text ~ calls)
+            union select adrelid from pg_attrdef, looking where adbin::text ~ calls
+            union select conrelid from pg_constraint, looking where conrelid <> 0 and conbin::text ~ calls
             union select p.relation from part p join pg_depend d using (classid, objid)
                   left join pg_operator o on d.refclassid = 'pg_operator'::regclass and o.oid = d.refobjid
                   left join pg_type t on d.refclassid = 'pg_type'::regclass and t.oid = d.refobjid
@@ -236,4 +256,6 @@ for _name, _text in QUERIES.items():
         _text.replace("{closed}", _quoted(sorted(CLOSED_COLUMNS)))
         .replace("{trusted}", _quoted(TRUSTED_EXTENSIONS))
         .replace("{harmless}", _quoted(sorted(HARMLESS_EXTENSIONS)))
+        .replace("{looking}", _quoted(sorted(LOOKING)))
+        .replace("{word}", LOOKING_WORD)
     )

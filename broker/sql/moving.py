@@ -64,6 +64,9 @@ def check_code(found: Collected, scope: Scope) -> None:
     following = {str(one.function) for one in found.own if one.follows}
     targets = [scope.target(content) for kind, content, _ in found.targets if kind != "LockStmt"]
     following |= {_what(one) for one in targets if one.oid and one.follows}
+    if not found.in_clear:
+        read = [relation for *_, relation in scope.resolved if not relation.system]
+        following |= {f"what {one.qualified} shows" for one in read if scope.catalogue.looks(one)}
     if not following:
         return
     if not found.in_clear:

@@ -211,6 +211,10 @@ async def test_alembic_migrates_and_sqlalchemy_reflects_as_it_does_directly(worl
 
 
 TWO_SCHEMAS = (
+    "create view mine as select id from notes where id = 1 and current_schema = 'public'",
+    "create view behind as select id from mine where current_schemas(true) is not null",
+    "create view plain as select id, body::varchar(9), id::text as t from notes where id = 1",
+    "grant select on mine, behind, plain to app",
     "create schema app authorization app_write",
     "create table app.people (id int primary key, ssn text)",
     "insert into app.people values (7, 'clear here')",
@@ -254,8 +258,13 @@ async def test_a_search_path_that_is_set_moves_no_masked_name(world: tuple[Serve
         assert await connection.fetchval("select ssn from people") == "clear here"
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="could mean other tables"):
             await connection.fetch("select public.spent(1)")
+        for view in ("mine", "behind"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError, match="could mean other tables"):
+                await connection.fetch(f"select * from public.{view}")
+        assert await connection.fetchval("select id from public.plain") == 1
         await connection.execute("reset search_path")
         assert await connection.fetchval("select ssn from people where id = 1") == "***"
+        assert await connection.fetchval("select id from behind") == 1
         await connection.close()
         texts = ["select set_config('search_path', 'app', true)", "begin; set local search_path = app", "table notes"]
         said = await psql(broker.ticket(), *texts, "rollback", "table notes limit 1")

@@ -9,7 +9,19 @@ from broker.protocols.postgres import codec
 from broker.protocols.postgres.ruling import Permitted, Ruling
 from broker.sql.model import Control, Moves
 from policies.engine.decisions import Effect
-from tests.playbooks.postgres_play import BOUND, CLOSED, PARSED, Play, bind, complete, describe, error, permitted, ready
+from tests.playbooks.postgres_play import (
+    ASKING,
+    BOUND,
+    CLOSED,
+    PARSED,
+    Play,
+    bind,
+    complete,
+    describe,
+    error,
+    permitted,
+    ready,
+)
 
 SET, SELECT = codec.query("set"), codec.query("select")
 CLOSES = CLOSED + CLOSED
@@ -19,6 +31,7 @@ _CONTROLS = {
     "rollback": Control.ROLLBACK,
     "back": Control.ROLLBACK_TO,
     "declare": Control.DECLARE,
+    "hold": Control.DECLARE_HELD,
     "fetch": Control.FETCH,
 }
 
@@ -29,11 +42,13 @@ def moving(path: Callable[[], tuple[str, ...] | None] = lambda: None) -> Callabl
     def rule(sql: str) -> Permitted:
         words = [part.strip() for part in sql.split(";")]
         controls = [
-            (_CONTROLS.get(word, Control.NONE), "c" if word in ("declare", "fetch") else "", "") for word in words
+            (_CONTROLS.get(word, Control.NONE), "c" if word in ("declare", "fetch", "hold") else "", "")
+            for word in words
         ]
         moves = {"set": Moves.ELSEWHERE, "reset": Moves.BACK, "do": Moves.UNKNOWN}.get(words[-1], Moves.NOT)
-        effect = Effect.WRITE if "insert" in words else Effect.READ
-        found = permitted(sql, effect=effect, controls=controls, moves=moves)
+        effect = {"insert": Effect.WRITE, "asked": Effect.WRITE, "create": Effect.DDL}.get(words[0], Effect.READ)
+        asking = ASKING if words[0] == "asked" else None
+        found = permitted(sql, effect=effect, controls=controls, moves=moves, asking=asking)
         return replace(found, inspection=replace(found.inspection, path=path()))
 
     return rule
@@ -146,6 +161,34 @@ def test_it_is_not_set_behind_a_change_whose_deferred_triggers_are_still_to_run(
     play.client(codec.query("rollback")).upstream(complete("ROLLBACK"), ready())
     play.to_upstream()
     assert play.client(SET).to_upstream() == SET
+
+
+def test_it_is_set_behind_a_change_of_the_schema_and_not_behind_a_cursor_that_is_still_to_be_filled() -> None:
+    play = begun(moved()).client(codec.query("create")).upstream(complete("CREATE SCHEMA"), ready("T"))
+    play.to_upstream()
+    assert play.client(SET).to_upstream() == SET
+    for before in ("hold", "declare"):
+        play = begun(moved()).client(codec.query(before), SET)
+        play.upstream(complete("DECLARE CURSOR"), ready("T"))
+        assert (SET in play.to_upstream()) == (before == "declare")
+
+
+def test_a_look_that_is_cancelled_is_taken_again() -> None:
+    play = moved().client(SET).upstream(complete("SET"), ready()).client(SELECT)
+    play.to_upstream()
+    play.upstream(error("57014"), ready())
+    assert b"not one that may be set here" in play.to_client()
+    assert b"show search_path\0" in play.client(SELECT).to_upstream()
+    play.upstream(shown("app, pg_temp"), ready())
+    assert (play.path, play.to_upstream()) == (("app",), SELECT)
+
+
+def test_what_is_put_off_in_a_failed_transaction_is_not_waited_for() -> None:
+    play = begun(moved()).client(SET).upstream(error(), ready("E"))
+    play.client(codec.parse("", "asked"), bind(""), codec.execute(""), codec.SYNC).upstream(error("25P02"), ready("E"))
+    assert play.to_upstream().endswith(codec.SYNC)
+    assert play.holds == []
+    assert play.client(codec.query("rollback")).to_upstream() == codec.query("rollback")
 
 
 def test_going_back_from_nowhere_asks_nothing() -> None:

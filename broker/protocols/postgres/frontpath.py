@@ -363,6 +363,8 @@ class FrontPath:
         """Record every statement of a plan before it is sent, and with them the approval they use up."""
         session, ruling, ids, hold = self._session, cleared.plan.ruling, cleared.ids, cleared.hold
         session.watch(ruling.inspection.tripwire)
+        if cleared.plan.writes:
+            session.wrote = session.segment
         if portal is not None:
             portal.statements, portal.hold, portal.shape, portal.most = ids, hold, cleared.shape, cleared.most
         if not ids:

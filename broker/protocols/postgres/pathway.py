@@ -11,6 +11,7 @@ from typing import Any
 
 from broker.protocols.postgres.events import Command, Drain, Move
 from broker.protocols.postgres.owning import ask_own
+from broker.protocols.postgres.registry import Cursor
 from broker.protocols.postgres.ruling import Denied
 from broker.protocols.postgres.shared import ENDS, Session
 from broker.sql.model import Control, Moves, Statement
@@ -37,17 +38,18 @@ def follow(session: Session) -> Generator[Command, Any, None]:
     way = session.way
     if not way.unsure:
         return
-    while session.responses.queue and not session.touched:
-        yield Drain(everything=True)
+    while not session.drained:
+        yield Drain()
     if session.skipping or session.status == "E":
         return  # Nothing runs before that is over, and what ends it is followed by another look.
-    told = yield from ask_own(session, [SHOW], sync=not session.touched)
+    told = yield from ask_own(session, [SHOW], sync=not session.touched and not session.deferred)
     if told.skipped:
         return
     value = told.rows[0][0] if told.rows and told.rows[0] else None
     found = confirmed(value.decode("utf-8", "replace")) if value is not None else None
     before, way.path = way.path, None if found == way.pinned else found
-    way.lost, way.unsure = found is None, False
+    # What was cancelled in its place is asked again.
+    way.lost, way.unsure = found is None, told.error is not None
     if session.status == "I" and not session.touched:
         way.moved = False
     if before != way.path:
@@ -67,7 +69,16 @@ def misplaced(session: Session, statements: Sequence[Statement]) -> Denied | Non
             # What a deferred trigger looks up at the end of the transaction it would find elsewhere.
             why = "the search path is not changed in a transaction that has changed data"
             return _denied(why, "COMMIT first, or set it before the change", one)
+        if moves and _held(session):
+            why = "the search path is not changed while a cursor WITH HOLD has still to be filled"
+            return _denied(why, "COMMIT first, or CLOSE it", one)
     return None
+
+
+def _held(session: Session) -> bool:
+    """Say whether a cursor is filled at the end of this transaction, by functions that look names up then."""
+    cursors = [*session.portals.known.values(), *(change.value for change in session.portals.pending)]
+    return any(isinstance(one, Cursor) and one.held and not one.settled for one in cursors)
 
 
 def _returns(statement: Statement) -> bool:

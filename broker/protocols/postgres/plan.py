@@ -17,7 +17,7 @@ from broker.protocols.postgres.ruling import Asking, Denied, Permitted, Ruling
 from broker.protocols.postgres.shared import Session
 from broker.sessions.model import Durability
 from broker.sql.model import Control, Meaning, Statement
-from policies.engine.decisions import NO_LIMITS, Bound
+from policies.engine.decisions import NO_LIMITS, Bound, Effect
 
 stale = Denied("0A000", "cached plan must not change result type", (), "prepare the statement again")
 """What drivers know as the order to prepare again: today's rewriting is not what the upstream parsed."""
@@ -59,6 +59,12 @@ class Plan:
     @property
     def rewritten(self) -> str:
         return self.parsed.inspection.rewritten
+
+    @property
+    def writes(self) -> bool:
+        """Say whether it may change data, by itself or a body that it runs."""
+        every = (self.parsed, *self.bodies)
+        return any(Effect.WRITE in one.facts.all_effects for ruling in every for one in ruling.inspection.statements)
 
     @property
     def means(self) -> Meaning:

@@ -15,7 +15,7 @@ from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared,
 from broker.protocols.postgres.replies import compares
 from broker.protocols.postgres.responses import Expected, Responses, Running
 from broker.protocols.postgres.ruling import Permitted
-from broker.sessions.model import Durability, SessionFacts
+from broker.sessions.model import SessionFacts
 from broker.sql.model import Altered, Control, Moves, SearchPath
 
 
@@ -173,8 +173,6 @@ class Session:
 
     def expect(self, expected: Expected) -> None:
         """Take note of what the statements that are sent would change."""
-        if expected.ruling is not None and expected.ruling.durability is Durability.SYNCED:
-            self.wrote = expected.segment
         for running in expected.statements:
             self.way.sent(running)
             if running.alters:
