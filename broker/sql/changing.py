@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from broker.sql.catalogue import Catalogue, Relation
 from broker.sql.ddl import Change
-from broker.sql.model import Refusal
+from broker.sql.model import Altered, Refusal
 from broker.sql.names import check_type
 from broker.sql.relations import Scope
 from broker.sql.sight import Sights
@@ -56,6 +56,14 @@ def names_of(change: Change, catalogue: Catalogue, *, altered: bool) -> frozense
     if change.everything:
         found |= {one.qualified for one in catalogue.by_oid.values() if not one.system}
     return frozenset(found)
+
+
+def alters(kind: str, change: Change, catalogue: Catalogue) -> Altered:
+    """Return what a change that is no code does to the schema, as far as what follows in its transaction goes."""
+    if kind in ("RenameStmt", "AlterObjectSchemaStmt"):
+        known = [catalogue.relation(one.get("schemaname"), one["relname"]) for one in change.touched]
+        return Altered.NAMES if any(one is not None and one.kind in ("v", "m") for one in known) else Altered.SCHEMA
+    return Altered.VIEWS if kind == "ViewStmt" else Altered.SCHEMA
 
 
 def kin_of(change: Change, catalogue: Catalogue) -> frozenset[str]:

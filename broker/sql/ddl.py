@@ -181,6 +181,13 @@ def _create(change: Change, content: Node) -> None:
             change.named.append(_name(_parts(option["arg"])[:-1]))
 
 
+def _view(change: Change, content: Node) -> None:
+    name = content["view"]["relname"]
+    if content["view"].get("relpersistence") == "t" or content["view"].get("schemaname") == "pg_temp":
+        # Known to its own session alone: nobody could say later what is behind it.
+        change.code.add(f"the temporary view {name}")
+
+
 def _options(content: Node) -> Iterator[Node]:
     for option in content.get("options", []):
         yield option["DefElem"]
@@ -360,7 +367,7 @@ _READERS: dict[str, Callable[[Change, Node], None]] = {
     **dict.fromkeys(
         (
             "AlterDomainStmt", "AlterEnumStmt", "AlterSeqStmt", "CompositeTypeStmt", "CreateDomainStmt",
-            "CreateEnumStmt", "CreateSeqStmt", "CreateStmt", "IndexStmt", "RefreshMatViewStmt", "ViewStmt",
+            "CreateEnumStmt", "CreateSeqStmt", "CreateStmt", "IndexStmt", "RefreshMatViewStmt",
         ),
         _create,
     ),
@@ -381,4 +388,5 @@ _READERS: dict[str, Callable[[Change, Node], None]] = {
     "DropStmt": _drop,
     "GrantStmt": _grant,
     "RenameStmt": _rename,
+    "ViewStmt": _view,
 }  # fmt: skip

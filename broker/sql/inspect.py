@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from broker.sql.catalogue import Catalogue
-from broker.sql.changing import COMMIT_FIRST, check_harmless, check_stored, kin_of, names_of
+from broker.sql.changing import COMMIT_FIRST, alters, check_harmless, check_stored, kin_of, names_of
 from broker.sql.checking import check_calls, check_writes, effects_of, missing_where
 from broker.sql.collect import Collected, collect
 from broker.sql.comparing import compared
@@ -220,7 +220,7 @@ class _Inspector:
         facts = self._after(before, facts, control)
         alters = self.alters
         if alters:
-            self.altered = Altered.CODE if self.altered is Altered.CODE else alters
+            self.altered = self.altered.merged(alters)
         return Statement(
             facts, shown, control, name, body, refusal, form, frozenset(self.compared), writable, alters, self.moves
         )
@@ -262,7 +262,10 @@ class _Inspector:
         mask_relations(scope, self.rewriter)
         self.scrub = self.scrub or scope.scrub or bool(found.own and self.fields)
         effects = set(change.effects) | effects_of(found) | ({Effect.READ} if scope.reads else set())
-        self.alters = Altered.CODE if change.code else Altered.SCHEMA
+        if kind == "ViewStmt" and self.altered is Altered.NOT and (stranger := scope.unknown):
+            # The server makes a view temporary that reads something temporary.
+            change.code.add(f"a view of {stranger}, which is temporary")
+        self.alters = Altered.CODE if change.code else alters(kind, change, self.catalogue)
         return StatementFacts(
             verb=verb,
             effects=frozenset(effects),
@@ -288,8 +291,7 @@ class _Inspector:
         return facts
 
     def _scope(self, found: Collected, *, plain: bool = False) -> Scope:
-        altered = self.altered is not Altered.NOT
-        scope = Scope.of(found, self.catalogue, self.seen, strict=self.strict, altered=altered)
+        scope = Scope.of(found, self.catalogue, self.seen, strict=self.strict, altered=self.altered)
         self.moves = rewrite_calls(found, self.rewriter, plain=plain)
         if self.moved:
             check_code(found, scope)
@@ -409,9 +411,9 @@ class _Inspector:
             return facts, Control.COPY_OUT
         if not content.get("is_from"):
             found = Collected()
-            altered, columns = self.altered is not Altered.NOT, content.get("attlist")
+            columns = content.get("attlist")
             scope = Scope.of_copied(
-                content["relation"], self.catalogue, self.seen, columns, strict=self.strict, altered=altered
+                content["relation"], self.catalogue, self.seen, columns, strict=self.strict, altered=self.altered
             )
             mask_copied_relation(scope, content, self.rewriter)
             self.scrub = self.scrub or scope.scrub

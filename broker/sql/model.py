@@ -79,8 +79,16 @@ class Altered(StrEnum):
 
     NOT = ""
     SCHEMA = "schema"
+    VIEWS = "views"
+    """It has made views: what is behind a name that is not known, or was a view's, nobody can tell."""
+    NAMES = "names"
+    """It has given views other names: nor what is behind any other."""
     CODE = "code"
     """It may have defined what runs where a builtin function, operator or type is meant."""
+
+    def merged(self, other: Altered) -> Altered:
+        """Return the graver of two."""
+        return max(self, other, key=list(Altered).index)
 
 
 class Moves(StrEnum):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from broker.sql.catalogue import Catalogue, Relation
 from broker.sql.collect import Collected
 from broker.sql.masks import quote_name
-from broker.sql.model import Refusal
+from broker.sql.model import Altered, Refusal
 from broker.sql.notation import check_notation
 from broker.sql.sight import Sight, Sights
 from broker.sql.system import SYSTEM_SCHEMAS
@@ -39,14 +39,22 @@ class Scope:
     """id of a relation's node -> names under which it gives columns in clear as well."""
     strict: bool = False
     """What is masked checks in the statement itself that it still is what the catalogue says."""
-    altered: bool = False
-    """The session has changed the schema in this transaction, which the catalogue cannot know of."""
+    altered: Altered = Altered.NOT
+    """What the session has done to the schema in this transaction, which the catalogue cannot know of."""
+    unknown: str = ""
+    """A relation among them that the catalogue does not have."""
     filters: dict[int, str] = field(default_factory=dict)
     """id of a relation's node -> the search that its rows are found by."""
 
     @classmethod
     def of(
-        cls, found: Collected, catalogue: Catalogue, seen: Sights, *, strict: bool = False, altered: bool = False
+        cls,
+        found: Collected,
+        catalogue: Catalogue,
+        seen: Sights,
+        *,
+        strict: bool = False,
+        altered: Altered = Altered.NOT,
     ) -> Scope:
         """Resolve what a query mentions; raises Refusal for what is unknown or not open."""
         scope = cls(catalogue, seen, found, strict=strict, altered=altered)
@@ -72,7 +80,7 @@ class Scope:
         columns: list[Node] | None,
         *,
         strict: bool = False,
-        altered: bool = False,
+        altered: Altered = Altered.NOT,
     ) -> Scope:
         """Resolve the one relation of `COPY relation TO`."""
         found = Collected(references=[({}, content, None)], names=set(strings(columns or [])), star=columns is None)
@@ -91,6 +99,12 @@ class Scope:
         self.through |= sight.through
         if content.get("inh"):
             self.through |= sight.below
+        if not relation.oid:
+            self.unknown = self.unknown or relation.name
+        unsure = not relation.oid or relation.kind in ("v", "m")
+        if self.altered is Altered.NAMES or (self.altered is Altered.VIEWS and unsure):
+            # It may be a view by now, of anything (fail closed).
+            self.through |= {one.qualified for one in self.catalogue.by_oid.values() if not one.system}
         self.views = self.views or (relation.kind == "v" and not relation.system)
         self.scrub = self.scrub or sight.tainted or bool(sight.masks)
 

@@ -176,7 +176,7 @@ class Session:
         for running in expected.statements:
             self.way.sent(running)
             if running.alters:
-                self.altered = Altered.CODE if self.altered is Altered.CODE else running.alters
+                self.altered = self.altered.merged(running.alters)
                 self.altered_in = expected.segment
             for change in running.changes:
                 self.prepared.expect(change)
