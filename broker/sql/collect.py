@@ -21,6 +21,9 @@ _LEAVES = frozenset("String A_Star A_Const Integer Float Boolean BitString Param
 _PLAIN = frozenset("ResTarget BoolExpr List TypeCast NullTest Alias CommonTableExpr".split())
 """Nodes of which no note is taken, but of what is in them."""
 assert (_LEAVES | _PLAIN) <= EXPRESSIONS
+_NOTED = frozenset({"typeName", "larg", "rarg", "withClause", "intoClause", *CLAUSES})
+"""Keys of a node that mean more than that something is in it."""
+assert len(_NOTED) == 5 + len(CLAUSES)
 
 
 @dataclass(slots=True)
@@ -120,15 +123,17 @@ def collect(
         if "withClause" in content:
             seen = _with(stack, content["withClause"], seen)
         for key, child in content.items():
-            if key == "typeName":
-                _type(found, catalogue, child)
-            if not isinstance(child, (dict, list)):
-                continue
-            if key in ("larg", "rarg") and wrapped(child) is None:
-                child = {"SelectStmt": child}  # the arms of a set operation have no tag; those of a join do
-            if key in CLAUSES and kind:
-                found.clauses.append((key, content))
-            if key not in ("withClause", "intoClause"):
+            if key in _NOTED:
+                if key == "typeName":
+                    _type(found, catalogue, child)
+                elif key in ("larg", "rarg"):
+                    # The arms of a set operation have no tag; those of a join do.
+                    child = {"SelectStmt": child} if wrapped(child) is None else child
+                elif key in ("withClause", "intoClause"):
+                    continue
+                elif kind and isinstance(child, (dict, list)):
+                    found.clauses.append((key, content))
+            if isinstance(child, (dict, list)):
                 stack.append((child, seen))
     collected = len(found.references) + len(found.targets) + read
     if collected != relations and collected != _relation_count(root):

@@ -76,6 +76,7 @@ def subselect(scope: Scope, content: Node, relation: Relation, *, only: bool, sa
     columns += [f"t.{quote_name(column)} AS {quote_name(name)}" for name, column in revealed.items()]
     name = f"{quote_name(relation.schema)}.{quote_name(relation.name)}"
     conditions = [unchanged(scope.catalogue, relation)] if scope.strict and not relation.system else []
+    conditions += ["false"] if scope.empties(relation) else []
     conditions += [scope.filters[id(content)]] if id(content) in scope.filters else []
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     return f"(SELECT {', '.join(columns)} FROM {'ONLY ' if only else ''}{name} AS t{sample}{where})"

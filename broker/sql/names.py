@@ -45,10 +45,11 @@ def check_function(catalogue: Catalogue, parts: list[str], code: set[str] | None
     check_type(catalogue, parts, code)
     if name in literal_functions(in_clear=False):
         return name if name in literal_functions(in_clear=in_clear) else None
-    if code is not None and not schema and name not in catalogue.builtins | CHECKED | allowed_functions():
+    listed = name in allowed_functions() or name in CHECKED
+    if code is not None and not schema and not listed and name not in catalogue.builtins:
         code.add(name)
         return None
-    known = name in allowed_functions() or name in CHECKED or name in NAMED
+    known = listed or name in NAMED
     if not known and not (in_clear and name in FUNCTIONS_IN_CLEAR):
         raise Refusal(
             "function",

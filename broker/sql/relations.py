@@ -11,7 +11,7 @@ from broker.sql.masks import quote_name
 from broker.sql.model import Altered, Refusal
 from broker.sql.notation import check_notation
 from broker.sql.sight import Sight, Sights
-from broker.sql.system import SYSTEM_SCHEMAS
+from broker.sql.system import EMPTY, SYSTEM_SCHEMAS
 from broker.sql.tree import Node, strings
 
 SYSTEM_COLUMNS = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
@@ -156,10 +156,15 @@ class Scope:
         name: str = content.get("alias", {}).get("aliasname", content["relname"])
         return name
 
+    def empties(self, relation: Relation) -> bool:
+        """Say whether a system relation is read as if it had no rows."""
+        return relation.system and relation.qualified in EMPTY and not self.seen.in_clear
+
     def _reference(self, wrapper: Node, content: Node, sample: Node | None) -> None:
         relation = self._resolve(content)
         masks = self.masks_of(relation)
-        if relation.system and not any(self.mentions(content, name) for name in masks):
+        empty = self.empties(relation)
+        if relation.system and not empty and not any(self.mentions(content, name) for name in masks):
             return  # Closed columns that are not mentioned need no rewriting.
         self._notice(relation, self.sight(relation), content)
         if not relation.system:
@@ -169,7 +174,7 @@ class Scope:
             self.masked[relation.qualified] = masks
         plain = self._plain(content, relation)
         guarded = self.strict and not relation.system and self.sight(relation).tainted
-        if plain or masks or relation.row_casts or guarded:
+        if plain or masks or relation.row_casts or guarded or empty:
             self.replaced[relation.qualified] = plain | masks
 
     def _check_cte(self, name: str) -> None:

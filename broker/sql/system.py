@@ -10,8 +10,14 @@ import re
 
 SYSTEM_SCHEMAS = frozenset({"pg_catalog", "information_schema"})
 
+EMPTY = frozenset(
+    f"pg_catalog.{name}" for name in "pg_locks pg_replication_slots pg_stat_database pg_stat_replication".split()
+)
+"""What counts and names what all sessions do: without any rows where something is masked, so that dashboards go on."""
+
 READABLE = frozenset(
     """
+    pg_locks pg_replication_slots pg_stat_database pg_stat_replication
     pg_aggregate pg_am pg_amop pg_amproc pg_attrdef pg_attribute pg_auth_members pg_cast pg_class pg_collation
     pg_constraint pg_conversion pg_cursors pg_database pg_db_role_setting pg_default_acl pg_depend pg_description
     pg_enum pg_event_trigger pg_extension pg_foreign_data_wrapper pg_foreign_server pg_foreign_table pg_group pg_index
@@ -28,9 +34,10 @@ READABLE = frozenset(
 
 READABLE_IN_CLEAR = READABLE | frozenset(
     """
-    pg_available_extension_versions pg_available_extensions pg_backend_memory_contexts pg_locks pg_prepared_statements
+    pg_stat_replication_slots pg_stat_subscription
+    pg_available_extension_versions pg_available_extensions pg_backend_memory_contexts pg_prepared_statements
     pg_publication pg_seclabel pg_seclabels pg_sequences pg_shseclabel pg_stat_all_indexes pg_stat_all_tables
-    pg_stat_archiver pg_stat_bgwriter pg_stat_checkpointer pg_stat_database pg_stat_database_conflicts pg_stat_io
+    pg_stat_archiver pg_stat_bgwriter pg_stat_checkpointer pg_stat_database_conflicts pg_stat_io
     pg_stat_progress_analyze pg_stat_progress_basebackup pg_stat_progress_cluster pg_stat_progress_copy
     pg_stat_progress_create_index pg_stat_progress_vacuum pg_stat_slru pg_stat_sys_indexes pg_stat_sys_tables
     pg_stat_user_functions pg_stat_user_indexes pg_stat_wal pg_stat_xact_all_tables pg_stat_xact_sys_tables
@@ -227,6 +234,7 @@ _LITERAL_FUNCTIONS: dict[str, str] = {
     "col_description": _NOTHING,
     "shobj_description": _NOTHING,
     "current_setting": _SETTING,
+    "pg_blocking_pids": "'{}'::pg_catalog.int4[]",
     "pg_relation_size": _SIZE.format("pg_relation_size"),
     "pg_table_size": _TABLE_SIZE,
     "pg_total_relation_size": _TABLE_SIZE,

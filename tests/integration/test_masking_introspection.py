@@ -11,6 +11,7 @@ from pathlib import Path
 import asyncpg.introspection
 import pytest
 
+from broker.sql.system import EMPTY
 from tests.integration.postgres_world import endpoint
 from tests.integration.test_masking_corpus import World, worlds
 from tests.support.broker import POLICY, serving
@@ -67,6 +68,53 @@ def test_tools_can_introspect(worlds: tuple[World, World], tool: str) -> None:
         left, right = worlds[0].run(sql), worlds[1].run(sql)
         assert isinstance(left, list), (left, sql)
         assert repr(left) == repr(right), sql
+
+
+DASHBOARD = (
+    "/*pga4dash*/ select 'session_stats' as chart_name, pg_catalog.row_to_json(t) as chart_data from (select "
+    "(select count(*) from pg_catalog.pg_stat_activity where datname = 'world') as \"Total\", "
+    "(select count(*) from pg_catalog.pg_stat_activity where state = 'active') as \"Active\") t "
+    "union all select 'tps_stats' as chart_name, pg_catalog.row_to_json(t) as chart_data from (select "
+    '(select sum(xact_commit) + sum(xact_rollback) from pg_catalog.pg_stat_database) as "Transactions", '
+    "(select sum(tup_inserted) from pg_stat_database where datname = (select datname from pg_catalog.pg_database "
+    'where oid = 1)) as "Inserts", (select sum(blks_hit) from pg_stat_database) as "Hits") t',
+    "select pid, datname, usename, application_name, client_addr, "
+    "pg_catalog.to_char(backend_start, 'YYYY-MM-DD HH24:MI:SS TZ') as backend_start, state, "
+    "wait_event_type || ': ' || wait_event as wait_event, pg_catalog.array_to_string("
+    "pg_catalog.pg_blocking_pids(pid), ', ') as blocking_pids, query, backend_type from pg_catalog.pg_stat_activity "
+    "where pid = 0 order by pid",
+    "select pid, locktype, datname, relation::regclass, page, tuple, virtualxid transactionid, classid::regclass, "
+    "objid, objsubid, virtualtransaction, mode, granted, fastpath from pg_catalog.pg_locks l "
+    "left outer join pg_catalog.pg_database d on (l.database = d.oid) order by pid, locktype",
+    "select case when (select count(extname) from pg_catalog.pg_extension where extname = 'bdr') > 0 then 'pgd' "
+    "when (select count(*) from pg_replication_slots) > 0 then 'log' else null end as type",
+    "select * from pg_stat_replication order by pid",
+    "select * from only pg_replication_slots as s (a, b)",
+    "select name, category, setting, unit, short_desc from pg_catalog.pg_show_all_settings() where name <> 'port' "
+    "order by category, name",
+)
+"""What pgAdmin's dashboard asks every second, and on connecting."""
+
+
+async def test_a_dashboard_goes_on_and_is_told_nothing_of_others_where_fields_are_masked(
+    worlds: tuple[World, World], tmp_path: Path
+) -> None:
+    sessions, *others = DASHBOARD
+    assert isinstance(worlds[0].run(sessions), list), worlds[0].run(sessions)
+    for sql in others:
+        left, right = worlds[0].run(sql), worlds[1].run(sql)
+        assert isinstance(left, list), (left, sql)
+        assert repr(left) == repr(right), sql
+    for relation in EMPTY:
+        assert worlds[0].run(f"select count(*) from {relation}") == [("SELECT 1", [(0,)])]
+        assert worlds[0].run(f"select * from {relation}") == [("SELECT 0", [])]
+        assert worlds[0].run(f"table {relation}") == [("SELECT 0", [])]
+    async with serving(tmp_path, endpoint(worlds[0].server, "lvl_read", "world"), policy=EVERYTHING) as broker:
+        ticket = broker.ticket()
+        asked = ["select count(*) > 0 from pg_locks;", "select sum(xact_commit) > 0 from pg_stat_database;"]
+        said = await transcript([*asked, *(f"{sql};" for sql in DASHBOARD)], ticket.dsn(), ticket.password)
+    assert [lines[2].strip() for lines in said[:2]] == ["t", "t"]
+    assert "ERROR" not in repr(said)
 
 
 def test_statistics_are_shown_without_their_numbers(worlds: tuple[World, World]) -> None:

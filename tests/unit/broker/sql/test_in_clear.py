@@ -87,7 +87,7 @@ def test_others_queries_and_secrets_stay_closed() -> None:
 
 
 @pytest.mark.parametrize("name", ["pg_authid", "pg_shadow", "pg_statistic", "pg_largeobject", "pg_hba_file_rules",
-                                  "pg_ident_file_mappings", "pg_file_settings", "pg_stat_replication"])  # fmt: skip
+                                  "pg_ident_file_mappings", "pg_file_settings", "pg_stat_wal_receiver"])  # fmt: skip
 def test_secrets_and_files_are_closed_whoever_asks(name: str) -> None:
     for covers in ((), EVERY):
         with pytest.raises(Refusal) as raised:
