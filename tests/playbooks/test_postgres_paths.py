@@ -137,6 +137,20 @@ def test_nothing_is_asked_of_a_failed_transaction_before_it_is_over() -> None:
     assert b"show search_path\0" in play.client(SELECT).to_upstream()
 
 
+def test_it_is_asked_in_the_segment_that_ends_a_failed_transaction() -> None:
+    """The status says that it has failed until the segment is over."""
+    play = begun(moved()).client(SET).upstream(error(), ready("E"))
+    play.to_upstream()
+    run = [bind(""), codec.execute("")]
+    play.client(codec.parse("", "rollback"), *run, codec.parse("", "set"), *run, codec.parse("", "select"), *run)
+    assert b"show search_path\0" in play.to_upstream()
+    play.upstream(PARSED, BOUND, complete("ROLLBACK"), shown('"public", pg_temp'))
+    assert b"show search_path\0" in play.to_upstream()
+    assert play.inspected[-1].sql == "set"
+    play.upstream(PARSED, BOUND, complete("SET"), shown("app, pg_temp"))
+    assert (play.path, play.inspected[-1].sql) == (("app",), "select")
+
+
 @pytest.mark.parametrize("sql", ["rollback; select", "commit; select", "back; select", "reset; select"])
 def test_a_text_that_could_change_it_in_its_middle_never_reaches_the_upstream(sql: str) -> None:
     play = gone_elsewhere(begun(moved()), status="T")

@@ -52,13 +52,16 @@ class Pathway:
     """It was set since the transaction began, so that the end of that may undo it."""
     unsure: bool = False
     """Something was sent since that could have changed it."""
+    ended_in: int | None = None
+    """The segment in which something was sent last that ends a transaction: in its middle the status is behind that."""
 
     def changed_by(self, moves: Moves) -> bool:
         """Say whether a statement that does this could change it."""
         return moves is Moves.ELSEWHERE or (moves is Moves.BACK and (self.path is not None or self.moved or self.lost))
 
-    def sent(self, running: Running) -> None:
+    def sent(self, running: Running, segment: int) -> None:
         """Take note of a statement on its way."""
+        self.ended_in = segment if running.control in ENDS else self.ended_in
         if self.changed_by(running.moves) or running.moves is Moves.UNKNOWN:
             self.moved = self.unsure = True
         elif running.control in ENDS:
@@ -174,7 +177,7 @@ class Session:
     def expect(self, expected: Expected) -> None:
         """Take note of what the statements that are sent would change."""
         for running in expected.statements:
-            self.way.sent(running)
+            self.way.sent(running, expected.segment)
             if running.alters:
                 self.altered = self.altered.merged(running.alters)
                 self.altered_in = expected.segment
