@@ -53,7 +53,9 @@ class _Shelf:
     held: _Held | None = None
     reading: asyncio.Task[None] | None = None
     changed_at: float = 0.0
-    """What was found before this moment is of another schema."""
+    """What was found before this moment is to be looked at again."""
+    outdated: bool = False
+    """What is held was built under other field rules."""
 
 
 @dataclass(slots=True)
@@ -123,10 +125,10 @@ class Catalogues:
             upstream.rules = rules
             upstream.names.forget()
             self.moves += 1
-            shelf.changed_at = max(shelf.changed_at, at)
+            shelf.changed_at, shelf.outdated = max(shelf.changed_at, at), True
         try:
             admin, held = self._admins.of(endpoint), shelf.held
-            if held is not None and held.checked_at >= shelf.changed_at and at - held.read_at < STALE_SECONDS:
+            if held is not None and not shelf.outdated and at - held.read_at < STALE_SECONDS:
                 ((stamp,),) = [row.values() for row in await admin.fetch(PROBE)]
                 if stamp == held.stamp:
                     held.checked_at = at
@@ -138,7 +140,7 @@ class Catalogues:
             if held is not None and held.catalogue.version == catalogue.version:
                 catalogue = held.catalogue
             self.moves += 1
-            shelf.held = _Held(rows, catalogue, stamp, at, at)
+            shelf.held, shelf.outdated = _Held(rows, catalogue, stamp, at, at), False
         finally:
             shelf.reading = None
 

@@ -4,6 +4,7 @@ from typing import Any, cast
 
 import pytest
 
+from broker.errors import UpstreamUnavailable
 from broker.protocols.postgres import catalogues
 from broker.protocols.postgres.admin import Admins
 from broker.protocols.postgres.catalogues import Catalogues, Key
@@ -91,9 +92,43 @@ async def test_a_name_of_before_is_remembered_until_the_field_rules_change(upstr
     assert upstream.asked == ["all"]
 
 
-async def test_a_schema_that_is_read_anew_and_is_the_same_keeps_its_version(upstream: Upstream) -> None:
+async def test_a_change_that_was_undone_or_was_only_temporary_has_nothing_read_anew(upstream: Upstream) -> None:
     kept = shelf(upstream, ["rules"])
     before = await kept.fresh(KEY)
     kept.drop(KEY)
+    assert kept.held(KEY) is None
     assert await kept.fresh(KEY) is before
-    assert upstream.asked == ["all", "all"]
+    assert kept.held(KEY) is before
+    assert upstream.asked == ["all", "probe"]
+
+
+async def test_a_schema_that_is_read_anew_and_is_the_same_keeps_its_version(upstream: Upstream) -> None:
+    kept = shelf(upstream, ["rules"])
+    before = await kept.fresh(KEY)
+    upstream.stamp = "2"
+    kept.drop(KEY)
+    assert await kept.fresh(KEY) is before
+    assert upstream.asked == ["all", "probe", "all"]
+
+
+async def test_what_was_built_under_other_field_rules_is_built_anew_though_the_first_try_fails(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = ["rules"]
+    kept = shelf(upstream, rules)
+    await kept.fresh(KEY)
+    upstream.name, upstream.stamp = "note", "2"
+    kept.drop(KEY)
+    await kept.fresh(KEY)
+    rules[0] = "others"
+    working = upstream.snapshot
+
+    async def away(_: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
+        raise UpstreamUnavailable("away", "away")
+
+    monkeypatch.setattr(upstream, "snapshot", away)
+    with pytest.raises(UpstreamUnavailable):
+        await kept.fresh(KEY, since=float(catalogues.time.monotonic()))
+    monkeypatch.setattr(upstream, "snapshot", working)
+    (column,) = (await kept.fresh(KEY)).by_oid[16400].columns
+    assert (column.name, column.former) == ("note", ())
