@@ -151,6 +151,13 @@ def test_it_is_asked_in_the_segment_that_ends_a_failed_transaction() -> None:
     assert (play.path, play.inspected[-1].sql) == (("app",), "select")
 
 
+@pytest.mark.parametrize("sql", ["insert; set", "hold; set", "fetch; set", "create; set", "begin; insert; set"])
+def test_it_is_not_set_behind_anything_else_in_one_text(sql: str) -> None:
+    play = moved().client(codec.query(sql))
+    assert b"search path is sent by itself" in play.to_client()
+    assert play.to_upstream() == b""
+
+
 @pytest.mark.parametrize("sql", ["rollback; select", "commit; select", "back; select", "reset; select"])
 def test_a_text_that_could_change_it_in_its_middle_never_reaches_the_upstream(sql: str) -> None:
     play = gone_elsewhere(begun(moved()), status="T")

@@ -16,9 +16,11 @@ from broker.protocols.postgres.ruling import Denied
 from broker.protocols.postgres.shared import ENDS, Session
 from broker.sql.model import Control, Moves, Statement
 from broker.sql.paths import confirmed
+from policies.engine.decisions import Effect
 
 SHOW = "show search_path"
 """Takes no snapshot, so that a transaction may still choose its isolation behind it."""
+_OPENING = frozenset({Control.NONE, Control.BEGIN, Control.SAVEPOINT, Control.RELEASE})
 _HARMLESS = ENDS | {Control.SAVEPOINT, Control.RELEASE}
 
 elsewhere = Denied(
@@ -65,6 +67,9 @@ def misplaced(session: Session, statements: Sequence[Statement]) -> Denied | Non
         moves = way.changed_by(one.moves)
         if at + 1 < len(statements) and (moves or (way.moved and one.control in ENDS)):
             return _denied("what changes the search path is sent by itself", "send what follows by itself", one)
+        if moves and not all(_opens(before) for before in statements[:at]):
+            # Nothing of the same text is known yet: what it changes, and which cursors are to be filled at its end.
+            return _denied("what changes the search path is sent by itself", "only BEGIN and SET stand before it", one)
         if moves and session.wrote is not None:
             # What a deferred trigger looks up at the end of the transaction it would find elsewhere.
             why = "the search path is not changed in a transaction that has changed data"
@@ -79,6 +84,10 @@ def _held(session: Session) -> bool:
     """Say whether a cursor is filled at the end of this transaction, by functions that look names up then."""
     cursors = [*session.portals.known.values(), *(change.value for change in session.portals.pending)]
     return any(isinstance(one, Cursor) and one.held and not one.settled for one in cursors)
+
+
+def _opens(statement: Statement) -> bool:
+    return statement.control in _OPENING and statement.facts.all_effects <= {Effect.SESSION}
 
 
 def _returns(statement: Statement) -> bool:
