@@ -204,6 +204,15 @@ def test_a_look_that_is_cancelled_is_taken_again() -> None:
     assert (play.path, play.to_upstream()) == (("app",), SELECT)
 
 
+def test_a_look_that_is_cancelled_in_the_middle_of_a_segment_fails_all_of_it() -> None:
+    run = [bind(""), codec.execute("")]
+    play = moved().client(codec.parse("", "set"), *run, codec.parse("", "select"), *run, codec.SYNC)
+    play.upstream(PARSED, BOUND, complete("SET"), error("57014"))
+    play.upstream(ready())
+    assert play.kinds() == "12CEZ"
+    assert b"show search_path\0" in play.client(SELECT).to_upstream()
+
+
 def test_what_is_put_off_in_a_failed_transaction_is_not_waited_for() -> None:
     play = begun(moved()).client(SET).upstream(error(), ready("E"))
     play.client(codec.parse("", "asked"), bind(""), codec.execute(""), codec.SYNC).upstream(error("25P02"), ready("E"))
