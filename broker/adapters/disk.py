@@ -34,15 +34,17 @@ class AppendFile:
         self.path = path
         self._made = not path.exists()
         self._disk = disk
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self.size = os.fstat(self._fd).st_size
+        self.plain = disk.write is os.write
+        """Nothing stands in for the system's own write."""
+        self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self.size = os.fstat(self.fd).st_size
 
     def append(self, data: bytes) -> None:
         """Append all of it or nothing; raises RecordingFailed."""
         try:
-            written = self._disk.write(self._fd, data)
+            written = self._disk.write(self.fd, data)
             while written < len(data):
-                written += self._disk.write(self._fd, memoryview(data)[written:])
+                written += self._disk.write(self.fd, memoryview(data)[written:])
         except OSError as error:
             self.cut(self.size)
             raise RecordingFailed(f"`{self.path.name}` cannot be written: {error.strerror}") from None
@@ -51,23 +53,23 @@ class AppendFile:
     def cut(self, size: int) -> None:
         """Take back what was appended after a size."""
         try:
-            os.ftruncate(self._fd, size)
+            os.ftruncate(self.fd, size)
         except OSError as error:
             raise RecordingFailed(f"`{self.path.name}` cannot be cut back: {error.strerror}") from None
         self.size = size
 
     def sync(self) -> None:
         """Wait until what was appended is on disk; raises OSError."""
-        self._disk.fsync(self._fd)
+        self._disk.fsync(self.fd)
         if self._made:
             sync_folder(self.path.parent)
             self._made = False
 
     def close(self) -> None:
         """Close the file."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
 
 def sync_folder(folder: Path) -> None:
@@ -96,7 +98,7 @@ class GroupCommit:
         self._before = before
         self._idle = idle
         self._interval = interval
-        self._dirty: dict[AppendFile, None] = {}
+        self.dirty: dict[AppendFile, None] = {}
         self._retired: list[AppendFile] = []
         self._futures: list[asyncio.Future[None]] = []
         self.shared: asyncio.Future[None] | None = None
@@ -117,7 +119,7 @@ class GroupCommit:
 
     def mark(self, file: AppendFile) -> None:
         """Have a file synced with the next group; the lock is held."""
-        self._dirty[file] = None
+        self.dirty[file] = None
 
     def future(self, *, lazy: bool = False) -> asyncio.Future[None]:
         """Return what completes with the next group; the lock is held.
@@ -153,7 +155,7 @@ class GroupCommit:
 
     def retire(self, file: AppendFile) -> None:
         """Sync a file once more with the next group, then close it; the lock is held."""
-        self._dirty[file] = None
+        self.dirty[file] = None
         self._retired.append(file)
         self._hurry()
 
@@ -170,7 +172,7 @@ class GroupCommit:
                 self._wait()
                 closing = self._closing
                 self._urgent, self._since = False, None
-                dirty, self._dirty = self._dirty, {}
+                dirty, self.dirty = self.dirty, {}
                 retired, self._retired = self._retired, []
                 futures, self._futures, self.shared = self._futures, [], None
                 events, self._events = self._events, []

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from broker.adapters.auditkey import PUBLIC, read_public, signed, signing_key
 from broker.adapters.disk import AppendFile, Disk, GroupCommit, sync_folder
@@ -31,9 +31,6 @@ from broker.sessions.eventchain import (
 )
 from broker.sessions.ports import Clock
 
-if TYPE_CHECKING:
-    from broker.core.lane import Line, Pen
-
 SEGMENT_BYTES = 64 * 1024 * 1024
 CHECKPOINT_SECONDS = 10.0
 CHECKPOINT_EVENTS = 1000
@@ -41,10 +38,6 @@ CHECKPOINT_EVENTS = 1000
 
 class LogDamaged(AirlockError):
     """the event log is not what was written; `airlock audit verify` names the place"""
-
-
-class Headed(Protocol):
-    head: Head
 
 
 class Fact(NamedTuple):
@@ -108,7 +101,7 @@ class EventLog:
         except BaseException:
             os.close(self._lock)
             raise
-        self._head = tail.head
+        self.head = tail.head
         self._base = tail.base
         self._file = AppendFile(segment_path(self.folder, stream, tail.base), self._disk)
         self._checkpoints = AppendFile(checkpoint_path(self.folder, stream), self._disk)
@@ -116,13 +109,9 @@ class EventLog:
         self._signed = tail.last_checkpoint.seq if tail.last_checkpoint else 0
         self._signed_at = time.monotonic()
         self._synced = _Mark(tail.head, tail.position)
-        self._commit = GroupCommit(stream, self._taken, self._sign_when_due, min(1.0, checkpoint_seconds))
+        self.commit = GroupCommit(stream, self._taken, self._sign_when_due, min(1.0, checkpoint_seconds))
         if tail.torn:
             self.append("log.torn", None, None, {"stream": stream, "bytes": tail.torn, "position": tail.position})
-
-    @property
-    def head(self) -> Head:
-        return self._head
 
     @property
     def synced_position(self) -> int:
@@ -132,7 +121,7 @@ class EventLog:
     @property
     def failure(self) -> str | None:
         """Why nothing can be written any more, or None."""
-        return self._commit.failure
+        return self.commit.failure
 
     def write(
         self,
@@ -151,66 +140,46 @@ class EventLog:
         self, facts: Sequence[Fact], at: str, also: AppendFile | None = None, *, lazy: bool = False
     ) -> asyncio.Future[None]:
         """Append several events now, all or none; `at` is a timestamp. What a lazy one returns is shared."""
-        with self._commit.lock:
+        with self.commit.lock:
             self._append(facts, at)
             if also is not None:
-                self._commit.mark(also)
-            return self._commit.future(lazy=lazy)
+                self.commit.mark(also)
+            return self.commit.future(lazy=lazy)
 
-    def write_sealed(
-        self, also: AppendFile, story: Headed, pen: Pen, grant: str, lines: list[Line]
-    ) -> asyncio.Future[None]:
-        """Append lazy events as the compiled core seals them, and a recording's lines before them; all or none.
-
-        From one event loop alone, since all share what is returned.
-        """
-        commit = self._commit
-        with commit.lock:
-            commit.check()
-            if self._file.size >= self._segment_bytes:
-                self._rotate()
-            recorded, head, events, fed = pen.sealed(grant, story.head, self._head, lines)
-            before = also.size
-            also.append(recorded)
-            try:
-                self._file.append(events)
-            except RecordingFailed:
-                also.cut(before)
-                raise
-            story.head, self._head = Head(*head), Head(*fed)
-            commit.mark(self._file)
-            commit.mark(also)
-            return commit.shared or commit.future(lazy=True)
+    def ready(self) -> AppendFile:
+        """Return the file to append to, the lock held; raises RecordingFailed where nothing can be written."""
+        self.commit.check()
+        if self._file.size >= self._segment_bytes:
+            self._rotate()
+        return self._file
 
     def append(self, kind: str, grant: str | None, session: str | None, data: dict[str, Any]) -> int:
         """Append an event and return its number when it is on disk; for callers without an event loop."""
-        with self._commit.lock:
+        with self.commit.lock:
             self._append([Fact(kind, grant, session, data)], timestamp(self._clock.now()))
-            seq, ticket = self._head.seq, self._commit.ticket()
+            seq, ticket = self.head.seq, self.commit.ticket()
         ticket.wait()
-        if self._commit.failure is not None:
-            raise RecordingFailed(self._commit.failure)
+        if self.commit.failure is not None:
+            raise RecordingFailed(self.commit.failure)
         return seq
 
     def retire(self, file: AppendFile) -> None:
         """Sync a file of `also` once more and close it."""
-        with self._commit.lock:
-            self._commit.retire(file)
+        with self.commit.lock:
+            self.commit.retire(file)
 
     def close(self) -> None:
         """Sync and sign what was written; later writes raise RecordingFailed."""
-        self._commit.close()
-        if self._commit.failure is None:
+        self.commit.close()
+        if self.commit.failure is None:
             self._sign()
         self._file.close()
         self._checkpoints.close()
         os.close(self._lock)
 
     def _append(self, facts: Sequence[Fact], at: str) -> None:
-        self._commit.check()
-        if self._file.size >= self._segment_bytes:
-            self._rotate()
-        head, lines = self._head, []
+        self.ready()
+        head, lines = self.head, []
         for fact in facts:
             try:
                 line, head = event_line(head, self.stream, at, *fact)
@@ -218,8 +187,8 @@ class EventLog:
                 raise RecordingFailed(f"`{fact.kind}` cannot be recorded: {error}") from None
             lines.append(line)
         self._file.append(b"".join(lines))
-        self._head = head
-        self._commit.mark(self._file)
+        self.head = head
+        self.commit.mark(self._file)
 
     def _rotate(self) -> None:
         base = self._base + self._file.size
@@ -227,11 +196,11 @@ class EventLog:
             file = AppendFile(segment_path(self.folder, self.stream, base), self._disk)
         except OSError as error:
             raise RecordingFailed(f"a new segment cannot be made: {error.strerror}") from None
-        self._commit.retire(self._file)
+        self.commit.retire(self._file)
         self._file, self._base = file, base
 
     def _taken(self) -> Callable[[], None]:
-        mark = _Mark(self._head, self._base + self._file.size)
+        mark = _Mark(self.head, self._base + self._file.size)
 
         def safe() -> None:
             moved = mark.position != self._synced.position

@@ -156,8 +156,8 @@ class FileRecorder:
         self._clock = clock
         self._metrics = metrics
         self._disk = disk or Disk()
-        self._stories: dict[str, Story] = {}
-        self._files: OrderedDict[str, AppendFile] = OrderedDict()
+        self.stories: dict[str, Story] = {}
+        self.files: OrderedDict[str, AppendFile] = OrderedDict()
         self._press: Press | None = None
         (home / "recordings").mkdir(parents=True, exist_ok=True, mode=0o700)
 
@@ -182,14 +182,13 @@ class FileRecorder:
         """Return what writes the lazy records of the compiled core's lanes."""
         if self._press is None:
             assert compiled is not None
-            metrics, log = self._metrics, self._log
-            failed = metrics.failures.inc
-            pen = compiled.Pen(self._stories, self._open, log.write_sealed, lambda: metrics.tally, failed, log.stream)
+            pen = compiled.Pen(self, self._log, self._metrics)
             self._press = compiled.Press(pen, asyncio.get_running_loop().call_soon)
         return self._press
 
-    def _open(self, grant: str, story: Story | None) -> AppendFile:
-        if story is None:
+    def open(self, grant: str) -> AppendFile:
+        """Return the file of a grant's recording; raises RecordingFailed where it has none."""
+        if grant not in self.stories:
             raise RecordingFailed("records belong in a recording, and their grant has none open")
         return self._file(grant)
 
@@ -209,7 +208,7 @@ class FileRecorder:
 
     def adopt(self, grant: str, loaded: Loaded) -> Story:
         """Go on with a recording where it ended."""
-        story = self._stories.setdefault(grant, loaded.story)
+        story = self.stories.setdefault(grant, loaded.story)
         if story.head.seq:
             # A crash between a recording's line and its event leaves a line that no event speaks of; this one does.
             self._log.write("recording.resumed", grant, None, {"recorded": commitment(story.head)})
@@ -219,18 +218,18 @@ class FileRecorder:
 
     def resume(self, grant: str) -> Story:
         """Return what a grant's recording says, read from disk where this process has not written it."""
-        story = self._stories.get(grant)
+        story = self.stories.get(grant)
         return self.adopt(grant, self.load(grant)) if story is None else story
 
     def forget(self, grant: str) -> None:
         """Let go of a grant whose recording is complete."""
-        self._stories.pop(grant, None)
-        if (file := self._files.pop(grant, None)) is not None:
+        self.stories.pop(grant, None)
+        if (file := self.files.pop(grant, None)) is not None:
             self._log.retire(file)
 
     def _write(self, entries: Sequence[Entry], lazy: bool) -> asyncio.Future[None]:
         grant, at = entries[0].grant, timestamp(self._clock.now())
-        story = self._stories.get(grant) if grant is not None else None
+        story = self.stories.get(grant) if grant is not None else None
         if grant is None or story is None:
             for entry in entries:
                 if entry.detail:
@@ -269,15 +268,15 @@ class FileRecorder:
         return future
 
     def _file(self, grant: str) -> AppendFile:
-        file = self._files.get(grant)
+        file = self.files.get(grant)
         if file is None:
             try:
                 file = AppendFile(recording_path(self._home, grant), self._disk)
             except OSError as error:
                 raise RecordingFailed(f"a recording cannot be opened: {error.strerror}") from None
-            self._files[grant] = file
-            if len(self._files) > OPEN_FILES:
-                self._log.retire(self._files.popitem(last=False)[1])
+            self.files[grant] = file
+            if len(self.files) > OPEN_FILES:
+                self._log.retire(self.files.popitem(last=False)[1])
         else:
-            self._files.move_to_end(grant)
+            self.files.move_to_end(grant)
         return file

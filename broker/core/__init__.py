@@ -24,3 +24,16 @@ def _load() -> ModuleType | None:
 
 compiled = _load()
 """The module `lane`, or None."""
+
+
+class Moves:
+    """Counts what may change a ruling."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+def new_moves() -> Moves:
+    """Return a count that the compiled core reads, where there is one."""
+    made: Moves = Moves() if compiled is None else compiled.Moves()
+    return made

@@ -2,11 +2,13 @@ from asyncio import Future, Transport
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from broker.adapters.disk import AppendFile
-from broker.adapters.recorder import Story
+from broker.adapters.eventlog import EventLog
+from broker.adapters.metrics import Metrics
+from broker.adapters.recorder import FileRecorder
+from broker.core import Moves as Moves
 from broker.protocols.postgres.booking import Booking
 from broker.protocols.postgres.proxy import Session
-from broker.sessions.ports import Clock
+from broker.sessions.ports import Clock, Policies
 
 Chain = tuple[int, str]
 
@@ -52,7 +54,8 @@ class Lane:
         clock: Clock,
         monotonic: Callable[[], float] | None,
         basis: Callable[[], tuple[object | None, float]],
-        moves: Callable[[], int],
+        policies: Policies,
+        moves: tuple[Moves, Moves],
         upstream: Transport,
         client: Transport,
         expires: float,
@@ -76,17 +79,8 @@ class Press:
     def flush(self) -> None: ...
 
 class Pen:
-    def __init__(
-        self,
-        stories: dict[str, Story],
-        open_: Callable[[str, Story | None], AppendFile],
-        write_sealed: Callable[[AppendFile, Story, Pen, str, list[Line]], Future[None]],
-        counted: Callable[[], dict[str, int]],
-        failed: Callable[[], None],
-        stream: str,
-    ) -> None: ...
+    def __init__(self, recorder: FileRecorder, log: EventLog, metrics: Metrics) -> None: ...
     def __call__(self, grant: str, lines: list[Line]) -> Future[None]: ...
-    def sealed(self, grant: str, head: Chain, fed: Chain, lines: list[Line]) -> tuple[bytes, Chain, bytes, Chain]: ...
 
 def seal(
     stream: bytes, grant: bytes, recording: Chain, feed: Chain, lines: Sequence[Line]

@@ -22,6 +22,8 @@ cdef enum:
     MOST_SEATS = 1024
     MAX_NAME = 63
 
+cdef double ALONE_SECONDS = 0.0001
+
 cdef bytes _RUN = b"E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04"
 cdef bytes _DESCRIBE_AND_RUN = b"D\0\0\0\x06P\0" + _RUN
 
@@ -87,6 +89,12 @@ cdef class Seat:
         self.shown, self.wires = b"", None
 
 
+cdef class Moves:
+    """Counts what may change a ruling."""
+
+    cdef public int64_t count
+
+
 cdef class Lane:
     """One session's lane; `booking` is what gives tickets and takes over what is left (express.Booking).
 
@@ -98,8 +106,9 @@ cdef class Lane:
     cdef str _session
     cdef Press _press
     cdef bint _queued
-    cdef object _booking, _derailed, _ids, _seconds, _monotonic, _basis, _moves, _upstream, _client, _watched, _holds
+    cdef object _booking, _derailed, _ids, _seconds, _monotonic, _basis, _policies, _policy, _upstream, _client, _watched, _holds
     cdef Anchor _anchor
+    cdef Moves _upstream_moves, _own_moves
     cdef int64_t _moved
     cdef double _until
     cdef public double expires
@@ -119,12 +128,13 @@ cdef class Lane:
     cdef int64_t _rows, _note_rows
 
     def __init__(
-        self, booking, derailed, Press press, str grant, str session, ids, clock, monotonic, basis, moves, upstream,
+        self, booking, derailed, Press press, str grant, str session, ids, clock, monotonic, basis, policies, moves, upstream,
         client, double expires,
     ):
         self._booking, self._derailed, self._press, self._ids = booking, derailed, press, ids
         self.grant, self._session = grant, session
-        self._monotonic, self._basis, self._moves = monotonic, basis, moves
+        self._monotonic, self._basis, self._policies = monotonic, basis, policies
+        self._upstream_moves, self._own_moves = moves
         self._upstream, self._client = upstream, client
         anchor = getattr(clock, "anchored", None)
         self._anchor = anchor if isinstance(anchor, Anchor) else None
@@ -169,7 +179,7 @@ cdef class Lane:
         if self.noted:
             lines.insert(0, self._note(at))
         self._queued = True
-        self._press.add(self, lines, send)
+        self._press.add(self, lines, send, self._since)
         return True
 
     cdef int go(self, bytes data, pending) except -1:
@@ -251,7 +261,7 @@ cdef class Lane:
         """Have the note that is kept written: in time, whatever comes."""
         self._listed = False
         if self.noted:
-            self._press.add(self, [self._note(written_time(self._now()))], None)
+            self._press.add(self, [self._note(written_time(self._now()))], None, 0.0)
 
     cdef bint _arm(self) except -1:
         quiet = self._booking.quiet()
@@ -275,9 +285,10 @@ cdef class Lane:
 
     cdef object _current(self):
         """Return what rulings rest on; asked again when it may have moved, or was looked at too long ago."""
-        cdef int64_t moved = self._moves()
-        if moved != self._moved or self._since >= self._until:
-            self._moved = moved
+        cdef int64_t moved = self._upstream_moves.count + self._own_moves.count
+        policy = self._policies.hash
+        if moved != self._moved or policy is not self._policy or self._since >= self._until:
+            self._moved, self._policy = moved, policy
             self._holds, self._until = self._basis()
         return self._holds
 

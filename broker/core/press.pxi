@@ -9,15 +9,22 @@ cdef class Press:
 
     cdef object _write, _soon
     cdef list _queue
+    cdef double _last
 
     def __init__(self, write, soon):
         self._write, self._soon = write, soon
         self._queue = []
 
-    cdef int add(self, Lane lane, list lines, bytes data) except -1:
+    cdef int add(self, Lane lane, list lines, bytes data, double now) except -1:
+        cdef double since = now - self._last
+        self._last = now
         self._queue.append((lane, lines, data))
         if len(self._queue) == 1:
-            self._soon(self.flush)
+            # Where little comes, nothing else is to be waited for.
+            if data is not None and since > ALONE_SECONDS:
+                self.flush()
+            else:
+                self._soon(self.flush)
         return 0
 
     def flush(self):
@@ -52,26 +59,56 @@ cdef class Press:
 
 
 cdef class Pen:
-    """Writes lazy records of one grant, as FileRecorder does with entries, and counts them there."""
+    """Writes lazy records of one grant at a time, as FileRecorder and EventLog do with entries, from one event loop."""
 
-    cdef object _stories, _open, _write_sealed, _counted, _failed
+    cdef object _recorder, _log, _commit, _stories, _files, _metrics
     cdef bytes _stream
 
-    def __init__(self, stories, open_, write_sealed, counted, failed, str stream):
-        self._stories, self._open, self._write_sealed = stories, open_, write_sealed
-        self._counted, self._failed, self._stream = counted, failed, stream.encode("ascii")
+    def __init__(self, recorder, log, metrics):
+        self._recorder, self._log, self._commit, self._metrics = recorder, log, log.commit, metrics
+        self._stories, self._files = recorder.stories, recorder.files
+        self._stream = log.stream.encode("ascii")
 
     def __call__(self, str grant, list lines):
-        cdef Line line
-        cdef dict counted = self._counted()
+        """Write them now, all or none; what it returns is shared, and completes when they are synced."""
         try:
             story = self._stories.get(grant)
-            future = self._write_sealed(self._open(grant, story), story, self, grant, lines)
+            file = self._files.get(grant)
+            if story is None or file is None:
+                file = self._recorder.open(grant)
+            else:
+                self._files.move_to_end(grant)
+            with self._commit.lock:
+                pending = self._write(story, file, grant, lines)
         except Exception:
-            self._failed()
+            self._metrics.failures.inc()
             raise
+        self._count(story, lines)
+        return pending
+
+    cdef object _write(self, story, file, str grant, list lines):
+        log, commit = self._log, self._commit
+        feed = log.ready()
+        head, fed = _seal_all(self._stream, grant.encode("ascii"), story.head, log.head, lines)
+        before = file.size
+        _append(file, _lines)
+        try:
+            _append(feed, _events)
+        except Exception:
+            file.cut(before)
+            raise
+        story.head, log.head = head, fed
+        dirty = commit.dirty
+        dirty[file] = None
+        dirty[feed] = None
+        pending = commit.shared
+        return commit.future(lazy=True) if pending is None else pending
+
+    cdef int _count(self, story, list lines) except -1:
+        cdef Line line
+        cdef dict tally = self._metrics.tally
         for line in lines:
-            counted[line.kind] = counted.get(line.kind, 0) + 1
+            tally[line.kind] = tally.get(line.kind, 0) + 1
             if line.said is not None or line.kind not in story.types:
                 story.take(line.kind, line.session, "", {**(line.said or {}), "statement": line.id})
             elif line.kind == "statement.allowed":
@@ -79,7 +116,18 @@ cdef class Pen:
                 story.open_statements[line.session, line.id] = None
             else:
                 story.open_statements.pop((line.session, line.id), None)
-        return future
+        return 0
 
-    def sealed(self, str grant, head, fed, list lines):
-        return seal(self._stream, grant.encode("ascii"), head, fed, lines)
+
+cdef int _append(file, Sheet sheet) except -1:
+    """Append all of a sheet to an AppendFile or nothing, as its `append` does."""
+    cdef Py_ssize_t written = 0
+    if file.plain:
+        written = write(file.fd, sheet.data, sheet.size)
+        if written == sheet.size:
+            file.size += written
+            return 0
+        if written > 0:
+            file.cut(file.size)
+    file.append(sheet.taken())
+    return 0

@@ -23,8 +23,13 @@ cdef extern from *:
     """
     int AIRLOCK_BOOT
 
+cdef extern from "<unistd.h>" nogil:
+    Py_ssize_t write(int, const void*, size_t)
+
 import hashlib
 import ssl
+
+_tuple = tuple.__new__
 
 _sha256 = hashlib.sha256
 cdef bytes _CRYPTO = f"libcrypto.so.{ssl.OPENSSL_VERSION_INFO[0]}".encode()
@@ -211,8 +216,16 @@ cdef int _seal(Sheet to, Py_ssize_t domain, char* hash_) except -1:
 def seal(bytes stream, bytes grant, recording, feed, list lines):
     """Return the lines of a recording and of the feed that records make, and where both chains stand after them.
 
-    As `record_line` and `event_line`: times and names are ASCII that JSON takes as it is; a head is a number and a hash.
     What is returned is the recording's bytes, its head, the feed's bytes, its head.
+    """
+    recorded, fed = _seal_all(stream, grant, recording, feed, lines)
+    return _lines.taken(), recorded, _events.taken(), fed
+
+
+cdef tuple _seal_all(bytes stream, bytes grant, recording, feed, list lines):
+    """Write what `seal` returns on two sheets, and return the heads.
+
+    As `record_line` and `event_line`: times and names are ASCII that JSON takes as it is; a head is a number and a hash.
     """
     cdef Line line
     cdef int64_t recorded = recording[0], fed = feed[0]
@@ -273,11 +286,10 @@ def seal(bytes stream, bytes grant, recording, feed, list lines):
         _body.bytes(kind)
         _body.put(b'"}', 2)
         _seal(_events, 17, feed_hash)
+    kind_of_head = type(recording)
     return (
-        _lines.taken(),
-        (recorded, PyUnicode_DecodeASCII(record_hash, 64, NULL)),
-        _events.taken(),
-        (fed, PyUnicode_DecodeASCII(feed_hash, 64, NULL)),
+        _tuple(kind_of_head, (recorded, PyUnicode_DecodeASCII(record_hash, 64, NULL))),
+        _tuple(kind_of_head, (fed, PyUnicode_DecodeASCII(feed_hash, 64, NULL))),
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.core import compiled
+from broker.core import compiled, new_moves
 from broker.protocols.postgres import codec, records
 from broker.protocols.postgres.booking import Booking
 from broker.protocols.postgres.events import (
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
 EXECUTE, SYNC = codec.execute(""), codec.SYNC
 OFTEN = ("select 1", "masked", "commit")
 TEXTS = ("select 1", "select 2", "masked", "insert", "begin", "commit", "drop", "fail", "select 1; select 2")
+HASHES = ("first", "second", "third")
 CONTROLS = {"begin": Control.BEGIN, "commit": Control.COMMIT}
 
 
@@ -95,6 +96,10 @@ class Policy:
 
     def known(self, sql: str) -> Ruling | None:
         return self._kept.get((sql, self.version))
+
+    @property
+    def hash(self) -> str:
+        return HASHES[self.version]
 
     def basis(self) -> tuple[object, float]:
         return self._bases[self.version], 1e9
@@ -153,7 +158,7 @@ class Side:
         press = compiled.Press(self.pen, self._turns.append)
         lane: Lane = compiled.Lane(
             booking, derailed, press, "g1", "s1", self._ids, Stopped, lambda: self.at, policy.basis,
-            lambda: policy.version, End(self._to_upstream), End(self._to_client), 1.0,
+            policy, (new_moves(), new_moves()), End(self._to_upstream), End(self._to_client), 1.0,
         )  # fmt: skip
         return booking.lane(lane)
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from broker.core import new_moves
 from broker.protocols.postgres.admin import Admin, Admins
 from broker.sessions.ports import Endpoint, Policies
 from broker.sql.catalogue import Catalogue, build
@@ -74,8 +75,8 @@ class Catalogues:
         self._rules = rules
         self._shelves: dict[Key, _Shelf] = {}
         self._upstreams: dict[tuple[str, int, str], _Upstream] = {}
-        self.moves = 0
-        """Grows with each catalogue that comes or goes."""
+        self.moves = new_moves()
+        """Counts each catalogue that comes or goes."""
 
     def held(self, key: Key) -> Catalogue | None:
         """Return the catalogue that may be used without waiting."""
@@ -94,7 +95,7 @@ class Catalogues:
 
     def drop(self, key: Key) -> None:
         """Let nobody use what is held of a database without looking again, whatever their role and path."""
-        self.moves += 1
+        self.moves.count += 1
         changed = key[0]
         for (endpoint, _), shelf in self._shelves.items():
             if (endpoint.host, endpoint.port, endpoint.database) == (changed.host, changed.port, changed.database):
@@ -124,7 +125,7 @@ class Catalogues:
         if upstream.rules != (rules := self._rules()):
             upstream.rules = rules
             upstream.names.forget()
-            self.moves += 1
+            self.moves.count += 1
             shelf.changed_at, shelf.outdated = max(shelf.changed_at, at), True
         try:
             admin, held = self._admins.of(endpoint), shelf.held
@@ -139,7 +140,7 @@ class Catalogues:
             catalogue = await asyncio.to_thread(build, rows, list(path), version, former)
             if held is not None and held.catalogue.version == catalogue.version:
                 catalogue = held.catalogue
-            self.moves += 1
+            self.moves.count += 1
             shelf.held, shelf.outdated = _Held(rows, catalogue, stamp, at, at), False
         finally:
             shelf.reading = None

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
 
+from broker.core import Moves
 from broker.errors import AirlockError
 from broker.protocols.postgres.catalogues import Catalogues, Key
 from broker.protocols.postgres.express import boards
@@ -88,7 +89,6 @@ class Inspector:
         self._levels: dict[tuple[str, Subject], Level] = {}
         self._reloaded: dict[Key, float] = {}
         self._bases: dict[tuple[Key, SearchPath | None], tuple[Catalogue, str]] = {}
-        self._seen, self._moved = "", 0
 
     def rule(self, matter: Matter, sql: str) -> Ruling | Awaitable[Ruling]:
         """Rule on a text under the policy and the catalogue of this moment; what cannot be ruled on is denied."""
@@ -128,12 +128,10 @@ class Inspector:
         kept = self._shapes.get(self._cache_key(matter, marked, catalogue))
         return kept.ruling if kept is not None and kept.template is None and kept.holds() else None
 
-    def moves(self) -> int:
-        """Return a number that grows whenever what rulings rest on may have changed, but for its age."""
-        if self._policies.hash is not self._seen:
-            self._seen = self._policies.hash
-            self._moved += 1
-        return self._moved + self._catalogues.moves
+    @property
+    def moves(self) -> Moves:
+        """Counts the catalogues that come and go."""
+        return self._catalogues.moves
 
     def basis(self, matter: Matter) -> tuple[object | None, float]:
         """Return what rulings rest on at this moment, and until when (monotonic seconds) that need not be asked again.

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import structlog
 
+from broker.core import new_moves
 from broker.protocols.postgres.events import Event, Ruled
 from broker.protocols.postgres.inspector import Inspector, Matter
 from broker.protocols.postgres.ruling import Denied, Permitted, Ruling
@@ -28,7 +29,8 @@ class Ruler:
         self._session = session
         self._feed = feed
         self._tasks: set[asyncio.Future[None]] = set()
-        self._moved = 0
+        self.moves = new_moves()
+        """Counts the search paths of the session."""
 
     def known(self, sql: str) -> Ruling | None:
         """Return what was ruled on a text already."""
@@ -37,10 +39,6 @@ class Ruler:
     def alike(self, sql: str, marked: str) -> Permitted | None:
         """Return what was ruled on a text's whole shape, where none of it is rewritten."""
         return self._inspector.alike(self._matter, sql, marked)
-
-    def moves(self) -> int:
-        """Return a number that grows whenever what rulings rest on may have changed, but for its age."""
-        return self._inspector.moves() + self._moved
 
     def basis(self) -> tuple[object | None, float]:
         """Return what rulings rest on now, and until when that need not be asked again while nothing moves."""
@@ -62,7 +60,7 @@ class Ruler:
     def move(self, path: SearchPath | None) -> None:
         """The session has another search path."""
         self._matter = replace(self._matter, path=path)
-        self._moved += 1
+        self.moves.count += 1
 
     def forget(self) -> None:
         """The schema has changed."""

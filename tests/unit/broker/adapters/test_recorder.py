@@ -18,7 +18,7 @@ from broker.adapters.eventlog import EventLog
 from broker.adapters.metrics import Metrics
 from broker.adapters.recorder import FileRecorder, recording_path
 from broker.adapters.verify import verify
-from broker.core import compiled
+from broker.core import compiled, new_moves
 from broker.errors import RecordingFailed
 from broker.sessions.eventchain import timestamp
 from broker.sessions.model import Entry
@@ -182,10 +182,7 @@ def line(number: int, kind: str = "statement.allowed", said: dict[str, object] |
 
 def pen_of(recorder: FileRecorder) -> Pen:
     assert compiled is not None
-    log, metrics = recorder._log, recorder._metrics
-    pen: Pen = compiled.Pen(
-        recorder._stories, recorder._open, log.write_sealed, lambda: metrics.tally, metrics.failures.inc, log.stream
-    )
+    pen: Pen = compiled.Pen(recorder, recorder._log, recorder._metrics)
     return pen
 
 
@@ -197,6 +194,7 @@ def departing(press: Press, sent: list[str]) -> Lane:
     booking: Any = SimpleNamespace(
         quiet=lambda: quiet, ticket=lambda *_: ticket, tripwire=frozenset, alike=lambda *_: None, watch=lambda _: None
     )
+    policies: Any = SimpleNamespace(hash="policy")
     end: Any = SimpleNamespace(is_closing=lambda: False, write=lambda data: sent.append(data.decode()))
     lane: Lane = compiled.Lane(
         booking,
@@ -208,7 +206,8 @@ def departing(press: Press, sent: list[str]) -> Lane:
         SystemClock(),
         None,
         lambda: (1, 9e9),
-        lambda: 1,
+        policies,
+        (new_moves(), new_moves()),
         end,
         end,
         9e9,
