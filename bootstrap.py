@@ -78,7 +78,7 @@ def up_to_date() -> bool:
 def build_core() -> None:
     """Compiles what makes the broker fast, where there is a compiler; it works without."""
     if (ROOT / "broker" / "core").is_dir():
-        subprocess.run([str(PYTHON), "-m", "broker.core"], cwd=str(ROOT), check=False)
+        subprocess.run([str(PYTHON), "-m", "broker.core", "--once"], cwd=str(ROOT), check=False)
 
 
 def install() -> None:

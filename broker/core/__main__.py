@@ -1,4 +1,7 @@
-"""`python -m broker.core`: builds the compiled core where it is missing, or says once why it cannot be built."""
+"""`python -m broker.core`: builds the compiled core where it is missing, or says why it cannot be built.
+
+With `--once` it says that once, and tries again when something has changed.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from broker.core.build import NotBuilt, build, given_up, up_to_date
 
 
 def main() -> int:
-    if up_to_date() or given_up():
+    if up_to_date() or ("--once" in sys.argv and given_up()):
         return 0
     print("core: compiling what known statements go through", flush=True)  # noqa: T201
     try:

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
+from broker.core import compiled
 from broker.demo.install import Install, NoPostgres, find_postgres
 from tests.bench import report
 from tests.bench.airlock import airlock, policy_text
@@ -32,6 +33,7 @@ from tests.support.catalogue import load_catalogue
 CLIENTS_LINE = "apt install postgresql"
 MAX_FAILURES = 3
 """After so many a peer is left alone, so that one that hangs does not make the run long."""
+_CORE = "compiled" if compiled is not None else "Python alone (`python -m broker.core` says why)"
 
 
 def main() -> int:
@@ -115,6 +117,7 @@ def _facts(install: Install, clients: Clients, options: argparse.Namespace) -> d
         "cpus": os.cpu_count(),
         "load": list(os.getloadavg()),
         "python": platform.python_version(),
+        "core": _CORE,
         "server": f"{install.label} {install.version}",
         "clients": str(clients.bin),
         "upstream_tls": False,
@@ -124,6 +127,7 @@ def _facts(install: Install, clients: Clients, options: argparse.Namespace) -> d
 
 def _say(install: Install, clients: Clients, peers: Sequence[Peer]) -> None:
     print(f"PostgreSQL {install.version} ({install.label}), pgbench and psql of {clients.bin}, {os.cpu_count()} CPUs")
+    print(f"the broker's core: {_CORE}")
     for peer in peers:
         print(f"  {peer.label:20} TLS {'on' if peer.tls else 'off'} to the client, off to the server", flush=True)
 
