@@ -169,8 +169,13 @@ def _relation_count(root: Any) -> int:
 
 
 def _seen(found: Collected, catalogue: Catalogue, kind: str, content: Node, wrapper: Node) -> bool:
-    """Take note of one node; returns whether to go on into its children."""
+    """Take note of one node; returns whether to go on into its children. The most frequent ones come first."""
     match kind:
+        case "ColumnRef":
+            return _column(found, content)
+        case "A_Expr" | "SubLink" | "SortBy" | "CaseExpr":
+            for name in _operators(kind, content):
+                check_operator(catalogue, name, found.code)
         case "RangeVar":
             found.references.append((wrapper, content, None))
             _row(found, kind, content)
@@ -186,8 +191,6 @@ def _seen(found: Collected, catalogue: Catalogue, kind: str, content: Node, wrap
         case "LockingClause":
             found.locks = True
             return False
-        case "ColumnRef":
-            return _column(found, content)
         case "A_Indirection":
             _indirection(found, content)
         case "JoinExpr":
@@ -205,9 +208,6 @@ def _seen(found: Collected, catalogue: Catalogue, kind: str, content: Node, wrap
             return False
         case "FuncCall":
             _call(found, catalogue, content, wrapper)
-        case "A_Expr" | "SubLink" | "SortBy" | "CaseExpr":
-            for name in _operators(kind, content):
-                check_operator(catalogue, name, found.code)
         case "TypeName":
             _type(found, catalogue, content)
         case "ReturningOption":

@@ -98,9 +98,17 @@ def inspect(
         raise Refusal("syntax-unknown", "this statement has a form that is not passed") from error
     except RecursionError:
         raise Refusal("limit-nesting", "the statement is nested too deeply", sqlstate="54001") from None
-    found = Inspection(statements, rewritten, runs, inspector.scrub, catalogue.version, seen.wires())
-    return replace(
-        found, revealed=inspector.revealed, searches=inspector.searches, path=path, means=meaning(catalogue, statements)
+    return Inspection(
+        statements,
+        rewritten,
+        runs,
+        inspector.scrub,
+        catalogue.version,
+        seen.wires(),
+        revealed=inspector.revealed,
+        searches=inspector.searches,
+        path=path,
+        means=meaning(catalogue, statements),
     )
 
 
