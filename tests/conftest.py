@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from tests.support.places import in_memory
@@ -12,6 +13,10 @@ from tests.support.postgres import Server, running_server
 # A timed test proves nothing on a shared machine.
 settings.register_profile("airlock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("airlock")
+
+# With rich installed, a traceback shows every local of every frame, which takes seconds.
+_plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+structlog.configure(processors=[*structlog.get_config()["processors"][:-1], _plain])
 
 if (place := in_memory()) is not None:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(place))

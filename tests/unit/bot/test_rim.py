@@ -41,7 +41,8 @@ async def rim(engine: AsyncEngine) -> AsyncIterator[tuple[Any, Inbox]]:
 
     client = Users()
     identity = AuthorizeResult(enterprise_id=None, team_id="T0", bot_user_id="U0APPBOT01", bot_id="B1", bot_token="x")
-    app = make_app(Settings(), identity)
+    # Nobody listens there: a form that is opened here goes to no Slack.
+    app = make_app(Settings(slack_api_url="http://127.0.0.1:9/api/"), identity)
     directory = SlackDirectory(client, Fixed(), clock, "T0")
     opener = Opener(desks, directory, ReviewForms(desks, Mock(spec=HttpBroker)))
     Rim(inbox, desks, opener, lambda: None, Reserved()).attach(app)
