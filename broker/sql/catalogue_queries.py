@@ -134,8 +134,8 @@ QUERIES: dict[str, str] = {
                -- A name without its schema is never looked up in a schema that the role may not use.
                has_schema_privilege(n.oid, 'usage') as usable,
                c.oid in (table following) as follows,
-               (select m.stamp from made m where m.oid = c.oid) as made
-        from pg_class c join pg_namespace n on n.oid = c.relnamespace
+               made.stamp as made
+        from pg_class c join pg_namespace n on n.oid = c.relnamespace left join made on made.oid = c.oid
         where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and n.nspname !~ '^pg_(toast|temp)'
         order by 1""",
     "columns": f"""
