@@ -96,6 +96,8 @@ class LeaseFile:
         self._reaper = Lock(self._folder / "reaper.lock")
         self._open = dict(LeaseBook.read(self._path).leases)
         self._mine: set[str] = set()
+        self._reaped: tuple[int, frozenset[str]] = (0, frozenset())
+        """How long the reaper's file was, and what it said."""
         self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         os.write(self._descriptor, line({"op": "broker", "pid": os.getpid(), "at": time.time()}))
         os.fdatasync(self._descriptor)
@@ -122,11 +124,21 @@ class LeaseFile:
         self._open.pop(session, None)
         self._mine.discard(session)
         await self._append(line({"op": "close", "session": session}))
-        return session not in reaped_sessions(self._folder)
+        return session not in self._ended()
 
     def sessions(self) -> frozenset[str]:
         """Return the sessions that are not verified gone, also those that earlier brokers left behind."""
-        return frozenset(self._open) - reaped_sessions(self._folder)
+        return frozenset(self._open) - self._ended()
+
+    def _ended(self) -> frozenset[str]:
+        """Return what the reaper has ended; its file only grows, and is read again where it has."""
+        try:
+            size = (self._folder / "reaped.ndjson").stat().st_size
+        except OSError:
+            size = 0
+        if size != self._reaped[0]:
+            self._reaped = size, reaped_sessions(self._folder)
+        return self._reaped[1]
 
     def release(self) -> None:
         """Give the folder up, as the end of the process does."""

@@ -142,6 +142,9 @@ async def test_what_the_reaper_ended_is_not_ended_twice(tmp_path: Path) -> None:
     assert leases.sessions() == frozenset()
     assert not await leases.close("s1")
     assert await leases.close("s2")
+    with (tmp_path / "leases" / "reaped.ndjson").open("a") as file:
+        file.write('{"session":"s3"}\n')
+    assert not await leases.close("s3")
     leases.release()
 
 
