@@ -43,6 +43,7 @@ class Lane:
     expires: float
     armed: bool
     noted: bool
+    kept: int
     def __init__(
         self,
         booking: Booking,

@@ -19,7 +19,8 @@ include "writing.pxi"
 cdef enum:
     LARGEST = 64 * 1024
     LONGEST_SHAPE = 4096
-    MOST_SEATS = 1024
+    MOST_KEPT = 512 * 1024
+    LARGEST_SHOWN = 16 * 1024
     MAX_NAME = 63
 
 cdef double ALONE_SECONDS = 0.0001
@@ -81,12 +82,18 @@ cdef class Seat:
     cdef object ticket, basis, prepared, wires
     cdef bytes before, between, behind, texts, send, shown
     cdef bint shaped
+    cdef Py_ssize_t weight
+    """About how many bytes it keeps."""
 
     def __init__(self, object ticket, object basis, object prepared, bint shaped):
         self.ticket, self.basis, self.prepared, self.shaped = ticket, basis, prepared, shaped
         self.before, self.between, self.behind = ticket.before, ticket.between, ticket.behind
         self.texts, self.send = ticket.texts, ticket.send
         self.shown, self.wires = b"", None
+        # The ruling and its form have each of them once more.
+        self.weight = 1024 + 2 * len(self.before) + 2 * len(self.behind) + 3 * len(self.texts)
+        if self.send is not None:
+            self.weight += len(self.send)
 
 
 cdef class Moves:
@@ -112,10 +119,12 @@ cdef class Lane:
     cdef int64_t _moved
     cdef double _until
     cdef public double expires
-    """When the grant ends, in seconds of the epoch by the broker's clock."""
+    """When the grant ends, in seconds of the epoch by the broker's clock; nothing passes from then on."""
     cdef readonly bint armed, noted
     cdef bint _listed, _simple, _described, _out, _first
     cdef dict _bound, _texts, _prepared, _portals
+    cdef readonly Py_ssize_t kept
+    """About how many bytes of known texts."""
     cdef object _tripwire
     cdef char _status
     cdef int64_t _segment
@@ -189,7 +198,8 @@ cdef class Lane:
             self._booking.watch(pending)
         if data is not None:
             self._queued = False
-            if not self._upstream.is_closing():
+            # What is late by now is recorded and not sent: the session ends without it (fail closed).
+            if self._now() < self.expires and not self._upstream.is_closing():
                 self._upstream.write(data)
         return 0
 
@@ -305,10 +315,21 @@ cdef class Lane:
             return None
         self._tripwire = self._booking.tripwire()
         seat = Seat(ticket, basis, prepared, False)
-        if len(seats) >= MOST_SEATS:
-            seats.clear()
-        seats[key] = seat
+        self._keep(seats, key, seat)
         return seat
+
+    cdef int _keep(self, dict seats, object key, Seat seat) except -1:
+        """Keep a seat for the next time, and all of them within bounds."""
+        cdef Seat before = seats.pop(key, None)
+        if before is not None:
+            self.kept -= before.weight
+        if self.kept + seat.weight > MOST_KEPT:
+            self._bound.clear()
+            self._texts.clear()
+            self.kept = 0
+        seats[key] = seat
+        self.kept += seat.weight
+        return 0
 
     cdef Seat _query(self, const unsigned char* p, Py_ssize_t size):
         cdef Seat seat = None
@@ -346,9 +367,7 @@ cdef class Lane:
             return None
         self._tripwire = self._booking.tripwire()
         seat = Seat(ticket, basis, None, True)
-        if len(self._texts) >= MOST_SEATS:
-            self._texts.clear()
-        self._texts[key] = seat
+        self._keep(self._texts, key, seat)
         return seat
 
     cdef Seat _bind(self, const unsigned char* p, Py_ssize_t size):
@@ -501,7 +520,10 @@ cdef class Lane:
         cdef bytes shown = PyBytes_FromStringAndSize(description, size)
         if not self._booking.shows(seat.ticket, shown):
             return False
-        seat.shown, seat.wires = shown, self._tripwire
+        if size <= LARGEST_SHOWN:
+            seat.weight += size - PyBytes_GET_SIZE(seat.shown)
+            self.kept += size - PyBytes_GET_SIZE(seat.shown)
+            seat.shown, seat.wires = shown, self._tripwire
         return True
 
 

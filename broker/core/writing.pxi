@@ -77,6 +77,9 @@ cdef class Anchor:
         cdef double wall = _clock(CLOCK_REALTIME), derived = self.wall + (_clock(AIRLOCK_BOOT) - self.boot)
         return derived if derived > wall else wall
 
+cdef enum:
+    LARGEST_SHEET = 1024 * 1024
+
 cdef char* _HEX = b"0123456789abcdef"
 
 
@@ -170,7 +173,13 @@ cdef class Sheet:
         return True
 
     cdef bytes taken(self):
-        return PyBytes_FromStringAndSize(self.data, self.size)
+        """Return what is written; what was large takes no room afterwards."""
+        cdef bytes found = PyBytes_FromStringAndSize(self.data, self.size)
+        if self.room > LARGEST_SHEET:
+            PyMem_Free(self.data)
+            self.data = NULL
+            self.size = self.room = 0
+        return found
 
 
 cdef inline uint32_t _uint32(const unsigned char* p) noexcept:

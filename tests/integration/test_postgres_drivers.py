@@ -9,8 +9,10 @@ import asyncpg
 import psycopg
 import pytest
 
+from broker.protocols.postgres import codec
 from broker.protocols.postgres.events import Command, Event, FromClient, FromUpstream, Inspect, Ruled
 from broker.protocols.postgres.machine import Machine
+from broker.protocols.postgres.proxy import Session
 from broker.protocols.postgres.ruling import Ruling
 from tests.integration.postgres_world import endpoint, make_world, psql
 from tests.playbooks.postgres_play import Play
@@ -291,3 +293,23 @@ async def test_what_a_driver_repeats_goes_by_the_compiled_lane_and_every_run_has
     assert sorted(one["statement"] for one in allowed) == sorted(one["statement"] for one in finished)
     assert [one["text"] for one in allowed].count(texts[0]) == 16
     assert served.recorder.pressed > 5
+
+
+async def test_nothing_passes_once_a_session_has_failed(served: TestBroker) -> None:
+    connection = await asyncpg.connect(**served.ticket(role="read").asyncpg())
+    query = "select body from notes where id = 1"
+    for _ in range(3):
+        await connection.execute(query)
+    session = served.live.sessions[-1]
+    assert isinstance(session, Session)
+    sides = [stream._sink for stream in (session._client, session._upstream.stream) if stream is not None]
+    before = len(served.recorder.of("statement.allowed"))
+    session.derailed(ValueError("what nobody thought of"))
+    for _ in range(2):
+        sides[0].arrived(codec.query(query))
+    await served.until(lambda: bool(served.recorder.of("session.closed")))
+    assert len(served.recorder.of("statement.allowed")) == before == len(served.recorder.of("statement.finished"))
+    assert not [one for one in served.live.sessions if one is session]
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+        await connection.execute(query)
+    connection.terminate()

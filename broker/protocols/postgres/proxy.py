@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Coroutine
@@ -109,6 +110,8 @@ class Session:
         self._scribe = Scribe(house.broker.recorder, self.feed, house.notes)
         self._quick: Lane | None = None
         """The compiled core's lane, where there is one."""
+        self._failed = False
+        """Something went wrong in the middle: nothing that arrives is looked at any more."""
         self._holder = Holder(house.broker.holds, self.feed, self._estimate)
         self._begun = time.monotonic()
         self._recorded: Awaitable[None] | None = None
@@ -216,6 +219,8 @@ class Session:
 
     def feed(self, event: Event) -> None:
         """Give the machine an event and do what it says; events that come of it follow in order."""
+        if self._failed:
+            return
         self._events.append(event)
         if self._busy:
             return
@@ -237,7 +242,10 @@ class Session:
     def _fail(self) -> None:
         """Whatever happened, the session's state is not known any more (fail closed)."""
         _log.exception("a session failed", session=self._facts.id)
-        self._quick = None
+        self._failed = True
+        if (quick := self._quick) is not None:
+            self._quick, quick.expires = None, 0.0
+            quick.settle()
         self._events.clear()
         self._to_upstream.clear()
         self._finish_soon(CloseReason.ERROR)
@@ -258,7 +266,8 @@ class Session:
                 self._facts.id,
                 self._ids.__next__,
                 broker.clock,
-                None,
+                # Elsewhere Python's clock is not the system's of that name.
+                None if sys.platform == "linux" else time.monotonic,
                 self._ruler.basis,
                 broker.policies,
                 (self._house.inspector.moves, self._ruler.moves),
@@ -309,6 +318,8 @@ class Session:
 
     def arrived(self, data: bytes, *, client: bool) -> None:
         """Take bytes of either side; none passes after the grant's end, however late this process wakes up."""
+        if self._failed:
+            return
         if self.over:
             self._expire()
             return
@@ -385,7 +396,7 @@ class Session:
         self.feed(Cancelled(time.monotonic()))
 
     def _flush(self) -> None:
-        if self._to_upstream and self._upstream.stream is not None:
+        if self._to_upstream and self._upstream.stream is not None and not self._failed:
             pieces, self._to_upstream = self._to_upstream, []
             self._upstream.stream.write(pieces)
         if self._to_client:

@@ -210,6 +210,32 @@ def test_nothing_boards_or_lands_after_the_end() -> None:
     assert not side.quick.depart(ride)
 
 
+def test_what_departed_before_the_end_and_is_late_is_recorded_and_not_sent() -> None:
+    side = prepared(core=True)
+    assert side.quick is not None
+    before = side.upstream
+    assert side.quick.depart(bound([], [], []) + EXECUTE + SYNC)
+    side.quick.expires = 0.5
+    side.turn()
+    assert side.upstream == before
+    assert [entry.type for entry in side.log] == ["statement.allowed"]
+
+
+def test_what_a_lane_keeps_is_bounded_however_many_long_texts_come() -> None:
+    side = Side(policy := Policy(), lane=True, core=True)
+    assert side.quick is not None
+    answer = columns(*((f"c{number:059}", 7, 2) for number in range(100))) + complete("SELECT 0") + ready("I")
+    most = 0
+    for number in range(300):
+        text = f"select '{number:05}{'é' * 3000}'"
+        policy.rule(text)
+        assert side.quick.depart(codec.query(text))
+        side.turn()
+        assert side.quick.land(answer)
+        most = max(most, side.quick.kept)
+    assert 0 < most < 1024 * 1024
+
+
 def test_a_later_policy_is_asked_again() -> None:
     side = prepared(core=True)
     assert side.quick is not None
