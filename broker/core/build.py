@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,10 @@ class NotBuilt(Exception):
     """the core cannot be built here; the broker runs without it"""
 
 
+class Missing(NotBuilt):
+    """something that building it takes is not there"""
+
+
 def stamp() -> str:
     """Return what tells the source and the interpreter that a module was built of; raises OSError."""
     text = b"".join(path.read_bytes() for path in (SOURCE, *sorted(HERE.glob("*.pxi"))))
@@ -33,7 +38,7 @@ def stamp() -> str:
 
 def up_to_date() -> bool:
     """Say whether what is there was built of this source for this interpreter."""
-    return _says(STAMP, stamp)
+    return _says(STAMP, stamp) and _target().exists()
 
 
 def given_up() -> bool:
@@ -42,15 +47,15 @@ def given_up() -> bool:
 
 
 def build() -> Path:
-    """Build the module and return where it is; raises NotBuilt, which `given_up` remembers."""
+    """Build the module and return where it is; raises NotBuilt: where something is missing, `given_up` remembers it."""
     try:
         return _build()
-    except NotBuilt:
+    except Missing:
         with suppress(OSError):
             GIVEN_UP.write_text(_means(), encoding="ascii")
         raise
     except OSError as error:
-        raise NotBuilt(f"{HERE} cannot be written: {error.strerror}") from None
+        raise NotBuilt(f"{error.filename or HERE}: {error.strerror}") from None
 
 
 def _says(file: Path, what: Callable[[], str]) -> bool:
@@ -60,8 +65,15 @@ def _says(file: Path, what: Callable[[], str]) -> bool:
         return False
 
 
-def _compiler() -> str | None:
-    return os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+def _compiler() -> list[str] | None:
+    """Return the words of a compiler's call; CC may have several."""
+    words = shlex.split(os.environ.get("CC", "")) or ["cc"]
+    found = shutil.which(words[0]) or ((shutil.which("gcc") or shutil.which("clang")) if words == ["cc"] else None)
+    return [found, *words[1:]] if found else None
+
+
+def _target() -> Path:
+    return HERE / f"lane{sysconfig.get_config_var('EXT_SUFFIX')}"
 
 
 def _headers() -> Path:
@@ -77,24 +89,30 @@ def _means() -> str:
 def _build() -> Path:
     compiler, headers = _compiler(), _headers()
     if compiler is None:
-        raise NotBuilt("there is no C compiler: `apt install gcc`, then `make` again")
+        raise Missing("there is no C compiler: `apt install gcc`, then `make` again")
     if not (headers / "Python.h").exists():
-        raise NotBuilt("Python's headers are not there: `apt install python3-dev`, then `make` again")
+        raise Missing("Python's headers are not there: `apt install python3-dev`, then `make` again")
     if find_spec("Cython") is None:
-        raise NotBuilt("Cython is not there: `pip install cython`, then `python -m broker.core`")
-    target = HERE / f"lane{sysconfig.get_config_var('EXT_SUFFIX')}"
-    with tempfile.TemporaryDirectory() as folder:
-        written, made = Path(folder, "lane.c"), Path(folder, "lane.so")
-        _run([sys.executable, "-m", "cython", "-3", str(SOURCE), "-o", str(written)])
-        loader = ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
-        _run([compiler, *_FLAGS, *loader, f"-I{headers}", "-o", str(made), str(written)])
-        # A broker that runs keeps the one it has: never write into a mapped file.
-        fresh = target.with_suffix(".new")
-        shutil.copyfile(made, fresh)
-        fresh.chmod(0o755)
-        fresh.replace(target)
-    STAMP.write_text(stamp(), encoding="ascii")
-    return target
+        raise Missing("Cython is not there: `pip install cython`, then `python -m broker.core`")
+    # The source may change while it is compiled: what is made is of what it was before.
+    made_of = stamp()
+    # Others may build it too, and a broker that runs keeps the one it has: never write into a mapped file.
+    handle, fresh = tempfile.mkstemp(".new", "lane.", HERE)
+    os.close(handle)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            written = Path(folder, "lane.c")
+            _run([sys.executable, "-m", "cython", "-3", str(SOURCE), "-o", str(written)])
+            loader = ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
+            _run([*compiler, *_FLAGS, *loader, f"-I{headers}", "-o", fresh, str(written)])
+        if stamp() != made_of:
+            raise NotBuilt("its source has changed meanwhile: `make` again")
+        Path(fresh).chmod(0o755)
+        Path(fresh).replace(_target())
+    finally:
+        Path(fresh).unlink(missing_ok=True)
+    STAMP.write_text(made_of, encoding="ascii")
+    return _target()
 
 
 def _run(command: list[str]) -> None:
