@@ -67,7 +67,7 @@ def search(select: Node, found: Sequence[Candidate], scope: Scope, rewriter: Rew
 
     To be called before relations are replaced. Where there are several, none is a search (fail closed).
     """
-    if scope.found.targets or scope.found.locks:
+    if not scope.masked or scope.found.targets or scope.found.locks:
         return ()
     tables = list(_tables(select.get("fromClause", [])))
     allowed = [
