@@ -99,6 +99,9 @@ class SocketHandler(AsyncBaseSocketModeHandler):
         session = self.client.current_session
         if session is not self._session:
             self._session, self._session_at = session, now
+        if session is not None and session.closed:
+            # The SDK would notice with its next ping only, and nothing is delivered until then.
+            return "closed"
         if session is not self._greeted_session and now - self._session_at > GREET_SECONDS:
             return "no greeting"
         answered = self.client.last_ping_pong_time

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,7 @@ class Slack:
     heard: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     crossing: int = 0
     counts: list[int] = field(default_factory=list)
+    cut: Callable[[], None] = lambda: None
 
     async def connections_open(self, request: web.Request) -> web.Response:
         return web.json_response({"ok": True, "url": f"{self.url}/link"})
@@ -37,6 +38,8 @@ class Slack:
         socket = web.WebSocketResponse(autoclose=False)
         await socket.prepare(request)
         self.made += 1
+        assert isinstance(request.transport, asyncio.Transport)
+        self.cut = request.transport.abort
         number = self.made
         self.open.append(socket)
         self.counts.append(len(self.open))
@@ -161,6 +164,21 @@ async def test_successor_is_there_before_a_socket_leaves_that_slack_asks_to_go(s
 async def test_socket_that_is_one_too_many_leaves_before_another_is_opened(slack: Slack, bot: Bot) -> None:
     await slack.open[0].send_json({"type": "disconnect", "reason": "too_many_websockets"})
     await eventually(lambda: slack.counts == [1, 0, 1])
+
+
+async def test_socket_that_is_cut_is_replaced_before_the_library_looks(
+    slack: Slack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.chat.slack.socket.PING_SECONDS", 600.0)
+    monkeypatch.setattr("bot.chat.slack.socket.PONG_SECONDS", 600.0)
+    sockets = Sockets(AsyncApp(client=AsyncWebClient(base_url=f"{slack.url}/api/", token="xoxb-1")), "xapp-1", 300)
+    await sockets.open(10)
+    watching = asyncio.create_task(sockets.run())
+    slack.cut()
+    await eventually(lambda: slack.counts == [1, 0, 1])
+    sockets.stop()
+    await watching
+    await sockets.close()
 
 
 async def test_socket_whose_other_side_never_answers_the_farewell_is_closed_all_the_same(
