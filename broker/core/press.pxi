@@ -16,12 +16,13 @@ cdef class Press:
         self._queue = []
 
     cdef int add(self, Lane lane, list lines, bytes data, double now) except -1:
-        cdef double since = now - self._last
-        self._last = now
+        cdef double since = ALONE_SECONDS
+        if data is not None:
+            since, self._last = now - self._last, now
         self._queue.append((lane, lines, data))
         if len(self._queue) == 1:
             # Where little comes, nothing else is to be waited for.
-            if data is not None and since > ALONE_SECONDS:
+            if since > ALONE_SECONDS:
                 self.flush()
             else:
                 self._soon(self.flush)
@@ -83,6 +84,9 @@ cdef class Pen:
         except Exception:
             self._metrics.failures.inc()
             raise
+        finally:
+            for sheet in (_lines, _events, _body):
+                (<Sheet> sheet).rest()
         self._count(story, lines)
         return pending
 

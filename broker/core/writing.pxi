@@ -173,13 +173,16 @@ cdef class Sheet:
         return True
 
     cdef bytes taken(self):
-        """Return what is written; what was large takes no room afterwards."""
         cdef bytes found = PyBytes_FromStringAndSize(self.data, self.size)
+        self.rest()
+        return found
+
+    cdef void rest(self) noexcept:
+        """Take no room for what was large; what is written is gone then."""
         if self.room > LARGEST_SHEET:
             PyMem_Free(self.data)
             self.data = NULL
             self.size = self.room = 0
-        return found
 
 
 cdef inline uint32_t _uint32(const unsigned char* p) noexcept:

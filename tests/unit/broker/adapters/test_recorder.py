@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -275,3 +276,22 @@ async def test_what_departs_in_one_turn_is_written_before_what_is_written_otherw
     log.close()
     lines = [json.loads(line) for line in recording_path(tmp_path, "grant1").read_bytes().splitlines()]
     assert [line["data"]["statement"] for line in lines] == ["q1", "2"]
+
+
+@needs_core
+async def test_what_was_written_at_once_takes_no_room_afterwards_however_much_it_was(tmp_path: Path) -> None:
+    assert compiled is not None
+    log, recorder = make(tmp_path)
+    pen = pen_of(recorder)
+    small = line(1)
+    detail = b'{"sql":"' + b"x" * 8_000_000 + b'"}'
+    large = compiled.Line(small.kind, small.session, "2", None, small.at, small.before, b'"statement":"2"', detail)
+    await pen("grant1", [small])
+    tracemalloc.start()
+    try:
+        await pen("grant1", [large])
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
+    log.close()
+    assert verify(tmp_path).good
