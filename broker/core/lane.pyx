@@ -565,17 +565,22 @@ cdef Line _finished(str session, str id, bytes at, int64_t rows, double seconds)
 
 
 cdef class Side:
-    """One end of a session's streams: what arrives there goes by the lane, or else to the session."""
+    """One end of a session's streams: what arrives there goes by the lane, or else to the session.
+
+    `make` gives the session's lane once the client has said something: one that idles has none.
+    """
 
     cdef Lane _lane
-    cdef object _session
+    cdef object _session, _make
     cdef bint _client
 
-    def __init__(self, Lane lane, session, bint client):
-        self._lane, self._session, self._client = lane, session, client
+    def __init__(self, session, make, bint client):
+        self._session, self._make, self._client = session, make, client
 
     def arrived(self, bytes data):
         try:
+            if self._lane is None:
+                self._lane = self._make()
             if self._lane.depart(data) if self._client else self._lane.land(data):
                 return
             self._lane.leave()

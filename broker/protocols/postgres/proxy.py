@@ -243,9 +243,9 @@ class Session:
         """Whatever happened, the session's state is not known any more (fail closed)."""
         _log.exception("a session failed", session=self._facts.id)
         self._failed = True
-        if (quick := self._quick) is not None:
-            self._quick, quick.expires = None, 0.0
-            quick.settle()
+        if self._quick is not None:
+            self._quick.expires = 0.0
+            self._quick.settle()
         self._events.clear()
         self._to_upstream.clear()
         self._finish_soon(CloseReason.ERROR)
@@ -255,6 +255,15 @@ class Session:
         stream = self._upstream.stream
         if compiled is None or stream is None or stream.transport is None or self._client.transport is None:
             return UpstreamSink(self), ClientSink(self)
+        return compiled.Side(self, self._lane, False), compiled.Side(self, self._lane, True)
+
+    def _lane(self) -> Lane:
+        """Return the compiled core's lane, made once the client has said something: one that idles has none."""
+        if self._quick is not None:
+            return self._quick
+        stream = self._upstream.stream
+        assert compiled is not None
+        assert stream is not None
         broker, grant = self._house.broker, self._facts.grant
         booking = Booking(self._machine, self._facts, self._scribe)
         self._quick = booking.lane(
@@ -273,10 +282,10 @@ class Session:
                 (self._house.inspector.moves, self._ruler.moves),
                 stream.transport,
                 self._client.transport,
-                grant.expires_at.timestamp(),
+                0.0 if self._failed else grant.expires_at.timestamp(),
             )
         )
-        return compiled.Side(self._quick, self, False), compiled.Side(self._quick, self, True)
+        return self._quick
 
     def derailed(self, error: Exception) -> None:
         """End the session over what went wrong in the compiled core's lane."""
