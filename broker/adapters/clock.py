@@ -79,7 +79,10 @@ class SystemClock:
 
     def anchor(self) -> None:
         """Trust the wall clock as it is now."""
-        self.anchored.wall, self.anchored.boot = self._wall(), self._boot()
+        wall, boot = self._wall(), self._boot()
+        # In this order: a thread that looks in between reads no time ahead of either.
+        self.anchored.boot = boot
+        self.anchored.wall = wall
 
     def follow(self) -> None:
         """Move the anchor along with a wall clock that is ahead, so that a later step back is measured from there."""

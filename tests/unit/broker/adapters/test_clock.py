@@ -67,3 +67,31 @@ def test_time_never_goes_slower_than_the_boot_clock_between_anchors(moves: list[
 def test_real_clock_is_the_real_time() -> None:
     clock = SystemClock()
     assert abs((clock.now() - clock.wall()).total_seconds()) < 1
+
+
+class Watched:
+    """An anchor that a thread looks at after each change of it."""
+
+    def __init__(self, wall: float, boot: float) -> None:
+        self.seen: list[float] = []
+        self.clock: SystemClock | None = None
+        self.wall, self.boot = wall, boot
+
+    def __setattr__(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+        if getattr(self, "clock", None) is not None:
+            assert self.clock is not None
+            self.seen.append(self.clock.seconds())
+
+
+def test_a_thread_that_looks_while_the_clock_is_anchored_anew_reads_no_time_ahead() -> None:
+    times = Times()
+    clock = make(times)
+    watched = Watched(times.wall, times.boot)
+    clock.anchored, watched.clock = watched, clock  # type: ignore[assignment]
+    watched.seen.clear()
+    times.boot += 86400
+    times.wall += 60
+    clock.anchor()
+    assert len(watched.seen) == 2
+    assert max(watched.seen) <= Times.wall + 86400
