@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.places import in_memory
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 _PATIENCE = 90.0
 
@@ -69,7 +71,7 @@ def start_demo(folder: Path, policies: Path | None = None) -> RunningDemo:
 @pytest.fixture(scope="session")
 def demo_folder() -> Iterator[Path]:
     """A folder that the database server's user can pass through, which pytest's own is not."""
-    folder = Path(tempfile.mkdtemp(prefix="airlock-test-demo-"))
+    folder = Path(tempfile.mkdtemp(prefix="airlock-test-demo-", dir=in_memory()))
     folder.chmod(0o711)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)

@@ -18,6 +18,7 @@ import pytest
 from tests.e2e.conftest import REPOSITORY, start_demo
 from tests.e2e.test_story import CARDS, Workspace, line_of, now_of, psql
 from tests.support.bot_world import buttons, shown
+from tests.support.places import in_memory
 from tests.support.require import require_program
 
 pytestmark = pytest.mark.e2e
@@ -29,7 +30,7 @@ LOOK = "select total from orders where id = 4"
 def workspace() -> Iterator[Workspace]:
     """A demo of its own whose production writes wait."""
     require_program("psql", "apt-get install postgresql-client")
-    folder = Path(tempfile.mkdtemp(prefix="airlock-test-held-"))
+    folder = Path(tempfile.mkdtemp(prefix="airlock-test-held-", dir=in_memory()))
     folder.chmod(0o711)
     shutil.copytree(
         REPOSITORY / "policies", folder / "policies", ignore=shutil.ignore_patterns("engine", "__pycache__")

@@ -15,12 +15,13 @@ import pytest
 
 from broker.demo.owner import server_owner
 from tests.integration.demo_upstream import CREDENTIALS, Upstream, as_root
+from tests.support.places import in_memory
 
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[Upstream]:
     """One that is only looked at."""
-    path = Path(tempfile.mkdtemp(prefix="airlock-test-upstream-"))
+    path = Path(tempfile.mkdtemp(prefix="airlock-test-upstream-", dir=in_memory()))
     path.chmod(0o711)
     shared = Upstream(path / "state")
     shared.start()

@@ -17,13 +17,14 @@ from broker.demo.install import find_bare_psql, find_postgres, speaks_tls
 from broker.demo.lifeline import command_line, is_alive
 from broker.demo.owner import reachable_install, server_home, server_owner
 from tests.integration.demo_upstream import Upstream, as_root
+from tests.support.places import in_memory
 from tests.support.require import missing
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder that the server's user can pass through, which pytest's own is not."""
-    path = Path(tempfile.mkdtemp(prefix="airlock-test-upstream-"))
+    path = Path(tempfile.mkdtemp(prefix="airlock-test-upstream-", dir=in_memory()))
     path.chmod(0o711)
     yield path
     shutil.rmtree(path, ignore_errors=True)

@@ -23,6 +23,7 @@ from broker.transport.stream import Stream
 from broker.transport.tls import certificate
 from tests.integration.postgres_world import SLOW, backends, endpoint, make_world, psql
 from tests.support.broker import serving
+from tests.support.places import in_memory
 from tests.support.postgres import Server, running_server
 
 
@@ -30,7 +31,7 @@ from tests.support.postgres import Server, running_server
 def tls_postgres() -> Iterator[tuple[Server, Path]]:
     """A server that speaks TLS, and the certificate that it shows."""
     owner = server_owner()
-    home = server_home(Path(tempfile.mkdtemp(prefix="airlock-test-tls-")), owner)
+    home = server_home(Path(tempfile.mkdtemp(prefix="airlock-test-tls-", dir=in_memory())), owner)
     crt, key = certificate(home, "127.0.0.1")
     if owner is not None:
         for path in (crt, key):
