@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import asyncpg
@@ -295,7 +296,9 @@ async def test_what_a_driver_repeats_goes_by_the_compiled_lane_and_every_run_has
     assert served.recorder.pressed > 5
 
 
-async def test_nothing_passes_once_a_session_has_failed(served: TestBroker) -> None:
+async def test_nothing_passes_once_a_session_has_failed_even_while_it_is_extended(
+    served: TestBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     connection = await asyncpg.connect(**served.ticket(role="read").asyncpg())
     query = "select body from notes where id = 1"
     for _ in range(3):
@@ -304,7 +307,12 @@ async def test_nothing_passes_once_a_session_has_failed(served: TestBroker) -> N
     assert isinstance(session, Session)
     sides = [stream._sink for stream in (session._client, session._upstream.stream) if stream is not None]
     before = len(served.recorder.of("statement.allowed"))
-    session.derailed(ValueError("what nobody thought of"))
+
+    async def fails(_until: datetime) -> None:
+        session.derailed(ValueError("what nobody thought of"))
+
+    monkeypatch.setattr(session._backend, "extend", fails)
+    await session.extend(served.clock.now() + timedelta(hours=1))
     for _ in range(2):
         sides[0].arrived(codec.query(query))
     await served.until(lambda: bool(served.recorder.of("session.closed")))

@@ -195,7 +195,7 @@ class Session:
             return
         await self._backend.extend(until)
         self._facts = replace(self._facts, grant=replace(self._facts.grant, expires_at=until))
-        if self._quick is not None:
+        if self._quick is not None and not self._failed:
             self._quick.expires = until.timestamp()
 
     async def end(self, reason: CloseReason) -> bool:
