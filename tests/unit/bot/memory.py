@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from bot.intents import Source
@@ -54,6 +55,7 @@ fields:
 """
 
 
+@cache  # reading one takes twenty milliseconds, and most tests read several
 def policy(text: str = POLICY) -> Policy:
     """Return the policy of these tests."""
     return read_texts({"p.yaml": text})

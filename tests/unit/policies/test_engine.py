@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,7 @@ BOMB = "\n".join(
 """A few lines of aliases that stand for a hundred million values."""
 
 
+@cache
 def policy(extra: str = "") -> Policy:
     return read_texts({"small.yaml": SMALL, "extra.yaml": extra})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 import pytest
 from hypothesis import given
@@ -37,6 +38,7 @@ WRITE = "{id: writes, decision: allow, effects: [write]}"
 MONDAY = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 
+@cache
 def policy(*rules: str) -> Policy:
     return read_texts({"world.yaml": WORLD, "rules.yaml": f"statements: [{', '.join(rules)}]"})
 

@@ -1,5 +1,6 @@
 """The ruling on a text: what a denial tells a person to do next."""
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -37,6 +38,7 @@ LINE = "/access prod-db write 15m"
 ELSE = "`/access` shows what you may ask for"
 
 
+@cache
 def policy(*changes: tuple[str, str]) -> Policy:
     text = POLICY
     for old, new in changes:
