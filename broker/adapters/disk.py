@@ -7,8 +7,9 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from broker.errors import RecordingFailed
@@ -98,11 +99,10 @@ class GroupCommit:
         self._before = before
         self._idle = idle
         self._interval = interval
-        self.dirty: dict[AppendFile, None] = {}
+        self._dirty: dict[AppendFile, None] = {}
         self._retired: list[AppendFile] = []
         self._futures: list[asyncio.Future[None]] = []
-        self.shared: asyncio.Future[None] | None = None
-        """What lazy ones of the next group have been given."""
+        self._shared: asyncio.Future[None] | None = None
         self._events: list[threading.Event] = []
         self._closing = False
         self._since: float | None = None
@@ -119,7 +119,7 @@ class GroupCommit:
 
     def mark(self, file: AppendFile) -> None:
         """Have a file synced with the next group; the lock is held."""
-        self.dirty[file] = None
+        self._dirty[file] = None
 
     def future(self, *, lazy: bool = False) -> asyncio.Future[None]:
         """Return what completes with the next group; the lock is held.
@@ -127,15 +127,15 @@ class GroupCommit:
         A lazy one lets others join, and is theirs too: whoever awaits it shields it.
         """
         loop = asyncio.get_running_loop()
-        if lazy and self.shared is not None and self.shared.get_loop() is loop:
-            return self.shared
+        if lazy and self._shared is not None and self._shared.get_loop() is loop:
+            return self._shared
         future: asyncio.Future[None] = loop.create_future()
         future.add_done_callback(_retrieved)
         self._futures.append(future)
         if not lazy:
             self._hurry()
             return future
-        self.shared = future
+        self._shared = future
         if self._since is None:
             self._since = time.monotonic()
             self._wake.notify()
@@ -155,7 +155,7 @@ class GroupCommit:
 
     def retire(self, file: AppendFile) -> None:
         """Sync a file once more with the next group, then close it; the lock is held."""
-        self.dirty[file] = None
+        self._dirty[file] = None
         self._retired.append(file)
         self._hurry()
 
@@ -172,15 +172,15 @@ class GroupCommit:
                 self._wait()
                 closing = self._closing
                 self._urgent, self._since = False, None
-                dirty, self.dirty = self.dirty, {}
+                dirty, self._dirty = self._dirty, {}
                 retired, self._retired = self._retired, []
-                futures, self._futures, self.shared = self._futures, [], None
+                futures, self._futures, self._shared = self._futures, [], None
                 events, self._events = self._events, []
                 safe = self._before()
             self._sync(dirty, safe)
             for file in retired:
                 file.close()
-            _tell(futures, self.failure)
+            tell(futures, None if self.failure is None else partial(RecordingFailed, self.failure))
             for event in events:
                 event.set()
             if self.failure is None:
@@ -216,15 +216,17 @@ def _retrieved(future: asyncio.Future[None]) -> None:
         future.exception()
 
 
-def _tell(futures: list[asyncio.Future[None]], failure: str | None) -> None:
+def tell(futures: Sequence[asyncio.Future[None]], failed: Callable[[], Exception] | None) -> None:
+    """Complete futures in their loops, from any thread; `failed` makes what each of them raises."""
+
     def settle(group: list[asyncio.Future[None]]) -> None:
         for future in group:
             if future.done():
                 continue
-            if failure is None:
+            if failed is None:
                 future.set_result(None)
             else:
-                future.set_exception(RecordingFailed(failure))
+                future.set_exception(failed())
 
     loops: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
     for future in futures:

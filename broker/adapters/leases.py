@@ -8,21 +8,22 @@ A line is a lease (the last one of a session counts), a close, or the start of a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import structlog
 
+from broker.adapters.disk import tell
 from broker.errors import AirlockError, Misconfigured
 from broker.sessions.model import Lease, Source
 
@@ -162,14 +163,13 @@ class LeaseFile:
                 if self._queue.empty():
                     break
                 following = self._queue.get()
-            failure: LeaseFailed | None = None
+            failed: Callable[[], LeaseFailed] | None = None
             try:
                 self._write(b"".join(data for data, _ in taken))
             except Exception as error:  # noqa: BLE001  whatever it was, nobody may believe that this is on disk
                 said = error.strerror if isinstance(error, OSError) else type(error).__name__
-                failure = LeaseFailed(f"{LeaseFailed.__doc__}: {said}")
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                taken[0][1].get_loop().call_soon_threadsafe(_tell, [done for _, done in taken], failure)
+                failed = partial(LeaseFailed, f"{LeaseFailed.__doc__}: {said}")
+            tell([done for _, done in taken], failed)
             if following is None:
                 return
 
@@ -193,16 +193,6 @@ class LeaseFile:
         partial.rename(self._path)
         os.close(self._descriptor)
         self._descriptor = descriptor
-
-
-def _tell(waiting: list[asyncio.Future[None]], failure: LeaseFailed | None) -> None:
-    for done in waiting:
-        if done.done():
-            continue
-        if failure is None:
-            done.set_result(None)
-        else:
-            done.set_exception(failure)
 
 
 @dataclass(slots=True)

@@ -102,11 +102,9 @@ cdef class Pen:
             file.cut(before)
             raise
         story.head, log.head = head, fed
-        dirty = commit.dirty
-        dirty[file] = None
-        dirty[feed] = None
-        pending = commit.shared
-        return commit.future(lazy=True) if pending is None else pending
+        commit.mark(file)
+        commit.mark(feed)
+        return commit.future(lazy=True)
 
     cdef int _count(self, story, list lines) except -1:
         cdef Line line
