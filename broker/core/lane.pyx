@@ -2,7 +2,7 @@
 """The compiled core: a known point read goes through here in two calls, and its records are sealed.
 
 It decides nothing. It boards what the gate has a ruling for, as `express` does in Python, and what is not exactly a
-Bind, Execute and Sync (perhaps with Describe) or a simple query that `express` gave a ticket for, or whose answer is
+Bind, Execute and Sync (perhaps with Describe) or a simple query that the booking gave a ticket for, or whose answer is
 not whole in one chunk, it leaves to Python with everything as Python would have it. Each length that a peer sends is
 checked against what is there before it is followed.
 """
@@ -103,7 +103,7 @@ cdef class Moves:
 
 
 cdef class Lane:
-    """One session's lane; `booking` is what gives tickets and takes over what is left (express.Booking).
+    """One session's lane; `booking` is what gives tickets and takes over what is left (booking.Booking).
 
     While it is `armed`, nothing of the session is under way but its own ride, and Python looks at nothing before
     `leave`. What the booking, the pen or a stream raises passes through, with the session's state unknown.
@@ -313,7 +313,7 @@ cdef class Lane:
         ticket = self._booking.ticket(text, prepared)
         if ticket is None:
             return None
-        self._tripwire = self._booking.tripwire()
+        self._tripwire = self._booking.tripwire
         seat = Seat(ticket, basis, prepared, False)
         self._keep(seats, key, seat)
         return seat
@@ -365,7 +365,7 @@ cdef class Lane:
         ticket = self._booking.alike(PyBytes_FromStringAndSize(<const char*> p + 5, size - 6), key)
         if ticket is None:
             return None
-        self._tripwire = self._booking.tripwire()
+        self._tripwire = self._booking.tripwire
         seat = Seat(ticket, basis, None, True)
         self._keep(self._texts, key, seat)
         return seat

@@ -98,7 +98,7 @@ class Stream(asyncio.Protocol):
         self._sink = sink
         if self.transport is not None:
             # It may keep what it calls: from now on, without a step in between.
-            self.data_received = sink.arrived  # type: ignore[method-assign]
+            self.data_received = sink.arrived  # type: ignore[method-assign]  # of this object alone
             self.transport.set_protocol(self)
         self.resume("setting up")
         if self._buffer:

@@ -18,8 +18,8 @@ from broker.protocols.postgres.ruling import Ruling
 from tests.integration.postgres_world import endpoint, make_world, psql
 from tests.playbooks.postgres_play import Play
 from tests.support.broker import TestBroker, serving
-from tests.support.core import needs_core
 from tests.support.postgres import Server
+from tests.support.require import needs_core
 
 TYPES = (
     "create type mood as enum ('sad', 'glad')",

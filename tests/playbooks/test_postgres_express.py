@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from broker.core import compiled, new_moves
 from broker.protocols.postgres import codec, records
-from broker.protocols.postgres.booking import Booking
 from broker.protocols.postgres.events import (
     Close,
     Event,
@@ -55,7 +54,7 @@ from tests.playbooks.postgres_play import (
     ready,
 )
 from tests.support.broker import read_line
-from tests.support.core import needs_core
+from tests.support.require import needs_core
 
 if TYPE_CHECKING:
     from broker.core.lane import Lane, Line
@@ -134,12 +133,12 @@ class Side:
         core: bool = False,
         alike: Callable[[str, str], Permitted | None] = lambda _sql, _marked: None,
     ) -> None:
-        self.policy = policy
+        self.policy, self._alike = policy, alike
         self._ids = map("q{}".format, count(1)).__next__
         known: Callable[[str], Ruling | None] = policy.known if lane else lambda _: None
         self.at = 0.0
         self._turns: list[Callable[[], None]] = []
-        self.machine = Machine(facts(), self._ids, NONCE, known=known, alike=alike)
+        self.machine = Machine(facts(), self._ids, NONCE, known=known)
         self.upstream, self.client = b"", b""
         self.log: list[Entry] = []
         self.rides = 0
@@ -154,7 +153,7 @@ class Side:
         """The lane of the compiled core, with what it asks for."""
         assert compiled is not None
         policy = self.policy
-        booking = Booking(self.machine, facts(), self)  # type: ignore[arg-type]  it is a scribe, as far as it goes
+        booking = self.machine.booking(self._alike, self)  # type: ignore[arg-type]  # it is a scribe, as far as it goes
         press = compiled.Press(self.pen, self._turns.append)
         lane: Lane = compiled.Lane(
             booking, derailed, press, "g1", "s1", self._ids, Stopped, lambda: self.at, policy.basis,

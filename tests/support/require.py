@@ -6,6 +6,8 @@ from typing import NoReturn
 
 import pytest
 
+from broker.core import compiled
+
 
 def require_program(name: str, install: str) -> str:
     """The path of a program on PATH; without it the test is skipped, or fails under AIRLOCK_REQUIRE_ALL=1."""
@@ -18,6 +20,16 @@ def require_program(name: str, install: str) -> str:
 def missing(what: str, install: str) -> NoReturn:
     """Skips the test, naming the line that would let it run; fails it under AIRLOCK_REQUIRE_ALL=1."""
     message = f"{what}: {install}"
-    if os.environ.get("AIRLOCK_REQUIRE_ALL") == "1":
+    if _required():
         pytest.fail(message)
     pytest.skip(message)
+
+
+def _required() -> bool:
+    return os.environ.get("AIRLOCK_REQUIRE_ALL") == "1"
+
+
+needs_core = pytest.mark.skipif(
+    compiled is None and not _required(),
+    reason="the compiled core is not built: `apt install gcc python3-dev`, then `make`",
+)

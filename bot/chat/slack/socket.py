@@ -57,7 +57,7 @@ class SocketHandler(AsyncBaseSocketModeHandler):
     def __init__(self, app: AsyncApp, app_token: str, suspect: Callable[[str], None]) -> None:
         self._app = app
         self.client: Client = Client(app_token, app.logger, app.client, ping_interval=PING_SECONDS)
-        self.client.socket_mode_request_listeners.append(self.handle)  # type: ignore[arg-type]
+        self.client.socket_mode_request_listeners.append(self.handle)  # type: ignore[arg-type]  # its type is for the client of a base class
         self.greeted = asyncio.Event()
         self._suspect = suspect
         self._session: aiohttp.ClientWebSocketResponse | None = None

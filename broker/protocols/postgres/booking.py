@@ -2,27 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING
+import struct
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from broker.protocols.postgres import records
-from broker.protocols.postgres.express import Quiet, Ticket
-from broker.protocols.postgres.registry import Prepared
+from broker.protocols.postgres import codec, records
+from broker.protocols.postgres.express import RUN, Bound, ExpressLane, Fare, Ride, boards, meant, quick_bind
+from broker.protocols.postgres.registry import Cursor, Portal, Prepared
 from broker.protocols.postgres.ruling import Permitted
-from broker.sessions.model import SessionFacts
+from broker.protocols.postgres.shared import Session
+from broker.sessions.model import Durability
+from broker.sql.rewrite import whole_run
 
 if TYPE_CHECKING:
     from broker.core.lane import Lane
-    from broker.protocols.postgres.machine import Machine
     from broker.protocols.postgres.scribe import Scribe
+
+_UINT32 = struct.Struct(">I")
+
+
+class Ticket(NamedTuple):
+    """What stays the same of each run of a text: its record's JSON in the pieces that `records.Form` has."""
+
+    ruling: Permitted
+    fare: Fare
+    said: dict[str, Any] | None
+    """What a summary counts of it, where that is more than that it ran."""
+    before: bytes
+    between: bytes
+    behind: bytes
+    texts: bytes
+    send: bytes | None
+    """The whole message, where a simple query is not sent as it came."""
+    scrub: bool
+
+    @classmethod
+    def of(cls, ruling: Permitted, fare: Fare, *, simple: bool) -> Ticket:
+        form, rewritten = fare.form, ruling.inspection.rewritten
+        texts = form.texts if ruling is form.ruling else records.texts(ruling)
+        said = form.data if any(form.data.get(key) for key in ("masked", "revealed", "searched")) else None
+        before, between, behind = form.before.encode("ascii"), form.between.encode("ascii"), form.behind.encode("ascii")
+        send = codec.query(rewritten) if simple and rewritten != ruling.sql else None
+        scrub = ruling.inspection.scrub
+        return cls(ruling, fare, said, before, between, behind, f"{{{texts}".encode("ascii"), send, scrub)
+
+
+class Quiet(NamedTuple):
+    """Where a session stands while nothing of it is under way."""
+
+    status: str
+    segment: int
+    tripwire: frozenset[tuple[int, int]]
+    prepared: dict[str, Prepared]
+    portals: dict[str, Portal | Cursor]
 
 
 class Booking:
-    """One session's; `machine` is quiet or in Python's hands, and only while it is quiet is the lane armed."""
+    """One session's; while `quiet` says so, nothing of it is under way, and only then is the lane armed.
 
-    def __init__(self, machine: Machine, facts: SessionFacts, scribe: Scribe) -> None:
-        self._machine = machine
-        self._facts = facts
+    `alike` gives what was ruled on every text of a shape, where all of them are sent as they come.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        express: ExpressLane,
+        quiet: Callable[[], bool],
+        alike: Callable[[str, str], Permitted | None],
+        scribe: Scribe,
+    ) -> None:
+        self._session = session
+        self._express = express
+        self._quiet = quiet
+        self._alike = alike
         self._scribe = scribe
         self._lane: Lane | None = None
 
@@ -31,44 +84,74 @@ class Booking:
         self._lane = lane
         return lane
 
+    @property
+    def tripwire(self) -> frozenset[tuple[int, int]]:
+        return self._session.tripwire
+
     def quiet(self) -> Quiet | None:
         """Return where the session stands, or None while anything is under way."""
-        return self._machine.quiet()
+        if not self._quiet():
+            return None
+        session = self._session
+        known = session.prepared.known, session.portals.known
+        return Quiet(session.status, session.segment, session.tripwire, *known)
 
     def ticket(self, text: bytes | None, prepared: Prepared | None) -> Ticket | None:
-        """Return what a text, or a prepared statement, boards with under what holds now."""
-        return self._machine.express.ticket(text, prepared)
+        """Return what a text, or a prepared statement, boards with again and again under what holds now.
+
+        Only what has no more to wait for than the writing of its record.
+        """
+        try:
+            sql = prepared.sql if prepared is not None else (text or b"").decode("utf-8")
+        except UnicodeDecodeError:
+            return None
+        found = self._express.permitted(sql)
+        if found is None or found[0].durability is not Durability.WRITTEN:
+            return None
+        ruling, fare = found
+        if prepared is not None and prepared.ruling is not ruling:
+            watched = prepared.ruling.inspection.tripwire <= ruling.inspection.tripwire
+            if not watched or not meant(prepared, ruling):
+                return None
+        self._session.watch(ruling.inspection.tripwire)
+        return Ticket.of(ruling, fare, simple=prepared is None)
 
     def alike(self, text: bytes, marked: bytes) -> Ticket | None:
         """Return what every text of a shape boards with, where they all board alike and are sent as they come."""
-        return self._machine.express.alike(text, marked)
-
-    def tripwire(self) -> frozenset[tuple[int, int]]:
-        return self._machine.express.tripwire
+        ruling = self._alike(text.decode("ascii"), marked.decode("ascii"))
+        if ruling is None or ruling.durability is not Durability.WRITTEN or not boards(ruling):
+            return None
+        self._session.watch(ruling.inspection.tripwire)
+        return Ticket.of(ruling, Fare(ruling, records.Form.of(ruling)), simple=True)
 
     def shows(self, ticket: Ticket, description: bytes) -> bool:
-        return self._machine.express.shows(ticket.fare, description)
+        """Say whether a description trips no wire."""
+        return self._express.shows(ticket.fare, description)
 
     def landed(self, status: str, ruling: Permitted) -> None:
-        self._machine.express.landed(status, ruling)
+        self._session.landed(status, ruling)
 
     def left(self, segment: int, at: float) -> None:
         """Go on behind so many segments, at a moment."""
-        self._machine.express.left(segment, at)
+        self._session.segment, self._session.now = segment, at
 
     def note(self, id_: str, rows: int | None, seconds: float) -> None:
         """Take over the end of a statement that is not written yet."""
-        self._scribe.land(records.finished(self._facts, id_, "ok", rows, seconds))
+        self._scribe.land(records.finished(self._session.facts, id_, "ok", rows, seconds))
 
     def portal(self, ticket: Ticket, data: bytes, prepared: Prepared, id_: str, since: float) -> None:
         """Take over the portal that a ride within a transaction leaves."""
-        self._machine.express.keep_portal(ticket, data, prepared, id_, since)
+        ride = self._rebuilt(ticket, data, prepared, id_, self._session.segment, since)
+        assert ride.bound is not None
+        portal = ride.bound.portal(ride)
+        portal.statements = ()
+        self._session.portals.known[""] = portal
 
     def ride(
         self, ticket: Ticket, data: bytes, prepared: Prepared | None, id_: str, segment: int, since: float
     ) -> None:
-        """Take over a ride that is out."""
-        self._machine.express.take_over(ticket, data, prepared, id_, segment, since)
+        """Take over a ride that is out and recorded."""
+        self._express.ride = self._rebuilt(ticket, data, prepared, id_, segment, since)
 
     def listed(self) -> None:
         """Have the note that is kept written in time."""
@@ -82,3 +165,22 @@ class Booking:
     def watch(self, pending: Awaitable[None]) -> None:
         """Learn of what is synced later, and fails."""
         self._scribe.watch(pending)
+
+    def _rebuilt(
+        self, ticket: Ticket, data: bytes, prepared: Prepared | None, id_: str, segment: int, since: float
+    ) -> Ride:
+        ruling, bound = ticket.ruling, None
+        if prepared is None:
+            sql = data[5:-1].decode("utf-8")
+            if sql != ruling.sql:
+                # Another text of its shape.
+                inspection = replace(ruling.inspection, rewritten=sql, edits=whole_run(sql))
+                ruling = replace(ruling, sql=sql, inspection=inspection)
+        else:
+            end = 1 + _UINT32.unpack_from(data, 1)[0]
+            bind = quick_bind(data, 5, end)
+            assert bind is not None
+            bound = Bound.of(prepared, bind, described=len(data) - end > len(RUN))
+        parameters = bound.parameters if bound is not None else ()
+        entry = ticket.fare.form.allowed(self._session.facts, id_, parameters, ruling)
+        return Ride(ruling, ticket.fare, id_, segment, since, data, entry, bound)

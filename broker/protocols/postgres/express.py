@@ -11,23 +11,21 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any, NamedTuple
 
 from broker.protocols.postgres import codec, records
 from broker.protocols.postgres.backpath import BackPath
 from broker.protocols.postgres.codec import Frame
 from broker.protocols.postgres.memory import SMALL
-from broker.protocols.postgres.registry import MAX_ENTRIES, Change, Cursor, Portal, Prepared
+from broker.protocols.postgres.registry import MAX_ENTRIES, Change, Portal, Prepared
 from broker.protocols.postgres.responses import Expected, Kind, Running
 from broker.protocols.postgres.ruling import Permitted, Ruling
 from broker.protocols.postgres.shared import Session
 from broker.sessions.holds import Asked
 from broker.sessions.model import Durability, Entry
 from broker.sql.model import Inspection, Statement
-from broker.sql.rewrite import whole_run
 from policies.engine.decisions import Effect
 
 LARGEST = 64 * 1024
@@ -41,8 +39,8 @@ _INT32 = struct.Struct(">i")
 _UINT32 = struct.Struct(">I")
 _Q, _P, _B, _T, _ROW, _C = b"QPBTDC"
 _DESCRIBE = codec.message(b"D", b"P\0")
-_RUN = codec.execute("") + codec.SYNC
-_DESCRIBE_AND_RUN = _DESCRIBE + _RUN
+RUN = codec.execute("") + codec.SYNC
+_DESCRIBE_AND_RUN = _DESCRIBE + RUN
 _PARSED, _BOUND, _NO_DATA = codec.message(b"1"), codec.message(b"2"), codec.message(b"n")
 _READY = codec.ready_for_query("I")[:5]
 _STATES = {ord("I"): "I", ord("T"): "T"}
@@ -79,6 +77,11 @@ class Bound:
     asked: Asked
     parameters: tuple[dict[str, object], ...]
 
+    @classmethod
+    def of(cls, prepared: Prepared, bind: codec.Bind, *, described: bool, parsed: str | None = None) -> Bound:
+        asked = Asked(prepared.sql, (), bind.values, bind.formats, prepared.types, bind.results)
+        return cls(prepared, parsed, described, asked, records.parameters(bind.formats, bind.values))
+
     def portal(self, ride: Ride) -> Portal:
         return Portal(self.prepared, self.asked, self.parameters, (ride.id,), since=ride.since)
 
@@ -97,151 +100,19 @@ class Ride:
     bound: Bound | None = None
 
 
-class Ticket(NamedTuple):
-    """What stays the same of each run of a text: its record's JSON in the pieces that `records.Form` has."""
-
-    ruling: Permitted
-    fare: Fare
-    said: dict[str, Any] | None
-    """What a summary counts of it, where that is more than that it ran."""
-    before: bytes
-    between: bytes
-    behind: bytes
-    texts: bytes
-    send: bytes | None
-    """The whole message, where a simple query is not sent as it came."""
-    scrub: bool
-
-    @classmethod
-    def of(cls, ruling: Permitted, fare: Fare, *, simple: bool) -> Ticket:
-        form, rewritten = fare.form, ruling.inspection.rewritten
-        texts = form.texts if ruling is form.ruling else records.texts(ruling)
-        said = form.data if any(form.data.get(key) for key in ("masked", "revealed", "searched")) else None
-        before, between, behind = form.before.encode("ascii"), form.between.encode("ascii"), form.behind.encode("ascii")
-        send = codec.query(rewritten) if simple and rewritten != ruling.sql else None
-        scrub = ruling.inspection.scrub
-        return cls(ruling, fare, said, before, between, behind, f"{{{texts}".encode("ascii"), send, scrub)
-
-
-class Quiet(NamedTuple):
-    """Where a session stands while nothing of it is under way."""
-
-    status: str
-    segment: int
-    tripwire: frozenset[tuple[int, int]]
-    prepared: dict[str, Prepared]
-    portals: dict[str, Portal | Cursor]
-
-
 class ExpressLane:
     """Boards what `known` has a ruling for at once: the very answer that Inspect would get now."""
 
-    def __init__(
-        self,
-        session: Session,
-        back: BackPath,
-        known: Callable[[str], Ruling | None],
-        alike: Callable[[str, str], Permitted | None] = lambda _sql, _marked: None,
-    ) -> None:
+    def __init__(self, session: Session, back: BackPath, known: Callable[[str], Ruling | None]) -> None:
         self._session = session
         self._back = back
         self._known = known
-        self._alike = alike
         self._fares: dict[int, Fare] = {}
         self.ride: Ride | None = None
 
-    @property
-    def tripwire(self) -> frozenset[tuple[int, int]]:
-        return self._session.tripwire
-
-    def quiet(self) -> Quiet | None:
-        """Return where the session stands, where nothing is under way that a message could meet."""
-        session = self._session
-        if self.ride is not None or self._back.holding or not self._quiet():
-            return None
-        known = session.prepared.known, session.portals.known
-        return Quiet(session.status, session.segment, session.tripwire, *known)
-
-    def ticket(self, text: bytes | None, prepared: Prepared | None) -> Ticket | None:
-        """Return what a text, or a prepared statement, boards with again and again under what holds now.
-
-        Only what has no more to wait for than the writing of its record.
-        """
-        try:
-            sql = prepared.sql if prepared is not None else (text or b"").decode("utf-8")
-        except UnicodeDecodeError:
-            return None
-        found = self._permitted(sql)
-        if found is None or found[0].durability is not Durability.WRITTEN:
-            return None
-        ruling, fare = found
-        if prepared is not None and prepared.ruling is not ruling:
-            watched = prepared.ruling.inspection.tripwire <= ruling.inspection.tripwire
-            if not watched or not _meant(prepared, ruling):
-                return None
-        self._session.watch(ruling.inspection.tripwire)
-        return Ticket.of(ruling, fare, simple=prepared is None)
-
-    def alike(self, text: bytes, marked: bytes) -> Ticket | None:
-        """Return what every text of a shape boards with, where they are all sent as they come."""
-        ruling = self._alike(text.decode("ascii"), marked.decode("ascii"))
-        if ruling is None or ruling.durability is not Durability.WRITTEN or not boards(ruling):
-            return None
-        self._session.watch(ruling.inspection.tripwire)
-        return Ticket.of(ruling, Fare(ruling, records.Form.of(ruling)), simple=True)
-
-    def shows(self, fare: Fare, description: bytes) -> bool:
-        """Say whether a description trips no wire."""
-        return self._shows(fare, description)
-
-    def landed(self, status: str, ruling: Permitted) -> None:
-        """Note where the transaction stands after a ride."""
-        session = self._session
-        session.scrub = status != "I" and (session.scrub or ruling.inspection.scrub)
-        session.status, session.block = status, status != "I"
-
-    def left(self, segment: int, at: float) -> None:
-        """Go on behind so many segments, at a moment."""
-        self._session.segment, self._session.now = segment, at
-
-    def keep_portal(self, ticket: Ticket, data: bytes, prepared: Prepared, id_: str, since: float) -> None:
-        """Keep the portal that a ride within a transaction leaves."""
-        ride = self._rebuilt(ticket, data, prepared, id_, self._session.segment, since)
-        assert ride.bound is not None
-        portal = ride.bound.portal(ride)
-        portal.statements = ()
-        self._session.portals.known[""] = portal
-
-    def take_over(
-        self, ticket: Ticket, data: bytes, prepared: Prepared | None, id_: str, segment: int, since: float
-    ) -> None:
-        """Take over a ride that is out and recorded."""
-        self.ride = self._rebuilt(ticket, data, prepared, id_, segment, since)
-
-    def _rebuilt(
-        self, ticket: Ticket, data: bytes, prepared: Prepared | None, id_: str, segment: int, since: float
-    ) -> Ride:
-        ruling, bound = ticket.ruling, None
-        parameters: tuple[dict[str, object], ...] = ()
-        if prepared is None:
-            sql = data[5:-1].decode("utf-8")
-            if sql != ruling.sql:
-                # Another text of its shape.
-                inspection = replace(ruling.inspection, rewritten=sql, edits=whole_run(sql))
-                ruling = replace(ruling, sql=sql, inspection=inspection)
-        else:
-            end = 1 + _UINT32.unpack_from(data, 1)[0]
-            bind = quick_bind(data, 5, end)
-            assert bind is not None
-            asked = Asked(prepared.sql, (), bind.values, bind.formats, prepared.types, bind.results)
-            parameters = records.parameters(bind.formats, bind.values)
-            bound = Bound(prepared, None, len(data) - end > len(_RUN), asked, parameters)
-        entry = ticket.fare.form.allowed(self._session.facts, id_, parameters, ruling)
-        return Ride(ruling, ticket.fare, id_, segment, since, data, entry, bound)
-
     def board(self, data: bytes) -> Ride | None:
         """Take a client's chunk as a ride, or leave everything as it is and return None."""
-        if self.ride is not None or len(data) > LARGEST or not self._quiet():
+        if self.ride is not None or len(data) > LARGEST or not self.quiet:
             return None
         try:
             ride = self._query(data) if data[0] == _Q else self._bound(data) if data[0] in (_B, _P) else None
@@ -258,8 +129,9 @@ class ExpressLane:
         self.ride = ride
         return ride
 
-    def _quiet(self) -> bool:
-        """Say whether nothing is under way that a message could meet."""
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is under way that a message could meet."""
         session = self._session
         return not (
             session.responses.queue
@@ -286,7 +158,7 @@ class ExpressLane:
         if _UINT32.unpack_from(data, 1)[0] + 1 != len(data) or data.find(0, 5) != len(data) - 1:
             return None
         sql = data[5:-1].decode("utf-8")
-        found = self._permitted(sql)
+        found = self.permitted(sql)
         if found is None:
             return None
         ruling, fare = found
@@ -303,7 +175,7 @@ class ExpressLane:
                 return None
         end = start + 1 + _UINT32.unpack_from(data, start + 1)[0]
         tail = data[end:]
-        if tail not in (_RUN, _DESCRIBE_AND_RUN):
+        if tail not in (RUN, _DESCRIBE_AND_RUN):
             return None
         bind = quick_bind(data, start + 5, end)
         if bind is None:
@@ -311,7 +183,7 @@ class ExpressLane:
         own = parse is not None and bind.statement == parse.name
         prepared = None if own else session.prepared.known.get(bind.statement)
         sql = parse.sql if parse is not None and own else prepared.sql if prepared is not None else None
-        found = self._permitted(sql) if sql is not None else None
+        found = self.permitted(sql) if sql is not None else None
         if found is None or (parse is not None and not own):
             return None
         ruling, fare = found
@@ -320,11 +192,10 @@ class ExpressLane:
             if ruling.inspection.rewritten != parse.sql:
                 data = codec.parse(parse.name, ruling.inspection.rewritten, parse.types) + data[start:]
         assert prepared is not None
-        if prepared.ruling is not ruling and not _meant(prepared, ruling):
+        if prepared.ruling is not ruling and not meant(prepared, ruling):
             return None
-        asked = Asked(prepared.sql, (), bind.values, bind.formats, prepared.types, bind.results)
-        parameters = records.parameters(bind.formats, bind.values)
-        bound = Bound(prepared, parse.name if parse is not None else None, len(tail) > len(_RUN), asked, parameters)
+        described = len(tail) > len(RUN)
+        bound = Bound.of(prepared, bind, described=described, parsed=parse.name if parse is not None else None)
         return self._ride(ruling, fare, data, bound)
 
     def _ride(self, ruling: Permitted, fare: Fare, data: bytes, bound: Bound | None = None) -> Ride:
@@ -333,7 +204,8 @@ class ExpressLane:
         entry = fare.form.allowed(session.facts, id_, bound.parameters if bound is not None else (), ruling)
         return Ride(ruling, fare, id_, session.segment, session.now, data, entry, bound)
 
-    def _permitted(self, sql: str) -> tuple[Permitted, Fare] | None:
+    def permitted(self, sql: str) -> tuple[Permitted, Fare] | None:
+        """Return a ruling that boards, and what is known of it; None where there is none at hand."""
         ruling = self._known(sql)
         if not isinstance(ruling, Permitted):
             return None
@@ -370,8 +242,7 @@ class ExpressLane:
             portal = ride.bound.portal(ride)
             portal.statements = ()
             known[""] = portal
-        session.scrub = status != "I" and (session.scrub or ride.ruling.inspection.scrub)
-        session.status, session.block = status, status != "I"
+        session.landed(status, ride.ruling)
         return records.finished(session.facts, ride.id, "ok", _rows(tag), session.now - ride.since)
 
     def _answer(self, ride: Ride, data: bytes) -> tuple[bytes, str]:
@@ -388,7 +259,7 @@ class ExpressLane:
         if bound is None or bound.described:
             if data[at] == _T:
                 end = at + 1 + _UINT32.unpack_from(data, at + 1)[0]
-                if not self._shows(ride.fare, data[at + 5 : end]):
+                if not self.shows(ride.fare, data[at + 5 : end]):
                     return b"", ""
                 at = end
             elif data[at : at + 5] == _NO_DATA and bound is not None:
@@ -404,7 +275,7 @@ class ExpressLane:
             return b"", ""
         return data[at + 5 : end], _STATES.get(data[end + 5], "")
 
-    def _shows(self, fare: Fare, description: bytes) -> bool:
+    def shows(self, fare: Fare, description: bytes) -> bool:
         """Say whether a description trips no wire; the gate ends the session where it does."""
         wires = self._session.tripwire
         if fare.wires is not wires or fare.shown != description:
@@ -465,7 +336,7 @@ def boards(ruling: Permitted) -> bool:
     )
 
 
-def _meant(prepared: Prepared, ruling: Permitted) -> bool:
+def meant(prepared: Prepared, ruling: Permitted) -> bool:
     """Say whether a statement would be sent today as it was prepared, and watched in the same way."""
     before = prepared.ruling.inspection
     after = ruling.inspection

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from broker.protocols.postgres.backpath import BackPath
+from broker.protocols.postgres.booking import Booking
 from broker.protocols.postgres.codec import FrontendScanner, Malformed, Overwhelmed, ProtocolViolation
 from broker.protocols.postgres.events import (
     CancelAsked,
@@ -46,7 +48,7 @@ from broker.protocols.postgres.events import (
     Use,
     Weigh,
 )
-from broker.protocols.postgres.express import ExpressLane, Quiet, Ride
+from broker.protocols.postgres.express import ExpressLane, Ride
 from broker.protocols.postgres.frontpath import FrontPath
 from broker.protocols.postgres.memory import Memory, Share
 from broker.protocols.postgres.rationing import Rations
@@ -56,6 +58,9 @@ from broker.protocols.postgres.shared import Session
 from broker.sessions.holds import Released
 from broker.sessions.model import CloseReason, Entry, SessionFacts
 from broker.sql.model import SearchPath
+
+if TYPE_CHECKING:
+    from broker.protocols.postgres.scribe import Scribe
 
 MAX_QUEUED = 1024 * 1024
 """Bytes of later messages that wait behind a gate before the client is no longer read."""
@@ -121,7 +126,6 @@ class Machine:
         nonce: str,
         access_hint: str = "",
         known: Callable[[str], Ruling | None] = lambda _: None,
-        alike: Callable[[str, str], Permitted | None] = lambda _sql, _marked: None,
         rations: Rations | None = None,
         memory: Memory | None = None,
         clear: Callable[[], bool] = lambda: True,
@@ -135,7 +139,7 @@ class Machine:
         self._scanner = FrontendScanner(share)
         self._front = FrontPath(self._session)
         self._back = BackPath(self._session)
-        self.express = ExpressLane(self._session, self._back, self._known_now, alike)
+        self.express = ExpressLane(self._session, self._back, self._known_now)
         self._gate: Gate | None = None
         self._draining = Drain()
         self._token = 0
@@ -172,18 +176,26 @@ class Machine:
         """Return what is known of a text while it is sure what its names mean."""
         return self._known(sql) if self._sure else None
 
-    def quiet(self) -> Quiet | None:
-        """Return where the session stands, where nothing of it is under way, and whatever comes first may board."""
-        if self.state is not State.OPEN or self._scanner.buffered or self._client_paused or not self._sure:
-            return None
-        return self.express.quiet()
+    def booking(self, alike: Callable[[str, str], Permitted | None], scribe: Scribe) -> Booking:
+        """Return what the compiled core's lane asks."""
+        return Booking(self._session, self.express, self._quiet, alike, scribe)
+
+    @property
+    def _between(self) -> bool:
+        """Whether nothing of the client's waits, and what comes may be looked at."""
+        return self.state is State.OPEN and not self._scanner.buffered and not self._client_paused
+
+    def _quiet(self) -> bool:
+        """Say whether nothing of the session is under way, so that whatever comes first may board."""
+        free = self.express.ride is None and not self._back.holding
+        return free and self._between and self._sure and self.express.quiet
 
     def board(self, data: bytes, at: float) -> tuple[Ride, int] | None:
         """Take a client's chunk at once where it is a known exchange; else it is for `handle`, and nothing is changed.
 
         What is returned is to be recorded under the token, as for Record, and then sent.
         """
-        if self.state is not State.OPEN or self._scanner.buffered or self._client_paused:
+        if not self._between:
             return None
         self._session.now = at
         ride = self.express.board(data)

@@ -19,7 +19,6 @@ from broker.core import compiled
 from broker.errors import AirlockError, RecordingFailed, UpstreamUnavailable
 from broker.protocols.postgres import codec, records
 from broker.protocols.postgres.backend import Backend
-from broker.protocols.postgres.booking import Booking
 from broker.protocols.postgres.catalogues import Key
 from broker.protocols.postgres.estimator import Estimator
 from broker.protocols.postgres.events import (
@@ -101,7 +100,6 @@ class Session:
             self._ids.__next__,
             nonce,
             known=self._ruler.known,
-            alike=self._ruler.alike,
             rations=house.rations,
             memory=house.memory,
             clear=lambda: house.terms(grant).clear,
@@ -265,7 +263,7 @@ class Session:
         assert compiled is not None
         assert stream is not None
         broker, grant = self._house.broker, self._facts.grant
-        booking = Booking(self._machine, self._facts, self._scribe)
+        booking = self._machine.booking(self._ruler.alike, self._scribe)
         self._quick = booking.lane(
             compiled.Lane(
                 booking,

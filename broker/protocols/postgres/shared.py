@@ -186,6 +186,11 @@ class Session:
             for moved in running.portal_changes:
                 self.portals.expect(moved)
 
+    def landed(self, status: str, ruling: Permitted) -> None:
+        """Take note of where the transaction stands behind a plain read that went through in one step."""
+        self.scrub = status != "I" and (self.scrub or ruling.inspection.scrub)
+        self.status, self.block = status, status != "I"
+
     def end_segment(self) -> None:
         """Take note that a Sync or a Query is sent, which ends a transaction that nobody began."""
         self.segment += 1

@@ -88,7 +88,7 @@ def test_a_thread_that_looks_while_the_clock_is_anchored_anew_reads_no_time_ahea
     times = Times()
     clock = make(times)
     watched = Watched(times.wall, times.boot)
-    clock.anchored, watched.clock = watched, clock  # type: ignore[assignment]
+    clock.anchored, watched.clock = watched, clock  # type: ignore[assignment]  # an anchor that looks on
     watched.seen.clear()
     times.boot += 86400
     times.wall += 60

@@ -23,7 +23,7 @@ from broker.core import compiled, new_moves
 from broker.errors import RecordingFailed
 from broker.sessions.eventchain import timestamp
 from broker.sessions.model import Entry
-from tests.support.core import needs_core
+from tests.support.require import needs_core
 
 if TYPE_CHECKING:
     from broker.core.lane import Lane, Line, Pen, Press
@@ -193,7 +193,7 @@ def departing(press: Press, sent: list[str]) -> Lane:
     ticket = SimpleNamespace(said=None, before=b"", between=b'"statement":', behind=b"", texts=b"{}", send=b"the query")
     quiet = ("I", 0, frozenset(), {}, {})
     booking: Any = SimpleNamespace(
-        quiet=lambda: quiet, ticket=lambda *_: ticket, tripwire=frozenset, alike=lambda *_: None, watch=lambda _: None
+        quiet=lambda: quiet, ticket=lambda *_: ticket, tripwire=frozenset(), alike=lambda *_: None, watch=lambda _: None
     )
     policies: Any = SimpleNamespace(hash="policy")
     end: Any = SimpleNamespace(is_closing=lambda: False, write=lambda data: sent.append(data.decode()))

@@ -27,7 +27,7 @@ from broker.sessions.eventchain import (
 from broker.sql.shapes import shape
 from tests.playbooks.postgres_play import bind, columns, complete, describe, ready
 from tests.playbooks.test_postgres_express import EXECUTE, SYNC, Policy, Side
-from tests.support.core import needs_core
+from tests.support.require import needs_core
 
 pytestmark = needs_core
 
@@ -188,7 +188,7 @@ def test_nothing_is_sent_whose_record_cannot_be_written() -> None:
     def fails(_grant: str, _lines: object) -> None:
         raise RecordingFailed("the disk is full")
 
-    side.pen = fails  # type: ignore[method-assign]
+    side.pen = fails  # type: ignore[method-assign]  # a full disk's
     side.quick = side.compiled_lane(errors.append)
     assert side.quick.depart(bound([], [], []) + EXECUTE + SYNC)
     side.turn()

@@ -13,7 +13,7 @@ from tests.unit.broker.sql.test_inspect import CATALOGUE
 def with_relation(name: str, **change: object) -> Catalogue:
     """The catalogue with one relation that has changed."""
     before = CATALOGUE.by_name[name]
-    after = replace(before, **change)  # type: ignore[arg-type]
+    after = replace(before, **change)  # type: ignore[arg-type]  # any field of it
     return replace(
         CATALOGUE,
         version=f"{name}{change}",
