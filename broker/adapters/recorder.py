@@ -6,15 +6,20 @@ The feed's line has `recorded`, the number and hash of the recording's line, so 
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from broker.adapters.disk import AppendFile, Disk
 from broker.adapters.eventlog import EventLog, Fact, LogDamaged, cut_torn
+from broker.adapters.journal import DELAY_SECONDS, SIZE, Line, journal_path, left_behind, mapped
 from broker.adapters.metrics import Metrics
 from broker.adapters.segments import read_lines
 from broker.core import compiled
@@ -29,13 +34,14 @@ from broker.sessions.eventchain import (
     record_line,
     timestamp,
 )
-from broker.sessions.model import Entry
+from broker.sessions.model import Entry, Written
 from broker.sessions.ports import Clock
 
 if TYPE_CHECKING:
-    from broker.core.lane import Press
+    from broker.core.lane import Journal
 
 OPEN_FILES = 128
+_log = structlog.get_logger("recorder")
 _GRANT = re.compile(r"[A-Za-z0-9_-]{4,64}")
 
 
@@ -73,9 +79,7 @@ class Story:
                 self.open_sessions.pop(session, None)
             case "statement.allowed":
                 self.statements += 1
-                self.masked.update(map(str, data.get("masked") or ()))
-                self.revealed.update(map(str, data.get("revealed") or ()))
-                self.searched.update(map(str, data.get("searched") or ()))
+                self.count(data)
                 self.open_statements[session, str(data.get("statement"))] = None
             case "statement.denied":
                 self.statements += 1
@@ -101,6 +105,12 @@ class Story:
             case _:
                 pass
 
+    def count(self, data: dict[str, Any]) -> None:
+        """Count what a statement that was allowed touches."""
+        self.masked.update(map(str, data.get("masked") or ()))
+        self.revealed.update(map(str, data.get("revealed") or ()))
+        self.searched.update(map(str, data.get("searched") or ()))
+
     def totals(self) -> dict[str, Any]:
         """Return what `grant.closed` says."""
         return {
@@ -119,6 +129,8 @@ class Loaded:
 
     story: Story
     torn: int
+    unsealed: list[Line] = field(default_factory=list)
+    """What stood in the journal of the last broker, and is not in the recording yet."""
 
 
 def recording_path(home: Path, grant: str) -> Path:
@@ -155,11 +167,13 @@ class FileRecorder:
         self._log = log
         self._clock = clock
         self._metrics = metrics
+        self._journal_path = journal_path(home, log.stream)
         self._disk = disk or Disk()
         self.stories: dict[str, Story] = {}
         self.files: OrderedDict[str, AppendFile] = OrderedDict()
-        self._press: Press | None = None
+        self._journal: Journal | None = None
         (home / "recordings").mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._left = self._left_behind()
 
     def write(self, entry: Entry, *, lazy: bool = False) -> asyncio.Future[None]:
         """Write a record now; what it returns completes when it is synced. Both may raise RecordingFailed."""
@@ -167,8 +181,7 @@ class FileRecorder:
 
     def write_all(self, entries: Sequence[Entry], *, lazy: bool = False) -> asyncio.Future[None]:
         """Write records of one grant now, all or none, with one write to each file."""
-        if self._press is not None:
-            self._press.flush()
+        self.seal()
         try:
             future = self._write(entries, lazy)
         except RecordingFailed:
@@ -178,13 +191,26 @@ class FileRecorder:
             self._metrics.recorded(entry.type)
         return future
 
-    def press(self) -> Press:
-        """Return what writes the lazy records of the compiled core's lanes."""
-        if self._press is None:
+    def seal(self) -> None:
+        """Seal what stands in the journal, so that what is written next comes behind it; raises RecordingFailed."""
+        if self._journal is not None:
+            self._journal.flush()
+
+    def journal(self) -> Journal:
+        """Return what takes the lazy records of the compiled core's lanes; raises RecordingFailed."""
+        if self._journal is None:
             assert compiled is not None
+            self._put_aside()
             pen = compiled.Pen(self, self._log, self._metrics)
-            self._press = compiled.Press(pen, asyncio.get_running_loop().call_soon)
-        return self._press
+            loop = asyncio.get_running_loop()
+            try:
+                memory = mapped(self._journal_path)
+            except OSError as error:
+                _log.warning("there is no journal, so each record is sealed at once", error=error.strerror)
+                self._journal = compiled.Journal(bytearray(SIZE), pen, None)
+            else:
+                self._journal = compiled.Journal(memory, pen, lambda call: loop.call_later(DELAY_SECONDS, call))
+        return self._journal
 
     def open(self, grant: str) -> AppendFile:
         """Return the file of a grant's recording; raises RecordingFailed where it has none."""
@@ -196,14 +222,18 @@ class FileRecorder:
         """Read what a grant's recording says from disk; raises RecordingFailed. Safe in a thread."""
         path = recording_path(self._home, grant)
         loaded = Loaded(Story(genesis(RECORD, grant)), 0)
+        missing = {(line.kind, line.id): line for line in self._left.get(grant, ())}
         try:
             if path.exists():
                 loaded.torn = cut_torn(path)
                 for content, head in read_recording(path, grant):
-                    loaded.story.take(content["type"], content["session"], content["at"], content["data"])
+                    data = content["data"]
+                    loaded.story.take(content["type"], content["session"], content["at"], data)
                     loaded.story.head = head
+                    missing.pop((content["type"], data.get("statement")), None)
         except (LogDamaged, OSError) as error:
             raise RecordingFailed(f"the recording of {grant} does not read: {error}") from None
+        loaded.unsealed = list(missing.values())
         return loaded
 
     def adopt(self, grant: str, loaded: Loaded) -> Story:
@@ -214,6 +244,11 @@ class FileRecorder:
             self._log.write("recording.resumed", grant, None, {"recorded": commitment(story.head)})
         if loaded.torn:
             self.write(Entry("recording.torn", grant, None, {"bytes": loaded.torn}))
+        for line in loaded.unsealed:
+            written = Written(line.before, line.behind, line.detail)
+            data = json.loads(f"{{{line.before}{line.behind}}}")
+            self._write((Entry(line.kind, grant, line.session, data, written=written),), lazy=False, at=line.at)
+        self._left.pop(grant, None)
         return story
 
     def resume(self, grant: str) -> Story:
@@ -223,12 +258,31 @@ class FileRecorder:
 
     def forget(self, grant: str) -> None:
         """Let go of a grant whose recording is complete."""
+        self.seal()
         self.stories.pop(grant, None)
         if (file := self.files.pop(grant, None)) is not None:
             self._log.retire(file)
 
-    def _write(self, entries: Sequence[Entry], lazy: bool) -> asyncio.Future[None]:
-        grant, at = entries[0].grant, timestamp(self._clock.now())
+    def _left_behind(self) -> dict[str, list[Line]]:
+        """Read what the last broker recorded and did not come to seal, by its grants."""
+        found: dict[str, list[Line]] = {}
+        try:
+            for line in left_behind(self._journal_path):
+                found.setdefault(line.grant, []).append(line)
+        except (OSError, ValueError) as error:
+            raise RecordingFailed(f"the journal does not read: {error}") from None
+        return found
+
+    def _put_aside(self) -> None:
+        """Keep what no grant of today has taken up: its recording did not read, or is gone."""
+        if self._left:
+            aside = self._journal_path.with_suffix(f".journal.{time.time_ns()}.torn")
+            self._journal_path.rename(aside)
+            _log.error("records of no open grant stood in the journal", grants=sorted(self._left), file=aside.name)
+            self._left = {}
+
+    def _write(self, entries: Sequence[Entry], lazy: bool, at: str | None = None) -> asyncio.Future[None]:
+        grant, at = entries[0].grant, at or timestamp(self._clock.now())
         story = self.stories.get(grant) if grant is not None else None
         if grant is None or story is None:
             for entry in entries:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Callable
+from itertools import count
 from types import ModuleType
 
 from broker.core.build import up_to_date
@@ -36,4 +38,10 @@ class Moves:
 def new_moves() -> Moves:
     """Return a count that the compiled core reads, where there is one."""
     made: Moves = Moves() if compiled is None else compiled.Moves()
+    return made
+
+
+def new_ids(first: int) -> Callable[[], str]:
+    """Return what gives the ids of a session's statements, the compiled core's where there is one."""
+    made: Callable[[], str] = map("q{:016x}".format, count(first)).__next__ if compiled is None else compiled.Ids(first)
     return made

@@ -1,6 +1,6 @@
 from asyncio import Future, Transport
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable
+from mmap import mmap
 
 from broker.adapters.eventlog import EventLog
 from broker.adapters.metrics import Metrics
@@ -18,40 +18,22 @@ class Anchor:
     def __init__(self, wall: float, boot: float) -> None: ...
     def seconds(self) -> float: ...
 
-class Line:
-    kind: str
-    session: str
-    id: str
-    said: dict[str, Any] | None
-    at: bytes
-    before: bytes
-    behind: bytes
-    detail: bytes
-    def __init__(
-        self,
-        kind: str,
-        session: str,
-        id: str,
-        said: dict[str, Any] | None,
-        at: bytes,
-        before: bytes,
-        behind: bytes,
-        detail: bytes,
-    ) -> None: ...
+class Ids:
+    def __init__(self, first: int) -> None: ...
+    def __call__(self) -> str: ...
 
 class Lane:
     expires: float
     armed: bool
-    noted: bool
     kept: int
     def __init__(
         self,
         booking: Booking,
         derailed: Callable[[Exception], None],
-        press: Press,
+        journal: Journal,
         grant: str,
         session: str,
-        ids: Callable[[], str],
+        ids: Ids,
         clock: Clock,
         monotonic: Callable[[], float] | None,
         basis: Callable[[], tuple[object | None, float]],
@@ -64,7 +46,6 @@ class Lane:
     def depart(self, data: bytes) -> bool: ...
     def land(self, data: bytes) -> bool: ...
     def leave(self) -> None: ...
-    def settle(self) -> None: ...
 
 class Side:
     def __init__(self, session: Session, make: Callable[[], Lane], client: bool) -> None: ...
@@ -73,18 +54,21 @@ class Side:
     def full(self) -> None: ...
     def free(self) -> None: ...
 
-class Press:
+class Journal:
     def __init__(
-        self, write: Callable[[str, list[Line]], Awaitable[None]], soon: Callable[[Callable[[], None]], object]
+        self,
+        memory: mmap | bytearray,
+        write: Callable[[Journal], Awaitable[None]],
+        later: Callable[[Callable[[], None]], object] | None,
     ) -> None: ...
     def flush(self) -> None: ...
 
 class Pen:
     def __init__(self, recorder: FileRecorder, log: EventLog, metrics: Metrics) -> None: ...
-    def __call__(self, grant: str, lines: list[Line]) -> Future[None]: ...
+    def __call__(self, journal: Journal) -> Future[None]: ...
 
 def seal(
-    stream: bytes, grant: bytes, recording: Chain, feed: Chain, lines: Sequence[Line]
+    stream: bytes, grant: bytes, recording: Chain, feed: Chain, entries: bytes
 ) -> tuple[bytes, Chain, bytes, Chain]: ...
 def timestamp(seconds: float) -> bytes: ...
 def marked(text: bytes) -> bytes | None: ...

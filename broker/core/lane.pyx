@@ -11,8 +11,12 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.unicode cimport PyUnicode_AsUTF8, PyUnicode_DecodeASCII, PyUnicode_DecodeUTF8
 from libc.math cimport modf, rint
-from libc.stdint cimport int32_t, int64_t, uint32_t
-from libc.string cimport memchr, memcmp, memcpy
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.string cimport memchr, memcmp, memcpy, memset, strlen
+
+cdef extern from "<stdatomic.h>" nogil:
+    void atomic_signal_fence(int)
+    int memory_order_seq_cst
 
 include "writing.pxi"
 
@@ -22,8 +26,6 @@ cdef enum:
     MOST_KEPT = 512 * 1024
     LARGEST_SHOWN = 16 * 1024
     MAX_NAME = 63
-
-cdef double ALONE_SECONDS = 0.0001
 
 cdef bytes _RUN = b"E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04"
 cdef bytes _DESCRIBE_AND_RUN = b"D\0\0\0\x06P\0" + _RUN
@@ -96,6 +98,30 @@ cdef class Seat:
             self.weight += len(self.send)
 
 
+cdef class Ids:
+    """Gives the ids of a session's statements, one after the other."""
+
+    cdef uint64_t _next
+
+    def __init__(self, uint64_t first):
+        self._next = first
+
+    cdef void write(self, char* to) noexcept:
+        """Write the next one, in 17 bytes."""
+        cdef int i
+        cdef uint64_t left = self._next
+        self._next += 1
+        to[0] = 113
+        for i in range(16, 0, -1):
+            to[i] = _HEX[left & 15]
+            left >>= 4
+
+    def __call__(self):
+        cdef char text[17]
+        self.write(text)
+        return PyUnicode_DecodeASCII(text, 17, NULL)
+
+
 cdef class Moves:
     """Counts what may change a ruling."""
 
@@ -110,18 +136,18 @@ cdef class Lane:
     """
 
     cdef readonly str grant
-    cdef str _session
-    cdef Press _press
-    cdef bint _queued
-    cdef object _booking, _derailed, _ids, _seconds, _monotonic, _basis, _policies, _policy, _upstream, _client, _watched, _holds
+    cdef bytes _grant_id, _session_id
+    cdef Journal _journal
+    cdef Ids _ids
+    cdef object _booking, _derailed, _seconds, _monotonic, _basis, _policies, _policy, _upstream, _client, _watched, _holds
     cdef Anchor _anchor
     cdef Moves _upstream_moves, _own_moves
     cdef int64_t _moved
     cdef double _until
     cdef public double expires
     """When the grant ends, in seconds of the epoch by the broker's clock; nothing passes from then on."""
-    cdef readonly bint armed, noted
-    cdef bint _listed, _simple, _described, _out, _first
+    cdef readonly bint armed
+    cdef bint _simple, _described, _out, _first
     cdef dict _bound, _texts, _prepared, _portals
     cdef readonly Py_ssize_t kept
     """About how many bytes of known texts."""
@@ -129,19 +155,29 @@ cdef class Lane:
     cdef char _status
     cdef int64_t _segment
     cdef Seat _seat
-    cdef str _id, _note_id
-    cdef bytes _data, _portal_data, _note_line
+    cdef char _id[17]
+    cdef bytes _data, _portal_data
     cdef Seat _portal_seat
     cdef str _portal_id
-    cdef double _since, _at, _portal_since, _note_seconds
-    cdef int64_t _rows, _note_rows
+    cdef double _since, _at, _portal_since
+    cdef int64_t _rows
+    cdef bint touched
+    """The journal has records of it."""
+    cdef object book
+    """Its grant's, while the journal is sealed."""
+    cdef const char* begun
+    """Where the record stands of what has begun and not ended, while they are counted."""
+    cdef int kinds
+    """Of which it has records, in bits, while they are counted."""
 
     def __init__(
-        self, booking, derailed, Press press, str grant, str session, ids, clock, monotonic, basis, policies, moves, upstream,
-        client, double expires,
+        self, booking, derailed, Journal journal, str grant, str session, Ids ids, clock, monotonic, basis, policies, moves,
+        upstream, client, double expires,
     ):
-        self._booking, self._derailed, self._press, self._ids = booking, derailed, press, ids
-        self.grant, self._session = grant, session
+        self._booking, self._derailed, self._journal, self._ids = booking, derailed, journal, ids
+        self.grant, self._grant_id, self._session_id = grant, grant.encode("ascii"), session.encode("ascii")
+        if len(self._grant_id) > 255 or len(self._session_id) > 255:
+            raise ValueError("a grant's or a session's id is too long")
         self._monotonic, self._basis, self._policies = monotonic, basis, policies
         self._upstream_moves, self._own_moves = moves
         self._upstream, self._client = upstream, client
@@ -157,10 +193,7 @@ cdef class Lane:
         cdef const unsigned char* p = <const unsigned char*> PyBytes_AS_STRING(data)
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
         cdef Seat seat
-        cdef bytes at, detail, behind, send
         cdef double now
-        cdef list lines
-        cdef Line line
         if self._out or size > LARGEST or size < 6 or (p[0] != 66 and p[0] != 81):
             return False
         if not self.armed and not self._arm():
@@ -175,53 +208,112 @@ cdef class Lane:
         now = self._now()
         if now >= self.expires:
             return False
-        # What was found stands in the sheet: nothing else writes there before it is taken.
-        detail = _sheet.taken()
-        self._id = self._ids()
-        behind = seat.between + b'"' + self._id.encode("ascii") + b'"' + seat.behind
-        at = written_time(now)
-        line = Line("statement.allowed", self._session, self._id, seat.ticket.said, at, seat.before, behind, detail)
+        # What was found stands in the sheet: nothing else writes there before it is recorded.
+        if not self._record_allowed(seat, now):
+            return False
         self._seat, self._data, self._out = seat, data, True
         self._segment += 1
-        send = data if seat.send is None else seat.send
-        lines = [line]
-        if self.noted:
-            lines.insert(0, self._note(at))
-        self._queued = True
-        self._press.add(self, lines, send, self._since)
+        if not self._upstream.is_closing():
+            self._upstream.write(data if seat.send is None else seat.send)
         return True
 
-    cdef int go(self, bytes data, pending) except -1:
-        """Go on with what is written, and sync it soon."""
+    cdef char* _begin(
+        self, int kind, double now, Py_ssize_t before, Py_ssize_t behind, Py_ssize_t detail, Py_ssize_t* size
+    ) except? NULL:
+        """Write the head of a record, and return where its `before` begins, or NULL where it is too long."""
+        cdef Py_ssize_t grant = PyBytes_GET_SIZE(self._grant_id), session = PyBytes_GET_SIZE(self._session_id)
+        size[0] = AHEAD + grant + session + 17 + before + behind + detail
+        cdef char* p = self._journal.begin(self, size[0])
+        if p == NULL:
+            return NULL
+        cdef uint32_t numbers[3]
+        numbers[0], numbers[1], numbers[2] = <uint32_t> before, <uint32_t> behind, <uint32_t> detail
+        p[4], p[5], p[6], p[7] = <char> kind, <char> grant, <char> session, 17
+        memcpy(p + 8, numbers, 12)
+        _written_time(p + 20, now)
+        p += AHEAD
+        memcpy(p, PyBytes_AS_STRING(self._grant_id), grant)
+        memcpy(p + grant, PyBytes_AS_STRING(self._session_id), session)
+        p += grant + session
+        memcpy(p, self._id, 17)
+        return p + 17
+
+    cdef bint _record_allowed(self, Seat seat, double now) except -1:
+        """Record that a statement goes on its way; its detail is in the sheet. False where that is too long."""
+        cdef Py_ssize_t before = PyBytes_GET_SIZE(seat.before), between = PyBytes_GET_SIZE(seat.between), size
+        cdef Py_ssize_t behind = PyBytes_GET_SIZE(seat.behind)
+        self._ids.write(self._id)
+        cdef char* p = self._begin(ALLOWED, now, before, between + 19 + behind, _sheet.size, &size)
+        if p == NULL:
+            return False
+        memcpy(p, PyBytes_AS_STRING(seat.before), before)
+        p += before
+        memcpy(p, PyBytes_AS_STRING(seat.between), between)
+        p += between
+        p[0] = p[18] = 34
+        memcpy(p + 1, self._id, 17)
+        p += 19
+        memcpy(p, PyBytes_AS_STRING(seat.behind), behind)
+        memcpy(p + behind, _sheet.data, _sheet.size)
+        _sheet.rest()
+        self._journal.put(self, size, seat.ticket.said)
+        return True
+
+    cdef int _record_finished(self, double now, double seconds) except -1:
+        """Record the end of a statement, as `records.finished` does."""
+        cdef int64_t micro = <int64_t> rint((seconds if seconds > 0 else 0.0) * 1e6)
+        cdef int part = micro % 1000, digits = 3
+        cdef Py_ssize_t before, size
+        _sheet.size = 0
+        _sheet.put(b'"milliseconds":', 15)
+        _sheet.number(micro // 1000)
+        _sheet.put(b".", 1)
+        while digits > 1 and part % 10 == 0:
+            part //= 10
+            digits -= 1
+        _sheet.need(digits)
+        _digits(_sheet.data + _sheet.size, part, digits)
+        _sheet.size += digits
+        _sheet.put(b',"outcome":"ok",', 16)
+        before = _sheet.size
+        _sheet.put(b'"rows":', 7)
+        _sheet.number(self._rows)
+        _sheet.put(b',"sqlstate":null,"statement":"', 30)
+        _sheet.put(self._id, 17)
+        _sheet.put(b'"{}', 3)
+        cdef char* p = self._begin(FINISHED, now, before, _sheet.size - before - 2, 2, &size)
+        assert p != NULL
+        memcpy(p, _sheet.data, _sheet.size)
+        self._journal.put(self, size, None)
+        return 0
+
+    cdef int watch(self, pending) except -1:
+        """Learn of what is written and synced soon."""
         if pending is not self._watched:
             self._watched = pending
             self._booking.watch(pending)
-        if data is not None:
-            self._queued = False
-            # What is late by now is recorded and not sent: the session ends without it (fail closed).
-            if self._now() < self.expires and not self._upstream.is_closing():
-                self._upstream.write(data)
         return 0
 
     cdef int derail(self, error) except -1:
         """End the session: what it needs to have written is not."""
-        self._queued = self._out = False
+        self._out = False
         self._derailed(error)
         return 0
 
     cpdef bint land(self, bytes data) except -1:
         """Give the client the whole answer to what departed, or change nothing and return False."""
         cdef const unsigned char* p = <const unsigned char*> PyBytes_AS_STRING(data)
-        cdef double seconds
-        if not self._out or self._queued or not self._answers(p, PyBytes_GET_SIZE(data)):
+        cdef double now
+        if not self._out or not self._answers(p, PyBytes_GET_SIZE(data)):
             return False
         if self._status == 73 and self._portals:
             # Where a transaction ends, the gate's way ends what was open in it.
             return False
-        if self._now() >= self.expires:
+        now = self._now()
+        if now >= self.expires:
             return False
         self._at = self._clocked()
-        seconds = self._at - self._since
+        self._record_finished(now, self._at - self._since)
         if self._first or self._seat.ticket.scrub:
             self._first = False
             self._booking.landed(chr(self._status), self._seat.ticket.ruling)
@@ -232,28 +324,17 @@ cdef class Lane:
             self._portal_data = None
         elif self._status == 84:
             self._portal_data, self._portal_seat = self._data, self._seat
-            self._portal_id, self._portal_since = self._id, self._since
-        if self.noted:
-            self.settle()
-        self.noted, self._note_id, self._note_rows, self._note_seconds = True, self._id, self._rows, seconds
-        if not self._listed:
-            self._listed = True
-            self._booking.listed()
+            self._portal_id, self._portal_since = self._named(), self._since
         if not self._client.is_closing():
             self._client.write(data)
         return True
 
     cpdef leave(self):
         """Leave to Python what is under way."""
-        if self._queued:
-            self._press.flush()
         if not self.armed:
             return
         self.armed = False
         self._booking.left(self._segment, self._at)
-        if self.noted:
-            self.noted = False
-            self._booking.note(self._note_id, None if self._note_rows < 0 else self._note_rows, self._note_seconds)
         if self._portal_data is not None:
             self._booking.portal(
                 self._portal_seat.ticket, self._portal_data, self._portal_seat.prepared, self._portal_id,
@@ -263,15 +344,9 @@ cdef class Lane:
         if self._out:
             self._out = False
             self._booking.ride(
-                self._seat.ticket, self._data, self._seat.prepared, self._id, self._segment - 1, self._since
+                self._seat.ticket, self._data, self._seat.prepared, self._named(), self._segment - 1, self._since
             )
         self._seat = self._data = None
-
-    cpdef settle(self):
-        """Have the note that is kept written: in time, whatever comes."""
-        self._listed = False
-        if self.noted:
-            self._press.add(self, [self._note(written_time(self._now()))], None, 0.0)
 
     cdef bint _arm(self) except -1:
         quiet = self._booking.quiet()
@@ -282,10 +357,8 @@ cdef class Lane:
         self.armed = self._first = True
         return True
 
-    cdef Line _note(self, bytes at):
-        """Take the note that is kept."""
-        self.noted = False
-        return _finished(self._session, self._note_id, at, self._note_rows, self._note_seconds)
+    cdef str _named(self):
+        return PyUnicode_DecodeASCII(self._id, 17, NULL)
 
     cdef double _clocked(self) except? -1:
         return _clock(CLOCK_MONOTONIC) if self._monotonic is None else self._monotonic()
@@ -536,34 +609,6 @@ cdef inline bint _codes(const unsigned char* p, int count) noexcept:
     return True
 
 
-cdef Line _finished(str session, str id, bytes at, int64_t rows, double seconds):
-    """Write the end of a statement, as `records.finished` does."""
-    cdef int64_t micro = <int64_t> rint((seconds if seconds > 0 else 0.0) * 1e6)
-    cdef int part = micro % 1000, digits = 3
-    _sheet.size = 0
-    _sheet.put(b'"milliseconds":', 15)
-    _sheet.number(micro // 1000)
-    _sheet.put(b".", 1)
-    while digits > 1 and part % 10 == 0:
-        part //= 10
-        digits -= 1
-    _sheet.need(digits)
-    _digits(_sheet.data + _sheet.size, part, digits)
-    _sheet.size += digits
-    _sheet.put(b',"outcome":"ok",', 16)
-    cdef bytes before = _sheet.taken()
-    _sheet.size = 0
-    _sheet.put(b'"rows":', 7)
-    if rows < 0:
-        _sheet.put(b"null", 4)
-    else:
-        _sheet.number(rows)
-    _sheet.put(b',"sqlstate":null,"statement":"', 30)
-    _sheet.bytes(id.encode("ascii"))
-    _sheet.put(b'"', 1)
-    return Line("statement.finished", session, id, None, at, before, _sheet.taken(), b"{}")
-
-
 cdef class Side:
     """One end of a session's streams: what arrives there goes by the lane, or else to the session.
 
@@ -599,4 +644,4 @@ cdef class Side:
         self._session.throttle(client=self._client, full=False)
 
 
-include "press.pxi"
+include "journal.pxi"

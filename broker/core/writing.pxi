@@ -193,23 +193,7 @@ cdef inline int _uint16(const unsigned char* p) noexcept:
     return (p[0] << 8) | p[1]
 
 
-cdef Sheet _lines = Sheet(), _events = Sheet(), _body = Sheet()
-
-
-cdef class Line:
-    """A record in writing: what Entry and Written say, in the bytes of its canonical JSON."""
-
-    cdef readonly str kind
-    cdef readonly str session
-    cdef readonly str id
-    """Of its statement."""
-    cdef readonly object said
-    """What a summary counts of it."""
-    cdef readonly bytes at, before, behind, detail
-
-    def __init__(self, str kind, str session, str id, said, bytes at, bytes before, bytes behind, bytes detail):
-        self.kind, self.session, self.id, self.said, self.at = kind, session, id, said, at
-        self.before, self.behind, self.detail = before, behind, detail
+cdef Sheet _events = Sheet(), _body = Sheet()
 
 
 cdef int _seal(Sheet to, Py_ssize_t domain, char* hash_) except -1:
@@ -225,92 +209,74 @@ cdef int _seal(Sheet to, Py_ssize_t domain, char* hash_) except -1:
     return 0
 
 
-def seal(bytes stream, bytes grant, recording, feed, list lines):
-    """Return the lines of a recording and of the feed that records make, and where both chains stand after them.
+cdef const char* _kind_of(int kind) noexcept:
+    return b"statement.allowed" if kind == ALLOWED else b"statement.finished"
 
-    What is returned is the recording's bytes, its head, the feed's bytes, its head.
+
+cdef int _seal_entry(
+    Entry entry, bytes stream, bytes grant, Sheet lines, int64_t recorded, char* record_hash, int64_t fed, char* feed_hash
+) except -1:
+    """Put the lines that a record makes on two sheets; the hashes are those before, and afterwards its own.
+
+    As `record_line` and `event_line`: times and names are ASCII that JSON takes as it is.
     """
-    recorded, fed = _seal_all(stream, grant, recording, feed, lines)
-    return _lines.taken(), recorded, _events.taken(), fed
-
-
-cdef tuple _seal_all(bytes stream, bytes grant, recording, feed, list lines):
-    """Write what `seal` returns on two sheets, and return the heads.
-
-    As `record_line` and `event_line`: times and names are ASCII that JSON takes as it is; a head is a number and a hash.
-    """
-    cdef Line line
-    cdef int64_t recorded = recording[0], fed = feed[0]
-    cdef char record_hash[64]
-    cdef char feed_hash[64]
-    memcpy(record_hash, PyUnicode_AsUTF8(recording[1]), 64)
-    memcpy(feed_hash, PyUnicode_AsUTF8(feed[1]), 64)
-    cdef bytes at, kind, session
-    _lines.size = _events.size = 0
-    for line in lines:
-        at, kind, session = line.at, line.kind.encode("ascii"), line.session.encode("ascii")
-        recorded += 1
-        fed += 1
-        _body.size = 0
-        _body.put(b"airlock.recording.v1\0", 21)
-        _body.put(b'{"at":"', 7)
-        _body.bytes(at)
-        _body.put(b'","data":{', 10)
-        _body.bytes(line.before)
-        _body.bytes(line.behind)
-        _body.put(b'},"detail":', 11)
-        _body.bytes(line.detail)
-        _body.put(b',"grant":"', 10)
-        _body.bytes(grant)
-        _body.put(b'","prev":"', 10)
-        _body.put(record_hash, 64)
-        _body.put(b'","seq":', 8)
-        _body.number(recorded)
-        _body.put(b',"session":"', 12)
-        _body.bytes(session)
-        _body.put(b'","type":"', 10)
-        _body.bytes(kind)
-        _body.put(b'"}', 2)
-        _seal(_lines, 21, record_hash)
-        _body.size = 0
-        _body.put(b"airlock.event.v1\0", 17)
-        _body.put(b'{"at":"', 7)
-        _body.bytes(at)
-        _body.put(b'","data":{', 10)
-        _body.bytes(line.before)
-        _body.put(b'"recorded":"', 12)
-        _body.number(recorded)
-        _body.put(b":", 1)
-        _body.put(record_hash, 64)
-        _body.put(b'",', 2)
-        _body.bytes(line.behind)
-        _body.put(b'},"grant":"', 11)
-        _body.bytes(grant)
-        _body.put(b'","prev":"', 10)
-        _body.put(feed_hash, 64)
-        _body.put(b'","seq":', 8)
-        _body.number(fed)
-        _body.put(b',"session":"', 12)
-        _body.bytes(session)
-        _body.put(b'","stream":"', 12)
-        _body.bytes(stream)
-        _body.put(b'","type":"', 10)
-        _body.bytes(kind)
-        _body.put(b'"}', 2)
-        _seal(_events, 17, feed_hash)
-    kind_of_head = type(recording)
-    return (
-        _tuple(kind_of_head, (recorded, PyUnicode_DecodeASCII(record_hash, 64, NULL))),
-        _tuple(kind_of_head, (fed, PyUnicode_DecodeASCII(feed_hash, 64, NULL))),
-    )
+    cdef const char* kind = _kind_of(entry.kind)
+    _body.size = 0
+    _body.put(b"airlock.recording.v1\0", 21)
+    _body.put(b'{"at":"', 7)
+    _body.put(entry.at, 27)
+    _body.put(b'","data":{', 10)
+    _body.put(entry.before, entry.before_size)
+    _body.put(entry.behind, entry.behind_size)
+    _body.put(b'},"detail":', 11)
+    _body.put(entry.detail, entry.detail_size)
+    _body.put(b',"grant":"', 10)
+    _body.bytes(grant)
+    _body.put(b'","prev":"', 10)
+    _body.put(record_hash, 64)
+    _body.put(b'","seq":', 8)
+    _body.number(recorded)
+    _body.put(b',"session":"', 12)
+    _body.put(entry.session, entry.session_size)
+    _body.put(b'","type":"', 10)
+    _body.put(kind, strlen(kind))
+    _body.put(b'"}', 2)
+    _seal(lines, 21, record_hash)
+    _body.size = 0
+    _body.put(b"airlock.event.v1\0", 17)
+    _body.put(b'{"at":"', 7)
+    _body.put(entry.at, 27)
+    _body.put(b'","data":{', 10)
+    _body.put(entry.before, entry.before_size)
+    _body.put(b'"recorded":"', 12)
+    _body.number(recorded)
+    _body.put(b":", 1)
+    _body.put(record_hash, 64)
+    _body.put(b'",', 2)
+    _body.put(entry.behind, entry.behind_size)
+    _body.put(b'},"grant":"', 11)
+    _body.bytes(grant)
+    _body.put(b'","prev":"', 10)
+    _body.put(feed_hash, 64)
+    _body.put(b'","seq":', 8)
+    _body.number(fed)
+    _body.put(b',"session":"', 12)
+    _body.put(entry.session, entry.session_size)
+    _body.put(b'","stream":"', 12)
+    _body.bytes(stream)
+    _body.put(b'","type":"', 10)
+    _body.put(kind, strlen(kind))
+    _body.put(b'"}', 2)
+    _seal(_events, 17, feed_hash)
+    return 0
 
 
 cdef int64_t _second_shown = -1
 cdef char _shown[20]
 
 
-cdef bytes written_time(double seconds):
-    """Write a moment of the epoch as RFC 3339 in UTC, to the microsecond; as `timestamp` does."""
+cdef void _written_time(char* text, double seconds) noexcept:
+    """Write a moment of the epoch as RFC 3339 in UTC, to the microsecond, in 27 bytes; as `timestamp` does."""
     global _second_shown
     cdef double whole
     cdef int64_t second, micro, days, era, doe, yoe, doy, mp, year, month, day, rest
@@ -342,11 +308,9 @@ cdef bytes written_time(double seconds):
         _digits(_shown + 17, rest % 60, 2)
         _shown[19] = 46
         _second_shown = second
-    cdef char text[27]
     memcpy(text, _shown, 20)
     _digits(text + 20, micro, 6)
     text[26] = 90
-    return PyBytes_FromStringAndSize(text, 27)
 
 
 cdef void _digits(char* to, int64_t value, int count) noexcept:
@@ -358,4 +322,6 @@ cdef void _digits(char* to, int64_t value, int count) noexcept:
 
 def timestamp(double seconds):
     """Write a moment of the epoch, after 1970 and before 10000, as RFC 3339 in UTC, to the microsecond."""
-    return written_time(seconds)
+    cdef char text[27]
+    _written_time(text, seconds)
+    return PyBytes_FromStringAndSize(text, 27)

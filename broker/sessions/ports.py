@@ -16,7 +16,7 @@ from policies.engine.decisions import Requirement
 from policies.engine.model import Policy
 
 if TYPE_CHECKING:
-    from broker.core.lane import Press
+    from broker.core.lane import Journal
 
 
 class Clock(Protocol):
@@ -67,8 +67,8 @@ class Recorder(Protocol):
         """Write records of one grant now, all or none."""
         ...
 
-    def press(self) -> Press:
-        """Return what writes the lazy records of the compiled core's lanes, where there is one."""
+    def journal(self) -> Journal:
+        """Return what takes the lazy records of the compiled core's lanes; raises RecordingFailed."""
         ...
 
 

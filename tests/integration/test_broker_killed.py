@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from broker.adapters.verify import verify
+from tests.support.require import needs_core
 from tests.unit.broker.adapters.test_recorder import make
 
 WRITER = """
@@ -40,6 +41,77 @@ async def main():
 
 asyncio.run(main())
 """
+
+# The same by the compiled core's lanes, whose records stand in the journal for a moment.
+LANES = """
+import asyncio, sys
+from pathlib import Path
+from broker.adapters.clock import SystemClock
+from broker.adapters.eventlog import EventLog
+from broker.adapters.metrics import Metrics
+from broker.adapters.recorder import FileRecorder
+from broker.sessions.model import Entry
+from tests.support.require import needs_core
+from tests.unit.broker.adapters.test_recorder import lane_of, ride
+
+class Effects(list):
+    def __init__(self, grant):
+        self.grant, self.number = grant, 0
+
+    def append(self, text):
+        if text.startswith("select"):
+            self.number += 1
+            sys.stdout.write(f"grant{self.grant}:q{self.number:016x} ")
+            sys.stdout.flush()
+
+async def main():
+    home = Path(sys.argv[1])
+    log = EventLog(home, "broker", SystemClock(), segment_bytes=20000, checkpoint_seconds=0.02)
+    recorder = FileRecorder(home, log, SystemClock(), Metrics())
+    for grant in range(3):
+        recorder.resume(f"grant{grant}")
+    lanes = [lane_of(recorder, Effects(grant), grant=f"grant{grant}") for grant in range(3)]
+    number = 0
+    while True:
+        number += 1
+        ride(lanes[number % 3])
+        if number % 40 == 0:
+            await asyncio.sleep(0.003)
+        if number % 77 == 0:
+            recorder.write(Entry("statement.denied", "grant1", "s1", {"statement": f"d{number}"}))
+
+asyncio.run(main())
+"""
+
+
+@needs_core
+@pytest.mark.parametrize("seed", range(6))
+def test_killed_with_records_in_the_journal_the_next_one_seals_them(tmp_path: Path, seed: int) -> None:
+    process = subprocess.Popen([sys.executable, "-c", LANES, str(tmp_path)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.read(1000 + seed * 331)
+    process.send_signal(signal.SIGKILL)
+    rest = process.stdout.read()
+    process.wait()
+
+    async def again() -> None:
+        log, recorder = make(tmp_path)
+        for grant in ("grant0", "grant1", "grant2"):
+            recorder.resume(grant)
+        recorder.journal()
+        log.close()
+
+    asyncio.run(again())
+    assert not list((tmp_path / "recordings").glob("*.torn"))
+    assert verify(tmp_path).good
+    effects = rest.decode().rpartition(" ")[0].split()[1:]
+    recorded = {
+        f"{path.stem}:{line['data'].get('statement')}": line["seq"]
+        for path in (tmp_path / "recordings").glob("*.ndjson")
+        for line in map(json.loads, path.read_bytes().splitlines())
+        if line["type"] == "statement.allowed"
+    }
+    assert set(effects) <= set(recorded)
 
 
 @pytest.mark.parametrize("seed", range(12))

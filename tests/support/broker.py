@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from broker.adapters import journal
 from broker.adapters.holds import HoldDesk
 from broker.adapters.shapes import ShapeBook
 from broker.adapters.store import ShapeRow, StoreUnavailable
@@ -32,7 +33,7 @@ from workflows.reviews import Answer
 from workflows.wire import HoldView
 
 if TYPE_CHECKING:
-    from broker.core.lane import Line, Press
+    from broker.core.lane import Journal
 
 POLICY = """
 groups: {engineers: "", dbas: ""}
@@ -103,10 +104,10 @@ class FixedPolicies:
         """There is nothing else to read."""
 
 
-def read_line(grant: str, line: Line) -> Entry:
-    """Read what the compiled core writes as the entry that Python would make of it."""
-    data = json.loads(b"{%b%b}" % (line.before, line.behind))
-    return Entry(line.kind, grant, line.session, data, json.loads(line.detail))
+def read_line(line: journal.Line) -> Entry:
+    """Read what stands in a journal as the entry that Python would make of it."""
+    data = json.loads(f"{{{line.before}{line.behind}}}")
+    return Entry(line.kind, line.grant, line.session, data, json.loads(line.detail))
 
 
 @dataclass
@@ -122,28 +123,28 @@ class Recorder:
     """What happens while an entry is written."""
     pressed: int = 0
     """How many came from the compiled core's lanes."""
-    _press: Press | None = None
+    _journal: Journal | None = None
 
     def write(self, entry: Entry, *, lazy: bool = False) -> Awaitable[None]:
         return self.write_all((entry,), lazy=lazy)
 
-    def press(self) -> Press:
-        if self._press is None:
+    def journal(self) -> Journal:
+        """Return one that keeps nothing back."""
+        if self._journal is None:
             assert compiled is not None
-            loop = asyncio.get_running_loop()
-            self._press = compiled.Press(
-                lambda grant, lines: self._pressed([read_line(grant, line) for line in lines]), loop.call_soon
+            memory = bytearray(journal.SIZE)
+            self._journal = compiled.Journal(
+                memory, lambda _: self._pressed(map(read_line, journal.unpacked(memory))), None
             )
-        return self._press
+        return self._journal
 
     def write_all(self, entries: Sequence[Entry], *, lazy: bool = False) -> Awaitable[None]:
-        if self._press is not None:
-            self._press.flush()
         return self._keep(entries)
 
-    def _pressed(self, entries: Sequence[Entry]) -> Awaitable[None]:
-        self.pressed += len(entries)
-        return self._keep(entries)
+    def _pressed(self, entries: Iterable[Entry]) -> Awaitable[None]:
+        found = list(entries)
+        self.pressed += len(found)
+        return self._keep(found)
 
     def _keep(self, entries: Sequence[Entry]) -> Awaitable[None]:
         self.slow_by()

@@ -16,7 +16,6 @@ from broker.sessions.model import Durability
 from broker.sql.rewrite import whole_run
 
 if TYPE_CHECKING:
-    from broker.core.lane import Lane
     from broker.protocols.postgres.scribe import Scribe
 
 _UINT32 = struct.Struct(">I")
@@ -77,12 +76,6 @@ class Booking:
         self._quiet = quiet
         self._alike = alike
         self._scribe = scribe
-        self._lane: Lane | None = None
-
-    def lane(self, lane: Lane) -> Lane:
-        """Take the lane that this is the booking of."""
-        self._lane = lane
-        return lane
 
     @property
     def tripwire(self) -> frozenset[tuple[int, int]]:
@@ -135,10 +128,6 @@ class Booking:
         """Go on behind so many segments, at a moment."""
         self._session.segment, self._session.now = segment, at
 
-    def note(self, id_: str, rows: int | None, seconds: float) -> None:
-        """Take over the end of a statement that is not written yet."""
-        self._scribe.land(records.finished(self._session.facts, id_, "ok", rows, seconds))
-
     def portal(self, ticket: Ticket, data: bytes, prepared: Prepared, id_: str, since: float) -> None:
         """Take over the portal that a ride within a transaction leaves."""
         ride = self._rebuilt(ticket, data, prepared, id_, self._session.segment, since)
@@ -152,15 +141,6 @@ class Booking:
     ) -> None:
         """Take over a ride that is out and recorded."""
         self._express.ride = self._rebuilt(ticket, data, prepared, id_, segment, since)
-
-    def listed(self) -> None:
-        """Have the note that is kept written in time."""
-        self._scribe.remind(self)
-
-    def settle(self) -> None:
-        """Write the note that is kept."""
-        assert self._lane is not None
-        self._lane.settle()
 
     def watch(self, pending: Awaitable[None]) -> None:
         """Learn of what is synced later, and fails."""

@@ -10,12 +10,11 @@ from collections import deque
 from collections.abc import Awaitable, Coroutine
 from dataclasses import replace
 from datetime import datetime
-from itertools import count
 from typing import TYPE_CHECKING
 
 import structlog
 
-from broker.core import compiled
+from broker.core import compiled, new_ids
 from broker.errors import AirlockError, RecordingFailed, UpstreamUnavailable
 from broker.protocols.postgres import codec, records
 from broker.protocols.postgres.backend import Backend
@@ -94,10 +93,10 @@ class Session:
         self._ruler = Ruler(house.inspector, matter, facts.id, self.feed)
         self._again = house.terms(grant).again
         nonce = f"airlock-{secrets.token_hex(12)}"
-        self._ids = map("q{:016x}".format, count(secrets.randbits(62)))
+        self._ids = new_ids(secrets.randbits(62))
         self._machine = Machine(
             facts,
-            self._ids.__next__,
+            self._ids,
             nonce,
             known=self._ruler.known,
             rations=house.rations,
@@ -243,7 +242,6 @@ class Session:
         self._failed = True
         if self._quick is not None:
             self._quick.expires = 0.0
-            self._quick.settle()
         self._events.clear()
         self._to_upstream.clear()
         self._finish_soon(CloseReason.ERROR)
@@ -264,26 +262,25 @@ class Session:
         assert stream is not None
         broker, grant = self._house.broker, self._facts.grant
         booking = self._machine.booking(self._ruler.alike, self._scribe)
-        self._quick = booking.lane(
-            compiled.Lane(
-                booking,
-                self.derailed,
-                broker.recorder.press(),
-                grant.id,
-                self._facts.id,
-                self._ids.__next__,
-                broker.clock,
-                # Elsewhere Python's clock is not the system's of that name.
-                None if sys.platform == "linux" else time.monotonic,
-                self._ruler.basis,
-                broker.policies,
-                (self._house.inspector.moves, self._ruler.moves),
-                stream.transport,
-                self._client.transport,
-                0.0 if self._failed else grant.expires_at.timestamp(),
-            )
+        lane: Lane = compiled.Lane(
+            booking,
+            self.derailed,
+            broker.recorder.journal(),
+            grant.id,
+            self._facts.id,
+            self._ids,
+            broker.clock,
+            # Elsewhere Python's clock is not the system's of that name.
+            None if sys.platform == "linux" else time.monotonic,
+            self._ruler.basis,
+            broker.policies,
+            (self._house.inspector.moves, self._ruler.moves),
+            stream.transport,
+            self._client.transport,
+            0.0 if self._failed else grant.expires_at.timestamp(),
         )
-        return self._quick
+        self._quick = lane
+        return lane
 
     def derailed(self, error: Exception) -> None:
         """End the session over what went wrong in the compiled core's lane."""
@@ -414,7 +411,7 @@ class Session:
         """Ask the upstream about a statement, held or not, recorded first as a statement of its own."""
 
         async def record() -> None:
-            entry = records.explained(self._facts, hold, next(self._ids), question)
+            entry = records.explained(self._facts, hold, self._ids(), question)
             await self._house.broker.recorder.write(entry)
 
         admin = self._house.admins.of(self._backend.level)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
 
 from broker.errors import RecordingFailed
 from broker.protocols.postgres.events import Event, Record, Recorded, RecordingLost, Synced
@@ -17,19 +16,13 @@ NOTE_SECONDS = 0.02
 """How long the end of a statement may wait for the record of the next one, to be written together with it."""
 
 
-class Noted(Protocol):
-    def settle(self) -> None:
-        """Write the note that is kept."""
-        ...
-
-
 class Notes:
     """The scribes of a process that have a note to write, which they do in time whatever comes."""
 
     def __init__(self) -> None:
-        self._scribes: set[Noted] = set()
+        self._scribes: set[Scribe] = set()
 
-    def add(self, scribe: Noted) -> None:
+    def add(self, scribe: Scribe) -> None:
         if not self._scribes:
             asyncio.get_running_loop().call_later(NOTE_SECONDS, self._write)
         self._scribes.add(scribe)
@@ -81,10 +74,6 @@ class Scribe:
         self.settle()
         self._noted = entry
         self._notes.add(self)
-
-    def remind(self, noted: Noted) -> None:
-        """Have a note of another's written in time."""
-        self._notes.add(noted)
 
     def lost(self) -> None:
         """What was written is not on disk."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
-import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -16,17 +16,18 @@ from broker.adapters import recorder as module
 from broker.adapters.clock import SystemClock
 from broker.adapters.disk import Disk
 from broker.adapters.eventlog import EventLog
+from broker.adapters.journal import Line, journal_path, left_behind, packed
 from broker.adapters.metrics import Metrics
-from broker.adapters.recorder import FileRecorder, recording_path
+from broker.adapters.recorder import OPEN_FILES, FileRecorder, recording_path
 from broker.adapters.verify import verify
 from broker.core import compiled, new_moves
 from broker.errors import RecordingFailed
-from broker.sessions.eventchain import timestamp
+from broker.protocols.postgres import codec
 from broker.sessions.model import Entry
 from tests.support.require import needs_core
 
 if TYPE_CHECKING:
-    from broker.core.lane import Lane, Line, Pen, Press
+    from broker.core.lane import Lane
 
 
 def make(home: Path, disk: Disk | None = None) -> tuple[EventLog, FileRecorder]:
@@ -173,37 +174,30 @@ async def test_what_was_masked_revealed_and_searched_is_summed_up_also_after_a_r
     log.close()
 
 
-def line(number: int, kind: str = "statement.allowed", said: dict[str, object] | None = None) -> Line:
+def lane_of(recorder: FileRecorder, sent: list[str], said: dict[str, Any] | None = None, grant: str = "grant1") -> Lane:
+    """A lane on which `select 1` and `select 2` are known."""
     assert compiled is not None
-    at = timestamp(SystemClock().now()).encode()
-    behind = f'"statement":"{number}","text":"select ?"'.encode()
     before = json.dumps(said)[1:-1].encode() + b"," if said else b""
-    return compiled.Line(kind, "s1", str(number), said, at, before, behind, b'{"sql":"select 1"}')
-
-
-def pen_of(recorder: FileRecorder) -> Pen:
-    assert compiled is not None
-    pen: Pen = compiled.Pen(recorder, recorder._log, recorder._metrics)
-    return pen
-
-
-def departing(press: Press, sent: list[str]) -> Lane:
-    """A lane with `select 1` on its way."""
-    assert compiled is not None
-    ticket = SimpleNamespace(said=None, before=b"", between=b'"statement":', behind=b"", texts=b"{}", send=b"the query")
+    known = {"said": said, "before": before, "between": b'"statement":', "behind": b"", "scrub": False, "ruling": None}
     quiet = ("I", 0, frozenset(), {}, {})
     booking: Any = SimpleNamespace(
-        quiet=lambda: quiet, ticket=lambda *_: ticket, tripwire=frozenset(), alike=lambda *_: None, watch=lambda _: None
+        quiet=lambda: quiet,
+        ticket=lambda text, _: SimpleNamespace(**known, texts=b'{"sql":"%b"}' % text, send=text),
+        tripwire=frozenset(),
+        alike=lambda *_: None,
+        watch=lambda _: None,
+        landed=lambda *_: None,
+        shows=lambda *_: True,
     )
     policies: Any = SimpleNamespace(hash="policy")
     end: Any = SimpleNamespace(is_closing=lambda: False, write=lambda data: sent.append(data.decode()))
     lane: Lane = compiled.Lane(
         booking,
-        print,
-        press,
-        "grant1",
+        lambda error: sent.append(str(error)),
+        recorder.journal(),
+        grant,
         "s1",
-        lambda: "q1",
+        compiled.Ids(1),
         SystemClock(),
         None,
         lambda: (1, 9e9),
@@ -213,23 +207,44 @@ def departing(press: Press, sent: list[str]) -> Lane:
         end,
         9e9,
     )
-    assert lane.depart(b"Q\0\0\0\x0dselect 1\0")
     return lane
 
 
+def ride(lane: Lane, *, land: bool = True) -> None:
+    assert lane.depart(codec.query("select 1"))
+    if land:
+        shown = codec.message(b"T", b"\0\0")
+        assert lane.land(shown + codec.message(b"C", b"SELECT 0\0") + codec.ready_for_query("I"))
+
+
+def lines_of(home: Path, grant: str = "grant1") -> list[tuple[str, str]]:
+    lines = [json.loads(line) for line in recording_path(home, grant).read_bytes().splitlines()]
+    assert [line["seq"] for line in lines] == list(range(1, len(lines) + 1))
+    return [(line["type"], line["data"].get("statement", "")) for line in lines]
+
+
+Q = [f"q{number:016x}" for number in range(10)]
+ALLOWED, FINISHED = "statement.allowed", "statement.finished"
+
+
 @needs_core
-async def test_lines_of_the_compiled_core_go_into_the_same_chains_and_counts(tmp_path: Path) -> None:
+async def test_records_of_the_compiled_core_go_into_the_same_chains_and_counts(tmp_path: Path) -> None:
     log, recorder = make(tmp_path)
-    pen = pen_of(recorder)
-    await recorder.write(allowed(1))
-    pending = pen("grant1", [line(2), line(2, "statement.finished"), line(3, said={"masked": ["public.people.ssn"]})])
-    assert pending is pen("grant1", [line(4)])
-    await recorder.write(allowed(5))
-    await pending
+    sent: list[str] = []
+    recorder.resume("grant2")
+    first, second = lane_of(recorder, sent, {"masked": ["public.people.ssn"]}), lane_of(recorder, sent, grant="grant2")
+    await recorder.write(allowed(7))
+    ride(first)
+    ride(second, land=False)
+    ride(first, land=False)
+    assert not recording_path(tmp_path, "grant2").exists()
+    await recorder.write(allowed(8))
     story = recorder.resume("grant1")
-    assert (story.statements, story.masked) == (5, {"public.people.ssn"})
-    assert sorted(story.open_statements) == [("s1", one) for one in "1345"]
+    assert (story.statements, story.masked) == (4, {"public.people.ssn"})
+    assert sorted(story.open_statements) == [("s1", one) for one in ("7", "8", Q[2])]
+    assert sorted(recorder.resume("grant2").open_statements) == [("s1", Q[1])]
     assert b'airlock_events_total{type="statement.allowed"} 5.0' in recorder._metrics.render()
+    assert lines_of(tmp_path) == [(ALLOWED, "7"), (ALLOWED, Q[1]), (FINISHED, Q[1]), (ALLOWED, Q[2]), (ALLOWED, "8")]
     log.close()
     assert verify(tmp_path).good
     read = FileRecorder(tmp_path, EventLog(tmp_path, "other", SystemClock()), SystemClock(), Metrics())
@@ -237,8 +252,21 @@ async def test_lines_of_the_compiled_core_go_into_the_same_chains_and_counts(tmp
 
 
 @needs_core
+async def test_what_stands_in_the_journal_is_sealed_in_a_moment_whatever_comes(tmp_path: Path) -> None:
+    log, recorder = make(tmp_path)
+    ride(lane_of(recorder, []))
+    async with asyncio.timeout(30):
+        while not recording_path(tmp_path, "grant1").exists():  # noqa: ASYNC110  nothing tells
+            await asyncio.sleep(0.001)
+    assert lines_of(tmp_path) == [(ALLOWED, Q[1]), (FINISHED, Q[1])]
+    log.close()
+
+
+@needs_core
 @pytest.mark.parametrize("failing", ["events", "recordings"])
-async def test_lines_of_the_compiled_core_are_there_all_or_none(tmp_path: Path, failing: str) -> None:
+async def test_records_of_the_compiled_core_are_there_all_or_none_and_none_is_lost(
+    tmp_path: Path, failing: str
+) -> None:
     full = False
 
     def write(fd: int, data: bytes | memoryview) -> int:
@@ -247,51 +275,97 @@ async def test_lines_of_the_compiled_core_are_there_all_or_none(tmp_path: Path, 
         return os.write(fd, data)
 
     log, recorder = make(tmp_path, Disk(write=write))
-    pen = pen_of(recorder)
-    await pen("grant1", [line(1)])
+    sent: list[str] = []
+    lane = lane_of(recorder, sent)
+    ride(lane)
+    recorder.seal()
     full = True
+    ride(lane, land=False)
     with pytest.raises(RecordingFailed):
-        pen("grant1", [line(2)])
+        recorder.write(allowed(3))
+    assert len(sent) == 4
+    assert "No space left" in sent[-1]
     with pytest.raises(RecordingFailed):
-        pen("no-such-grant", [line(2)])
+        lane.depart(codec.query("select 1"))
+    assert lines_of(tmp_path) == [(ALLOWED, Q[1]), (FINISHED, Q[1])]
     full = False
-    await recorder.write(allowed(3))
+    await recorder.write(allowed(4))
     assert recorder._metrics.failures._value.get() == 2
     log.close()
-    lines = [json.loads(line) for line in recording_path(tmp_path, "grant1").read_bytes().splitlines()]
-    assert [(line["seq"], line["data"]["statement"]) for line in lines] == [(1, "1"), (2, "3")]
+    assert lines_of(tmp_path)[2:] == [(ALLOWED, Q[2]), (ALLOWED, "4")]
     assert verify(tmp_path).good
 
 
 @needs_core
-async def test_what_departs_in_one_turn_is_written_before_what_is_written_otherwise(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sealed", [0, 1, 2, 3])
+async def test_what_a_broker_recorded_and_did_not_come_to_seal_the_next_one_seals(tmp_path: Path, sealed: int) -> None:
+    """However far it came: what has a line already gets no second one."""
     log, recorder = make(tmp_path)
-    sent: list[str] = []
-    press = recorder.press()
-    assert recorder.press() is press
-    lane = departing(press, sent)
-    recorder.write(allowed(2))
-    assert sent == ["the query"]
-    assert lane.armed
+    await recorder.write(allowed(7))
+    lane = lane_of(recorder, [])
+    ride(lane)
+    ride(lane, land=False)
+    journal = journal_path(tmp_path, log.stream)
+    left = journal.read_bytes()
+    before = recording_path(tmp_path, "grant1").read_bytes()
+    recorder.seal()
     log.close()
-    lines = [json.loads(line) for line in recording_path(tmp_path, "grant1").read_bytes().splitlines()]
-    assert [line["data"]["statement"] for line in lines] == ["q1", "2"]
+    assert not list(left_behind(journal))
+    # As a crash leaves it: the journal full, the recording perhaps written in part.
+    journal.write_bytes(left)
+    path = recording_path(tmp_path, "grant1")
+    whole = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(before + b"".join(whole[1 : 1 + sealed]))
+    times = [json.loads(line)["at"] for line in whole]
+
+    log, recorder = make(tmp_path)
+    story = recorder.resume("grant1")
+    assert lines_of(tmp_path) == [(ALLOWED, "7"), (ALLOWED, Q[1]), (FINISHED, Q[1]), (ALLOWED, Q[2])]
+    assert [json.loads(line)["at"] for line in path.read_bytes().splitlines()] == times
+    assert sorted(story.open_statements) == [("s1", "7"), ("s1", Q[2])]
+    recorder.journal()
+    assert not list(left_behind(journal))
+    log.close()
 
 
 @needs_core
-async def test_what_was_written_at_once_takes_no_room_afterwards_however_much_it_was(tmp_path: Path) -> None:
-    assert compiled is not None
+async def test_what_no_grant_takes_up_from_the_journal_is_put_aside(tmp_path: Path) -> None:
+    path = journal_path(tmp_path, "broker")
+    path.parent.mkdir(parents=True)
+    line = Line(ALLOWED, "2026-01-01T00:00:00.000000Z", "gone", "s1", Q[1], "", '"statement":"x"', "{}")
+    path.write_bytes(packed(line) + bytes(100))
     log, recorder = make(tmp_path)
-    pen = pen_of(recorder)
-    small = line(1)
-    detail = b'{"sql":"' + b"x" * 8_000_000 + b'"}'
-    large = compiled.Line(small.kind, small.session, "2", None, small.at, small.before, b'"statement":"2"', detail)
-    await pen("grant1", [small])
-    tracemalloc.start()
-    try:
-        await pen("grant1", [large])
-        assert tracemalloc.get_traced_memory()[0] < 1_000_000
-    finally:
-        tracemalloc.stop()
+    recorder.journal()
+    assert [list(left_behind(one)) for one in path.parent.glob("*.torn")] == [[line]]
+    assert not left_behind(path)
     log.close()
+
+
+@needs_core
+async def test_without_a_mapped_file_each_record_is_sealed_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: Path) -> None:
+        raise OSError(errno.ENODEV, "No such device")
+
+    monkeypatch.setattr("broker.adapters.recorder.mapped", fails)
+    log, recorder = make(tmp_path)
+    sent: list[str] = []
+    lane = lane_of(recorder, sent)
+    ride(lane, land=False)
+    assert lines_of(tmp_path) == [(ALLOWED, Q[1])]
+    assert sent == ["select 1"]
+    log.close()
+
+
+@needs_core
+async def test_many_grants_at_once_keep_their_files(tmp_path: Path) -> None:
+    log, recorder = make(tmp_path)
+    for number in range(2 * OPEN_FILES):
+        recorder.resume(f"many{number}")
+        ride(lane_of(recorder, [], grant=f"many{number}"))
+    recorder.seal()
+    log.close()
+    for number in range(2 * OPEN_FILES):
+        assert lines_of(tmp_path, f"many{number}") == [(ALLOWED, Q[1]), (FINISHED, Q[1])]
     assert verify(tmp_path).good

@@ -7,10 +7,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.core import compiled
+from broker.adapters.journal import KINDS, Line, packed, unpacked
+from broker.core import compiled, new_ids
 from broker.errors import RecordingFailed
 from broker.protocols.postgres import codec
 from broker.sessions.eventchain import (
@@ -47,19 +49,19 @@ def test_lines_are_sealed_as_python_seals_them(
     assert compiled is not None
     at = timestamp(datetime.now(UTC))
     recorded, fed = Head(begun, genesis(RECORD, grant).hash), Head(begun + 7, genesis(EVENT, stream).hash)
-    lines, records, events = [], b"", b""
+    entries, records, events = b"", b"", b""
     heads = recorded, fed
     for session, id_, text, detail, rows in said:
         before, behind = f'"a":{json_text(text)},', f'"rows":{rows},"statement":"{id_}"'
-        pieces = (one.encode() for one in (at, before, behind, json_text(detail)))
-        lines.append(compiled.Line("statement.allowed", session, id_, None, *pieces))
-        record, recorded = record_line(
-            recorded, grant, at, "statement.allowed", session, f"{{{before}{behind}}}", json_text(detail)
-        )
+        kind = KINDS[rows % 2]
+        line = Line(kind, at, grant, session, id_, before, behind, json_text(detail))
+        entries += packed(line)
+        assert list(unpacked(entries + bytes(4)))[-1] == line
+        record, recorded = record_line(recorded, grant, at, kind, session, f"{{{before}{behind}}}", json_text(detail))
         spoken = f'{{{before}"recorded":"{recorded.seq}:{recorded.hash}",{behind}}}'
-        event, fed = event_line(fed, stream, at, "statement.allowed", grant, session, spoken)
+        event, fed = event_line(fed, stream, at, kind, grant, session, spoken)
         records, events = records + record, events + event
-    found = compiled.seal(stream.encode(), grant.encode(), *heads, lines)
+    found = compiled.seal(stream.encode(), grant.encode(), *heads, entries + bytes(4))
     assert found == (records, recorded, events, fed)
     assert checked(RECORD, found[0].splitlines(keepends=True)[0], heads[0])[0]["grant"] == grant
 
@@ -173,27 +175,37 @@ def test_a_plain_run_is_boarded_and_landed() -> None:
     assert side.quick is not None
     for number in (1, 2):
         assert side.quick.depart(bound([b"7"], [], []) + EXECUTE + SYNC)
-        side.turn()
         assert side.quick.land(codec.message(b"2") + complete("SELECT 0") + ready("I"))
         assert (side.rides, side.landed) == (number, number)
-    assert [entry.type for entry in side.log] == ["statement.allowed", "statement.finished", "statement.allowed"]
+    assert side.log == []
+    side.turn()
+    assert [entry.type for entry in side.log] == ["statement.allowed", "statement.finished"] * 2
     assert side.log[0].detail == {"parameters": [{"text": "7"}], "sql": "select 1"}
 
 
-def test_nothing_is_sent_whose_record_cannot_be_written() -> None:
+def test_what_cannot_be_sealed_ends_the_session_and_stays_in_the_journal_and_nothing_departs_any_more() -> None:
     side = prepared(core=True)
     errors: list[Exception] = []
-    before = side.upstream
+    sealed = side.pen
 
-    def fails(_grant: str, _lines: object) -> None:
+    def fails(_: object) -> None:
         raise RecordingFailed("the disk is full")
 
     side.pen = fails  # type: ignore[method-assign]  # a full disk's
     side.quick = side.compiled_lane(errors.append)
-    assert side.quick.depart(bound([], [], []) + EXECUTE + SYNC)
+    ride = bound([], [], []) + EXECUTE + SYNC
+    assert side.quick.depart(ride)
+    sent = side.upstream
     side.turn()
-    assert side.upstream == before
     assert [str(error) for error in errors] == ["the disk is full"]
+    with pytest.raises(RecordingFailed):
+        side.quick.depart(ride)
+    assert side.upstream == sent
+    assert [line.kind for line in unpacked(side.memory)] == ["statement.allowed"]
+    # Once there is room again, it is sealed, and before whatever comes then.
+    side.pen = sealed  # type: ignore[method-assign]
+    side.journal.flush()
+    assert [entry.type for entry in side.log] == ["statement.allowed"]
 
 
 def test_nothing_boards_or_lands_after_the_end() -> None:
@@ -210,15 +222,28 @@ def test_nothing_boards_or_lands_after_the_end() -> None:
     assert not side.quick.depart(ride)
 
 
-def test_what_departed_before_the_end_and_is_late_is_recorded_and_not_sent() -> None:
+def test_what_does_not_fit_into_the_journal_is_sealed_before_or_takes_the_gate() -> None:
     side = prepared(core=True)
     assert side.quick is not None
-    before = side.upstream
-    assert side.quick.depart(bound([], [], []) + EXECUTE + SYNC)
-    side.quick.expires = 0.5
+    sent = 0
+    for number in range(300):
+        long = b"a" * (number * 300)
+        sent += side.quick.depart(bound([long], [], []) + EXECUTE + SYNC)
+        if not side.quick.land(codec.message(b"2") + complete("SELECT 0") + ready("I")):
+            break
     side.turn()
-    assert side.upstream == before
-    assert [entry.type for entry in side.log] == ["statement.allowed"]
+    assert number == sent == len(side.log) // 2 > 150
+    assert [entry.detail["parameters"][0]["text"] for entry in side.log[::2]] == [
+        "a" * one * 300 for one in range(sent)
+    ]
+
+
+@given(st.integers(0, 2**63))
+def test_ids_are_given_as_python_gives_them(first: int) -> None:
+    assert compiled is not None
+    ids = compiled.Ids(first)
+    assert [ids(), ids()] == [f"q{first:016x}", f"q{first + 1:016x}"]
+    assert isinstance(new_ids(first), compiled.Ids)
 
 
 def test_what_a_lane_keeps_is_bounded_however_many_long_texts_come() -> None:
