@@ -117,6 +117,8 @@ class Catalogue:
     operators: frozenset[tuple[str, str]]
     types: Mapping[tuple[str, str], tuple[str, bool]]
     """(schema, name) of users' types -> (typtype, whether it runs no code of theirs)."""
+    type_names: Mapping[int, tuple[str, bool]] = field(default_factory=dict)
+    """oid of users' types -> (its name, whether it runs no code of theirs)."""
     own: frozenset[str] = frozenset()
     """Names of functions that users defined, and of types that run code of theirs."""
     loose: frozenset[str] = frozenset()
@@ -219,6 +221,7 @@ def build(
         ),
         operators=frozenset((row["schema"], row["name"]) for row in rows["operators"]),
         types={(row["schema"], row["name"]): (row["kind"], row["trusted"]) for row in rows["types"]},
+        type_names={row.get("oid", 0): (f"{row['schema']}.{row['name']}", row["trusted"]) for row in rows["types"]},
         own=frozenset(row["name"] for row in rows["functions"]) | coded,
         loose=frozenset(row["name"] for row in rows["functions"] if row.get("loose", True)) | coded,
         heirs=heirs,

@@ -216,7 +216,7 @@ QUERIES: dict[str, str] = {
         where a.attgenerated <> '' order by 1, 2""",
     "types": f"""
         with recursive {_CODED}
-        select n.nspname::text as schema, t.typname::text as name, t.typtype::text as kind,
+        select t.oid::int8 as oid, n.nspname::text as schema, t.typname::text as name, t.typtype::text as kind,
                t.oid not in (select oid from coded union select oid from start) as trusted
         from pg_type t join pg_namespace n on n.oid = t.typnamespace
         where t.oid >= 16384 or t.oid in (table start) order by 1, 2""",

@@ -22,6 +22,7 @@ from broker.sql.masking import mask_copied_relation, mask_relations
 from broker.sql.meaning import meaning
 from broker.sql.model import AS_TEXT, Altered, Control, Inspection, Moves, Refusal, SearchPath, Statement
 from broker.sql.moving import check_change, check_code, rewrite_calls, rewrite_set
+from broker.sql.names import check_parameters
 from broker.sql.nodes import (
     EXPLAIN_OPTIONS,
     QUERIES,
@@ -63,14 +64,16 @@ def inspect(
     but: tuple[str, ...] = (),
     altered: Altered = Altered.NOT,
     path: SearchPath | None = None,
+    types: tuple[int, ...] = (),
 ) -> Inspection:
     """Inspect a text of any number of statements under a catalogue and a person's field rules; raises Refusal.
 
     The rewritten text yields masked values wherever a masked field is read, and has the same number of statements.
     `strict` has it fail where what it reads masked has changed since the catalogue was read. `covers` is what the role
     lets be read: where that is all there is and nothing is masked, the catalogue is shown as it is, and the schema may
-    be changed. `altered` says that the session has changed it in the transaction that this is for, so that the
-    catalogue may be outdated for it. `path` is the search path that the session has set, if it has.
+    be changed. `types` are oids of users' types that parameters are declared to have. `altered` says that the session
+    has changed the schema in the transaction that this is for, so that the catalogue may be outdated for it. `path` is
+    the search path that the session has set, if it has.
     Under limits for where others wait, raises Costly.
     """
     # What is seen of a relation does not depend on how it is named.
@@ -90,6 +93,8 @@ def inspect(
         inspector.altered = altered
         inspector.moved = path is not None
         statements = tuple(inspector.statement(raw) for raw in tree.get("stmts", []))
+        if types:
+            statements = _with_parameters(statements, types, catalogue, seen)
         rewritten, runs = rewriter.finish()
     except Refusal as refusal:
         raise refusal.located(source.text) from None
@@ -110,6 +115,15 @@ def inspect(
         path=path,
         means=meaning(catalogue, statements),
     )
+
+
+def _with_parameters(
+    statements: tuple[Statement, ...], types: tuple[int, ...], catalogue: Catalogue, seen: Sights
+) -> tuple[Statement, ...]:
+    """Judge statements by the types of their parameters, which are not in their text."""
+    code: set[str] | None = set() if seen.in_clear else None
+    check_parameters(catalogue, types, code)
+    return tuple(replace(one, facts=replace(one.facts, code=one.facts.code | (code or set()))) for one in statements)
 
 
 def tripwire(catalogue: Catalogue, fields: FieldView) -> frozenset[tuple[int, int]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from broker.sql.catalogue import Catalogue, Overload, allowed_functions
 from broker.sql.model import Refusal
 from broker.sql.system import FUNCTIONS_IN_CLEAR, literal_functions
@@ -126,6 +128,26 @@ def check_type(catalogue: Catalogue, parts: list[str], code: set[str] | None = N
     if schema not in (None, "pg_catalog", "information_schema"):
         raise Refusal("type", f'type "{schema}.{name}" does not exist', sqlstate="42704", retry=True)
     # What is left can only be a builtin type (pg_catalog comes first in the path), or does not exist.
+
+
+def check_parameters(catalogue: Catalogue, types: Iterable[int], code: set[str] | None = None) -> None:
+    """Refuse parameters of users' types that run code of theirs: their values are read before anything is run.
+
+    No text names the types that a client declares by their oids. One that is not known counts as such a type.
+    """
+    for oid in types:
+        name, trusted = catalogue.type_names.get(oid, ("", False))
+        if trusted:
+            continue
+        if not name and code is None:
+            raise Refusal("type", f"no type of a parameter has the oid {oid}", sqlstate="42704", retry=True)
+        if code is None:
+            raise Refusal(
+                "type",
+                f"a parameter has the type {name}, which runs code of this database's own, and those are not open yet",
+                "leave the type of the parameter open, or say a builtin one",
+            )
+        code.add(f"type {name or oid}")
 
 
 def _check_coded(catalogue: Catalogue, schema: str | None, name: str, code: set[str] | None) -> bool:

@@ -2,9 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ def corpus(turn: int) -> list[Case]:
     for at, line in enumerate(CASES.with_name("masking.sql").read_text().splitlines(), 1):
         if not line.startswith("--") and line not in OF_SESSIONS and at % 2 == turn:
             found.append((f"masking.sql:{at}", "lvl_read", [["Q", line]], "SAME"))
-    return found + changes()
+    return found + changes() + typed()
 
 
 ASKED_OR_DENIED = ("lvl_asked", "lvl_read", "open-db lvl_asked", "open-db lvl_read")
@@ -125,20 +126,49 @@ def changes() -> list[Case]:
     return found
 
 
-def encoded(op: Op) -> bytes:
+TYPES = (
+    "create type evil.held as (a int, d evil.d)",
+    "create type evil.mood as enum ('sad', 'ok')",
+    "create function evil.number(evil.mood) returns int language sql as 'select public.bump()'",
+    "create cast (evil.mood as int) with function evil.number(evil.mood) as implicit",
+    "create type evil.plain as enum ('sad', 'ok')",
+)
+CODED = {"evil.d": "x", "evil.d[]": "{x}", "evil.held": "(1,x)", "evil.mood": "ok"}
+HARMLESS = {"evil.plain": "ok", "customers": "(1,a,b,c,,)", "orders[]": "{}"}
+"""Types of users' that run code of theirs, and others, each with a value of its own."""
+
+
+def typed() -> list[Case]:
+    """Parse messages that give a parameter a type of users': its checks and casts would run with its value."""
+    found: list[Case] = []
+    for name, value in (CODED | HARMLESS).items():
+        texts = ("select $1", "select $1::text", "select $1 is null", "select $1 + 1")
+        for role in ("lvl_read", "lvl_write", "open-db lvl_read"):
+            for sql in texts:
+                ops: list[Op] = [["P", "", sql, name], ["B", "", "", [], [], [value]], ["E", ""], ["S"]]
+                honest = name in HARMLESS and not sql.endswith("1")
+                found.append((f"typed {name} {role}: {sql}", role, ops, "ALLOW" if honest else "SAME"))
+        declared: list[Op] = [["P", "own", "select $1::text", name], ["S"], ["Q", f"execute own('{value}')"]]
+        bound: list[Op] = [["B", "", "own", [], [], [value]], ["E", ""], ["S"]]
+        found.append((f"typed {name}: by name", "lvl_write", [*declared, *bound], "SAME"))
+    return found
+
+
+def encoded(op: Op, types: Mapping[str, int]) -> bytes:
     """The message of one operation; a Query of raw bytes is `QX`."""
     match op:
         case ["Q", sql]:
             return codec.query(sql)
         case ["QX", raw]:
             return codec.message(b"Q", bytes.fromhex(raw) + b"\0")
-        case ["P", name, sql]:
-            return codec.parse(name, sql)
-        case ["B", portal, name, *formats]:
-            results = formats[1] if len(formats) > 1 else []
+        case ["P", name, sql, *named]:
+            return codec.parse(name, sql, [types[one] for one in named])
+        case ["B", portal, name, *more]:
+            _, results, values = [*more, *[[]] * (3 - len(more))]
             listed = b"".join(code.to_bytes(2, "big") for code in results)
-            tail = b"\0\0\0\0" + len(results).to_bytes(2, "big") + listed
-            return codec.message(b"B", codec.string(portal) + codec.string(name) + tail)
+            bound = b"".join(len(one).to_bytes(4, "big") + one.encode() for one in values)
+            head = codec.string(portal) + codec.string(name) + b"\0\0" + len(values).to_bytes(2, "big")
+            return codec.message(b"B", head + bound + len(results).to_bytes(2, "big") + listed)
         case ["D", kind, name]:
             return codec.message(b"D", kind.encode() + codec.string(name))
         case ["E", portal]:
@@ -156,6 +186,14 @@ class World:
     broker: TestBroker
     open: dict[str, Raw] = field(default_factory=dict)
 
+    @cached_property
+    def types(self) -> dict[str, int]:
+        """The oids of the types that corpora name."""
+        return {
+            name: self.server.execute(f"select '{name}'::regtype::oid::int8", "world")[0][0]
+            for name in CODED | HARMLESS
+        }
+
     def run(self, role: str, ops: list[Op]) -> list[tuple[str, bytes]]:
         """What a client receives for a case, up to the end of its connection where that comes."""
         if ops[0][0] == "STARTUP":
@@ -165,7 +203,7 @@ class World:
         frames: list[codec.Frame] = []
         try:
             for op in [*ops, ["Q", "rollback; deallocate all"]]:
-                client.send(encoded(op))
+                client.send(encoded(op, self.types))
                 if op[0] in ("Q", "QX", "S", "F"):
                     frames += client.until("ZG")
                     if frames[-1].type == ord("G"):
@@ -211,7 +249,7 @@ async def worlds(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
             server = stack.enter_context(running_server(request.param, {"log_statement": "all"}))
             load_world(server, "world", name)
             roles = {level: endpoint(server, level, "world", password=server.passwords[level]) for level in LEVELS}
-            for statement in OWNED:
+            for statement in (*OWNED, *TYPES):
                 server.execute(statement, "world")
             roles |= dict.fromkeys(("lvl_ddl", "lvl_asked"), roles["lvl_write"])
             broker = await stack.enter_async_context(

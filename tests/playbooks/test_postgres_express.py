@@ -32,6 +32,7 @@ from broker.protocols.postgres.events import (
 )
 from broker.protocols.postgres.express import boards, quick_bind
 from broker.protocols.postgres.machine import Machine, State
+from broker.protocols.postgres.registry import Prepared
 from broker.protocols.postgres.ruling import Denied, Permitted, Ruling
 from broker.sessions.eventchain import json_text
 from broker.sessions.model import Durability, Entry
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
 EXECUTE, SYNC = codec.execute(""), codec.SYNC
 OFTEN = ("select 1", "masked", "commit")
 TEXTS = ("select 1", "select 2", "masked", "insert", "begin", "commit", "drop", "fail", "select 1; select 2")
+CODED, PLAIN = 20000, 20001
+"""Types of users': one that later policies let no parameter have, one that they do."""
 HASHES = ("first", "second", "third")
 CONTROLS = {"begin": Control.BEGIN, "commit": Control.COMMIT}
 
@@ -90,7 +93,9 @@ class Policy:
         self._kept: dict[tuple[str, int], Ruling] = {}
         self._bases = [object() for _ in range(3)]
 
-    def rule(self, sql: str) -> Ruling:
+    def rule(self, sql: str, types: tuple[int, ...] = ()) -> Ruling:
+        if types:
+            return denied() if CODED in types and self.version else decide(sql, self.version)
         return self._kept.setdefault((sql, self.version), decide(sql, self.version))
 
     def known(self, sql: str) -> Ruling | None:
@@ -241,8 +246,8 @@ class Side:
         while waiting:
             for command in self.machine.handle(waiting.pop(0)):
                 match command:
-                    case Inspect(sql=sql, token=token):
-                        waiting.append(Ruled(token, self._rule(sql), at))
+                    case Inspect(sql=sql, types=types, token=token):
+                        waiting.append(Ruled(token, self._rule(sql, types), at))
                     case Record(entries=entries, durability=durability, token=token):
                         self.log.extend(entries)
                         if durability is Durability.RESULTS_WAIT:
@@ -363,15 +368,16 @@ def exchange(chance: random.Random) -> bytes:
     text = chance.choice(OFTEN if chance.random() < 0.7 else TEXTS)
     name = chance.choice(["", "s", "s", "t"])
     end = chance.choice([EXECUTE + SYNC, describe("P", "") + EXECUTE + SYNC])
+    types = chance.choice([(), (), (), (25,), (PLAIN,), (CODED, 25)])
     match chance.choice([0, 0, 0, 3, 3, 3, 6, 6, 7, 7, 8, 9, 10, 11]):
         case 0:
             return codec.query(text)
         case 3:
             return bind(name) + end
         case 6:
-            return codec.parse(name, text) + bind(name) + end
+            return codec.parse(name, text, types) + bind(name) + end
         case 7:
-            return codec.parse(name, text) + describe("S", name) + SYNC
+            return codec.parse(name, text, types) + describe("S", name) + SYNC
         case 8:
             return bind(name, "p") + codec.execute("p", chance.choice([0, 2])) + SYNC
         case 9:
@@ -577,3 +583,13 @@ def test_what_was_put_on_the_lane_is_cut_with_the_session() -> None:
 def test_a_play_without_rulings_at_hand_never_boards() -> None:
     play = Play()
     assert play.machine.board(codec.query("select 1"), 1.0) is None
+
+
+def test_no_ticket_is_given_where_a_parse_has_declared_types_of_users() -> None:
+    policy = Policy()
+    ruling = policy.rule("select 1")
+    assert isinstance(ruling, Permitted)
+    side = Side(policy, lane=True)
+    booking = side.machine.booking(lambda _sql, _marked: None, side)  # type: ignore[arg-type]  # a scribe, as far as it goes
+    assert booking.ticket(None, Prepared(ruling)) is not None
+    assert booking.ticket(None, Prepared(ruling, (PLAIN,), (PLAIN,))) is None

@@ -41,6 +41,13 @@ def test_bind_and_execute_are_decided_again() -> None:
     assert [command.sql for command in play.inspected] == ["select 1"] * 3
 
 
+def test_users_types_that_a_parse_declares_are_ruled_on_with_every_use_of_its_statement() -> None:
+    play = Play().client(codec.parse("s", "select $1", [20001, 25, 20000, 20000]), bind("s"), codec.execute(""))
+    play.client(codec.SYNC).upstream(PARSED, BOUND, complete("SELECT 0"), ready())
+    play.client(codec.query("execute s"))
+    assert [one.types for one in play.inspected if one.sql == "select $1"] == [(20000, 20001)] * 3
+
+
 def test_a_statement_that_would_be_sent_in_other_words_is_to_be_prepared_again() -> None:
     answers = iter([permitted("select 1"), permitted("select 1", rewritten="select 2")])
     play = Play(lambda sql: next(answers)).client(codec.parse("s", "select 1"), codec.SYNC).upstream(PARSED, ready())

@@ -99,7 +99,7 @@ class Booking:
         except UnicodeDecodeError:
             return None
         found = self._express.permitted(sql)
-        if found is None or found[0].durability is not Durability.WRITTEN:
+        if found is None or found[0].durability is not Durability.WRITTEN or (prepared is not None and prepared.own):
             return None
         ruling, fare = found
         if prepared is not None and prepared.ruling is not ruling:

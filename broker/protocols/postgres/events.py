@@ -165,6 +165,8 @@ class Inspect:
     sql: str
     altered: Altered = Altered.NOT
     """What the transaction that it belongs to did to the schema before it."""
+    types: tuple[int, ...] = ()
+    """Users' types that its parameters were declared to have."""
     token: int = 0
 
     def with_token(self, token: int) -> Inspect:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from broker.protocols.postgres.reaching import events_of
+from broker.protocols.postgres.registry import own_types
 from broker.protocols.postgres.ruling import Permitted, shown_text
 from broker.protocols.postgres.values import is_readable
 from broker.sessions.holds import Asked
@@ -18,8 +19,6 @@ from broker.sql.catalogue import allowed_functions
 from broker.sql.model import Control, Inspection
 from broker.sql.nodes import QUERIES
 
-OWN_OIDS = 16384
-"""The first oid of what users define."""
 LONGEST = 64 * 1024
 _VERBS = frozenset(QUERIES.values())
 
@@ -82,7 +81,7 @@ def _why_not(inspection: Inspection, asked: Asked) -> str:
         return f"planning could run {unsafe[0]}"
     if len(inspection.rewritten) > LONGEST:
         return "it is too long"
-    if any(oid >= OWN_OIDS for oid in asked.types):
+    if own_types(asked.types):
         return "a parameter has a type of your own"
     for index, value in enumerate(asked.values):
         binary = bool(asked.formats) and asked.formats[index if len(asked.formats) > 1 else 0] == 1

@@ -19,7 +19,7 @@ from broker.protocols.postgres import codec, records
 from broker.protocols.postgres.backpath import BackPath
 from broker.protocols.postgres.codec import Frame
 from broker.protocols.postgres.memory import SMALL
-from broker.protocols.postgres.registry import MAX_ENTRIES, Change, Portal, Prepared
+from broker.protocols.postgres.registry import MAX_ENTRIES, Change, Portal, Prepared, own_types
 from broker.protocols.postgres.responses import Expected, Kind, Running
 from broker.protocols.postgres.ruling import Permitted, Ruling
 from broker.protocols.postgres.shared import Session
@@ -185,6 +185,9 @@ class ExpressLane:
         sql = parse.sql if parse is not None and own else prepared.sql if prepared is not None else None
         found = self.permitted(sql) if sql is not None else None
         if found is None or (parse is not None and not own):
+            return None
+        if own_types(parse.types) if parse is not None else prepared is not None and prepared.own:
+            # What its parameters are is looked at in the gate.
             return None
         ruling, fare = found
         if parse is not None:

@@ -14,7 +14,7 @@ from broker.protocols.postgres.explaining import Question, question
 from broker.protocols.postgres.holding import Cleared, match, narrowest, review, still_approved
 from broker.protocols.postgres.pathway import elsewhere
 from broker.protocols.postgres.plan import Plan, Planner, Planning, found_in, stale, weighed
-from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Registry
+from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Registry, own_types
 from broker.protocols.postgres.replies import Problem, denial, too_far
 from broker.protocols.postgres.responses import Expected, Kind
 from broker.protocols.postgres.ruling import Denied, Ruling, shown_text
@@ -121,11 +121,12 @@ class FrontPath:
         if session.prepared.full:
             yield from self._refuse(Problem("53400", "too many prepared statements in this session"))
             return
-        plan = yield from self._planner().text(message.sql)
+        own = own_types(message.types)
+        plan = yield from self._planner().text(message.sql, own)
         if isinstance(plan, Denied):
             yield from self._deny(plan, message.sql)
             return
-        prepared = Prepared(plan.parsed, message.types, session.keep_texts(plan.parsed))
+        prepared = Prepared(plan.parsed, message.types, own, session.keep_texts(plan.parsed))
         change = Change(session.segment, message.name, prepared)
         expected = Expected(Kind.PARSE, session.segment, plan.ruling, change=session.prepared.expect(change))
         same = plan.rewritten == message.sql

@@ -34,7 +34,7 @@ _RELOAD_EVERY = 1.0
 """Seconds between two readings of the catalogue for unknown names, so that typing errors cannot flood an upstream."""
 
 
-_CacheKey = tuple[str, str, str, Subject, frozenset[str], Altered, SearchPath | None]
+_CacheKey = tuple[str, str, str, Subject, frozenset[str], Altered, SearchPath | None, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,8 @@ class Matter:
     altered: Altered = Altered.NOT
     path: SearchPath | None = None
     """The search path that their session has set, if it has."""
+    types: tuple[int, ...] = ()
+    """Users' types that parameters of the text were declared to have."""
 
 
 class Level(NamedTuple):
@@ -199,6 +201,7 @@ class Inspector:
             but=but,
             altered=matter.altered,
             path=matter.path,
+            types=matter.types,
         )
         if self._policies.hash != policy_hash:
             # The policy changed meanwhile, and with it perhaps the masks.
@@ -213,7 +216,16 @@ class Inspector:
             strict, covers, but = self._level(matter)
             view, altered, path = self._view(matter), matter.altered, matter.path
             found = inspect(
-                sql, catalogue, view, ON_THE_SPOT, strict=strict, covers=covers, but=but, altered=altered, path=path
+                sql,
+                catalogue,
+                view,
+                ON_THE_SPOT,
+                strict=strict,
+                covers=covers,
+                but=but,
+                altered=altered,
+                path=path,
+                types=matter.types,
             )
             return self._ruled(matter, sql, catalogue, found, "")
         except Costly:
@@ -281,6 +293,7 @@ class Inspector:
             self._hours(now),
             matter.altered,
             matter.path,
+            matter.types,
         )
 
     def _hours(self, now: datetime | None) -> frozenset[str]:

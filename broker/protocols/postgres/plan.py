@@ -124,13 +124,13 @@ class Planner:
         self._own: list[Change[Prepared]] = []
         self._declared: set[str] = set()
 
-    def text(self, sql: str) -> Planning:
-        """Plan a text of the client's."""
+    def text(self, sql: str, types: tuple[int, ...] = ()) -> Planning:
+        """Plan a text of the client's; `types` are users' own that it declares for parameters."""
         if self._session.altered:
             # What an earlier segment does to the schema shows with its end, and what this text means after that.
             yield Drain()
         yield from follow(self._session)
-        ruling: Ruling = yield self._inspect(sql)
+        ruling: Ruling = yield self._inspect(sql, types)
         if isinstance(ruling, Permitted):
             ruling = misplaced(self._session, ruling.inspection.statements) or ruling
         if isinstance(ruling, Denied):
@@ -172,12 +172,12 @@ class Planner:
         room = self._session.keep_texts(ruling) if self._declared else None
         return Plan(ruling, _joined(ruling, bodies), tuple(changes), tuple(bodies), self._session.segment, room)
 
-    def _inspect(self, sql: str) -> Inspect:
-        return Inspect(sql, self._session.altered)
+    def _inspect(self, sql: str, types: tuple[int, ...] = ()) -> Inspect:
+        return Inspect(sql, self._session.altered, types)
 
     def again(self, prepared: Prepared) -> Planning:
         """Plan a prepared statement as if it came now; `stale` where it would be sent in other words."""
-        plan = yield from self.text(prepared.sql)
+        plan = yield from self.text(prepared.sql, prepared.own)
         if isinstance(plan, Plan) and plan.rewritten != prepared.rewritten:
             return stale
         return plan
@@ -192,7 +192,7 @@ class Planner:
                 verb=statement.facts.verb,
                 text=statement.redacted,
             )
-        ruling: Ruling = yield self._inspect(prepared.sql)
+        ruling: Ruling = yield self._inspect(prepared.sql, prepared.own)
         if isinstance(ruling, Permitted) and ruling.inspection.rewritten != prepared.rewritten:
             return stale
         if isinstance(ruling, Permitted) and not _is_query(ruling):
@@ -207,7 +207,7 @@ class Planner:
         before = found.ruling if isinstance(found, Cursor) else found.prepared.ruling
         if (before.inspection.path if isinstance(found, Cursor) else found.path) != self._session.way.path:
             return replace(elsewhere, verb=statement.facts.verb, text=statement.redacted)
-        ruling: Ruling = yield self._inspect(before.sql)
+        ruling: Ruling = yield self._inspect(before.sql, found.prepared.own if isinstance(found, Portal) else ())
         if isinstance(ruling, Denied):
             return replace(ruling, verb=statement.facts.verb, text=statement.redacted)
         if ruling.inspection.rewritten != before.inspection.rewritten or (ruling.asking and not before.asking):

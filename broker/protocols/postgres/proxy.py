@@ -352,9 +352,9 @@ class Session:
                 self._to_client.append(data)
             case ToUpstream(data=data):
                 self._to_upstream.append(data)
-            case Inspect(sql=sql, altered=altered, token=token):
+            case Inspect(sql=sql, altered=altered, types=types, token=token):
                 crowding = time.monotonic() - self._slice > SLICE_SECONDS
-                self._ruler.inspect(sql, token, crowding=crowding, altered=altered)
+                self._ruler.inspect(sql, token, crowding=crowding, altered=altered, types=types)
             case Record():
                 self._scribe.record(command)
             case Hold():

@@ -8,6 +8,7 @@ caller waits until it is known.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -17,6 +18,13 @@ from broker.sessions.holds import Asked
 from broker.sql.model import SearchPath
 
 MAX_ENTRIES = 5000
+OWN_OIDS = 16384
+"""The first oid of what users define."""
+
+
+def own_types(types: Iterable[int]) -> tuple[int, ...]:
+    """Return those of users' among the types that a Parse declares."""
+    return tuple(sorted({oid for oid in types if oid >= OWN_OIDS}))
 
 
 @dataclass(slots=True)
@@ -26,6 +34,8 @@ class Prepared:
     ruling: Permitted
     types: tuple[int, ...] = ()
     """Of its parameters, as its Parse named them, or as the upstream described them."""
+    own: tuple[int, ...] = ()
+    """Those of users' among what its Parse named."""
     room: Room | None = field(default=None, compare=False, repr=False)
     """What its texts take of the memory."""
 

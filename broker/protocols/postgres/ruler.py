@@ -44,9 +44,17 @@ class Ruler:
         """Return what rulings rest on now, and until when that need not be asked again while nothing moves."""
         return self._inspector.basis(self._matter)
 
-    def inspect(self, sql: str, token: int, *, crowding: bool, altered: Altered = Altered.NOT) -> None:
+    def inspect(
+        self,
+        sql: str,
+        token: int,
+        *,
+        crowding: bool,
+        altered: Altered = Altered.NOT,
+        types: tuple[int, ...] = (),
+    ) -> None:
         """Rule on a text; a client that crowds others out lets them go first."""
-        matter = replace(self._matter, altered=altered) if altered else self._matter
+        matter = replace(self._matter, altered=altered, types=types) if altered or types else self._matter
         answer = self._after_others(matter, sql) if crowding else self._inspector.rule(matter, sql)
         if isinstance(answer, Awaitable):
             self._soon(token, answer)

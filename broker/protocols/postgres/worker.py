@@ -50,10 +50,12 @@ def _serve(source: BinaryIO, sink: BinaryIO) -> None:
 
 
 def _answer(catalogue: Catalogue, assignment: Assignment) -> bytes:
-    sql, view, strict, covers, but, altered, path = assignment
+    sql, view, strict, covers, but, altered, path, types = assignment
     found: Inspection | Refusal
     try:
-        found = inspect(sql, catalogue, view, strict=strict, covers=covers, but=but, altered=altered, path=path)
+        found = inspect(
+            sql, catalogue, view, strict=strict, covers=covers, but=but, altered=altered, path=path, types=types
+        )
     except Refusal as refusal:
         found = refusal
     redacted = redact(sql) if isinstance(found, Refusal) else ""

@@ -47,6 +47,7 @@ class Assignment(NamedTuple):
     but: tuple[str, ...]
     altered: Altered
     path: SearchPath | None = None
+    types: tuple[int, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -109,6 +110,7 @@ class Workers:
         but: tuple[str, ...] = (),
         altered: Altered = Altered.NOT,
         path: SearchPath | None = None,
+        types: tuple[int, ...] = (),
     ) -> tuple[Inspection | Refusal, str]:
         """Inspect in a worker, and return the redacted text with it; raises WorkerFailed."""
         # Whoever sends what stalls parsers waits behind themselves, however many sessions they open.
@@ -116,7 +118,8 @@ class Workers:
         async with lane:
             await self._turn.acquire()
             try:
-                found = await self._asked(catalogue, Assignment(sql, view, strict, covers, but, altered, path))
+                about = Assignment(sql, view, strict, covers, but, altered, path, types)
+                found = await self._asked(catalogue, about)
             except BaseException:
                 self._restart()
                 raise
