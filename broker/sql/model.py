@@ -96,7 +96,7 @@ class Moves(StrEnum):
 
     NOT = ""
     BACK = "back"
-    """It goes back to the one that is pinned."""
+    """It goes back to the one that the session began with."""
     ELSEWHERE = "elsewhere"
     UNKNOWN = "unknown"
     """It runs what is not inspected, and that may do anything to it."""

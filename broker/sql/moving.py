@@ -22,7 +22,7 @@ from broker.sql.tree import Node
 
 _UPKEEP = frozenset({"VacuumStmt", "ClusterStmt", "ReindexStmt", "RefreshMatViewStmt"})
 """What runs the functions in indexes and views, with their owners' rights."""
-_BACK = "RESET search_path, and name tables with their schema; code that sets a search_path of its own passes"
+_BACK = "name tables with their schema, under the search path that is pinned; code that sets a path of its own passes"
 
 
 def rewrite_set(content: Node, start: int, end: int, rewriter: Rewriter) -> Moves:

@@ -16,6 +16,7 @@ MOST = 32
 _LONGEST = 63
 """Bytes of a name; the server would cut off what comes after, and mean another schema."""
 _TEMP = "pg_temp"
+_NOWHERE = "''"
 
 
 def written(path: Sequence[str]) -> str:
@@ -94,15 +95,25 @@ def _delimited(text: str) -> tuple[str | None, str]:
     return None, ""
 
 
-def confirmed(value: str) -> SearchPath | None:
-    """Return the path that the server says a session has; None for one that no session was let set (fail closed)."""
-    names = listed(value)
-    if names is None or names[-1:] != [_TEMP]:
-        return None
+def setting(names: Sequence[str]) -> str:
+    """Write the SET of a list of names, as a client would."""
+    # An identifier cannot be empty, and a name that is means nothing.
+    said = ", ".join(_quoted(name) for name in names if name)
+    return f"SET search_path TO {said or _NOWHERE}"
+
+
+def settable(names: Sequence[str]) -> SearchPath | None:
+    """Return the path that a session has with a list of names; None for one that it may not have."""
     try:
         return asked(names)
     except Refusal:
         return None
+
+
+def confirmed(value: str) -> SearchPath | None:
+    """Return the path that the server says a session has; None for one that no session was let set (fail closed)."""
+    names = listed(value)
+    return settable(names) if names is not None and names[-1:] == [_TEMP] else None
 
 
 def _refusal(why: str, hint: str) -> Refusal:

@@ -12,7 +12,8 @@ from broker.sql.tree import Node
 
 _ANY = re.compile(r"[^\x00-\x1f]{0,63}")
 _NAME = re.compile(r"[a-z_][a-z_.]{0,62}")
-_SWITCH = re.compile(r"on|off|true|false", re.IGNORECASE)
+_SWITCH = re.compile(r"on|off|true|false|yes|no|1|0", re.IGNORECASE)
+_ON = re.compile(r"on|true|yes|1", re.IGNORECASE)
 CHANGEABLE: dict[str, re.Pattern[str]] = {
     "application_name": _ANY,
     "bytea_output": re.compile(r"hex|escape", re.IGNORECASE),
@@ -26,7 +27,15 @@ CHANGEABLE: dict[str, re.Pattern[str]] = {
     "enable_nestloop": _SWITCH,
     "enable_hashjoin": _SWITCH,
     "enable_mergejoin": _SWITCH,
+    "geqo": _SWITCH,
     "jit": _SWITCH,
+    "default_transaction_deferrable": _SWITCH,
+    "default_transaction_isolation": re.compile(
+        r"serializable|repeatable read|read committed|read uncommitted", re.IGNORECASE
+    ),
+    "lock_timeout": re.compile(r"\d{1,9} ?(us|ms|s|min|h|d)?"),
+    # Drivers say so whatever it is; it is pinned to this.
+    "standard_conforming_strings": _ON,
 }
 _UNPINNED = frozenset(
     "role session_authorization transaction_deferrable transaction_isolation transaction_read_only".split()
@@ -50,6 +59,13 @@ def refusal_of_set(content: Node) -> Refusal | None:
     if kind != "VAR_SET_VALUE" or None in values or not CHANGEABLE[name].fullmatch(", ".join(map(str, values))):
         return _unsettable(name)
     return None
+
+
+def refusal_of_value(name: str, value: str) -> Refusal | None:
+    """Return why a session may not begin with a setting, or None: it may with what it could SET."""
+    if name not in CHANGEABLE:
+        return _pinned(name if _NAME.fullmatch(name) else "that setting")
+    return None if CHANGEABLE[name].fullmatch(value) else _unsettable(name)
 
 
 def moved_by(content: Node) -> tuple[Moves, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.postgres_world import endpoint, make_world
-from tests.support.broker import TestBroker, serving
+from tests.support.broker import POLICY, TestBroker, serving
 from tests.support.jdbc import Program, compiled, said
 from tests.support.postgres import Server
 from workflows.reviews import Answer
@@ -59,6 +59,25 @@ async def test_each_execution_of_a_prepared_statement_is_held_with_its_values(
     else:
         assert [parameters for _, parameters in seen] == [["one"], ["it's two"], [None]]
         assert {text for text, _ in seen} == {"insert into log (what) values ($1)"}
+
+
+async def test_current_schema_is_where_what_has_no_schema_is_looked_up(
+    wheel_postgres: Server, tmp_path: Path, program: Program
+) -> None:
+    read, write = make_world(wheel_postgres), endpoint(wheel_postgres, "app_write")
+    with wheel_postgres.connect("shop") as connection:
+        connection.execute("create schema app")
+        connection.execute("create table app.log (what text)")
+        connection.execute("grant usage on schema app to app_write")
+        connection.execute("grant select, insert on app.log to app_write")
+    policy = POLICY.replace('["public.*"]', '["public.*", "app.*"]')
+    async with serving(tmp_path, read, policy=policy, write=write) as broker:
+        ticket = broker.ticket(role="write")
+        async with program.running("prepared", ticket, currentSchema="app,public") as process:
+            assert await said(process) == ["changed 1"] * 3 + ["count 3"]
+        async with program.running("prepared", ticket, options="-csearch_path=app%20-cjit=off") as process:
+            assert (await said(process))[-1] == "count 6"
+    assert wheel_postgres.execute("select count(*) from public.log", "shop") == [(0,)]
 
 
 @pytest.mark.parametrize("mode", [EXTENDED, SIMPLE], ids=["extended", "simple"])

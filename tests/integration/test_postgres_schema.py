@@ -289,6 +289,105 @@ async def test_a_search_path_that_is_set_moves_no_masked_name(world: tuple[Serve
             assert b"clear here" in b"".join(frame.body for frame in answer)
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [{"search_path": "app,public"}, {"options": "-c search_path=app,\\ public -cjit=off"}],
+    ids=["own", "options"],
+)
+async def test_a_session_may_begin_with_a_search_path_and_goes_back_to_it(
+    world: tuple[Server, Path], asked: dict[str, str]
+) -> None:
+    for statement in TWO_SCHEMAS:
+        world[0].execute(statement, "shop")
+    async with serve(world, BOTH) as broker:
+        pool = await asyncpg.create_pool(**broker.ticket().asyncpg(), min_size=1, max_size=1, server_settings=asked)
+        async with pool.acquire() as connection:
+            reported = [] if world[0].major < 18 else ['"app", "public", pg_temp', "public, pg_temp"]
+            assert getattr(connection.get_settings(), "search_path", None) in (reported[:1] or [None])
+            assert await connection.fetchval("show search_path") == '"app", "public", pg_temp'
+            for back in (None, "reset search_path", "reset all", "set search_path to default"):
+                if back is not None:
+                    await connection.execute("set search_path to public")
+                    assert getattr(connection.get_settings(), "search_path", None) in (reported[1:] or [None])
+                    assert await connection.fetchval("select ssn from people where id = 1") == "***"
+                    await connection.execute(back)
+                assert await connection.fetchval("select ssn from people") == "clear here"
+                assert await connection.fetchval("select ssn from public.people where id = 1") == "***"
+                with pytest.raises(asyncpg.InsufficientPrivilegeError, match="could mean other tables"):
+                    await connection.fetch("select public.spent(1)")
+            async with connection.transaction():
+                await connection.execute("set local search_path to public")
+                assert await connection.fetchval("select body from notes where id = 1") == "note 1"
+            assert await connection.fetchval("select body from notes") == "app"
+            await connection.execute("set search_path to public")
+        async with pool.acquire() as connection:
+            assert await connection.fetchval("select body from notes") == "app"
+        await pool.close()
+        texts = ["set search_path to public", "discard all", "table notes"]
+        assert (await psql(broker.ticket(), *texts, options="-csearch_path=app"))[:2] == (
+            0,
+            "SET\nDISCARD ALL\n7|app\n",
+        )
+        first = broker.recorder.of("statement.allowed")[0]
+        assert (first["verb"], first["text"], first["rules"]) == (
+            "SET",
+            'SET search_path TO "app", "public"',
+            ["reads"],
+        )
+        assert first["statement"] == broker.recorder.of("statement.finished")[0]["statement"]
+        assert [entry.type for entry in broker.recorder.entries[:2]] == ["session.opened", "statement.allowed"]
+        connection = await connected(broker.ticket())
+        assert await connection.fetchval("select ssn from people where id = 1") == "***"
+        await connection.close()
+
+
+AT_LOGINS = (
+    "create function at_login() returns event_trigger language plpgsql as 'begin end'",
+    "create event trigger at_login on login execute function at_login()",
+)
+
+
+def begun_with(path: str) -> str:
+    """The option that asks for a path, with a backslash before each space, as a connection string has it."""
+    return "'-csearch_path=" + path.replace(" ", r"\\ ") + "'"
+
+
+async def test_a_search_path_that_nobody_may_set_is_none_to_begin_with(world: tuple[Server, Path]) -> None:
+    for statement in TWO_SCHEMAS:
+        world[0].execute(statement, "shop")
+    async with serve(world, BOTH) as broker:
+        for value in ('"$user", public', "pg_temp, app", "app, pg_catalog", "pg_toast"):
+            _, _, set_to = await psql(broker.ticket(), f"set search_path to {value}")
+            told = set_to.partition("airlock: ")[2].splitlines()
+            denied = broker.recorder.of("statement.denied")[-1]
+            status, _, errors = await psql(broker.ticket(), "select 1", options=begun_with(value))
+            assert status == 2
+            assert errors.partition("FATAL:  airlock: ")[2].splitlines() == told
+            again = broker.recorder.of("statement.denied")[-1]
+            assert {**again, "statement": "", "text": ""} == {**denied, "statement": "", "text": ""}
+            assert broker.recorder.of("session.refused")[-1] == {"reason": "its search path"}
+        if world[0].major >= 17:
+            for statement in AT_LOGINS:
+                world[0].execute(statement, "shop")
+            _, _, errors = await psql(broker.ticket(), "select 1", options="-csearch_path=app")
+            assert "code that runs at each login would look its names up in it" in errors
+            assert (await psql(broker.ticket(), "select 1"))[:2] == (0, "1\n")
+            world[0].execute("alter function at_login() set search_path to public", "shop")
+            assert (await psql(broker.ticket(), "select 1", options="-csearch_path=app"))[:2] == (0, "1\n")
+        policy = broker.policies.current.model_dump(mode="json")
+        policy["statements"][0]["effects"] = ["read"]
+        broker.policies.current = type(broker.policies.current).model_validate(policy)
+        _, _, errors = await psql(broker.ticket(), "select 1", options="-csearch_path=app")
+        assert "airlock: changing session settings is not allowed" in errors
+        asked = {"decision": "ask", "reviewers": [{"count": 1, "groups": ["dbas"]}]}
+        policy["statements"][0] |= {"effects": ["session"], **asked}
+        broker.policies.current = type(broker.policies.current).model_validate(policy)
+        _, _, errors = await psql(broker.ticket(), "select 1", options="-csearch_path=app")
+        assert "airlock: this needs a review by" in errors
+        assert "connect without a search path, then SET search_path" in errors
+        await broker.until(lambda: not broker.live.sessions)
+
+
 async def test_a_migration_sets_the_path_that_it_works_in(world: tuple[Server, Path]) -> None:
     for statement in TWO_SCHEMAS:
         world[0].execute(statement, "shop")

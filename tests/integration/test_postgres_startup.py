@@ -83,39 +83,51 @@ async def test_direct_tls_needs_its_protocol_named(served: TestBroker, alpn: lis
 
 
 REFUSED = {
-    "options": ("-c default_transaction_read_only=off", "startup.options"),
-    "replication": ("true", "startup.replication"),
-    "search_path": ("evil,public", "startup.parameters"),
-    "standard_conforming_strings": ("off", "startup.parameters"),
-    "row_security": ("off", "startup.parameters"),
-    "default_transaction_read_only": ("off", "startup.parameters"),
-    "ext.foo": ("bar", "startup.parameters"),
-    "role": ("postgres", "startup.parameters"),
-    "client_encoding": ("SJIS", "startup.encoding"),
-    "TimeZone": ("x'; drop", "startup.timezone"),
-    "extra_float_digits": ("99", "startup.extra_float_digits"),
-    "jit": ("'off'; drop", "startup.jit"),
-    "client_min_messages": ("debug5", "startup.client_min_messages"),
+    "options": ("-c default_transaction_read_only=off", "settings", "default_transaction_read_only is pinned"),
+    "replication": ("true", "startup.replication", "replication does not pass"),
+    "search_path": ('"evil', "settings", 'invalid value for parameter "search_path": ""evil"'),
+    "standard_conforming_strings": ("off", "settings", "cannot be set to that value"),
+    "row_security": ("off", "settings", "row_security is pinned"),
+    "ext.foo": ("bar", "settings", "ext.foo is pinned"),
+    "role": ("postgres", "settings", "role is pinned"),
+    "client_encoding": ("SJIS", "startup.encoding", "only UTF8"),
+    "TimeZone": ("x'; drop", "settings", "invalid value for parameter"),
+    "extra_float_digits": ("99", "settings", "outside the valid range"),
+    "lock_timeout": ("999999999d", "settings", 'invalid value for parameter "lock_timeout"'),
+    "jit": ("'off'; drop", "settings", "jit cannot be set to that value"),
+    "client_min_messages": ("debug5", "settings", "client_min_messages cannot be set to that value"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 async def test_startup_parameters_outside_the_list_are_refused(served: TestBroker, name: str) -> None:
-    value, rule = REFUSED[name]
+    value, rule, message = REFUSED[name]
     with raw(served.port) as client:
         answer = (await asyncio.to_thread(enter, client, served.ticket(), (name, value)))[0]
     assert problem(answer)["S"] == "FATAL"
     assert problem(answer)["D"] == f"rules: {rule}"
-    assert rule not in problem(answer)["M"]
+    assert message in problem(answer)["M"]
+    assert problem(answer)["H"]
+    # That the upstream takes no such value is nothing that is wrong with the upstream.
+    assert not served.recorder.of("upstream.failed")
+    await served.until(lambda: not served.live.sessions)
 
 
 async def test_what_may_be_set_may_be_asked_for_at_startup(served: TestBroker) -> None:
-    options = {"jit": "off", "enable_seqscan": "off", "client_min_messages": "warning"}
+    asked = {"jit": "off", "enable_seqscan": "off", "client_min_messages": "warning", "IntervalStyle": "iso_8601"}
+    more = {"default_transaction_isolation": "repeatable read", "geqo": "off", "lock_timeout": "5s"}
+    words = [f"--{name.replace('_', '-')}={value}".replace(" ", r"\ ") for name, value in more.items()]
+    options = {**asked, "options": " ".join(["-c jit=on -cTimeZone=Asia/Tokyo -c application_name=batch", *words])}
     connection = await asyncpg.connect(**served.ticket().asyncpg(), server_settings=options)
     try:
-        assert {name: await connection.fetchval(f"show {name}") for name in options} == options
+        shown = {**asked, **more, "TimeZone": "Asia/Tokyo"}
+        assert {name: await connection.fetchval(f"show {name}") for name in shown} == shown
+        await connection.execute("set timezone to 'UTC'; reset all")
+        assert await connection.fetchval("show timezone") == "Asia/Tokyo"
+        assert connection.get_settings().application_name == "batch"
     finally:
         await connection.close()
+    assert served.recorder.of("session.opened")[0]["application"] == "batch"
 
 
 async def test_encodings_but_utf8_are_refused_and_its_names_accepted(served: TestBroker) -> None:
@@ -143,15 +155,25 @@ async def test_doubled_keys_and_other_versions_are_refused(served: TestBroker) -
 
 async def test_later_minor_versions_and_extensions_are_negotiated_down(served: TestBroker) -> None:
     ticket = served.ticket()
-    for version, more in ((0x0003_0002, []), (0x0003_270F, []), (codec.PROTOCOL_3_0, [("_pq_.x", "1")])):
+    cases = ((0x0003_270F, []), (0x0003_0002, [("_pq_.x", "1")]), (codec.PROTOCOL_3_0, [("_pq_.x", "1")]))
+    for version, more in cases:
         with raw(served.port) as client:
             await asyncio.to_thread(client.secure)
             client.start([("user", ticket.user), ("database", ticket.database), *more], version)
             told = await asyncio.to_thread(client.message)
             assert chr(told.type) == "v"
-            assert struct.unpack_from(">II", told.body) == (codec.PROTOCOL_3_0, len(more))
+            assert struct.unpack_from(">II", told.body) == (min(version, 0x0003_0002), len(more))
             assert chr((await asyncio.to_thread(client.prove, ticket.password)).type) == "R"
             assert kinds(await asyncio.to_thread(client.until, "Z")).endswith("KZ")
+
+
+async def test_protocol_3_2_is_spoken(served: TestBroker) -> None:
+    ticket = served.ticket()
+    with raw(served.port) as client:
+        await asyncio.to_thread(client.secure)
+        client.start([("user", ticket.user), ("database", ticket.database)], 0x0003_0002)
+        assert chr((await asyncio.to_thread(client.prove, ticket.password)).type) == "R"
+        assert kinds(await asyncio.to_thread(client.until, "Z")).endswith("KZ")
 
 
 @pytest.mark.parametrize("length", [0, 4, 7, 10_001, 0x7FFF_FFFF, 0xFFFF_FFFF])

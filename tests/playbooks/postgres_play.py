@@ -120,11 +120,12 @@ class Play:
         weigh: Callable[[Permitted], Ruling] = lambda ruling: ruling,
         memory: Memory | None = None,
         known: Callable[[str], Ruling | None] = lambda _: None,
+        home: SearchPath | None = None,
     ) -> None:
         numbers = count(1)
         self.clear = True
         self.machine = Machine(
-            facts(), lambda: f"q{next(numbers)}", NONCE, known=known, memory=memory, clear=lambda: self.clear
+            facts(), lambda: f"q{next(numbers)}", NONCE, known=known, memory=memory, clear=lambda: self.clear, home=home
         )
         self._rule = rule
         self._slow = slow
@@ -140,7 +141,7 @@ class Play:
         self.good = True
         self.matches: list[Match] = []
         self.shape: ShapeRule | None = None
-        self.path: SearchPath | None = None
+        self.path: SearchPath | None = home
         """What it said of the search path last."""
         self._now = 0.0
 

@@ -46,7 +46,8 @@ def moving(path: Callable[[], tuple[str, ...] | None] = lambda: None) -> Callabl
             for word in words
         ]
         moves = {"set": Moves.ELSEWHERE, "reset": Moves.BACK, "do": Moves.UNKNOWN}.get(words[-1], Moves.NOT)
-        effect = {"insert": Effect.WRITE, "asked": Effect.WRITE, "create": Effect.DDL}.get(words[0], Effect.READ)
+        changes = {"insert": Effect.WRITE, "asked": Effect.WRITE, "create": Effect.DDL}
+        effect = next((changes[word] for word in words if word in changes), Effect.READ)
         asking = ASKING if words[0] == "asked" else None
         found = permitted(sql, effect=effect, controls=controls, moves=moves, asking=asking)
         return replace(found, inspection=replace(found.inspection, path=path()))
@@ -54,8 +55,8 @@ def moving(path: Callable[[], tuple[str, ...] | None] = lambda: None) -> Callabl
     return rule
 
 
-def moved() -> Play:
-    play = Play()
+def moved(home: tuple[str, ...] | None = None) -> Play:
+    play = Play(home=home)
     play._rule = moving(lambda: play.path)
     return play
 
@@ -113,6 +114,38 @@ def test_a_pipeline_that_sets_it_waits_in_its_middle() -> None:
     assert b"show search_path\0" in play.client(SELECT).to_upstream()
     play.upstream(shown('"public", pg_temp'), ready())
     assert play.path is None
+
+
+def test_a_session_that_begins_elsewhere_is_asked_once_it_could_be_back_where_it_began() -> None:
+    play = moved(home=("app",)).client(SELECT)
+    assert play.to_upstream() == SELECT
+    assert play.records[-1].entries[0].data["search_path"] == ["app"]
+    play.upstream(complete("SELECT 1"), ready()).client(codec.query("reset")).upstream(complete("RESET"), ready())
+    play.to_upstream()
+    assert play.client(SELECT).to_upstream() == SELECT  # It has been there all the time.
+    play.upstream(complete("SELECT 1"), ready()).client(SET).upstream(complete("SET"), ready()).client(SELECT)
+    play.upstream(shown('"public", pg_temp'), ready()).upstream(complete("SELECT 1"), ready())
+    assert play.path is None
+    play.client(codec.query("reset")).upstream(complete("RESET"), ready())
+    play.to_upstream()
+    assert b"show search_path\0" in play.client(SELECT).to_upstream()
+    play.upstream(shown('"app", pg_temp'), ready())
+    assert play.path == ("app",)
+
+
+def test_a_server_that_reports_a_path_is_asked_and_the_client_hears_what_could_be_set() -> None:
+    play = moved().client(SELECT)
+    told = codec.parameter_status("search_path", "app, pg_temp")
+    play.upstream(complete("SELECT 1"), told, ready())
+    assert told in play.to_client()
+    play.to_upstream()
+    assert b"show search_path\0" in play.client(SELECT).to_upstream()
+    play.upstream(shown("app, pg_temp"), ready()).upstream(complete("SELECT 1"), ready())
+    assert play.path == ("app",)
+    odd = codec.parameter_status("search_path", "123-45-6789")
+    play.to_client()
+    play.client(SELECT).upstream(complete("SELECT 1"), odd, ready())
+    assert b"123-45" not in play.to_client()
 
 
 @pytest.mark.parametrize("ending", ["rollback", "commit", "back"])

@@ -61,7 +61,7 @@ class Backend:
         # The connection that kills is warm before there is anything to kill, and says which pins this server knows.
         version = await self._house.admins.of(self._killer).version()
         self._pinned = pins.pinned(
-            kind.search_path,
+            kind.search_path if kind.path is None else kind.path,
             version=version,
             remaining_ms=int((kind.until - broker.clock.now()).total_seconds() * 1000),
             read_only=kind.read_only,

@@ -119,7 +119,10 @@ class BackPath:
                 case "N":
                     pass
                 case "S":
-                    if passes_status(*codec.read_parameter_status(piece.body)):
+                    name, value = codec.read_parameter_status(piece.body)
+                    if name == "search_path":
+                        self._session.way.told()
+                    if passes_status(name, value):
                         yield from self.to_client(piece.whole())
                 case "A":
                     # Where nothing of ours has asked, an upstream that notifies is not to be believed.

@@ -619,6 +619,6 @@ def ready_for_query(status: str) -> bytes:
     return message(b"Z", status.encode())
 
 
-def negotiate_version(unknown: Sequence[str]) -> bytes:
+def negotiate_version(minor: int, unknown: Sequence[str]) -> bytes:
     names = b"".join(string(name) for name in unknown)
-    return message(b"v", _UINT32.pack(PROTOCOL_3_0) + _UINT32.pack(len(unknown)) + names)
+    return message(b"v", _UINT32.pack(PROTOCOL_3_0 + minor) + _UINT32.pack(len(unknown)) + names)

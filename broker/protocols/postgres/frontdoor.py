@@ -173,7 +173,7 @@ class FrontDoor:
         except StartupRefused as refusal:
             raise Refused(refusal.problem) from None
         if startup.negotiated:
-            stream.write([codec.negotiate_version(startup.unknown)])
+            stream.write([codec.negotiate_version(startup.spoken, startup.unknown)])
         return startup
 
     async def _proved(self, stream: Stream, startup: Startup) -> tuple[TicketFacts, bytes]:

@@ -21,6 +21,7 @@ from broker.protocols.postgres.spares import Kind, Spares
 from broker.protocols.postgres.startup import CancelKey, Startup
 from broker.sessions.model import CloseReason, GrantFacts
 from broker.sessions.ports import Broker, Endpoint
+from broker.sql.paths import settable
 from policies.engine.decide import field_view, terms_of
 from policies.engine.decisions import all_clear
 
@@ -77,7 +78,10 @@ class House:
         path = tuple(self.broker.policies.current.resources[grant.resource].search_path)
         settings = tuple(sorted(startup.settings))
         until = max(grant.expires_at, grant.opened_at + terms.longest)
-        return Kind(grant.id, grant.resource, grant.role, endpoint, settings, path, terms.read_only, terms.clear, until)
+        own = settable(startup.path) if startup.path is not None else None
+        own = own if own != path else None
+        whose = (grant.id, grant.resource, grant.role)
+        return Kind(*whose, endpoint, settings, path, own, terms.read_only, terms.clear, until)
 
     def enter(self, session: Session) -> None:
         self.sessions.add(session)
@@ -106,8 +110,8 @@ class House:
             self.empty.set()
 
 
-_AT_FIRST = frozenset({"scram_iterations", "search_path"})
-"""Settings that are told before any statement could have put a value of its own into them, and not again."""
+_AT_FIRST = frozenset({"scram_iterations"})
+"""What is told before any statement could have put a value of its own into it, and not again."""
 
 
 def greeting(key: CancelKey, logged_in: LoggedIn, startup: Startup) -> bytes:

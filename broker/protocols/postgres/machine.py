@@ -54,7 +54,7 @@ from broker.protocols.postgres.memory import Memory, Share
 from broker.protocols.postgres.rationing import Rations
 from broker.protocols.postgres.replies import Problem, notice
 from broker.protocols.postgres.ruling import Permitted, Ruling
-from broker.protocols.postgres.shared import Session
+from broker.protocols.postgres.shared import Pathway, Session
 from broker.sessions.holds import Released
 from broker.sessions.model import CloseReason, Entry, SessionFacts
 from broker.sql.model import SearchPath
@@ -117,6 +117,7 @@ class Machine:
     """One session, from the moment both sides are ready. `ids` makes statement ids; `nonce` is secret and random.
 
     `known` gives what Inspect would be answered with at this moment, or None where that takes longer than a look.
+    `path` is the search path that is pinned, `home` the one that the session begins with, where that is another.
     """
 
     def __init__(
@@ -130,11 +131,12 @@ class Machine:
         memory: Memory | None = None,
         clear: Callable[[], bool] = lambda: True,
         path: SearchPath = ("public",),
+        home: SearchPath | None = None,
     ) -> None:
         self.state = State.OPEN
         share = Share(memory or Memory())
         self._session = Session(facts, ids, nonce, access_hint, rations or Rations(), share, clear)
-        self._session.way.pinned = path
+        self._session.way = Pathway(path, home, home)
         self._known = known
         self._scanner = FrontendScanner(share)
         self._front = FrontPath(self._session)

@@ -21,7 +21,7 @@ from policies.engine.decisions import Effect
 
 SHOW = "show search_path"
 """Takes no snapshot, so that a transaction may still choose its isolation behind it."""
-_OPENING = frozenset({Control.NONE, Control.BEGIN, Control.SAVEPOINT, Control.RELEASE})
+_OPENING = frozenset({Control.NONE, Control.BEGIN, Control.SAVEPOINT, Control.RELEASE, Control.CLOSE})
 _HARMLESS = ENDS | {Control.SAVEPOINT, Control.RELEASE}
 
 elsewhere = Denied(
@@ -32,7 +32,7 @@ _lost = Denied(
     "0A000",
     "the search path of this session is not one that may be set here",
     ("search-path",),
-    "RESET search_path goes back to the one that is pinned",
+    "RESET search_path goes back to the one that the session began with",
 )
 
 
@@ -73,7 +73,9 @@ def misplaced(session: Session, statements: Sequence[Statement]) -> Denied | Non
             return _denied("what changes the search path is sent by itself", "send what follows by itself", one)
         if moves and not all(_opens(before) for before in statements[:at]):
             # Nothing of the same text is known yet: what it changes, and which cursors are to be filled at its end.
-            return _denied("what changes the search path is sent by itself", "only BEGIN and SET stand before it", one)
+            return _denied(
+                "what changes the search path is sent by itself", "only BEGIN, SET and CLOSE stand before it", one
+            )
         if moves and session.wrote is not None:
             # What a deferred trigger looks up at the end of the transaction it would find elsewhere.
             why = "the search path is not changed in a transaction that has changed data"
@@ -91,7 +93,10 @@ def _held(session: Session) -> bool:
 
 
 def _opens(statement: Statement) -> bool:
-    return statement.control in _OPENING and statement.facts.all_effects <= {Effect.SESSION}
+    """Say whether a statement leaves nothing that is done later, under another path; pools reset so what they lend."""
+    facts = statement.facts
+    plain = not (facts.relations or facts.calls or facts.code)
+    return statement.control in _OPENING and facts.all_effects <= {Effect.SESSION, *({Effect.READ} if plain else ())}
 
 
 def _returns(statement: Statement) -> bool:

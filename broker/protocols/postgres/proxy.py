@@ -16,7 +16,7 @@ import structlog
 
 from broker.core import compiled, new_ids
 from broker.errors import AirlockError, RecordingFailed, UpstreamUnavailable
-from broker.protocols.postgres import codec, records
+from broker.protocols.postgres import codec, outset, records
 from broker.protocols.postgres.backend import Backend
 from broker.protocols.postgres.catalogues import Key
 from broker.protocols.postgres.estimator import Estimator
@@ -63,7 +63,7 @@ from broker.protocols.postgres.sinks import ClientSink, UpstreamSink
 from broker.protocols.postgres.spares import Kind, Spare
 from broker.protocols.postgres.startup import CancelKey, Startup
 from broker.sessions.holds import Estimate
-from broker.sessions.model import CloseReason, IdentityEnd, Killed, SessionFacts
+from broker.sessions.model import CloseReason, Entry, IdentityEnd, Killed, SessionFacts
 from broker.transport.silence import Silence
 from broker.transport.stream import Sink, Stream
 
@@ -88,8 +88,9 @@ class Session:
         self._upstream = self._backend.upstream
         self._key: CancelKey | None = None
         grant = facts.grant
-        self._search_path = self._pinned_path = kind.search_path
-        matter = Matter(Subject(grant.person, grant.resource, grant.role), Key((kind.endpoint, self._search_path)))
+        self._kind = kind
+        self._search_path = kind.search_path if kind.path is None else kind.path
+        matter = Matter(Subject(grant.person, grant.resource, grant.role), Key((kind.endpoint, kind.search_path)))
         self._ruler = Ruler(house.inspector, matter, facts.id, self.feed)
         self._again = house.terms(grant).again
         nonce = f"airlock-{secrets.token_hex(12)}"
@@ -103,6 +104,7 @@ class Session:
             memory=house.memory,
             clear=lambda: house.terms(grant).clear,
             path=kind.search_path,
+            home=kind.path,
         )
         self._scribe = Scribe(house.broker.recorder, self.feed, house.notes)
         self._quick: Lane | None = None
@@ -111,6 +113,8 @@ class Session:
         """Something went wrong in the middle: nothing that arrives is looked at any more."""
         self._holder = Holder(house.broker.holds, self.feed, self._estimate)
         self._begun = time.monotonic()
+        self._begins_with: tuple[Entry, ...] = ()
+        """What records the search path that its client asked for as it connected."""
         self._recorded: Awaitable[None] | None = None
         """That its opening is recorded; from then on its end has to be."""
         self._opened = False
@@ -151,8 +155,9 @@ class Session:
             # The client waits for record and lease; a connection that is there already needs no wait before them.
             if self._backend.ahead:
                 self._record_opened()
-            logged_in = await self._open_upstream()
-            await asyncio.gather(self._backend.known(), self._record_opened())
+            logged_in = await self._open_upstream(startup)
+            opened = self._record_opened()
+            await asyncio.gather(self._backend.known(), opened, *map(broker.recorder.write, self._begins_with))
             if self._cut:
                 raise SessionRefused(ended_early(self._again), "ended while it was opening")
         except SessionRefused as refusal:
@@ -370,7 +375,7 @@ class Session:
             case Note(entry=entry):
                 self._scribe.note(entry)
             case Move(path=path):
-                self._search_path = path if path is not None else self._pinned_path
+                self._search_path = path if path is not None else self._kind.search_path
                 self._ruler.move(path)
             case Reload():
                 self._ruler.forget()
@@ -474,14 +479,19 @@ class Session:
         except (AirlockError, OSError) as error:
             _log.error("a session's end is not recorded", session=self._facts.id, error=str(error))
 
-    async def _open_upstream(self) -> LoggedIn:
+    async def _open_upstream(self, startup: Startup) -> LoggedIn:
         broker, grant = self._house.broker, self._facts.grant
         try:
             await self._ruler.ready()
+            if startup.path is not None:
+                named = (self._house, self._facts, self._kind, self._ruler, startup.path, self._ids())
+                self._begins_with = await outset.begin(*named)
             return await self._backend.open(self._record_opened)
         except UpstreamUnavailable as error:
             if self._cut:
                 raise SessionRefused(ended_early(self._again), "ended while it was opening") from None
+            if (problem := outset.untaken(error, startup)) is not None:
+                raise SessionRefused(problem, "a setting") from None
             _log.warning("upstream failed", resource=grant.resource, error=str(error))
             try:
                 broker.recorder.write(records.upstream_failed(self._facts, error.plainly))

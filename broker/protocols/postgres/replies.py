@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from broker.protocols.postgres import codec
 from broker.protocols.postgres.copying import Copying
+from broker.sql.paths import confirmed
 from broker.sql.rewrite import position_in_user_text
 
 PREFIX = "airlock: "
@@ -166,7 +167,12 @@ _PUNCTUATION = frozenset(" .,:+-_/()~")
 
 
 def passes_status(name: str, value: str) -> bool:
-    """Say whether a ParameterStatus may reach the client: a setting can carry data in its value."""
+    """Say whether a ParameterStatus may reach the client: a setting can carry data in its value.
+
+    Servers since 18 report the search path. One that sessions may set is what SHOW would tell.
+    """
+    if name == "search_path":
+        return confirmed(value) is not None
     return (
         name in _STATUSES
         and len(value) <= 64

@@ -61,6 +61,18 @@ class Ruler:
         else:
             self._feed(Ruled(token, answer, time.monotonic()))
 
+    async def ruled(self, sql: str) -> Ruling:
+        """Rule on a text before the session has begun; where an estimate would decide there is none."""
+        try:
+            answer = self._inspector.rule(self._matter, sql)
+            ruling = await answer if isinstance(answer, Awaitable) else answer
+            if isinstance(ruling, Permitted) and ruling.estimating:
+                return self._inspector.weigh(self._matter, ruling, None)
+            return ruling
+        except Exception:  # noqa: BLE001 - denied, whatever it is
+            _log.exception("a statement could not be decided", session=self._session)
+            return _UNRULED
+
     def weigh(self, ruling: Permitted, estimating: Awaitable[Estimate], token: int) -> None:
         """Rule again with what the upstream's planner expects."""
         self._soon(token, self._weighed(ruling, estimating))

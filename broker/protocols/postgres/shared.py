@@ -45,7 +45,9 @@ class Pathway:
 
     pinned: SearchPath = ("public",)
     path: SearchPath | None = None
-    """The one that it has set, as the upstream last said."""
+    """The one that it has set, as the upstream last said; None for the one that is pinned."""
+    home: SearchPath | None = None
+    """The one that it began with, to which a RESET goes back."""
     lost: bool = False
     """The upstream said one that nobody may set."""
     moved: bool = False
@@ -57,7 +59,8 @@ class Pathway:
 
     def changed_by(self, moves: Moves) -> bool:
         """Say whether a statement that does this could change it."""
-        return moves is Moves.ELSEWHERE or (moves is Moves.BACK and (self.path is not None or self.moved or self.lost))
+        away = self.path != self.home or self.moved or self.lost
+        return moves is Moves.ELSEWHERE or (moves is Moves.BACK and away)
 
     def sent(self, running: Running, segment: int) -> None:
         """Take note of a statement on its way."""
@@ -66,6 +69,10 @@ class Pathway:
             self.moved = self.unsure = True
         elif running.control in ENDS:
             self.doubt()
+
+    def told(self) -> None:
+        """Take note that the upstream reports another one, as servers since 18 do: whatever changed it, it is asked."""
+        self.moved = self.unsure = True
 
     def doubt(self) -> None:
         """Take note that a transaction may be over."""

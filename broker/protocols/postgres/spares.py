@@ -47,6 +47,8 @@ class Kind:
     endpoint: Endpoint
     settings: tuple[tuple[str, str], ...]
     search_path: tuple[str, ...]
+    path: tuple[str, ...] | None
+    """The search path that it begins with, where that is not the one that is pinned."""
     read_only: bool
     clear: bool
     until: datetime
@@ -137,7 +139,8 @@ class Spares:
         """Say how many the policy has of a kind whose grant is open."""
         resource = self._broker.policies.current.resources.get(kind.resource)
         role = resource.roles.get(kind.role) if resource is not None else None
-        if self._closed or role is None or kind.endpoint.provisioner is not None:
+        if self._closed or role is None or kind.endpoint.provisioner is not None or kind.path is not None:
+            # Whether a path may be begun with is asked for each session.
             return 0
         return role.spares if role.spares and self._broker.live.granted(kind.grant) else 0
 

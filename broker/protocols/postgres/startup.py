@@ -7,13 +7,18 @@ cancel request and a refusal is ever said in plain text.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
 from broker.protocols.postgres import codec
 from broker.protocols.postgres.codec import CANCEL_REQUEST, GSSENC_REQUEST, MAX_STARTUP, SSL_REQUEST
 from broker.protocols.postgres.replies import Problem
-from broker.sql.settings import CHANGEABLE
+from broker.sql.paths import listed
+from broker.sql.settings import refusal_of_value
+
+MINOR = 2
+"""The latest minor version of protocol 3 that is spoken."""
 
 
 class Stage(Enum):
@@ -111,23 +116,18 @@ class Startup:
     settings: tuple[tuple[str, str], ...] = ()
     minor: int = 0
     unknown: tuple[str, ...] = ()
+    path: tuple[str, ...] | None = None
+    """The names of the search path that it asks for: whether by right is said once it is known who asks."""
+
+    @property
+    def spoken(self) -> int:
+        """The minor version that is spoken: 3.2 is 3.0 with keys of any length, which a client takes as they come."""
+        return min(self.minor, MINOR)
 
     @property
     def negotiated(self) -> bool:
-        """Whether the client must be told that it gets version 3.0 and none of its extensions."""
-        return self.minor > 0 or bool(self.unknown)
-
-
-_ZONE = re.compile(r"[A-Za-z0-9_+\-/:]{1,64}")
-_CHECKS = {
-    "DateStyle": re.compile(r"[A-Za-z, ]{1,32}"),
-    "TimeZone": _ZONE,
-    "extra_float_digits": re.compile(r"-?(1[0-5]|\d)"),
-    "IntervalStyle": re.compile(r"postgres|postgres_verbose|sql_standard|iso_8601"),
-}
-_BY_LOWER = {name.lower(): name for name in _CHECKS}
-_SETTABLE = {name: check for name, check in CHANGEABLE.items() if name not in {*_BY_LOWER, "client_encoding"}}
-"""What a session may SET at any time; drivers like to say it at once."""
+        """Whether the client must be told that it gets an earlier version, or none of its extensions."""
+        return self.minor > MINOR or bool(self.unknown)
 
 
 def read_startup(body: bytes) -> Startup:
@@ -144,11 +144,59 @@ def read_startup(body: bytes) -> Startup:
     if not user:
         raise StartupRefused("startup.user", "no user name in the startup packet", sqlstate="28000")
     database = given.pop("database", "") or user
-    application = sanitised(given.pop("application_name", ""))
-    settings = tuple(
-        pair for name, value in given.items() if name not in unknown and (pair := _setting(name, value)) is not None
+    # What stands by itself counts more than the same in `options`, and of two in there the later one.
+    wanted = dict(switches(given.pop("options", "")))
+    wanted |= {name.lower(): value for name, value in given.items() if name not in unknown}
+    application = sanitised(wanted.pop("application_name", ""))
+    path = _path(wanted.pop("search_path")) if "search_path" in wanted else None
+    settings = tuple(pair for name, value in wanted.items() if (pair := _setting(name, value)) is not None)
+    return Startup(user, database, application, settings, minor, unknown, path)
+
+
+_SPACE = " \t\n\v\f\r"
+
+
+def switches(options: str) -> Iterator[tuple[str, str]]:
+    """Read `options` as the server does: words between spaces, a backslash before what is meant as it stands.
+
+    Of the server's switches only `-c name=value` and `--name=value` are read; raises StartupRefused.
+    """
+    words = iter(_words(options))
+    for word in words:
+        if word.startswith("--"):
+            said = word[2:]
+        elif word.startswith("-c"):
+            said = word[2:] or next(words, "")
+        else:
+            raise _unread(word)
+        name, equals, value = said.partition("=")
+        if not name or not equals:
+            raise _unread(word)
+        # The server takes one for the other here, and capitals for small letters.
+        yield name.replace("-", "_").lower(), value
+
+
+def _words(options: str) -> list[str]:
+    found: list[str] = []
+    word: str | None = None
+    rest = iter(options)
+    for char in rest:
+        if char in _SPACE:
+            if word is not None:
+                found.append(word)
+            word = None
+        else:
+            word = (word or "") + (next(rest, "") if char == "\\" else char)
+    return found if word is None else [*found, word]
+
+
+def _unread(word: str) -> StartupRefused:
+    return StartupRefused(
+        "startup.options",
+        f"`{sanitised(word)}` in the connection's options is not read here",
+        "write settings as -c name=value (PGOPTIONS, options=)",
+        "42601",
     )
-    return Startup(user, database, application, settings, minor, unknown)
 
 
 def _pairs(body: bytes) -> dict[str, str]:
@@ -172,31 +220,29 @@ def _pairs(body: bytes) -> dict[str, str]:
     return given
 
 
+def _path(value: str) -> tuple[str, ...]:
+    """Read a search path; raises StartupRefused for what is no list of names."""
+    names = listed(value)
+    if names is None:
+        message = f'invalid value for parameter "search_path": "{sanitised(value)}"'
+        raise StartupRefused("settings", message, "name schemas, with commas between them: app,public", "22023")
+    return tuple(names)
+
+
 def _setting(name: str, value: str) -> tuple[str, str] | None:
     """Return what to ask of the upstream for a parameter, or None for nothing; raises StartupRefused."""
-    lowered = name.lower()
-    if lowered == "client_encoding":
+    if name == "client_encoding":
         _check_encoding(value)
         return None
-    if lowered == "options":
-        if value.strip():
-            raise StartupRefused("startup.options", "parameter `options` is not accepted", "leave PGOPTIONS empty")
-        return None
-    if (known := _BY_LOWER.get(lowered)) is not None:
-        if _CHECKS[known].fullmatch(value) is None:
-            raise StartupRefused(f"startup.{lowered}", f"parameter `{known}` has a value that is not accepted")
-        return known, value
-    if (check := _SETTABLE.get(lowered)) is not None:
-        if check.fullmatch(value) is None:
-            raise StartupRefused(f"startup.{lowered}", f"parameter `{lowered}` has a value that is not accepted")
-        return lowered, value
-    if lowered == "replication":
-        raise StartupRefused("startup.replication", "replication does not pass through this broker")
-    raise StartupRefused(
-        "startup.parameters",
-        f"parameter `{sanitised(name)}` is not accepted",
-        "settings that the session may change can be SET after connecting",
-    )
+    if name == "replication":
+        raise StartupRefused("startup.replication", "replication does not pass through this broker", LEFT_OUT)
+    if (refusal := refusal_of_value(name, value)) is not None:
+        hint = f"{LEFT_OUT}; {refusal.hint}" if refusal.hint else LEFT_OUT
+        raise StartupRefused(refusal.rule, sanitised(refusal.message, 200), hint, refusal.sqlstate)
+    return name, value
+
+
+LEFT_OUT = "connect without it (PGOPTIONS, options=, settings of the driver)"
 
 
 def _check_encoding(value: str) -> None:

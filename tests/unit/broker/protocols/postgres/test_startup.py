@@ -1,0 +1,69 @@
+"""Startup packets: what drivers put into them is read as the server would, or refused with what to do."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker.protocols.postgres import codec
+from broker.protocols.postgres.startup import Startup, StartupRefused, read_startup, switches
+from broker.sql.paths import listed, setting
+
+WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
+
+
+def read(*pairs: tuple[str, str]) -> Startup:
+    return read_startup(codec.startup([("user", "u"), ("database", "d"), *pairs])[4:])
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ("", []),
+        ("  ", []),
+        ("-c jit=off", [("jit", "off")]),
+        ("-cjit=off -c\tgeqo=on", [("jit", "off"), ("geqo", "on")]),
+        ("--default-transaction-isolation=repeatable\\ read", [("default_transaction_isolation", "repeatable read")]),
+        ("-c Search_Path=app,public", [("search_path", "app,public")]),
+        ("-c search_path=a\\ b\\\\c=", [("search_path", "a b\\c=")]),
+        ("-c jit=", [("jit", "")]),
+        ("-c x=1\\", [("x", "1")]),
+    ],
+)
+def test_options_are_read_as_the_server_reads_them(options: str, found: list[tuple[str, str]]) -> None:
+    assert list(switches(options)) == found
+
+
+@pytest.mark.parametrize("options", ["-c", "-c jit", "--jit", "--", "--=1", "-c =1", "jit=off", "-fs", "-S 100", "-"])
+def test_other_switches_are_refused_with_how_settings_are_written(options: str) -> None:
+    with pytest.raises(StartupRefused) as caught:
+        read(("options", options))
+    assert "-c name=value" in (caught.value.problem.hint or "")
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z][a-z_]{0,9}", fullmatch=True), WORDS, max_size=4))
+def test_whatever_is_escaped_is_read_back(wanted: dict[str, str]) -> None:
+    words = ["-c" + "".join(f"\\{char}" for char in f"{name}={value}") for name, value in wanted.items()]
+    assert dict(switches(" ".join(words))) == wanted
+
+
+def test_what_stands_by_itself_counts_more_than_the_same_in_options() -> None:
+    startup = read(("options", "-c jit=on -c TimeZone=UTC -c search_path=a -c search_path=b"), ("JIT", "off"))
+    assert dict(startup.settings) == {"jit": "off", "timezone": "UTC"}
+    assert startup.path == ("b",)
+    assert read(("search_path", ""), ("options", "-csearch_path=b")).path == ()
+    assert read().path is None
+
+
+@given(st.lists(WORDS, max_size=4))
+def test_a_path_is_ruled_on_as_the_set_that_it_stands_for(names: list[str]) -> None:
+    said = setting(names).removeprefix("SET search_path TO ")
+    assert (listed(said) if said != "''" else []) == [name for name in names if name]
+
+
+@pytest.mark.parametrize("name", ["statement_timeout", "row_security", "session_authorization", "ext.foo"])
+def test_what_could_not_be_set_is_refused_with_what_can_be_done(name: str) -> None:
+    for pair in ((name, "1"), ("options", f"-c {name}=1")):
+        with pytest.raises(StartupRefused, match=f"{name} is pinned for this session") as caught:
+            read(pair)
+        assert "connect without it" in (caught.value.problem.hint or "")
+        assert "may be set: application_name, " in (caught.value.problem.hint or "")
