@@ -197,7 +197,7 @@ class World:
     def run(self, role: str, ops: list[Op]) -> list[tuple[str, bytes]]:
         """What a client receives for a case, up to the end of its connection where that comes."""
         if ops[0][0] == "STARTUP":
-            return self._started(role, ops[0][1])
+            return self._started(role, ops[0][1], ops[1:])
         client = self.open.get(role) or self._enter(role)
         self.open[role] = client
         frames: list[codec.Frame] = []
@@ -221,12 +221,15 @@ class World:
         assert kinds(greeting)[-1] == "Z", problem(greeting[-1])
         return client
 
-    def _started(self, role: str, words: list[str]) -> list[tuple[str, bytes]]:
+    def _started(self, role: str, words: list[str], ops: list[Op]) -> list[tuple[str, bytes]]:
         ticket = self.broker.ticket(role=role)
         client = Raw(self.broker.port)
         try:
             pairs = list(zip(words[::2], words[1::2], strict=True))
             frames = enter(client, ticket, *[pair for pair in pairs if pair[0] not in ("user", "database")])
+            for op in ops:
+                client.send(encoded(op))
+                frames += client.until("Z")
             return [(chr(frame.type), frame.body) for frame in frames]
         except (EOFError, OSError):
             return [("X", b"gone")]
