@@ -609,6 +609,24 @@ cdef inline bint _codes(const unsigned char* p, int count) noexcept:
     return True
 
 
+def whole_rows(bytes data, Py_ssize_t position, Py_ssize_t total):
+    """Count the whole messages of one type that follow each other, as the codec's `_whole_rows` does."""
+    cdef const unsigned char* p = <const unsigned char*> PyBytes_AS_STRING(data)
+    cdef Py_ssize_t count = 0, end
+    cdef uint32_t length
+    if not 0 <= position < total <= PyBytes_GET_SIZE(data):
+        raise IndexError("there is no message")
+    cdef unsigned char kind = p[position]
+    while total - position >= 5 and p[position] == kind:
+        length = _uint32(p + position + 1)
+        end = position + 1 + <Py_ssize_t> length
+        if length < 4 or end > total:
+            return count, position if count else end
+        count += 1
+        position = end
+    return count, position
+
+
 cdef class Side:
     """One end of a session's streams: what arrives there goes by the lane, or else to the session.
 

@@ -7,6 +7,8 @@ import ssl
 from typing import Protocol, cast
 
 _HIGH = 64 * 1024
+_LARGE = 16 * 1024
+"""What a TLS record holds at most."""
 
 
 class PeerGone(Exception):
@@ -115,8 +117,11 @@ class Stream(asyncio.Protocol):
             return
         if len(pieces) == 1:
             self.transport.write(pieces[0])
-        else:
+        elif sum(map(len, pieces)) < _LARGE:
             self.transport.write(b"".join(pieces))
+        else:
+            # More is not worth a copy: each piece is a record of its own then.
+            self.transport.writelines(pieces)
 
     def pause(self, why: str) -> None:
         """Stop reading, until every reason to is gone."""

@@ -7,9 +7,10 @@ Nothing here allocates what a length field merely claims: a frame's length is ju
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from broker.core import compiled
 from broker.protocols.postgres.memory import Memory, Room, Share
 
 MAX_STARTUP = 10_000
@@ -185,12 +186,15 @@ class BackendScanner:
 
     def feed(self, data: bytes) -> list[Frame | Run]:
         """Return what is complete now; raises ProtocolViolation."""
-        if self._rest:
-            data = self._rest + data
         found: list[Frame | Run] = []
+        start = 0
+        if self._rest:
+            start = self._finish_row(data, found)
+            if not start:
+                data = self._rest + data
         view = memoryview(data)
         total = len(data)
-        position = self._finish_piece(view, found)
+        position = start or self._finish_piece(view, found)
         run_start, rows = position, 0
         while total - position >= 5:
             kind = data[position]
@@ -226,6 +230,17 @@ class BackendScanner:
         self._rest = data[position:] if position < total else b""
         return found
 
+    def _finish_row(self, data: bytes, found: list[Frame | Run]) -> int:
+        """Hand out a row that has come in part, without copying what follows; return where that begins, or 0."""
+        rest = self._rest
+        if len(rest) < 5 or rest[0] not in _STREAMED:
+            return 0
+        needed = 1 + int(_UINT32.unpack_from(rest, 1)[0]) - len(rest)
+        if not 0 < needed <= len(data):
+            return 0
+        found.append(Run(rest + data[:needed], 1, whole=True))
+        return needed
+
     def _finish_piece(self, view: memoryview, found: list[Frame | Run]) -> int:
         if not self._left:
             return 0
@@ -238,10 +253,10 @@ class BackendScanner:
 _FEW_ALIKE, _MOST_ALIKE, _PAUSE = 8, 1024, 16
 
 
-def whole_rows(data: bytes, position: int, total: int) -> tuple[int, int]:
+def _whole_rows(data: bytes, position: int, total: int) -> tuple[int, int]:
     """Count the whole messages of one type that follow each other; return with it where the next one begins.
 
-    Where there is none, the end of the first is returned, which is not here yet.
+    Where there is none, the end of the first is returned, which is not here yet; an impossible length ends the count.
     """
     kind, unpack = data[position], _UINT32.unpack_from
     last, count, size, alike, pause = total - 5, 0, 0, _FEW_ALIKE, 0
@@ -249,8 +264,6 @@ def whole_rows(data: bytes, position: int, total: int) -> tuple[int, int]:
         length = unpack(data, position + 1)[0]
         end = position + 1 + length
         if length < 4 or end > total:
-            if not 4 <= length <= MAX_BACKEND:
-                raise ProtocolViolation(f"upstream message {kind:#04x} claims a length of {length}")
             return count, position if count else end
         if pause:
             pause -= 1
@@ -267,6 +280,9 @@ def whole_rows(data: bytes, position: int, total: int) -> tuple[int, int]:
         count += 1
         position = end
     return count, position
+
+
+whole_rows: Callable[[bytes, int, int], tuple[int, int]] = _whole_rows if compiled is None else compiled.whole_rows
 
 
 def _alike(data: bytes, position: int, size: int, count: int) -> bool:

@@ -170,6 +170,25 @@ def test_whatever_an_upstream_answers_it_lands_as_in_python_or_not_at_all(seed: 
     assert (quick.upstream, quick.client, quick.log) == (gate.upstream, gate.client, gate.log)
 
 
+@given(
+    st.lists(st.tuples(st.sampled_from(b"DdC"), st.integers(0, 6), st.integers(1, 60)), min_size=1, max_size=8),
+    st.integers(0, 3000),
+    st.binary(max_size=2),
+    st.integers(0, 400),
+)
+def test_rows_are_counted_as_python_counts_them(
+    groups: list[tuple[int, int, int]], spoil: int, put: bytes, cut: int
+) -> None:
+    assert compiled is not None
+    data = b"".join(codec.Frame(kind, bytes(size)).whole() * count for kind, size, count in groups)
+    data = data[:spoil] + put + data[spoil + len(put) :]
+    data = data[: len(data) - cut] if cut < len(data) else data
+    for position in range(len(data)):
+        for total in (len(data), max(position + 1, len(data) - 7)):
+            found = compiled.whole_rows(data, position, total)
+            assert found == codec._whole_rows(data, position, total)
+
+
 def test_a_plain_run_is_boarded_and_landed() -> None:
     side = prepared(core=True)
     assert side.quick is not None
