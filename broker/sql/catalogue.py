@@ -44,6 +44,14 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class Index:
+    """An index by attnums: what it is ordered by, and all that can be read of it alone; 0 is an expression."""
+
+    key: frozenset[int]
+    columns: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Relation:
     """A relation by its oid; `kind` is pg_class.relkind."""
 
@@ -60,6 +68,7 @@ class Relation:
     """Columns of its primary key."""
     partition_key: tuple[int, ...] = ()
     """attnums by which it is partitioned; 0 is an expression."""
+    indexes: tuple[Index, ...] = ()
     former: tuple[str, ...] = ()
     """Qualified names that it had before, under the same field rules."""
     follows: bool = True
@@ -268,10 +277,16 @@ def _relation(row: Mapping[str, Any], columns: tuple[Column, ...], former: Forme
         row.get("row_casts", False),
         tuple(row.get("key") or ()),
         tuple(row.get("partition_key") or ()),
+        tuple(_index(text) for text in row.get("indexes") or ()),
         former.get((row["oid"], 0), ()),
         row.get("follows", True) or row["rules"] or any(column.code for column in columns),
         row.get("made") or "",
     )
+
+
+def _index(text: str) -> Index:
+    count, *columns = map(int, text.split())
+    return Index(frozenset(columns[:count]), frozenset(columns))
 
 
 _Family = dict[int, tuple[Relation, ...]]

@@ -129,6 +129,9 @@ QUERIES: dict[str, str] = {
                array(select a.attname::text from pg_index x join pg_attribute a on a.attrelid = x.indrelid
                      where x.indrelid = c.oid and x.indisprimary and x.indimmediate and a.attnum = any (x.indkey)
                      order by 1) as key,
+               -- How many columns it is ordered by, and every column that it has; 0 is an expression.
+               array(select concat_ws(' ', x.indnkeyatts, array_to_string(x.indkey::int2[], ' ')) from pg_index x
+                     where x.indrelid = c.oid and c.oid >= 16384 order by 1) as indexes,
                (select p.partattrs::int2[]::int4[] from pg_partitioned_table p
                 where p.partrelid = c.oid) as partition_key,
                -- A name without its schema is never looked up in a schema that the role may not use.

@@ -78,8 +78,35 @@ def subselect(scope: Scope, content: Node, relation: Relation, *, only: bool, sa
     conditions = [unchanged(scope.catalogue, relation)] if scope.strict and not relation.system else []
     conditions += ["false"] if scope.empties(relation) else []
     conditions += [scope.filters[id(content)]] if id(content) in scope.filters else []
+    conditions += [_FETCHED] if _ordered(scope, content, relation) else []
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     return f"(SELECT {', '.join(columns)} FROM {'ONLY ' if only else ''}{name} AS t{sample}{where})"
+
+
+_FETCHED = "t.ctid OPERATOR(pg_catalog.<>) '(4294967295,65535)'::pg_catalog.tid"
+"""True of every row, and not to be told from an index alone."""
+
+
+def _ordered(scope: Scope, content: Node, relation: Relation) -> bool:
+    """Say whether an index alone could give what is read, and so in the order of a masked field."""
+    if relation.kind == "v" or relation.system:
+        return False
+    masks = scope.masked.get(relation.qualified, {})
+    read = {
+        column.name
+        for column in relation.columns
+        if scope.mentions(content, column.name)
+        and (column.name not in masks or f"t.{quote_name(column.name)}" in masks[column.name])
+    }
+    read |= set(scope.revealed.get(id(content), {}).values())
+    for each in (relation, *scope.catalogue.heirs.get(relation.oid, ())):
+        numbers = {column.name: column.attnum for column in each.columns}
+        masked = {0} | {numbers[name] for name in masks if name in numbers}
+        wanted = {numbers[name] for name in read if name in numbers}
+        # What is named here may be more than the planner needs in the end.
+        if any(index.key & masked and wanted & index.columns for index in each.indexes):
+            return True
+    return False
 
 
 def _replace(

@@ -94,6 +94,16 @@ create domain public.codes as text[];
 create domain public.maybe as public.point3;
 create table public.own_types(id int, e feeling, es feeling[], p point3, ps point3[], s span, ss span[], c code, cs code[], ca codes, m maybe, w customers, ws customers[]);
 insert into own_types select id, 'sad', '{ok}', row(id, ssn)::point3, array[row(id, ssn)::point3], span(0, salary), array[span(0, salary)], left(ssn, 8), array[left(ssn, 8)::code], array[ssn], row(id, ssn)::point3, c, array[c] from customers c where id < 3;
+-- Indexes that alone could give what is read, in the order of a masked field: its end is the same in both worlds.
+create table public.ranked(id int, code text, tag text, note text);
+insert into ranked select id, left(ssn, 1) || lpad((case when ssn < '8' then id else 999 - id end)::text, 4, '0') || lpad(id::text, 4, '0'), 'tag ' || id, repeat('x', 500) from customers where id < 300;
+create index ranked_code on ranked (code) include (id);
+create index ranked_lower on ranked (lower(code), tag);
+create table public.ranked_kid(more text) inherits (public.ranked);
+insert into ranked_kid select * from ranked;
+create index ranked_kid_code on ranked_kid (code, id);
+create materialized view public.mv_ranked as select id, code, note from ranked;
+create index mv_ranked_code on mv_ranked (code, id);
 grant select on all tables in schema public to lvl_read, lvl_write;
 grant insert, update, delete on all tables in schema public to lvl_write;
 grant insert on public.audit_log to lvl_read;

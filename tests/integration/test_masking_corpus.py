@@ -34,6 +34,7 @@ FIELDS: FieldView = {
     "public.v_own": RelationFields(clear=ID),
     "public.docs": RelationFields(clear=ID, masks={"profile": DOCUMENT}),
     "public.own_types": RelationFields(clear=ID),
+    "public.ranked": RelationFields(clear=ID | {"tag", "note"}, masks={"code": Mask(MaskKind.PARTIAL, tail=4)}),
 }
 CHANGES = {Effect.WRITE, Effect.DDL, Effect.ADMIN}
 OBJECTS = CASES.with_name("masking_objects.sql")
@@ -314,6 +315,47 @@ def test_no_search_path_that_is_set_tells_two_worlds_apart(worlds: tuple[World, 
     assert told_apart == [], "\n".join(told_apart)
     assert sum(isinstance(left, list) for left, _ in found.values()) > 50
     assert "'***'" in repr(worlds[0].under("evil", "select note from orders"))
+
+
+ORDERED = """
+    select code from ranked limit 2
+    select code from only ranked limit 3
+    select id from ranked
+    select id from only ranked limit 1
+    select id, code from ranked where id > 5 limit 3
+    select tag from only ranked limit 3
+    select string_agg(tag, ' ') from ranked
+    select row_number() over (), tag from ranked
+    select distinct on (id > 100) id, code from ranked
+    select code from ranked_kid limit 2
+    select id from ranked_kid limit 3
+    select id, code from mv_ranked limit 4
+    select id from (select * from only ranked) r limit 2
+    select id from (select * from only ranked where tag <> '') r limit 2
+    with r as (select id from ranked) select * from r limit 2
+    select o.id, r.code from orders o cross join lateral (select code from ranked limit 1) r
+    copy ranked (code) to stdout
+    declare c cursor for select id from ranked
+    select count(*) from ranked
+    select * from ranked limit 2
+""".strip().split("\n")
+
+
+def test_no_order_of_rows_that_an_index_gives_tells_two_worlds_apart(worlds: tuple[World, World]) -> None:
+    for world in worlds:
+        world.server.execute("vacuum analyze ranked", "world")
+        world.server.execute("vacuum analyze ranked_kid", "world")
+        world.server.execute("vacuum analyze mv_ranked", "world")
+        world.connection.execute("set enable_seqscan = off")
+    raw = [world._rows("select code from only ranked limit 3", world.connection) for world in worlds]
+    assert raw == [
+        world._rows("select code from only ranked order by code limit 3", world.connection) for world in worlds
+    ]
+    found = [[repr(world.run(line.strip())) for line in ORDERED] for world in worlds]
+    for world in worlds:
+        world.connection.execute("reset enable_seqscan")
+    assert found[0] == found[1]
+    assert not any("refused" in one for one in found[0])
 
 
 def test_honest_statements_of_the_corpus_run(worlds: tuple[World, World]) -> None:
