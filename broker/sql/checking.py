@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from broker.sql.collect import Collected
+from broker.sql.collect import Collected, collect
 from broker.sql.model import Refusal
 from broker.sql.relations import Scope
-from broker.sql.tree import walk
+from broker.sql.tree import Node, walk
 from policies.engine.decisions import Effect
 
 
@@ -36,6 +36,14 @@ def check_calls(found: Collected, scope: Scope) -> None:
             raise Refusal("function-defined", message, f"query {relation.qualified} itself")
 
 
+def _of_target(kind: str, statement: Node, found: Collected, scope: Scope) -> Collected:
+    """Return what could name the row that is written: of an INSERT what stands behind its source, which cannot."""
+    if kind != "InsertStmt":
+        return found
+    behind = [statement.get("onConflictClause", {}), statement.get("returningClause", [])]
+    return collect(behind, scope.catalogue, found.passed, in_clear=found.in_clear)
+
+
 def check_writes(found: Collected, scope: Scope) -> None:
     """Refuse a write that could read a masked field of its own target: names decide, so nothing gets around it."""
     for kind, content, statement in found.targets:
@@ -44,6 +52,7 @@ def check_writes(found: Collected, scope: Scope) -> None:
         if not hidden and not scope.sight(relation).tainted:
             continue
         reads_itself = kind != "InsertStmt" or "returningClause" in statement or "onConflictClause" in statement
+        said = _of_target(kind, statement, found, scope) if reads_itself else found
         conflict = statement.get("onConflictClause")
         if conflict is not None and ("conname" in conflict.get("infer", {}) or "infer" not in conflict):
             raise Refusal(
@@ -51,10 +60,10 @@ def check_writes(found: Collected, scope: Scope) -> None:
                 "ON CONFLICT without columns could test a masked field",
                 "name the columns that it is about",
             )
-        named = sorted(hidden & (found.names | found.functions)) if reads_itself else []
+        named = sorted(hidden & (said.names | said.functions)) if reads_itself else []
         called = {relation.name, content.get("alias", {}).get("aliasname", relation.name), "excluded", "old", "new"}
-        called |= found.rows
-        whole = bool(hidden) and reads_itself and kind != "CopyStmt" and (found.star or bool(called & found.bare))
+        called |= said.rows
+        whole = bool(hidden) and reads_itself and kind != "CopyStmt" and (said.star or bool(called & said.bare))
         if named or whole:
             field = f"{relation.qualified}.{named[0]}" if named else f"every field of {relation.qualified}"
             raise Refusal(

@@ -460,6 +460,10 @@ insert into customers (id, name, ssn) select id + 10000, note, note as ssn from 
 insert into customers (id, name, ssn) select id + 10000, name, ssn from customers where id < 2
 insert into customers select id + 10000, name, 'a' || id, email, dob, salary from customers where id < 3
 insert into orders select id + 1000, id, ssn from customers where id < 3 returning note
+insert into customers (id, name, ssn) select *, 'x' as ssn from unnest(array[9002, 9003], array['a', 'b']) returning id, name
+insert into customers (id, name, ssn) select *, 'x' from unnest(array[9002, 1], array['a', 'b']) on conflict (id) do update set name = excluded.name returning id
+insert into customers (id, name, ssn) select * from (select id + 20000, name, ssn from customers) c returning id, name
+insert into customers (id, name, ssn) select * from unnest(array[9002], array['a'], array['b']) returning *
 update customers set name = 'x' where id = 1 returning id, name
 update customers set name = 'x' where id = 1 returning old.ssn
 update customers set name = 'x' where id = 1 returning old

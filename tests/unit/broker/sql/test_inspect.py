@@ -230,6 +230,36 @@ def test_unknown_relation_asks_for_a_fresh_catalogue_and_says_where() -> None:
     assert refusal.sqlstate == "42P01"
 
 
+_MANY = "insert into customers (id, name, ssn) select *, 'ssn' as ssn from (values (1, 'a')) v"
+
+
+@pytest.mark.parametrize(
+    "more", ["returning id", "on conflict (id) do nothing", "on conflict (id) do update set name = ''"]
+)
+def test_what_is_inserted_may_be_a_star_for_it_cannot_be_of_the_target(more: str) -> None:
+    (statement,) = inspect(f"{_MANY} {more}", CATALOGUE, FIELDS).statements
+    assert statement.facts.writes == {"public.customers"}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "returning *",
+        "returning customers",
+        "returning (customers).name",
+        "returning (select customers.ssn)",
+        "returning with (new as n) n",
+        "returning (select x from orders o join lateral (select ssn as x) y on true)",
+        "on conflict (ssn) do nothing",
+        "on conflict (id) do update set name = excluded.ssn",
+        "on conflict (id) do update set name = excluded::text",
+        "on conflict (id) do update set name = '' where customers.salary > 1",
+    ],
+)
+def test_what_stands_behind_what_is_inserted_names_no_masked_field_of_the_target(more: str) -> None:
+    assert refused(f"{_MANY} {more}").rule == "write-reads-masked"
+
+
 @pytest.mark.parametrize(
     ("sql", "missing"),
     [
