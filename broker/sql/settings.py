@@ -37,6 +37,8 @@ CHANGEABLE: dict[str, re.Pattern[str]] = {
     # Drivers say so whatever it is; it is pinned to this.
     "standard_conforming_strings": _ON,
 }
+_GUARDED = frozenset("application_name client_encoding client_min_messages standard_conforming_strings".split())
+"""Those of which the server would take values that are not among them; of the others it takes no more."""
 _UNPINNED = frozenset(
     "role session_authorization transaction_deferrable transaction_isolation transaction_read_only".split()
 )
@@ -109,8 +111,8 @@ def refusal_of_call(content: Node) -> Refusal | None:
         # A literal that could be no setting's name is a value, and values are not repeated where others read.
         return _pinned(name if _NAME.fullmatch(name) else "that setting")
     if "ParamRef" in arguments[1]:
-        # Its value comes later, but the server takes none for a switch that is not one.
-        return None if CHANGEABLE[name] is _SWITCH else _unwritten(name)
+        # Its value comes later.
+        return _unwritten(name) if name in _GUARDED else None
     if not isinstance(value, str):
         return _unwritten(name)
     return None if CHANGEABLE[name].fullmatch(value) else _unsettable(name)

@@ -11,7 +11,7 @@ from pathlib import Path
 from broker.protocols.postgres import codec
 from tests.compat.comparing import Outcomes
 from tests.compat.stage import Door
-from tests.compat.talks import TALKS, Turn, extended
+from tests.compat.talks import BEGUN_WITH, TALKS, Turn, extended
 from tests.integration.postgres_world import Raw
 from tests.integration.test_masking_introspection import DESCRIBING, DRIVERS, SHOWN, tools
 
@@ -63,17 +63,17 @@ class Corpus:
                 yield f"{name}.binary", _said(client, Turn(extended(sql, wanted=1)))
         client.close()
         for name, turns in TALKS.items():
-            client, _ = _connected(door)
+            client, _ = _connected(door, *BEGUN_WITH.get(name, []))
             for number, turn in enumerate(turns, 1):
                 yield f"talk.{name}.{number}", _said(client, turn)
             client.close()
 
 
-def _connected(door: Door) -> tuple[Raw, Answers]:
+def _connected(door: Door, *more: tuple[str, str]) -> tuple[Raw, Answers]:
     client = Raw(door.port)
     if door.sslmode != "disable":
         client.secure()
-    client.start([("user", door.user), ("database", door.database)])
+    client.start([("user", door.user), ("database", door.database), *more])
     client.prove(door.password)
     client.socket.settimeout(_LONGEST)
     told = (codec.read_parameter_status(frame.body) for frame in client.until("Z") if frame.type == ord("S"))

@@ -27,6 +27,9 @@ create function total(integer) returns bigint stable language sql as 'select cou
 create function noted() returns trigger language plpgsql as $$ begin raise notice 'noted %', new.id; return new; end $$;
 create trigger tell after insert on parted for each row execute function noted();
 create table loaded (id int, what text);
+create schema tools;
+create table tools.loaded (what text);
+insert into tools.loaded values ('of tools');
 create table log (id int primary key deferrable initially deferred, what text);
 -- A page each, so that what is rolled back later changes no size.
 insert into loaded values (1, 'a');

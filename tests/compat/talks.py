@@ -169,6 +169,54 @@ TALKS: dict[str, tuple[Turn, ...]] = {
         Turn(P("", "ROLLBACK") + bind() + describe("P") + E("") + SYNC),
         Turn(Q("DEALLOCATE ALL")),
     ),
+    "Django 5.2's ORM": (
+        Turn(Q("SELECT set_config('TimeZone', 'Europe/Berlin', false)")),
+        Turn(P("", "SELECT set_config('TimeZone', $1, false)") + bind(values=(b"UTC",)) + describe("P") + E("") + SYNC),
+        _BEGIN,
+        Turn(Q("""INSERT INTO "orders" ("customer_id", "note") SELECT * FROM UNNEST(('{1,2}')::integer[], """
+               """('{"a","b"}')::varchar[]) RETURNING "orders"."note\"""")),
+        Turn(Q("""INSERT INTO "loaded" ("id", "what") VALUES (1, 'a'), (2, 'b') ON CONFLICT DO NOTHING""")),
+        Turn(Q('SAVEPOINT "s1_x1"')),
+        Turn(Q("""INSERT INTO "orders" ("id", "customer_id") VALUES (1000, NULL)""")),
+        Turn(Q('ROLLBACK TO SAVEPOINT "s1_x1"')),
+        Turn(Q('RELEASE SAVEPOINT "s1_x1"')),
+        Turn(Q("""SELECT "orders"."id", "customers"."name" FROM "orders" INNER JOIN "customers" ON """
+               """("orders"."customer_id" = "customers"."id") WHERE (("orders"."body" -> 'a') = '1'::jsonb AND """
+               """UPPER("orders"."note"::text) LIKE UPPER('%1%')) ORDER BY "orders"."id" ASC LIMIT 3 """
+               """FOR UPDATE OF "orders" SKIP LOCKED""")),
+        Turn(Q("""SELECT "customers"."id", COUNT("orders"."id") AS "n", ROW_NUMBER() OVER (PARTITION BY """
+               """"customers"."mood" ORDER BY "customers"."id" DESC) AS "r", CASE WHEN "customers"."paid" > 20 """
+               """THEN 'dear' ELSE 'cheap' END AS "c", EXISTS(SELECT 1 AS "a" FROM "orders" U0 WHERE """
+               """U0."customer_id" = ("customers"."id") LIMIT 1) AS "has" FROM "customers" LEFT OUTER JOIN """
+               """"orders" ON ("customers"."id" = "orders"."customer_id") GROUP BY "customers"."id", 4, 5 """
+               """HAVING COUNT("orders"."id") > 1 ORDER BY "customers"."id" ASC""")),
+        Turn(Q('DECLARE "_django_curs_1_sync_1" NO SCROLL CURSOR FOR SELECT "orders"."id" FROM "orders" ORDER BY 1')),
+        Turn(Q('FETCH FORWARD 7 FROM "_django_curs_1_sync_1"')),
+        Turn(Q('CLOSE "_django_curs_1_sync_1"')),
+        _BACK,
+        Turn(P("", 'DECLARE "_django_curs_1_sync_2" NO SCROLL CURSOR WITH HOLD FOR SELECT "customers"."id", '
+               '"customers"."tags" FROM "customers" WHERE "customers"."id" < $1', (20,))
+             + bind(values=(b"9",)) + describe("P") + E("") + SYNC),
+        Turn(describe("P", "_django_curs_1_sync_2") + SYNC),
+        Turn(Q('FETCH FORWARD 3 FROM "_django_curs_1_sync_2"')),
+        Turn(Q('CLOSE "_django_curs_1_sync_2"')),
+        Turn(Q("EXPLAIN (FORMAT json) SELECT 1")),
+    ),
+    "a search path that it begins with": (
+        Turn(Q("select current_schemas(false)")),
+        Turn(Q("select what from loaded")),
+        Turn(Q("begin; savepoint a; set local search_path to public")),
+        Turn(Q("select what from loaded")),
+        _BACK,
+        Turn(Q("set search_path to public")),
+        Turn(extended("select what from loaded")),
+        Turn(Q("SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;")),
+        Turn(extended("select what from loaded")),
+        Turn(Q("set search_path to public")),
+        Turn(Q("discard all")),
+        Turn(extended("select what from loaded")),
+        Turn(Q("show jit")),
+    ),
     "portals": (
         _BEGIN,
         Turn(P("", "select g from generate_series(1, 7) g") + bind(portal="c") + E("c", 3) + SYNC),
@@ -272,3 +320,6 @@ TALKS: dict[str, tuple[Turn, ...]] = {
     "a message out of place": (Turn(codec.message(b"d", b"x") + COPY_DONE + Q("select 1")),),
 }  # fmt: skip
 """Name -> what is said on a connection of its own."""
+
+BEGUN_WITH = {"a search path that it begins with": [("options", r"-csearch_path=tools,\ public --jit=off")]}
+"""What stands in the startup packet of one, beside who it is."""

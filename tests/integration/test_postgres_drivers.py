@@ -184,12 +184,15 @@ async def test_set_config_is_a_change_of_settings_for_the_policy(served: TestBro
     assert "changing session settings is not allowed" in errors
 
 
-async def test_a_parameter_may_only_set_what_is_on_or_off(served: TestBroker) -> None:
+async def test_a_parameter_may_set_what_the_server_itself_has_no_more_values_for(served: TestBroker) -> None:
     connection = await asyncpg.connect(**served.ticket().asyncpg())
     try:
-        assert await connection.fetchval("select set_config('jit', $1, false)", "off") == "off"
-        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="airlock"):
-            await connection.fetchval("select set_config('client_min_messages', $1, false)", "debug5")
+        # Django with `server_side_binding` says so of the time zone.
+        for name, value in (("jit", "off"), ("TimeZone", "Asia/Tokyo"), ("lock_timeout", "5s")):
+            assert await connection.fetchval(f"select set_config('{name}', $1, false)", value) == value
+        for name, value in (("client_min_messages", "debug5"), ("client_encoding", "SJIS"), ("search_path", "app")):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError, match="airlock"):
+                await connection.fetchval(f"select set_config('{name}', $1, false)", value)
     finally:
         await connection.close()
 
