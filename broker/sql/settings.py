@@ -8,12 +8,14 @@ from typing import Any
 from broker.sql.model import Moves, Refusal
 from broker.sql.paths import asked, listed, named, written
 from broker.sql.system import shown
-from broker.sql.tree import Node
+from broker.sql.tree import Node, strings
 
 _ANY = re.compile(r"[^\x00-\x1f]{0,63}")
 _NAME = re.compile(r"[a-z_][a-z_.]{0,62}")
 _SWITCH = re.compile(r"on|off|true|false|yes|no|1|0", re.IGNORECASE)
 _ON = re.compile(r"on|true|yes|1", re.IGNORECASE)
+_LEVEL = re.compile(r"serializable|repeatable read|read committed|read uncommitted", re.IGNORECASE)
+_OFFSET = re.compile(r"[+-]?\d{1,2}(:\d{2}){0,2}")
 CHANGEABLE: dict[str, re.Pattern[str]] = {
     "application_name": _ANY,
     "bytea_output": re.compile(r"hex|escape", re.IGNORECASE),
@@ -30,15 +32,20 @@ CHANGEABLE: dict[str, re.Pattern[str]] = {
     "geqo": _SWITCH,
     "jit": _SWITCH,
     "default_transaction_deferrable": _SWITCH,
-    "default_transaction_isolation": re.compile(
-        r"serializable|repeatable read|read committed|read uncommitted", re.IGNORECASE
-    ),
+    "default_transaction_isolation": _LEVEL,
     "lock_timeout": re.compile(r"\d{1,9} ?(us|ms|s|min|h|d)?"),
     # Drivers say so whatever it is; it is pinned to this.
     "standard_conforming_strings": _ON,
 }
 _GUARDED = frozenset("application_name client_encoding client_min_messages standard_conforming_strings".split())
 """Those of which the server would take values that are not among them; of the others it takes no more."""
+_SET_ONLY: dict[str, re.Pattern[str]] = {
+    "default_transaction_read_only": _ON,
+    "row_security": _ON,
+    "transaction_isolation": _LEVEL,
+    "transaction_read_only": _ON,
+}
+"""What SET may do beside these, as it gives away a right or changes nothing; no session begins with it."""
 _UNPINNED = frozenset(
     "role session_authorization transaction_deferrable transaction_isolation transaction_read_only".split()
 )
@@ -55,12 +62,23 @@ def refusal_of_set(content: Node) -> Refusal | None:
         return None  # The login has seen that every pin is what RESET brings back.
     if name == "search_path":
         return None  # `moved_by` has looked at it.
-    if name not in CHANGEABLE:
+    allowed = CHANGEABLE.get(name) or _SET_ONLY.get(name)
+    if allowed is None:
         return _pinned(name or "that setting")
-    values = [_value(argument) for argument in content.get("args", [])]
-    if kind != "VAR_SET_VALUE" or None in values or not CHANGEABLE[name].fullmatch(", ".join(map(str, values))):
+    arguments = content.get("args", [])
+    if name == "timezone" and _is_offset(arguments):
+        return None
+    values = [_value(argument) for argument in arguments]
+    if kind != "VAR_SET_VALUE" or None in values or not allowed.fullmatch(", ".join(map(str, values))):
         return _unsettable(name)
     return None
+
+
+def _is_offset(arguments: list[Node]) -> bool:
+    """Say whether a time zone is set to `interval '+02:00' hour to minute`, as Sequelize does."""
+    cast = arguments[0].get("TypeCast", {}) if len(arguments) == 1 else {}
+    value, named = _value(cast.get("arg")), cast.get("typeName", {}).get("names", [])
+    return strings(named) == ["pg_catalog", "interval"] and isinstance(value, str) and bool(_OFFSET.fullmatch(value))
 
 
 def refusal_of_value(name: str, value: str) -> Refusal | None:

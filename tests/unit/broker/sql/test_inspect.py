@@ -545,6 +545,12 @@ def test_tripwire_is_made_once_for_the_same_catalogue_and_rules_and_anew_for_oth
         "discard all",
         "discard temp",
         "set constraints all immediate",
+        "set standard_conforming_strings = on",
+        "set time zone interval '+02:00' hour to minute",
+        "set local default_transaction_read_only = on",
+        "set transaction_read_only to true",
+        "set transaction_isolation = 'repeatable read'",
+        "set row_security = on",
     ],
 )
 def test_what_only_undoes_a_session_of_its_own_changes_the_session(sql: str) -> None:
@@ -552,6 +558,24 @@ def test_what_only_undoes_a_session_of_its_own_changes_the_session(sql: str) -> 
     (statement,) = found.statements
     assert (found.rewritten, statement.refusal, statement.facts.effects) == (sql, None, {Effect.SESSION})
     assert statement.control is (Control.DISCARD_ALL if sql == "discard all" else Control.NONE)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "set time zone interval '1 day'",
+        "set time zone interval 'ssn' hour to minute",
+        "set default_transaction_read_only = off",
+        "set transaction_read_only = no",
+        "set row_security = off",
+        "set statement_timeout = '1s'",
+        "set transaction_isolation = 'x'",
+    ],
+)
+def test_what_is_pinned_is_set_to_nothing_else(sql: str) -> None:
+    (statement,) = inspect(sql, CATALOGUE, FIELDS).statements
+    assert statement.refusal is not None
+    assert statement.refusal.rule == "settings"
 
 
 @pytest.mark.parametrize(
