@@ -52,6 +52,17 @@ class Index:
 
 
 @dataclass(frozen=True, slots=True)
+class Referrer:
+    """A foreign key to a relation whose rows follow; what happens is pg_constraint's letter, columns are attnums."""
+
+    child: int
+    on_delete: str
+    on_update: str
+    columns: frozenset[int]
+    child_columns: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Relation:
     """A relation by its oid; `kind` is pg_class.relkind."""
 
@@ -69,6 +80,7 @@ class Relation:
     partition_key: tuple[int, ...] = ()
     """attnums by which it is partitioned; 0 is an expression."""
     indexes: tuple[Index, ...] = ()
+    referrers: tuple[Referrer, ...] = ()
     former: tuple[str, ...] = ()
     """Qualified names that it had before, under the same field rules."""
     follows: bool = True
@@ -278,6 +290,7 @@ def _relation(row: Mapping[str, Any], columns: tuple[Column, ...], former: Forme
         tuple(row.get("key") or ()),
         tuple(row.get("partition_key") or ()),
         tuple(_index(text) for text in row.get("indexes") or ()),
+        tuple(_referrer(text) for text in row.get("referrers") or ()),
         former.get((row["oid"], 0), ()),
         row.get("follows", True) or row["rules"] or any(column.code for column in columns),
         row.get("made") or "",
@@ -287,6 +300,12 @@ def _relation(row: Mapping[str, Any], columns: tuple[Column, ...], former: Forme
 def _index(text: str) -> Index:
     count, *columns = map(int, text.split())
     return Index(frozenset(columns[:count]), frozenset(columns))
+
+
+def _referrer(text: str) -> Referrer:
+    child, on_delete, on_update, *columns = text.split()
+    own, theirs = (frozenset(map(int, listed.split(","))) for listed in columns)
+    return Referrer(int(child), on_delete, on_update, own, theirs)
 
 
 _Family = dict[int, tuple[Relation, ...]]

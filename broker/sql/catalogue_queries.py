@@ -112,6 +112,12 @@ _MADE = """
             union all select confrelid, concat('referrer ', oid, ' ', xmin) from pg_constraint where confrelid <> 0
             union all select adrelid, concat('default ', oid, ' ', xmin) from pg_attrdef
             union all select polrelid, concat('policy ', oid, ' ', xmin) from pg_policy),
+        referring (oid, keys) as (
+            select confrelid, array_agg(concat_ws(' ', conrelid, confdeltype, confupdtype,
+                                                  array_to_string(confkey, ','), array_to_string(conkey, ','))
+                                        order by oid)
+            from pg_constraint
+            where contype = 'f' and (confdeltype in ('c', 'n', 'd') or confupdtype in ('c', 'n', 'd')) group by 1),
         made (oid, stamp) as (select oid, md5(string_agg(what, ' ' order by what)) from part_of group by 1)"""
 """A stamp of all that decides, beside its columns, what a change of a relation does."""
 
@@ -137,8 +143,11 @@ QUERIES: dict[str, str] = {
                -- A name without its schema is never looked up in a schema that the role may not use.
                has_schema_privilege(n.oid, 'usage') as usable,
                c.oid in (table following) as follows,
-               made.stamp as made
+               made.stamp as made,
+               -- Whose rows follow a change of its own, how, by which of its columns, and in which of theirs.
+               referring.keys as referrers
         from pg_class c join pg_namespace n on n.oid = c.relnamespace left join made on made.oid = c.oid
+             left join referring on referring.oid = c.oid
         where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and n.nspname !~ '^pg_(toast|temp)'
         order by 1""",
     "columns": f"""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass, field
 
+from broker.sql.cascades import reached
 from broker.sql.catalogue import Catalogue, Relation
 from broker.sql.collect import Collected
 from broker.sql.masks import quote_name
@@ -29,6 +30,8 @@ class Scope:
     writes: set[str] = field(default_factory=set)
     through: set[str] = field(default_factory=set)
     """What stands behind them: what views read, the parents and the children of tables."""
+    reaches: frozenset[str] = frozenset()
+    """What foreign keys change beyond what is written."""
     views: bool = False
     scrub: bool = False
     """Masked fields are in scope, shown or not."""
@@ -62,12 +65,15 @@ class Scope:
             scope._check_cte(name)
         for wrapper, content, sample in found.references:
             scope._reference(wrapper, content, sample)
-        for _, content, _ in found.targets:
+        written: list[tuple[str, Node, Relation, frozenset[str]]] = []
+        for kind, content, statement in found.targets:
             relation = scope.target(content)
+            written.append((kind, statement, relation, scope.sight(relation).through))
             scope.writes |= scope.names(content, relation)
             scope._notice(relation, scope.sight(relation), content)
             if masks := scope.masks_of(relation):
                 scope.masked.setdefault(relation.qualified, masks)
+        scope.reaches = reached(catalogue, written) if written else frozenset()
         check_notation(found, catalogue)
         return scope
 

@@ -209,7 +209,7 @@ def _asks_of_part(rule: StatementRule, facts: StatementFacts, effect: Effect, no
     part = frozenset(name for name in facts.relations if covered(rule.relations, name))
     return (
         rule.decision == "ask"
-        and bool(part)
+        and (bool(part) or (effect is Effect.WRITE and _reaches(rule, facts)))
         and _obstacle(rule, replace(facts, reads=facts.reads & part, writes=facts.writes & part), effect, now) is None
     )
 
@@ -261,10 +261,17 @@ def _uncovered(effect: Effect, facts: StatementFacts, nearly: list[str]) -> Deny
     return Deny(f"{named[effect]}{' in this form' if nearly else ''}", (f"default-{effect.value}",), hint)
 
 
+def _reaches(rule: StatementRule, facts: StatementFacts) -> bool:
+    """Say whether a rule is about writing what foreign keys have follow a statement's writes."""
+    writing = not rule.effects or Effect.WRITE in rule.effects
+    return writing and any(covered(rule.relations, name) for name in facts.reaches)
+
+
 def _touches(rule: StatementRule, facts: StatementFacts) -> bool:
+    named = facts.relations | facts.through
     return (
         (not rule.effects or bool(facts.all_effects & set(rule.effects)))
-        and (not rule.relations or any(covered(rule.relations, name) for name in facts.relations | facts.through))
+        and (not rule.relations or any(covered(rule.relations, name) for name in named) or _reaches(rule, facts))
         and _is_about(rule, facts)
         and (not rule.copies or facts.copying in rule.copies)
         and (rule.missing_where is None or rule.missing_where == bool(facts.missing_where))

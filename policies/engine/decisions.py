@@ -178,6 +178,8 @@ class StatementFacts:
     """Which way a COPY goes, from where the client stands."""
     through: frozenset[str] = frozenset()
     """What stands behind its relations: a view's tables, a partition's parents; a role need not cover it."""
+    reaches: frozenset[str] = frozenset()
+    """What foreign keys have follow its writes; rules that deny or ask about writing these speak of it too."""
     calls: frozenset[OwnFunction] = frozenset()
     """Every function of users' that a call in it could mean, and builtin ones that a rule must name."""
     code: frozenset[str] = frozenset()

@@ -104,6 +104,14 @@ insert into ranked_kid select * from ranked;
 create index ranked_kid_code on ranked_kid (code, id);
 create materialized view public.mv_ranked as select id, code, note from ranked;
 create index mv_ranked_code on mv_ranked (code, id);
+-- What foreign keys have follow.
+create table public.owners(id int primary key, code int unique, town text);
+create table public.pets(id int primary key, owner int references public.owners on delete cascade, owner_code int references public.owners (code) on update cascade on delete set null);
+create table public.toys(id int, pet int references public.pets on delete cascade on update cascade);
+create table public.visits(id int, pet int references public.pets on delete restrict);
+create table public.parcels(id int, owner int references public.owners on delete set default) partition by range (id);
+create table public.parcels_1 partition of public.parcels for values from (0) to (9);
+create view public.v_owners as select id, town, code as number from public.owners;
 grant select on all tables in schema public to lvl_read, lvl_write;
 grant insert, update, delete on all tables in schema public to lvl_write;
 grant insert on public.audit_log to lvl_read;

@@ -317,6 +317,37 @@ def test_no_search_path_that_is_set_tells_two_worlds_apart(worlds: tuple[World, 
     assert "'***'" in repr(worlds[0].under("evil", "select note from orders"))
 
 
+@pytest.mark.parametrize(
+    ("sql", "reached"),
+    [
+        ("delete from owners where id = 1", "parcels parcels_1 pets toys"),
+        ("delete from pets where id = 1", "toys"),
+        ("delete from toys where id = 1", ""),
+        ("update owners set town = 'x' where id = 1", ""),
+        ("update owners set code = 2 where id = 1", "pets"),
+        ("update owners set (town, code) = ('x', 2) where id = 1", "pets"),
+        ("update pets set id = 2 where id = 1", "toys"),
+        ("insert into owners values (1, 2, 'x')", ""),
+        ("insert into owners values (1, 2, 'x') on conflict (id) do update set code = 3", "pets"),
+        ("insert into owners values (1, 2, 'x') on conflict (id) do update set town = 'x'", ""),
+        ("merge into owners o using pets p on p.id = o.id when matched then update set code = 1", "pets"),
+        ("merge into owners o using pets p on p.id = o.id when matched then delete", "parcels parcels_1 pets toys"),
+        ("merge into owners o using pets p on p.id = o.id when matched then do nothing", ""),
+        (
+            "with x as (delete from owners where id = 1 returning id) select * from x",
+            "parcels parcels_1 pets toys",
+        ),
+        ("explain delete from pets where id = 1", "toys"),
+        ("delete from v_owners where id = 1", "parcels parcels_1 pets toys"),
+        ("update v_owners set number = 1 where id = 1", "pets"),
+        ("select id from owners", ""),
+    ],
+)
+def test_what_foreign_keys_have_follow_is_a_fact(worlds: tuple[World, World], sql: str, reached: str) -> None:
+    (statement,) = inspect(sql, worlds[0].catalogue, FIELDS).statements
+    assert statement.facts.reaches == {f"public.{name}" for name in reached.split()}
+
+
 ORDERED = """
     select code from ranked limit 2
     select code from only ranked limit 3

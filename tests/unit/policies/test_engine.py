@@ -143,6 +143,27 @@ statements:
     assert decided("hidden.other") == Allow(("reads",))
 
 
+def test_what_foreign_keys_have_follow_is_under_the_rules_that_deny_or_ask_about_writing_it() -> None:
+    rules = """
+statements:
+  - {id: writes, decision: allow, effects: [read, write], relations: [public.orders, public.stock]}
+  - {id: kept, decision: deny, effects: [write], relations: [public.ledger]}
+  - {id: unread, decision: deny, effects: [read], relations: [public.lines]}
+  - {id: asked, decision: ask, effects: [write], relations: [public.cards], reviewers: {count: 1, groups: [ops]}}
+"""
+
+    def decided(*reaches: str, writes: str = "public.orders") -> Decision:
+        effects, written = frozenset({Effect.READ, Effect.WRITE}), frozenset({writes})
+        facts = StatementFacts("DELETE", effects, writes=written, reaches=frozenset(reaches))
+        return decide_statement(policy(rules), "ann", "db", "read", facts)
+
+    assert decided("public.lines", "public.other") == Allow(("writes",))
+    assert decided("public.lines", "public.ledger").rules == ("kept",)
+    assert isinstance(decided("public.cards"), Ask)
+    # What asks about them lets nothing pass that no rule lets.
+    assert isinstance(decided("public.cards", writes="public.prices"), Deny)
+
+
 def test_rows_of_a_view_are_shown_where_a_rule_says_so_with_a_warning() -> None:
     rules = "fields: [{id: f, resource: db, relation: public.v, clear: [id], rows: clear}]"
     assert field_view(policy(rules), "ann", "db")["public.v"].rows
