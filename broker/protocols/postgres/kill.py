@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ from broker.sessions.model import Lease
 
 KILL_SECONDS = 5.0
 POLL_SECONDS = 0.008
+POLITE_SECONDS = 0.025
+"""After which one that was told to end by itself is looked for: together with others, and hardly ever twice."""
 REPEAT_SECONDS = 0.2
 
 # Before the upstream has said who it is, the client has no hold of the session: its name is still the broker's.
@@ -41,6 +44,7 @@ Fetch = Callable[..., Awaitable[list[dict[str, Any]]]]
 @dataclass(slots=True, eq=False)
 class _Due:
     lease: Lease
+    look_at: float
     terminate_at: float
     give_up_at: float
     gone: asyncio.Future[bool]
@@ -70,25 +74,28 @@ class Killer:
         self._fetch = fetch
         self._due: set[_Due] = set()
         self._task: asyncio.Task[None] | None = None
+        self._sooner = asyncio.Event()
 
     async def kill(self, lease: Lease, grace: float = 0.0) -> bool:
         """Return whether a session's process is verified gone; one told to end by itself gets `grace` seconds."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        due = _Due(lease, now + grace, now + KILL_SECONDS, loop.create_future())
+        look_at = now + min(grace, POLITE_SECONDS)
+        due = _Due(lease, look_at, now + grace, now + KILL_SECONDS, loop.create_future())
         self._due.add(due)
         if self._task is None or self._task.done():
-            # One that was told to end by itself is not gone yet.
-            self._task = loop.create_task(self._run(POLL_SECONDS if grace else 0.0), name="kill")
+            self._task = loop.create_task(self._run(), name="kill")
+        elif not grace:
+            self._sooner.set()
         try:
             return await due.gone
         finally:
             self._due.discard(due)
 
-    async def _run(self, pause: float) -> None:
+    async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        await asyncio.sleep(pause)
         while self._due:
+            await self._until(min(one.look_at for one in self._due))
             try:
                 await self._look(list(self._due), loop.time())
             except UpstreamUnavailable:
@@ -97,7 +104,15 @@ class Killer:
                 _log.error("sessions could not be looked for together", error=str(error), type=type(error).__name__)
                 await self._look_at_each(loop.time())
             self._give_up(loop.time())
-            await asyncio.sleep(POLL_SECONDS)
+
+    async def _until(self, moment: float) -> None:
+        """Wait until there is somebody to look for."""
+        self._sooner.clear()
+        left = moment - asyncio.get_running_loop().time()
+        if left > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._sooner.wait()
 
     async def _look_at_each(self, now: float) -> None:
         for one in list(self._due):
@@ -115,7 +130,9 @@ class Killer:
             [one.identity for one in due if one.identity is not None],
         )
         wanted: list[dict[str, Any]] = []
+        again = asyncio.get_running_loop().time() + POLL_SECONDS
         for one in due:
+            one.look_at = again
             found = [row for row in rows if one.is_row(row)]
             if not found and not one.gone.done():
                 one.gone.set_result(True)
