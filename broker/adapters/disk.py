@@ -130,7 +130,7 @@ class GroupCommit:
         if lazy and self._shared is not None and self._shared.get_loop() is loop:
             return self._shared
         future: asyncio.Future[None] = loop.create_future()
-        future.add_done_callback(_retrieved)
+        future.add_done_callback(retrieved)
         self._futures.append(future)
         if not lazy:
             self._hurry()
@@ -210,8 +210,8 @@ class GroupCommit:
             self.failure = f"the disk failed to sync: {error}"
 
 
-def _retrieved(future: asyncio.Future[None]) -> None:
-    # Reads that need no sync do not wait for their future; its failure stops the next write anyway.
+def retrieved(future: asyncio.Future[None]) -> None:
+    """Take what a future raises: nobody need wait for it, for where it counts somebody does."""
     if not future.cancelled():
         future.exception()
 

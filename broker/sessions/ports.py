@@ -106,8 +106,8 @@ class Leases(Protocol):
         """Say whether a reaper watches these leases; no session opens without (fail closed)."""
         ...
 
-    async def write(self, lease: Lease) -> None:
-        """Write a lease, or what is newly known of it, and sync it to disk."""
+    def write(self, lease: Lease) -> Awaitable[None]:
+        """Write a lease, or what is newly known of it; what it returns completes when that is synced to disk."""
         ...
 
     async def close(self, session: str) -> bool:

@@ -85,15 +85,29 @@ class Stream(asyncio.Protocol):
 
     async def read(self, count: int) -> bytes:
         """Return exactly so many bytes; raises PeerGone. Only before a sink is attached."""
-        while len(self._buffer) < count:
-            if self._gone:
-                raise PeerGone
-            self.resume("setting up")
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
+        while (taken := self.take(count)) is None:
+            await self.more()
+        return taken
+
+    def peek(self, count: int) -> bytes:
+        """Return so many of the next bytes, fewer where fewer have come, and leave them there."""
+        return bytes(self._buffer[:count])
+
+    def take(self, count: int) -> bytes | None:
+        """Return exactly so many bytes, None where they have not come."""
+        if len(self._buffer) < count:
+            return None
         taken = bytes(self._buffer[:count])
         del self._buffer[:count]
         return taken
+
+    async def more(self) -> None:
+        """Wait until something comes; raises PeerGone."""
+        if self._gone:
+            raise PeerGone
+        self.resume("setting up")
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
 
     def attach(self, sink: Sink) -> None:
         """Push everything to a sink from now on, first what is buffered."""

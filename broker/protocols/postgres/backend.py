@@ -47,15 +47,10 @@ class Backend:
         """The upstream's process, 0 before it is known."""
         return (self._lease.pid if self._lease is not None else None) or 0
 
-    @property
-    def ahead(self) -> bool:
-        """Whether a connection waits for this session."""
-        return self._spare is not None
-
     async def open(self, admitted: Callable[[], object]) -> LoggedIn:
         """Log in to the upstream, or take what is logged in already; raises UpstreamUnavailable, LeaseFailed.
 
-        `admitted` is called while the pins of a new connection are read back.
+        `admitted` is called as soon as there is a connection, while its pins are read back or its times armed.
         """
         broker, kind = self._house.broker, self._kind
         # The connection that kills is warm before there is anything to kill, and says which pins this server knows.
@@ -68,7 +63,7 @@ class Backend:
             session=self._facts.id,
             clear=kind.clear,
         )
-        if (taken := await self._take()) is not None:
+        if (taken := await self._take(admitted)) is not None:
             return taken
         try:
             logged_in = await self.upstream.open(dict(kind.settings), self._pinned, self._leased, admitted)
@@ -83,8 +78,11 @@ class Backend:
         self._lease = _named(self._lease, self.upstream, logged_in)
         return logged_in
 
-    async def _take(self) -> LoggedIn | None:
-        """Take the connection that was opened ahead: its lease on disk and its times armed, or it is not used."""
+    async def _take(self, admitted: Callable[[], object]) -> LoggedIn | None:
+        """Take the connection that was opened ahead: its lease on disk and its times armed, or it is not used.
+
+        All that is waited for is begun at once: the lease, the arming, and what `admitted` writes.
+        """
         spare, self._spare = self._spare, None
         if spare is None:
             return None
@@ -92,11 +90,13 @@ class Backend:
             spare.upstream.abort()
             return None
         self._lease = _named(self._drafted(), spare.upstream, spare.logged_in)
-        adopted, _ = await asyncio.gather(
-            self.upstream.adopt(spare.upstream, self._pinned), self._house.broker.leases.write(self._lease)
-        )
-        self._written = adopted
-        if adopted:
+        leased = asyncio.ensure_future(self._house.broker.leases.write(self._lease))
+        self.upstream.adopt(spare.upstream, self._pinned)
+        admitted()
+        armed = await self.upstream.armed()
+        await leased
+        self._written = armed
+        if armed:
             return spare.logged_in
         self.upstream.abort()
         return None

@@ -63,7 +63,10 @@ _REFUSED_METHODS = {2: "Kerberos", 3: "a password in clear", 5: "MD5", 7: "GSSAP
 
 @dataclass(slots=True)
 class Login:
-    """One login: `parameters` is the startup packet, of which `pinned` must read back as it was sent."""
+    """One login: `parameters` is the startup packet, of which `pinned` must read back as it was sent.
+
+    `waits` is set once it has, for as long as nobody uses the connection.
+    """
 
     user: str
     database: str
@@ -71,6 +74,7 @@ class Login:
     pinned: dict[str, str]
     nonce: str
     binding: bytes | None
+    waits: dict[str, str] = field(default_factory=dict)
     state: LoginState = LoginState.AUTH
     statuses: dict[str, str] = field(default_factory=dict)
     key: codec.Frame | None = None
@@ -92,7 +96,9 @@ class Login:
         if self._scram is None or self.state is not LoginState.CHALLENGED:
             raise LoginFailed("out of order")
         self.state = LoginState.PROVED
-        return codec.message(b"p", self._scram.final(salted)) + codec.query(pins.verification(list(self.pinned)))
+        return codec.message(b"p", self._scram.final(salted)) + codec.query(
+            pins.verification(list(self.pinned), self.waits)
+        )
 
     def _handle(self, frame: Frame) -> Iterator[Command]:
         match chr(frame.type), self.state:
@@ -155,9 +161,10 @@ class Login:
 
     def _checked(self) -> LoggedIn:
         who, *shown = self._found or [[]]
-        if len(shown) != len(self.pinned) or any(len(row) != 1 for row in shown):
+        asked = [*self.pinned.items(), *self.waits.items()]
+        if len(shown) != len(asked) or any(len(row) != 1 for row in shown):
             raise LoginFailed("the upstream does not say what it keeps of the session's settings")
-        for (name, wanted), (found,) in zip(self.pinned.items(), shown, strict=True):
+        for (name, wanted), (found,) in zip(asked, shown, strict=True):
             if not pins.kept(wanted, found):
                 raise LoginFailed(f"the upstream did not keep {name}: `{found}`")
         try:

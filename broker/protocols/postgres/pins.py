@@ -103,16 +103,21 @@ def arming(pinned: Mapping[str, str]) -> str:
 
     No session may change any of these, but RESET ALL, where it passes, goes back to what the login said of them.
     """
-    calls = (f"pg_catalog.set_config('{name}', '{pinned[name]}', false)" for name in ARMED if name in pinned)
-    return f"select {', '.join(calls)}"
+    return f"select {', '.join(_set(name, pinned[name]) for name in ARMED if name in pinned)}"
 
 
-def verification(names: Sequence[str]) -> str:
+def _set(name: str, value: str) -> str:
+    return f"pg_catalog.set_config('{name}', '{value}', false)"
+
+
+def verification(names: Sequence[str], waits: Mapping[str, str]) -> str:
     """Return the query that reads back who the upstream session is, and its pins after a RESET: that is how it begins.
 
-    One row says the process and its start, then there is a row of one value for each name.
+    One row says the process and its start, then there is a row of one value for each name, and for each that it then
+    sets as in `waits`.
     """
-    return "; ".join([_VERIFICATION, *(f"show {name}" for name in names)])
+    shows = (f"show {name}" for name in names)
+    return "; ".join([_VERIFICATION, *shows, *(f"select {_set(name, value)}" for name, value in waits.items())])
 
 
 def started(sent: str) -> int:

@@ -152,12 +152,12 @@ class Session:
             raise SessionRefused(problem, "over or full")
         self._house.enter(self)
         try:
-            # The client waits for record and lease; a connection that is there already needs no wait before them.
-            if self._backend.ahead:
-                self._record_opened()
             logged_in = await self._open_upstream(startup)
-            opened = self._record_opened()
-            await asyncio.gather(self._backend.known(), opened, *map(broker.recorder.write, self._begins_with))
+            # Begun before the lease is waited for, where they are not under way already.
+            recorded = [self._record_opened(), *map(broker.recorder.write, self._begins_with)]
+            await self._backend.known()
+            for each in recorded:
+                await each
             if self._cut:
                 raise SessionRefused(ended_early(self._again), "ended while it was opening")
         except SessionRefused as refusal:

@@ -169,11 +169,10 @@ class Spares:
             left = int((kind.until - self._broker.clock.now()).total_seconds() * 1000)
             pinned = {name: pins.armed(left) if name in pins.ARMED else each for name, each in shelf.pinned.items()}
             pinned["application_name"] = f"airlock:{session}"
-            logged_in = await upstream.open(dict(kind.settings), pinned)
             # Should this process stand still, the server ends what waits for too long by itself (from 14 on).
-            waits = {"idle_session_timeout": WAITS_MS}
-            sound = await upstream.arm(waits) if pinned.keys() & waits.keys() else True
-            still = sound and self._shelves.get(kind) is shelf and shelf.policy == policy
+            waits = {name: WAITS_MS for name in ("idle_session_timeout",) if name in pinned}
+            logged_in = await upstream.open(dict(kind.settings), pinned, waits=waits)
+            still = self._shelves.get(kind) is shelf and shelf.policy == policy
             if kept := still and bool(self._most(kind)):
                 shelf.ready.append(Spare(session, upstream, logged_in, policy, time.monotonic()))
         except AirlockError as error:

@@ -36,6 +36,8 @@ class Upstream:
         self.stream: Stream | None = None
         self.key: CancelKey | None = None
         self.local_port = 0
+        self._as_left = False
+        """What was taken over is as it was left, so that it has been asked."""
 
     async def open(
         self,
@@ -43,10 +45,12 @@ class Upstream:
         pinned: dict[str, str],
         leased: Callable[[], Awaitable[None]] | None = None,
         admitted: Callable[[], object] = lambda: None,
+        *,
+        waits: dict[str, str] | None = None,
     ) -> LoggedIn:
         """Dial and log in, once what `leased` returns is done; raises UpstreamUnavailable.
 
-        `admitted` is called once the upstream takes queries, while its pins are read back.
+        `admitted` is called once the upstream takes queries, while its pins are read back; `waits` is set after that.
         """
         try:
             async with asyncio.timeout(DIAL_SECONDS):
@@ -62,25 +66,26 @@ class Upstream:
                         leasing.cancel()
                         await asyncio.gather(leasing, return_exceptions=True)
                     raise
-                return await self._login(self.stream, parameters, pinned, admitted)
+                return await self._login(self.stream, parameters, pinned, waits or {}, admitted)
         except TimeoutError:
             raise unavailable(TimeoutError("no answer in time")) from None
         except (OSError, PeerGone, LoginFailed, codec.ProtocolViolation) as error:
             raise unavailable(error) from None
 
-    async def adopt(self, spare: Upstream, pinned: dict[str, str]) -> bool:
-        """Take over a connection that was opened ahead, and arm it; False where it does not answer as it must."""
+    def adopt(self, spare: Upstream, pinned: dict[str, str]) -> None:
+        """Take over a connection that was opened ahead, and have its timeouts set; `armed` says what came of it."""
         self.stream, self.key, self.local_port = spare.stream, spare.key, spare.local_port
-        return await self.arm(pinned)
+        self._as_left = self.stream is not None and not self.stream.gone and not self.stream.waiting
+        if self._as_left and self.stream is not None:
+            self.stream.write([codec.query(pins.arming(pinned))])
 
-    async def arm(self, pinned: dict[str, str]) -> bool:
-        """Set timeouts, while no client can reach the connection; False where it does not answer as it must."""
+    async def armed(self) -> bool:
+        """Wait for what `adopt` asked for; False where the connection does not answer as it must."""
+        if not self._as_left or self.stream is None:
+            return False
         answers: list[tuple[int, bytes]] = []
         try:
             async with asyncio.timeout(ARM_SECONDS):
-                if self.stream is None or self.stream.gone or self.stream.waiting:
-                    return False
-                self.stream.write([codec.query(pins.arming(pinned))])
                 while not answers or answers[-1][0] != ord("Z"):
                     frame = await read_frame(self.stream, _MAX_SETUP_MESSAGE)
                     answers.append((frame.type, frame.body))
@@ -115,12 +120,17 @@ class Upstream:
             raise
 
     async def _login(
-        self, stream: Stream, parameters: dict[str, str], pinned: dict[str, str], admitted: Callable[[], object]
+        self,
+        stream: Stream,
+        parameters: dict[str, str],
+        pinned: dict[str, str],
+        waits: dict[str, str],
+        admitted: Callable[[], object],
     ) -> LoggedIn:
         end = self.endpoint
         binding = peer_end_point(stream.ssl_object)
         sent = parameters | pins.LOST_HOST | pinned
-        login = Login(end.user, end.database, sent, pinned, secrets.token_urlsafe(18), binding)
+        login = Login(end.user, end.database, sent, pinned, secrets.token_urlsafe(18), binding, waits)
         stream.write([login.start()])
         while True:
             for command in login.handle(await read_frame(stream, _MAX_SETUP_MESSAGE)):
@@ -140,11 +150,14 @@ class Upstream:
 
 async def read_frame(stream: Stream, limit: int) -> codec.Frame:
     """Read one message while a connection is set up; raises PeerGone or ProtocolViolation."""
-    header = await stream.read(5)
+    while len(header := stream.peek(5)) < 5:
+        await stream.more()
     length = int.from_bytes(header[1:], "big")
     if not 4 <= length <= limit:
         raise codec.ProtocolViolation(f"message {header[0]:#04x} claims a length of {length}")
-    return codec.Frame(header[0], await stream.read(length - 4))
+    while (message := stream.take(length + 1)) is None:
+        await stream.more()
+    return codec.Frame(header[0], message[5:])
 
 
 async def dial(endpoint: Endpoint) -> socket.socket:

@@ -13,8 +13,8 @@ PINS = {"client_encoding": "UTF8", "row_security": "on", "statement_timeout": "1
 SALT = b"sixteen bytes !!"
 
 
-def login() -> Login:
-    return Login("app", "shop", PINS, PINS, "clientnonce", None)
+def login(waits: dict[str, str] | None = None) -> Login:
+    return Login("app", "shop", PINS, PINS, "clientnonce", None, waits or {})
 
 
 def frame(data: bytes) -> Frame:
@@ -30,8 +30,8 @@ def row(*values: str) -> Frame:
     return Frame(ord("D"), len(values).to_bytes(2, "big") + b"".join(parts))
 
 
-def logged_in(found: list[tuple[str, ...]], password: str = "secret") -> LoggedIn:
-    one, server = login(), ScramServer(make_verifier("secret", SALT, 4096), "servernonce", None)
+def logged_in(found: list[tuple[str, ...]], password: str = "secret", waits: dict[str, str] | None = None) -> LoggedIn:
+    one, server = login(waits), ScramServer(make_verifier("secret", SALT, 4096), "servernonce", None)
     (first,) = one.handle(auth(10, codec.string(PLAIN) + b"\0"))
     assert isinstance(first, Send)
     reader = codec.Reader(first.data[5:])
@@ -39,7 +39,7 @@ def logged_in(found: list[tuple[str, ...]], password: str = "secret") -> LoggedI
     (derive,) = one.handle(auth(11, challenge))
     assert isinstance(derive, Derive)
     proof, asked = one.derived(salted_password(password, derive.salt, derive.iterations)).split(b"Q", 1)
-    assert b"Q" + asked == codec.query(pins.verification(list(PINS)))
+    assert b"Q" + asked == codec.query(pins.verification(list(PINS), waits or {}))
     assert list(one.handle(auth(12, server.final(proof[5:])))) == []
     assert list(one.handle(auth(0))) == []
     list(one.handle(frame(codec.parameter_status("server_version", "18.0"))))
@@ -61,6 +61,17 @@ def test_a_login_reads_back_who_serves_it_and_its_pins() -> None:
     done = logged_in(READ)
     assert (done.pid, done.backend_start) == (77, int(STARTED, 16) + 946_684_800_000_000)
     assert done.statuses == {"server_version": "18.0"}
+
+
+def test_what_is_set_for_a_wait_is_set_behind_the_pins_and_must_read_back() -> None:
+    waits = {"idle_session_timeout": "75000"}
+    assert pins.verification(["row_security"], waits).endswith(
+        "; show row_security; select pg_catalog.set_config('idle_session_timeout', '75000', false)"
+    )
+    assert logged_in([*READ, ("75s",)], waits=waits).pid == 77
+    for found in (READ, [*READ, ("0",)]):
+        with pytest.raises(LoginFailed):
+            logged_in(found, waits=waits)
 
 
 @pytest.mark.parametrize(
