@@ -10,10 +10,14 @@ from broker.transport.stream import PeerGone
 
 async def read_exactly(connection: socket.socket, count: int) -> bytes:
     """Return exactly so many bytes; raises PeerGone."""
-    loop = asyncio.get_running_loop()
     taken = b""
     while len(taken) < count:
-        piece = await loop.sock_recv(connection, count - len(taken))
+        try:
+            # The loop's own way waits in any case, for what is mostly there.
+            piece = connection.recv(count - len(taken))
+        except (BlockingIOError, InterruptedError):
+            await _readable(connection)
+            continue
         if not piece:
             raise PeerGone
         taken += piece
