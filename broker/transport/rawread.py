@@ -1,9 +1,10 @@
-"""Reads a raw socket without ever taking a byte too many, so that nothing is buffered across a change to TLS."""
+"""Speaks over a raw socket without ever taking a byte too many, so that nothing is buffered across a change to TLS."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import suppress
 
 from broker.transport.stream import PeerGone
 
@@ -22,6 +23,14 @@ async def read_exactly(connection: socket.socket, count: int) -> bytes:
             raise PeerGone
         taken += piece
     return taken
+
+
+async def send(connection: socket.socket, data: bytes) -> None:
+    """Send a few bytes, which nearly always fit at once."""
+    with suppress(BlockingIOError, InterruptedError):
+        data = data[connection.send(data) :]
+    if data:
+        await asyncio.get_running_loop().sock_sendall(connection, data)
 
 
 async def peek(connection: socket.socket) -> bytes:

@@ -35,7 +35,7 @@ from broker.protocols.postgres.startup import (
 from broker.protocols.postgres.upstream import read_frame
 from broker.sessions.model import REPLACED, SessionFacts, TicketFacts
 from broker.transport.listener import Visit
-from broker.transport.rawread import peek, read_exactly, waiting
+from broker.transport.rawread import peek, read_exactly, send, waiting
 from broker.transport.stream import PeerGone, Stream
 from policies.engine.decide import may_ask
 
@@ -116,7 +116,7 @@ class FrontDoor:
             step = NEXT[stage, packet_kind(body)]
             if step is Step.REFUSE_GSS:
                 stage = Stage.GSS_REFUSED
-                await loop.sock_sendall(connection, b"N")
+                await send(connection, b"N")
                 continue
             if step is Step.CANCEL:
                 await self._cancel(body, address)
@@ -127,7 +127,7 @@ class FrontDoor:
             if step is not Step.START_TLS or waiting(connection):
                 # What was sent before TLS was agreed on would look as if it had come through it.
                 raise Left
-            await loop.sock_sendall(connection, b"S")
+            await send(connection, b"S")
             break
         taken = connection.dup()
         connection.close()

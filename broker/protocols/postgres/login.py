@@ -7,7 +7,6 @@ What reads the pins back is sent right behind the broker's own proof, so that it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -57,6 +56,8 @@ class LoggedIn:
 
 Command = Send | Derive | Admitted | LoggedIn
 
+_OF_ROWS = b"TC"
+"""What stands around the rows of an answer."""
 _AUTH_OK, _SASL, _SASL_CONTINUE, _SASL_FINAL = 0, 10, 11, 12
 _REFUSED_METHODS = {2: "Kerberos", 3: "a password in clear", 5: "MD5", 7: "GSSAPI", 9: "SSPI"}
 
@@ -84,10 +85,12 @@ class Login:
     def start(self) -> bytes:
         return codec.startup([("user", self.user), ("database", self.database), *self.parameters.items()])
 
-    def handle(self, frame: Frame) -> Iterator[Command]:
+    def handle(self, frame: Frame) -> Command | None:
         """Take one message of the upstream; raises LoginFailed."""
+        if self.state is LoginState.CHECKING and frame.type in _OF_ROWS:
+            return None
         try:
-            yield from self._handle(frame)
+            return self._handle(frame)
         except (ScramFailed, ProtocolViolation, codec.Malformed) as error:
             raise LoginFailed(str(error)) from None
 
@@ -100,34 +103,33 @@ class Login:
             pins.verification(list(self.pinned), self.waits)
         )
 
-    def _handle(self, frame: Frame) -> Iterator[Command]:
+    def _handle(self, frame: Frame) -> Command | None:
         match chr(frame.type), self.state:
+            case "D", LoginState.CHECKING:
+                self._row(codec.Reader(frame.body))
+            case "S", LoginState.SETTLING | LoginState.CHECKING:
+                name, value = codec.read_parameter_status(frame.body)
+                self.statuses[name] = value
+            case "R", LoginState.AUTH | LoginState.PROVED | LoginState.VERIFIED:
+                return self._authenticate(codec.Reader(frame.body))
+            case "K", LoginState.SETTLING:
+                self.key = frame
+            case "Z", LoginState.SETTLING:
+                self.state = LoginState.CHECKING
+                return Admitted()
+            case "Z", LoginState.CHECKING:
+                self.state = LoginState.READY
+                return self._checked()
             case "E", _:
                 problem = codec.read_fields(frame.body)
                 raise LoginFailed(f"{problem.get('C', '')} {problem.get('M', '')}".strip())
             case "N", _:
                 pass
-            case "R", LoginState.AUTH | LoginState.PROVED | LoginState.VERIFIED:
-                yield from self._authenticate(codec.Reader(frame.body))
-            case "S", LoginState.SETTLING | LoginState.CHECKING:
-                name, value = codec.read_parameter_status(frame.body)
-                self.statuses[name] = value
-            case "K", LoginState.SETTLING:
-                self.key = frame
-            case "Z", LoginState.SETTLING:
-                self.state = LoginState.CHECKING
-                yield Admitted()
-            case "T" | "C", LoginState.CHECKING:
-                pass
-            case "D", LoginState.CHECKING:
-                self._row(codec.Reader(frame.body))
-            case "Z", LoginState.CHECKING:
-                self.state = LoginState.READY
-                yield self._checked()
             case kind, state:
                 raise LoginFailed(f"upstream sent `{kind}` while {state.name.lower()}")
+        return None
 
-    def _authenticate(self, reader: codec.Reader) -> Iterator[Command]:
+    def _authenticate(self, reader: codec.Reader) -> Command | None:
         method = reader.int32()
         if method == _SASL and self.state is LoginState.AUTH and self._scram is None:
             offered = []
@@ -138,12 +140,12 @@ class Login:
             self._scram = ScramClient(self.nonce, self.binding if PLUS in offered else None)
             first = self._scram.first()
             body = codec.string(self._scram.mechanism) + len(first).to_bytes(4, "big") + first
-            yield Send(codec.message(b"p", body))
-        elif method == _SASL_CONTINUE and self.state is LoginState.AUTH and self._scram is not None:
+            return Send(codec.message(b"p", body))
+        if method == _SASL_CONTINUE and self.state is LoginState.AUTH and self._scram is not None:
             salt, iterations = self._scram.challenged(reader.take(reader.left))
             self.state = LoginState.CHALLENGED
-            yield Derive(salt, iterations)
-        elif method == _SASL_FINAL and self.state is LoginState.PROVED and self._scram is not None:
+            return Derive(salt, iterations)
+        if method == _SASL_FINAL and self.state is LoginState.PROVED and self._scram is not None:
             self._scram.verify(reader.take(reader.left))
             self.state = LoginState.VERIFIED
         elif method == _AUTH_OK and self.state is LoginState.VERIFIED:
@@ -151,6 +153,7 @@ class Login:
         else:
             asked = _REFUSED_METHODS.get(method, "nothing" if method == _AUTH_OK else f"method {method}")
             raise LoginFailed(f"the upstream asks for {asked} where only SCRAM-SHA-256 is accepted")
+        return None
 
     def _row(self, reader: codec.Reader) -> None:
         values = []

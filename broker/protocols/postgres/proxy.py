@@ -185,7 +185,7 @@ class Session:
     def start(self) -> None:
         """Let both sides flow."""
         assert self._upstream.stream is not None
-        self._arm()
+        self._arm(anew=True)
         upstream, client = self._sinks()
         self._upstream.stream.attach(upstream)
         self._client.attach(client)
@@ -422,14 +422,14 @@ class Session:
         admin = self._house.admins.of(self._backend.level)
         return await Estimator(admin, self._search_path, self._backend.pid).estimate(question, record)
 
-    def _arm(self) -> None:
+    def _arm(self, *, anew: bool = False) -> None:
         """Wake up at the grant's end, and each second before: timers stand still while a machine sleeps."""
         left = (self._facts.grant.expires_at - self._house.broker.clock.now()).total_seconds()
         if left <= 0:
             self._expire()
             return
         for stream, silence in zip((self._client, self._upstream.stream), self._silences, strict=True):
-            if stream is not None and silence.found(stream.transport):
+            if not anew and stream is not None and silence.found(stream.transport):
                 stream.abort()
         self._timer = asyncio.get_running_loop().call_later(min(left, 1.0), self._arm)
 

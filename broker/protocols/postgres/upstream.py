@@ -133,19 +133,20 @@ class Upstream:
         login = Login(end.user, end.database, sent, pinned, secrets.token_urlsafe(18), binding, waits)
         stream.write([login.start()])
         while True:
-            for command in login.handle(await read_frame(stream, _MAX_SETUP_MESSAGE)):
-                match command:
-                    case Send(data=data):
-                        stream.write([data])
-                    case Derive(salt=salt, iterations=iterations):
-                        stream.write([login.derived(await _KEYS.derived(end, salt, iterations))])
-                    case Admitted():
-                        admitted()
-                    case LoggedIn():
-                        if login.key is not None:
-                            body = login.key.body
-                            self.key = CancelKey(int.from_bytes(body[:4], "big"), body[4:])
-                        return command
+            match login.handle(await read_frame(stream, _MAX_SETUP_MESSAGE)):
+                case Send(data=data):
+                    stream.write([data])
+                case Derive(salt=salt, iterations=iterations):
+                    stream.write([login.derived(await _KEYS.derived(end, salt, iterations))])
+                case Admitted():
+                    admitted()
+                case LoggedIn() as done:
+                    if login.key is not None:
+                        body = login.key.body
+                        self.key = CancelKey(int.from_bytes(body[:4], "big"), body[4:])
+                    return done
+                case None:
+                    pass
 
 
 async def read_frame(stream: Stream, limit: int) -> codec.Frame:

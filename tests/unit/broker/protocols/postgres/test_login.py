@@ -32,22 +32,22 @@ def row(*values: str) -> Frame:
 
 def logged_in(found: list[tuple[str, ...]], password: str = "secret", waits: dict[str, str] | None = None) -> LoggedIn:
     one, server = login(waits), ScramServer(make_verifier("secret", SALT, 4096), "servernonce", None)
-    (first,) = one.handle(auth(10, codec.string(PLAIN) + b"\0"))
+    first = one.handle(auth(10, codec.string(PLAIN) + b"\0"))
     assert isinstance(first, Send)
     reader = codec.Reader(first.data[5:])
     challenge = server.first(reader.text(), reader.take(reader.int32()))
-    (derive,) = one.handle(auth(11, challenge))
+    derive = one.handle(auth(11, challenge))
     assert isinstance(derive, Derive)
     proof, asked = one.derived(salted_password(password, derive.salt, derive.iterations)).split(b"Q", 1)
     assert b"Q" + asked == codec.query(pins.verification(list(PINS), waits or {}))
-    assert list(one.handle(auth(12, server.final(proof[5:])))) == []
-    assert list(one.handle(auth(0))) == []
-    list(one.handle(frame(codec.parameter_status("server_version", "18.0"))))
-    list(one.handle(frame(codec.backend_key_data(7, b"abcd"))))
-    assert list(one.handle(frame(codec.ready_for_query("I")))) == [Admitted()]
+    assert one.handle(auth(12, server.final(proof[5:]))) is None
+    assert one.handle(auth(0)) is None
+    one.handle(frame(codec.parameter_status("server_version", "18.0")))
+    one.handle(frame(codec.backend_key_data(7, b"abcd")))
+    assert one.handle(frame(codec.ready_for_query("I"))) == Admitted()
     for values in found:
-        assert list(one.handle(row(*values))) == []
-    (done,) = one.handle(frame(codec.ready_for_query("I")))
+        assert one.handle(row(*values)) is None
+    done = one.handle(frame(codec.ready_for_query("I")))
     assert isinstance(done, LoggedIn)
     assert one.state is LoginState.READY
     return done
@@ -120,20 +120,20 @@ def test_a_duration_is_compared_in_whatever_unit_it_is_shown(wanted: str, shown:
 @pytest.mark.parametrize("code", [0, 2, 3, 5, 7, 9, 13])
 def test_any_other_method_is_refused(code: int) -> None:
     with pytest.raises(LoginFailed, match="only SCRAM-SHA-256 is accepted"):
-        list(login().handle(auth(code, b"salt")))
+        login().handle(auth(code, b"salt"))
 
 
 @pytest.mark.parametrize("kind", ["Z", "D", "S", "K", "T", "?"])
 def test_messages_out_of_order_are_refused(kind: str) -> None:
     with pytest.raises(LoginFailed):
-        list(login().handle(Frame(ord(kind), b"I")))
+        login().handle(Frame(ord(kind), b"I"))
 
 
 def test_an_upstream_that_skips_its_own_proof_is_refused() -> None:
     one = login()
-    list(one.handle(auth(10, codec.string(PLAIN) + b"\0")))
+    one.handle(auth(10, codec.string(PLAIN) + b"\0"))
     with pytest.raises(LoginFailed):
-        list(one.handle(auth(0)))
+        one.handle(auth(0))
 
 
 def test_pins_depend_on_the_servers_version() -> None:
