@@ -52,8 +52,6 @@ class Collected:
     """Functions of users' that a call could mean."""
     builtin: set[OwnFunction] = field(default_factory=set)
     """Builtin functions that a rule has to name."""
-    ctes: set[str] = field(default_factory=set)
-    """Names of WITH queries that are read."""
     rows: set[str] = field(default_factory=lambda: {"old", "new", "excluded"})
     """Names of the old and new rows of a target."""
     star: bool = False
@@ -114,7 +112,7 @@ def collect(
         if kind and kind not in EXPRESSIONS:
             raise Refusal("syntax-unknown", f"this statement has a part ({kind}) that is not passed")
         if kind == "RangeVar" and "schemaname" not in content and content["relname"] in seen:
-            found.ctes.add(content["relname"])
+            # A WITH query of this name stands before whatever table has it.
             _row(found, "CommonTableExpr", content)
             read += 1
             continue

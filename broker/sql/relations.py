@@ -61,8 +61,6 @@ class Scope:
     ) -> Scope:
         """Resolve what a query mentions; raises Refusal for what is unknown or not open."""
         scope = cls(catalogue, seen, found, strict=strict, altered=altered)
-        for name in sorted(found.ctes):
-            scope._check_cte(name)
         for wrapper, content, sample in found.references:
             scope._reference(wrapper, content, sample)
         written: list[tuple[str, Node, Relation, frozenset[str]]] = []
@@ -182,15 +180,6 @@ class Scope:
         guarded = self.strict and not relation.system and self.sight(relation).tainted
         if plain or masks or relation.row_casts or guarded or empty:
             self.replaced[relation.qualified] = plain | masks
-
-    def _check_cte(self, name: str) -> None:
-        relation = self.catalogue.relation(None, name)
-        if relation is not None and (relation.system or self.masks_of(relation)):
-            raise Refusal(
-                "cte-name",
-                f"the WITH query {name} has the name of a table with masked fields",
-                "give the WITH query another name",
-            )
 
     def _plain(self, content: Node, relation: Relation) -> dict[str, str]:
         """Return the columns that are read as their base type, for the checks of their domain are users' code."""

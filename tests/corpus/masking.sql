@@ -896,3 +896,54 @@ select to_jsonb(w), (w).* from own_types where id = 1
 select id from own_types where p = row(1, '731-55-0001')::point3
 select id from own_types order by p, w, cs, id
 select unnest(cs), unnest(ca) from own_types
+-- WITH queries that have the name of a masked table: which of the two a name means, the server and we have to agree on.
+with customers as (select * from customers), orders as (select * from public.orders) select c.name, c.ssn, o.note from customers c join orders o on o.customer_id = c.id order by o.id limit 2
+with customers as (select id, ssn from public.customers where id < 3) select customers.*, customers from customers order by id
+with customers as (select ssn from customers where id = 1), final as (select customers.ssn, upper(customers.ssn) from customers) select * from final
+with recursive customers as (select 1 as id union all select id + 1 from customers where id < 3) select * from customers
+with recursive customers as (select id, ssn from public.customers where id = 1 union all select c.id, c.ssn from public.customers c join customers on c.id = customers.id + 1 where c.id < 4) select * from customers
+with recursive a as (select ssn from customers), customers as (select 'mine' as ssn) select * from a
+with a as (select ssn from customers where id = 1), customers as (select 'mine' as ssn) select * from a, customers
+with a as (with customers as (select 'mine' as ssn) select ssn from customers) select a.ssn, c.ssn from a, customers c where c.id = 1
+with customers as (select 'mine' as ssn) select (select ssn from customers), (select ssn from public.customers where id = 1)
+with customers as (select 'mine' as ssn) select * from (select * from (select ssn from customers) x) y
+with customers as (select 'mine' as ssn) (select ssn from customers union all select ssn from public.customers where id < 2) order by 1
+(with customers as (select 'mine' as ssn) select ssn from customers) union all select ssn from customers where id < 3
+(with customers as (select 'mine' as ssn) select ssn from customers union all select ssn from customers) union all select ssn from customers where id < 2
+select ssn from customers where id = 1 union all (with customers as (select 'mine' as ssn) select ssn from customers)
+select (with customers as (select 'mine' as ssn) select ssn from customers), ssn from customers where id = 1
+select * from customers c, lateral (with customers as (select c.ssn) select * from customers) x where c.id = 1
+with customers as (select 'mine' as ssn) select c.ssn from orders join lateral (select ssn from customers) c on true limit 1
+with customers as (table customers) table customers limit 2
+with customers as (select 'mine' as ssn) table customers
+with customers as (select 'mine' as ssn) select * from only customers
+with customers as (select 'mine' as ssn) select * from customers tablesample system (100) where id = 1
+with customers as (select 'mine' as ssn) values ((select ssn from customers))
+with customers as (select 'mine' as ssn) select 1 limit (select length(ssn) from customers)
+with customers as (select 1 as id) select ssn from customers
+with customers as (select id from public.customers) select customers.ssn from customers
+with customers as (select id from public.customers) select (customers).ssn from customers
+with "Customers" as (select 'mine' as ssn) select ssn from customers where id = 1
+with customers(ssn, id) as (select id, ssn from public.customers where id = 1) select ssn, id from customers
+with customers as materialized (select id, ssn from customers) select count(*) from customers where ssn like '7%'
+with customers as (select * from customers order by ssn limit 5) select id from customers order by ssn, id
+with c1 as (with customers as (select * from public.customers) select * from customers), customers as (select * from c1) select ssn, (select min(ssn) from customers) from customers where id = 1
+with pg_class as (select 'mine' as relname) select * from pg_class
+with pg_attrdef as (select * from pg_attrdef) select adbin from pg_attrdef
+with part as (select * from part), part_a as (select * from part) select * from part_a order by id
+with v_cust as (select * from v_cust) select tax_id from v_cust where id = 1
+with customers as (select 'mine' as ssn) insert into orders select 9100, 1, ssn from customers returning note
+with customers as (select 1 as id) update customers set name = 'x' where id in (select id from customers) returning id
+with customers as (select 1 as id) delete from public.customers c using customers where c.id = customers.id returning c.id
+with customers as (select 1 as id) merge into orders o using customers c on c.id = o.id when matched then update set note = 'x'
+with customers as (update customers set name = 'y' where id = 1 returning id) select * from customers
+with customers as (delete from orders where id = 1 returning note as ssn) select ssn from customers
+insert into orders with customers as (select 'mine' as ssn) select 9101, 1, ssn from customers returning note
+with customers as (select 'outer' as ssn) insert into orders with x as (select ssn from customers) select 9102, 1, ssn from x returning note
+copy (with customers as (select * from customers) select ssn from customers where id = 1) to stdout
+explain (costs off) with customers as (select * from customers) select ssn from customers where id = 1
+prepare w as with customers as (select * from customers) select ssn from customers where id = $1; execute w(1)
+begin; declare c cursor for with customers as (select * from customers) select ssn from customers order by id; fetch 1 from c; commit
+with customers as (select * from customers) select id, name from customers group by id, name order by id limit 1
+with customers as (select * from public.customers) select public.customers.ssn from customers
+with customers as (select 'mine' as ssn), other as (select public.customers.ssn from public.customers where id = 1) select * from customers, other

@@ -127,7 +127,8 @@ class Grammar:
         outer, self.rows = self.rows, []
         inner, columns = self.query(depth)
         self.rows = outer
-        name, alias = self.name(), self.name()
+        # It may have the name of a table, which it then stands before.
+        name, alias = self.pick([self.name(), self.name(), "customers", "orders"]), self.name()
         self.rows.append((alias, columns))
         parts = {self.name(): self.pick(["int", "text"]) for _ in range(2)}
         written = ", ".join(f"{self.expression(kind, 1)} as {part}" for part, kind in parts.items())

@@ -175,6 +175,9 @@ def texts() -> list[tuple[str, str, str]]:
 
 
 HONEST = """
+    with customers as (select * from customers), orders as (select * from orders) select note from customers, orders
+    with recursive customers as (select 1 as id union all select id + 1 from customers where id < 3) table customers
+    with pg_class as (select 'mine' as relname) select * from pg_class
     select * from json_to_recordset('[{"a": 1}]') as x(a int, b text)
     select s.leak from (select id as leak from customers) s limit 1
     select leak, t.bump from typed t

@@ -228,7 +228,7 @@ class World:
             pairs = list(zip(words[::2], words[1::2], strict=True))
             frames = enter(client, ticket, *[pair for pair in pairs if pair[0] not in ("user", "database")])
             for op in ops:
-                client.send(encoded(op))
+                client.send(encoded(op, self.types))
                 frames += client.until("Z")
             return [(chr(frame.type), frame.body) for frame in frames]
         except (EOFError, OSError):
