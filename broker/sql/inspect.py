@@ -36,7 +36,7 @@ from broker.sql.relations import Scope
 from broker.sql.revealing import Reveal, reveal, reveals_in
 from broker.sql.rewrite import Rewriter, Source
 from broker.sql.searching import Candidate, candidates, search
-from broker.sql.settings import makes_writable, refusal_of_set, refusal_of_show
+from broker.sql.settings import lasting, makes_writable, refusal_of_set, refusal_of_show
 from broker.sql.sight import Sights, sights
 from broker.sql.tree import Node, strings, wrapped
 from policies.engine.conditions import BY_VERB
@@ -179,7 +179,7 @@ class _Inspector:
         self.compared, self.alters, self.moves = set(), Altered.NOT, Moves.NOT
         before = self.altered
         facts, control, name, refusal, body, form = _NO_FACTS, Control.NONE, "", None, "", AS_TEXT
-        writable = False
+        writable, lasts = False, 0
         match kind:
             case _ if kind in QUERIES and not (kind == "SelectStmt" and "intoClause" in content):
                 reveals = reveals_in(content, self.count) if kind == "SelectStmt" else []
@@ -210,6 +210,7 @@ class _Inspector:
             case "VariableSetStmt":
                 facts = StatementFacts(verb, frozenset({Effect.SESSION}))
                 refusal, writable = refusal_of_set(content), makes_writable(content)
+                lasts = lasting(content)
                 self.moves = rewrite_set(content, start, end, self.rewriter)
             case "VariableShowStmt":
                 facts = StatementFacts(verb, frozenset({Effect.SESSION}))
@@ -243,8 +244,9 @@ class _Inspector:
         alters = self.alters
         if alters:
             self.altered = self.altered.merged(alters)
+        compares = frozenset(self.compared)
         return Statement(
-            facts, shown, control, name, body, refusal, form, frozenset(self.compared), writable, alters, self.moves
+            facts, shown, control, name, body, refusal, form, compares, writable, alters, self.moves, lasts
         )
 
     def _change(self, kind: str, content: Node, verb: str) -> tuple[StatementFacts, Refusal | None]:

@@ -137,6 +137,8 @@ class Statement:
     alters: Altered = Altered.NOT
     """What it does to the schema."""
     moves: Moves = Moves.NOT
+    lasting: int = 0
+    """Milliseconds that it has a timeout last."""
 
 
 @dataclass(frozen=True, slots=True)

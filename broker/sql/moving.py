@@ -17,7 +17,7 @@ from broker.sql.masks import quote_text
 from broker.sql.model import Moves, Refusal
 from broker.sql.relations import Scope
 from broker.sql.rewrite import Rewriter
-from broker.sql.settings import moved_by
+from broker.sql.settings import moved_by, untimed
 from broker.sql.tree import Node
 
 _UPKEEP = frozenset({"VacuumStmt", "ClusterStmt", "ReindexStmt", "RefreshMatViewStmt"})
@@ -26,9 +26,9 @@ _BACK = "name tables with their schema, under the search path that is pinned; co
 
 
 def rewrite_set(content: Node, start: int, end: int, rewriter: Rewriter) -> Moves:
-    """Have a SET of the search path sent as the broker writes it; returns what it does to the path."""
+    """Have a SET of the search path or a timeout sent as the broker writes it; returns what it does to the path."""
     moves, text = moved_by(content)
-    if text:
+    if text := text or untimed(content):
         source = rewriter.source
         first, last = source.first(start), source.before(end)
         rewriter.replace(source.words[first].start, source.words[last].end, text)

@@ -37,6 +37,15 @@ CHANGEABLE: dict[str, re.Pattern[str]] = {
     # Drivers say so whatever it is; it is pinned to this.
     "standard_conforming_strings": _ON,
 }
+TIMEOUTS = (
+    "statement_timeout",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "transaction_timeout",
+)
+"""What ends things upstream should nobody else: each may be made shorter than it is pinned, and no longer."""
+_UNITS = {"": 1, "ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
+_DURATION = re.compile(r"(\d{1,10}) ?(ms|s|min|h|d|)", re.ASCII)
 _GUARDED = frozenset("application_name client_encoding client_min_messages standard_conforming_strings".split())
 """Those of which the server would take values that are not among them; of the others it takes no more."""
 _SET_ONLY: dict[str, re.Pattern[str]] = {
@@ -53,6 +62,30 @@ _UNPINNED = frozenset(
 _CALL = frozenset({"funcname", "args", "funcformat", "location"})
 
 
+def milliseconds(value: str | int | None) -> int | None:
+    """Read how long a timeout is to be, as the server does; None for what is not read here."""
+    found = _DURATION.fullmatch(str(value))
+    return int(found[1]) * _UNITS[found[2]] if found is not None else None
+
+
+def lasting(content: Node) -> int:
+    """Return how long a SET has a timeout last, in milliseconds; 0 where it sets none, or has it last as it did."""
+    return (_timeout(content) or 0) if content.get("name") in TIMEOUTS else 0
+
+
+def untimed(content: Node) -> str:
+    """Return what is sent for a SET of a timeout to 0: the longest that there is, for nothing is without an end."""
+    name = content.get("name")
+    if name not in TIMEOUTS or _timeout(content) != 0:
+        return ""
+    return f"SET {'LOCAL ' if content.get('is_local') else ''}{name} TO DEFAULT"
+
+
+def _timeout(content: Node) -> int | None:
+    values = content.get("args", [])
+    return milliseconds(_value(values[0])) if content.get("kind") == "VAR_SET_VALUE" and len(values) == 1 else None
+
+
 def refusal_of_set(content: Node) -> Refusal | None:
     """Return why a SET or RESET is refused, or None."""
     kind, name = content.get("kind"), str(content.get("name", "")).lower()
@@ -62,6 +95,8 @@ def refusal_of_set(content: Node) -> Refusal | None:
         return None  # The login has seen that every pin is what RESET brings back.
     if name == "search_path":
         return None  # `moved_by` has looked at it.
+    if name in TIMEOUTS:
+        return None if _timeout(content) is not None else _untimely(name)
     allowed = CHANGEABLE.get(name) or _SET_ONLY.get(name)
     if allowed is None:
         return _pinned(name or "that setting")
@@ -83,6 +118,8 @@ def _is_offset(arguments: list[Node]) -> bool:
 
 def refusal_of_value(name: str, value: str) -> Refusal | None:
     """Return why a session may not begin with a setting, or None: it may with what it could SET."""
+    if name in TIMEOUTS:
+        return None if milliseconds(value) is not None else _untimely(name)
     if name not in CHANGEABLE:
         return _pinned(name if _NAME.fullmatch(name) else "that setting")
     return None if CHANGEABLE[name].fullmatch(value) else _unsettable(name)
@@ -125,6 +162,8 @@ def refusal_of_call(content: Node) -> Refusal | None:
     name, value = str(_value(arguments[0])).lower(), _value(arguments[1])
     if name == "search_path":
         return None  # `moved_by_call` has looked at it.
+    if name in TIMEOUTS:
+        return Refusal("settings", f"{name} is set by SET here", f"SET {name} = '30s'")
     if name not in CHANGEABLE:
         # A literal that could be no setting's name is a value, and values are not repeated where others read.
         return _pinned(name if _NAME.fullmatch(name) else "that setting")
@@ -158,7 +197,14 @@ def makes_writable(content: Node) -> bool:
 
 
 def _pinned(name: str) -> Refusal:
-    return Refusal("settings", f"{name} is pinned for this session", f"may be set: {', '.join(sorted(CHANGEABLE))}")
+    listed = ", ".join(sorted((*CHANGEABLE, *TIMEOUTS)))
+    return Refusal("settings", f"{name} is pinned for this session", f"may be set: {listed}")
+
+
+def _untimely(name: str) -> Refusal:
+    return Refusal(
+        "settings", f"{name} is set to a whole number, with a unit or of milliseconds", f"SET {name} = '30s'"
+    )
 
 
 def _unsettable(name: str) -> Refusal:

@@ -15,7 +15,8 @@ from broker.protocols.postgres.events import Command, Event, FromClient, FromUps
 from broker.protocols.postgres.machine import Machine
 from broker.protocols.postgres.proxy import Session
 from broker.protocols.postgres.ruling import Ruling
-from tests.integration.postgres_world import endpoint, make_world, psql
+from broker.sql.settings import milliseconds
+from tests.integration.postgres_world import SLOW, endpoint, make_world, psql
 from tests.playbooks.postgres_play import Play
 from tests.support.broker import TestBroker, serving
 from tests.support.postgres import Server
@@ -29,6 +30,7 @@ TYPES = (
     "grant select on visits to app",
 )
 RESET = "SELECT pg_advisory_unlock_all();\nCLOSE ALL;\nUNLISTEN *;\nRESET ALL;"
+TIMEOUT = "show statement_timeout"
 PINS = (
     "select name, setting from pg_settings where name in ('search_path', 'statement_timeout', 'row_security', "
     "'default_transaction_read_only', 'standard_conforming_strings', 'client_connection_check_interval') order by name"
@@ -195,6 +197,33 @@ async def test_a_parameter_may_set_what_the_server_itself_has_no_more_values_for
                 await connection.fetchval(f"select set_config('{name}', $1, false)", value)
     finally:
         await connection.close()
+
+
+async def test_timeouts_are_made_shorter_and_never_longer_than_the_access(served: TestBroker) -> None:
+    options = "'-c statement_timeout=100 -c idle_in_transaction_session_timeout=30s -c lock_timeout=5s'"
+    async with await psycopg.AsyncConnection.connect(
+        served.ticket().dsn(options=options), autocommit=True
+    ) as connection:
+
+        async def shown(name: str = "statement_timeout") -> str:
+            row = await (await connection.execute(f"show {name}")).fetchone()
+            assert row is not None
+            return str(row[0])
+
+        assert (await shown("idle_in_transaction_session_timeout"), await shown("lock_timeout")) == ("30s", "5s")
+        for change in ("set statement_timeout = 0", "reset all", "discard all", "set statement_timeout = '100ms'"):
+            with pytest.raises(psycopg.errors.QueryCanceled, match="statement timeout"):
+                await connection.execute(SLOW)
+            await connection.execute("set statement_timeout = '20min'")
+            assert await shown() == "20min"
+            await connection.execute(change)
+            assert await shown() == "100ms"
+        for name in ("statement_timeout", "idle_in_transaction_session_timeout"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="no timeout of this session lasts longer"):
+                await connection.execute(f"set {name} = '5h'")
+    found = [await psql(served.ticket(), TIMEOUT, options=f"-cstatement_timeout={n}") for n in (0, "24d")]
+    longest = [milliseconds(output.strip()) or 0 for _, output, _ in [*found, await psql(served.ticket(), TIMEOUT)]]
+    assert max(longest) - min(longest) < 60_000 < min(longest)
 
 
 async def test_psycopg_reads_through_a_named_cursor(served: TestBroker) -> None:

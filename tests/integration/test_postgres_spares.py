@@ -254,3 +254,16 @@ async def test_a_session_that_does_not_open_leaves_no_spare_behind(served: TestB
         served.leases.alive, served.live.full, served.leases.write = True, False, write
         assert not served.live.sessions
         await served.until(partial(has_ended, wheel_postgres, spare))
+
+
+async def test_a_timeout_that_a_session_begins_with_is_what_its_spare_goes_back_to(served: TestBroker) -> None:
+    ticket, spare = await warmed(served, options="-cstatement_timeout=1min")
+    async with await connect(ticket, options="-cstatement_timeout=1min") as connection:
+        assert connection.info.backend_pid == spare.logged_in.pid
+        assert await one(connection, "show statement_timeout") == "1min"
+        await connection.execute("set statement_timeout = '1s'")
+        await connection.execute("reset all")
+        assert await one(connection, "show statement_timeout") == "1min"
+    async with await connect(ticket, options="-csearch_path=app") as connection:
+        assert await one(connection, "show search_path") == '"app", pg_temp'
+        assert not [kind for kind in house_spares(served)._shelves if kind.path is not None]

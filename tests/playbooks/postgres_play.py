@@ -66,6 +66,7 @@ def permitted(
     estimating: bool = False,
     alters: Altered = Altered.NOT,
     moves: Moves = Moves.NOT,
+    lasting: int = 0,
 ) -> Permitted:
     """A ruling that lets a text pass; one statement for each part between semicolons."""
     parts = [part.strip() for part in sql.split(";") if part.strip()]
@@ -83,6 +84,7 @@ def permitted(
             compared=frozenset(compared),
             alters=alters,
             moves=moves if at + 1 == len(parts) else Moves.NOT,
+            lasting=lasting,
         )
         for at, (part, control) in enumerate(zip(parts, given, strict=True))
     )
@@ -121,11 +123,19 @@ class Play:
         memory: Memory | None = None,
         known: Callable[[str], Ruling | None] = lambda _: None,
         home: SearchPath | None = None,
+        longest: int = 0,
     ) -> None:
         numbers = count(1)
         self.clear = True
         self.machine = Machine(
-            facts(), lambda: f"q{next(numbers)}", NONCE, known=known, memory=memory, clear=lambda: self.clear, home=home
+            facts(),
+            lambda: f"q{next(numbers)}",
+            NONCE,
+            known=known,
+            memory=memory,
+            clear=lambda: self.clear,
+            home=home,
+            longest=longest,
         )
         self._rule = rule
         self._slow = slow

@@ -4,7 +4,9 @@ from broker.protocols.postgres import codec
 from broker.protocols.postgres.events import (
     Recorded,
 )
+from broker.protocols.postgres.ruling import Ruling
 from broker.sessions.model import Durability
+from policies.engine.decisions import Effect
 from tests.playbooks.postgres_play import (
     BOUND,
     PARSED,
@@ -16,6 +18,7 @@ from tests.playbooks.postgres_play import (
     complete,
     denied,
     error,
+    permitted,
     ready,
 )
 
@@ -85,3 +88,17 @@ def test_a_message_of_several_statements_is_denied_as_a_whole() -> None:
     play = Play(lambda sql: denied()).client(codec.query("insert; drop x"))
     assert play.to_upstream() == b""
     assert len(play.records) == 1
+
+
+def test_a_timeout_lasts_no_longer_than_the_access() -> None:
+    def rule(sql: str) -> Ruling:
+        return permitted(sql, effect=Effect.SESSION, lasting=int(sql.split()[-1]))
+
+    for longest, passes in ((4999, False), (5000, True)):
+        text = codec.query("set 5000")
+        play = Play(rule, longest=longest).client(text)
+        assert play.to_upstream() == (text if passes else b"")
+        assert (b"no timeout of this session lasts longer than 4s" in play.to_client()) is not passes
+        assert play.records[0].entries[0].type == ("statement.allowed" if passes else "statement.denied")
+        pipeline = [codec.parse("s", "set 5000"), bind("s"), codec.execute(""), codec.SYNC]
+        assert (codec.execute("") in Play(rule, longest=longest).client(*pipeline).to_upstream()) is passes

@@ -349,6 +349,7 @@ def test_prepare_in_sql_is_bounded_like_parse(monkeypatch: pytest.MonkeyPatch) -
         permitted("discard", controls=[(Control.DISCARD_ALL, "", "")]),
         permitted("copy", controls=[(Control.COPY_OUT, "", "")], copying="out", limits=Limits(rows=1)),
         permitted("alter", effect=Effect.DDL, alters=Altered.SCHEMA),
+        permitted("set", effect=Effect.SESSION, lasting=1),
     ],
     ids=lambda one: one.sql,
 )
@@ -358,7 +359,7 @@ def test_what_is_followed_where_it_is_sent_is_not_executed_by_name(body: Permitt
     def rule(sql: str) -> Ruling:
         return permitted(sql, controls=[(Control.EXECUTE, "s", "")]) if sql.startswith("execute") else body
 
-    play = Play(rule).client(codec.parse("s", body.sql) + codec.SYNC).upstream(PARSED, ready())
+    play = Play(rule, longest=1).client(codec.parse("s", body.sql) + codec.SYNC).upstream(PARSED, ready())
     play.to_upstream()
     play.client(codec.query("execute s"))
     assert play.to_upstream() == b""

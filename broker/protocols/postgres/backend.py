@@ -55,25 +55,27 @@ class Backend:
         broker, kind = self._house.broker, self._kind
         # The connection that kills is warm before there is anything to kill, and says which pins this server knows.
         version = await self._house.admins.of(self._killer).version()
-        self._pinned = pins.pinned(
+        asked = dict(kind.settings)
+        pinned = pins.pinned(
             kind.search_path if kind.path is None else kind.path,
             version=version,
-            remaining_ms=int((kind.until - broker.clock.now()).total_seconds() * 1000),
+            remaining_ms=pins.remaining(kind.until, broker.clock.now()),
             read_only=kind.read_only,
             session=self._facts.id,
             clear=kind.clear,
         )
+        self._pinned = pins.shortened(pinned, asked)
         if (taken := await self._take(admitted)) is not None:
             return taken
         try:
-            logged_in = await self.upstream.open(dict(kind.settings), self._pinned, self._leased, admitted)
+            logged_in = await self.upstream.open(asked, self._pinned, self._leased, admitted)
         except UpstreamUnavailable as error:
             if FULL not in str(error) or not self._house.spares.make_room(self.level):
                 raise
             # What waited for sessions must not keep one out.
             self.upstream.abort()
             await asyncio.sleep(ROOM_SECONDS)
-            logged_in = await self.upstream.open(dict(kind.settings), self._pinned, self._leased, admitted)
+            logged_in = await self.upstream.open(asked, self._pinned, self._leased, admitted)
         assert self._lease is not None
         self._lease = _named(self._lease, self.upstream, logged_in)
         return logged_in

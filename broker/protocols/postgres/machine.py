@@ -118,6 +118,7 @@ class Machine:
 
     `known` gives what Inspect would be answered with at this moment, or None where that takes longer than a look.
     `path` is the search path that is pinned, `home` the one that the session begins with, where that is another.
+    `longest` is how many milliseconds a timeout may last that the client sets.
     """
 
     def __init__(
@@ -132,11 +133,13 @@ class Machine:
         clear: Callable[[], bool] = lambda: True,
         path: SearchPath = ("public",),
         home: SearchPath | None = None,
+        longest: int = 0,
     ) -> None:
         self.state = State.OPEN
         share = Share(memory or Memory())
         self._session = Session(facts, ids, nonce, access_hint, rations or Rations(), share, clear)
         self._session.way = Pathway(path, home, home)
+        self._session.longest = longest
         self._known = known
         self._scanner = FrontendScanner(share)
         self._front = FrontPath(self._session)

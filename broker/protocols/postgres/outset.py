@@ -20,7 +20,9 @@ from broker.sessions.model import Entry, SessionFacts
 from broker.sql.paths import setting, written
 
 _LATER = "connect without a search path, then SET search_path"
-_NO_VALUE = "22023"
+_TIMED_OUT = "57014"
+_UNTAKEN = ("22023", "42704")
+"""How a server says that it takes no such value, or knows no such setting."""
 _AT_LOGINS = """
     select from pg_catalog.pg_event_trigger t join pg_catalog.pg_proc p on p.oid = t.evtfoid
     where t.evtevent = 'login' and t.evtenabled <> 'D' and p.prolang not in (12, 13)
@@ -64,6 +66,9 @@ async def _unfit(house: House, kind: Kind, ruling: Permitted) -> Denied | None:
 def untaken(error: UpstreamUnavailable, startup: Startup) -> Problem | None:
     """Word why a login failed where the upstream does not take a setting of the client's; None where it is not that."""
     state, _, message = str(error).removeprefix("LoginFailed: ").partition(" ")
-    if state != _NO_VALUE or not any(f'"{name}"' in message.lower() for name, _ in startup.settings):
+    if state == _TIMED_OUT and "statement_timeout" in dict(startup.settings):
+        message = "this statement_timeout is too short for the login itself"
+        return Problem(state, message, "rules: settings", "connect with a longer one", fatal=True)
+    if state not in _UNTAKEN or not any(f'"{name}"' in message.lower() for name, _ in startup.settings):
         return None
-    return Problem(_NO_VALUE, sanitised(message, 200), "rules: settings", LEFT_OUT, fatal=True)
+    return Problem(state, sanitised(message, 200), "rules: settings", LEFT_OUT, fatal=True)

@@ -6,11 +6,12 @@ read back before the client is let in.
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from broker.sql.paths import written
+from broker.sql.settings import TIMEOUTS, milliseconds
 from policies.engine.decisions import Effect
 from policies.engine.model import Policy
 
@@ -19,12 +20,7 @@ SLACK_MS = 1000
 """How much later than the broker the upstream's own timeouts end things, should nobody else."""
 STARTED = "(extract(epoch from backend_start) operator(pg_catalog.*) 1000000)::pg_catalog.int8"
 """A backend's start in microseconds since the epoch; one spelling, so that two readings are equal."""
-ARMED = (
-    "statement_timeout",
-    "idle_in_transaction_session_timeout",
-    "idle_session_timeout",
-    "transaction_timeout",
-)
+ARMED = TIMEOUTS
 """Those of the pins that follow from how much time a session has."""
 LOST_HOST = {
     "tcp_keepalives_idle": "1",
@@ -44,8 +40,6 @@ _EPOCH = 946_684_800_000_000
 _VERIFICATION = """
     select pg_catalog.pg_backend_pid(), pg_catalog.encode(pg_catalog.timestamptz_send(backend_start), 'hex')
     from pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()); reset all"""
-_UNITS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
-_DURATION = re.compile(r"(\d{1,10})(ms|s|min|h|d)?", re.ASCII)
 
 
 def pinned(
@@ -56,7 +50,7 @@ def pinned(
     That is the grant's end with every extension that policy could give: what is armed upstream cannot be moved. `clear`
     says that nothing is masked for its person.
     """
-    remaining = armed(remaining_ms)
+    lasting = armed(remaining_ms)
     pins = {
         "client_encoding": "UTF8",
         "application_name": f"airlock:{session}",
@@ -65,17 +59,17 @@ def pinned(
         "backslash_quote": "safe_encoding",
         "row_security": "on",
         "default_transaction_read_only": "on" if read_only else "off",
-        "statement_timeout": remaining,
-        "idle_in_transaction_session_timeout": remaining,
+        "statement_timeout": lasting,
+        "idle_in_transaction_session_timeout": lasting,
         # What a trigger or function says without being asked for it could be what it reads.
         "client_min_messages": "notice" if clear else "warning",
     }
     if version >= 140000:
-        pins["idle_session_timeout"] = remaining
+        pins["idle_session_timeout"] = lasting
         pins["client_connection_check_interval"] = "500"
     if version >= 170000:
         # The others begin anew with each statement: a transaction of many short ones would go on.
-        pins["transaction_timeout"] = remaining
+        pins["transaction_timeout"] = lasting
     return pins
 
 
@@ -93,15 +87,26 @@ def never_changes(policy: Policy, person: str, resource: str, role: str) -> bool
     )
 
 
+def remaining(until: datetime, now: datetime) -> int:
+    """Return how many milliseconds a session can still have."""
+    return int((until - now).total_seconds() * 1000)
+
+
 def armed(remaining_ms: int) -> str:
     """Return what the timeouts are set to, so long before a session's latest end."""
     return str(min(max(remaining_ms, 0) + SLACK_MS, 2_147_483_647))
 
 
+def shortened(pinned: Mapping[str, str], asked: Mapping[str, str]) -> dict[str, str]:
+    """Return pins with the timeouts that a client asks for, where they are shorter."""
+    shorter = {name: asked[name] for name in ARMED if name in pinned and int(asked.get(name, 0))}
+    return {**pinned, **{name: min(pinned[name], value, key=int) for name, value in shorter.items()}}
+
+
 def arming(pinned: Mapping[str, str]) -> str:
     """Return the query that arms a connection which was logged in before its session began.
 
-    No session may change any of these, but RESET ALL, where it passes, goes back to what the login said of them.
+    A session may make each of these shorter; RESET ALL goes back to what the login said of them.
     """
     return f"select {', '.join(_set(name, pinned[name]) for name in ARMED if name in pinned)}"
 
@@ -130,7 +135,4 @@ def started(sent: str) -> int:
 
 def kept(wanted: str, shown: str) -> bool:
     """Say whether what a server shows of a pin is what was asked for: milliseconds are shown in the unit that fits."""
-    if not wanted.isdecimal():
-        return shown == wanted
-    found = _DURATION.fullmatch(shown)
-    return found is not None and int(found[1]) * _UNITS[found[2] or "ms"] == int(wanted)
+    return milliseconds(shown) == int(wanted) if wanted.isdecimal() else shown == wanted

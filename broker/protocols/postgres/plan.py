@@ -132,7 +132,8 @@ class Planner:
         yield from follow(self._session)
         ruling: Ruling = yield self._inspect(sql, types)
         if isinstance(ruling, Permitted):
-            ruling = misplaced(self._session, ruling.inspection.statements) or ruling
+            statements = ruling.inspection.statements
+            ruling = misplaced(self._session, statements) or _outlasting(self._session, statements) or ruling
         if isinstance(ruling, Denied):
             return ruling
         bodies: list[Permitted] = []
@@ -233,6 +234,16 @@ class Planner:
         return (yield from found_in(self._session.prepared, name, self._session.segment))
 
 
+def _outlasting(session: Session, statements: Sequence[Statement]) -> Denied | None:
+    """Say why a timeout may not last that long: in the last resort it ends what nobody else does."""
+    for one in statements:
+        if one.lasting > session.longest:
+            message = f"no timeout of this session lasts longer than {session.longest // 1000}s, when its access ends"
+            hint = "set it shorter; RESET has it last that long"
+            return Denied("42501", message, ("settings",), hint, verb=one.facts.verb, text=one.redacted)
+    return None
+
+
 def _too_many(what: str, hint: str, statement: Statement) -> Denied:
     message, verb, text = f"too many {what} in this session", statement.facts.verb, statement.redacted
     return Denied("53400", message, ("limit-names",), hint, verb=verb, text=text)
@@ -252,7 +263,7 @@ def _is_query(ruling: Permitted) -> bool:
     statements = ruling.inspection.statements
     return (
         all(
-            one.control is Control.NONE and not one.alters and not one.moves and not one.facts.copying
+            one.control is Control.NONE and not (one.alters or one.moves or one.lasting or one.facts.copying)
             for one in statements
         )
         and len(statements) <= 1

@@ -16,7 +16,7 @@ import structlog
 
 from broker.core import compiled, new_ids
 from broker.errors import AirlockError, RecordingFailed, UpstreamUnavailable
-from broker.protocols.postgres import codec, outset, records
+from broker.protocols.postgres import codec, outset, pins, records
 from broker.protocols.postgres.backend import Backend
 from broker.protocols.postgres.catalogues import Key
 from broker.protocols.postgres.estimator import Estimator
@@ -105,6 +105,7 @@ class Session:
             clear=lambda: house.terms(grant).clear,
             path=kind.search_path,
             home=kind.path,
+            longest=pins.remaining(kind.until, house.broker.clock.now()),
         )
         self._scribe = Scribe(house.broker.recorder, self.feed, house.notes)
         self._quick: Lane | None = None

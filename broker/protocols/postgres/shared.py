@@ -89,6 +89,8 @@ class Session:
     share: Share = field(default_factory=lambda: Share(Memory()), repr=False)
     clear: Callable[[], bool] = lambda: True
     """Says whether policy masks nothing for its person by now."""
+    longest: int = 0
+    """Milliseconds that a timeout may last which its client sets."""
     now: float = 0.0
     prepared: Registry[Prepared] = field(default_factory=Registry)
     portals: Registry[Portal | Cursor] = field(default_factory=Registry)

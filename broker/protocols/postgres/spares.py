@@ -166,12 +166,14 @@ class Spares:
         policy, session, upstream = self._broker.policies.hash, session_id(), Upstream(kind.endpoint)
         kept = False
         try:
-            left = int((kind.until - self._broker.clock.now()).total_seconds() * 1000)
+            left = pins.remaining(kind.until, self._broker.clock.now())
             pinned = {name: pins.armed(left) if name in pins.ARMED else each for name, each in shelf.pinned.items()}
             pinned["application_name"] = f"airlock:{session}"
+            asked = dict(kind.settings)
+            pinned = pins.shortened(pinned, asked)
             # Should this process stand still, the server ends what waits for too long by itself (from 14 on).
             waits = {name: WAITS_MS for name in ("idle_session_timeout",) if name in pinned}
-            logged_in = await upstream.open(dict(kind.settings), pinned, waits=waits)
+            logged_in = await upstream.open(asked, pinned, waits=waits)
             still = self._shelves.get(kind) is shelf and shelf.policy == policy
             if kept := still and bool(self._most(kind)):
                 shelf.ready.append(Spare(session, upstream, logged_in, policy, time.monotonic()))

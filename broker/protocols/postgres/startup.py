@@ -15,7 +15,7 @@ from broker.protocols.postgres import codec
 from broker.protocols.postgres.codec import CANCEL_REQUEST, GSSENC_REQUEST, MAX_STARTUP, SSL_REQUEST
 from broker.protocols.postgres.replies import Problem
 from broker.sql.paths import listed
-from broker.sql.settings import refusal_of_value
+from broker.sql.settings import TIMEOUTS, milliseconds, refusal_of_value
 
 MINOR = 2
 """The latest minor version of protocol 3 that is spoken."""
@@ -239,7 +239,7 @@ def _setting(name: str, value: str) -> tuple[str, str] | None:
     if (refusal := refusal_of_value(name, value)) is not None:
         hint = f"{LEFT_OUT}; {refusal.hint}" if refusal.hint else LEFT_OUT
         raise StartupRefused(refusal.rule, sanitised(refusal.message, 200), hint, refusal.sqlstate)
-    return name, value
+    return name, str(milliseconds(value)) if name in TIMEOUTS else value
 
 
 LEFT_OUT = "connect without it (PGOPTIONS, options=, settings of the driver)"

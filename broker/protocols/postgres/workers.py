@@ -277,6 +277,7 @@ def _statement_out(statement: Statement) -> dict[str, Any]:
         "form": asdict(statement.form),
         "alters": statement.alters.value,
         "moves": statement.moves.value,
+        "lasting": statement.lasting,
         "refusal": _refusal_out(statement.refusal) if statement.refusal is not None else None,
     }
 
@@ -302,4 +303,5 @@ def _statement_in(values: dict[str, Any]) -> Statement:
         bool(values["writable"]),
         Altered(values["alters"]),
         Moves(values["moves"]),
+        int(values["lasting"]),
     )

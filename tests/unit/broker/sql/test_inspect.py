@@ -567,7 +567,7 @@ def test_what_only_undoes_a_session_of_its_own_changes_the_session(sql: str) -> 
         "set default_transaction_read_only = off",
         "set transaction_read_only = no",
         "set row_security = off",
-        "set statement_timeout = '1s'",
+        "set statement_timeout = '-1s'",
         "set transaction_isolation = 'x'",
     ],
 )
@@ -575,6 +575,32 @@ def test_what_is_pinned_is_set_to_nothing_else(sql: str) -> None:
     (statement,) = inspect(sql, CATALOGUE, FIELDS).statements
     assert statement.refusal is not None
     assert statement.refusal.rule == "settings"
+
+
+@pytest.mark.parametrize(
+    ("sql", "sent", "lasting"),
+    [
+        ("set statement_timeout = 5000", "", 5000),
+        ("set local idle_in_transaction_session_timeout to '2min'", "", 120_000),
+        ("set session transaction_timeout = '1 h'", "", 3_600_000),
+        ("begin; set local idle_session_timeout = '7d'", "", 604_800_000),
+        ("set statement_timeout = 0", "SET statement_timeout TO DEFAULT", 0),
+        ("set local statement_timeout to '0s'", "SET LOCAL statement_timeout TO DEFAULT", 0),
+    ],
+)
+def test_a_timeout_says_how_long_it_is_to_last_and_is_never_without_an_end(sql: str, sent: str, lasting: int) -> None:
+    found = inspect(sql, CATALOGUE, FIELDS)
+    statement = found.statements[-1]
+    assert (found.rewritten, statement.lasting) == (sent or sql, lasting)
+    assert (statement.refusal, statement.facts.effects) == (None, {Effect.SESSION})
+
+
+@pytest.mark.parametrize(
+    "value", ["-1", "'-1s'", "'500us'", "1.5", "'1.5min'", "'5 parsecs'", "''", "on", "'5s', '6s'", "99999999999"]
+)
+def test_what_is_no_whole_time_sets_no_timeout(value: str) -> None:
+    assert refused(f"set statement_timeout = {value}").rule == "settings"
+    assert refused("select set_config('statement_timeout', '5s', false)").rule == "settings"
 
 
 @pytest.mark.parametrize(

@@ -60,10 +60,20 @@ def test_a_path_is_ruled_on_as_the_set_that_it_stands_for(names: list[str]) -> N
     assert (listed(said) if said != "''" else []) == [name for name in names if name]
 
 
-@pytest.mark.parametrize("name", ["statement_timeout", "row_security", "session_authorization", "ext.foo"])
+@pytest.mark.parametrize("name", ["default_transaction_read_only", "row_security", "session_authorization", "ext.foo"])
 def test_what_could_not_be_set_is_refused_with_what_can_be_done(name: str) -> None:
     for pair in ((name, "1"), ("options", f"-c {name}=1")):
         with pytest.raises(StartupRefused, match=f"{name} is pinned for this session") as caught:
             read(pair)
         assert "connect without it" in (caught.value.problem.hint or "")
         assert "may be set: application_name, " in (caught.value.problem.hint or "")
+
+
+def test_a_timeout_is_read_into_milliseconds() -> None:
+    startup = read(("statement_timeout", "30s"), ("options", r"-c lock_timeout=5s --idle-session-timeout=1\ min"))
+    assert dict(startup.settings) == {
+        "statement_timeout": "30000", "lock_timeout": "5s", "idle_session_timeout": "60000"
+    }  # fmt: skip
+    for value in ("-1", "a while", "500us"):
+        with pytest.raises(StartupRefused, match="is set to a whole number"):
+            read(("statement_timeout", value))
