@@ -10,7 +10,7 @@ import json
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -207,9 +207,13 @@ class FileRecorder:
                 memory = mapped(self._journal_path)
             except OSError as error:
                 _log.warning("there is no journal, so each record is sealed at once", error=error.strerror)
-                self._journal = compiled.Journal(bytearray(SIZE), pen, None)
+                self._journal = compiled.Journal(bytearray(SIZE), pen, None, None)
             else:
-                self._journal = compiled.Journal(memory, pen, lambda call: loop.call_later(DELAY_SECONDS, call))
+
+                def later(call: Callable[[], None]) -> None:
+                    loop.call_later(DELAY_SECONDS, call)
+
+                self._journal = compiled.Journal(memory, pen, later, loop.call_soon)
         return self._journal
 
     def open(self, grant: str) -> AppendFile:

@@ -48,18 +48,21 @@ cdef class Journal:
 
     `memory` outlives the process, where it is a mapped file: what a broker leaves there the next one takes up. `write`
     takes the journal and seals what is in it, all or nothing; it returns what completes when that is synced, or raises.
-    `later` has something called in a moment; without it, each record is sealed at once.
+    `later` has something called in a moment, `soon` at the end of the loop's turn, for what waits for the disk; without
+    them, each record is sealed at once.
     """
 
-    cdef object _memory, _write, _later
+    cdef object _memory, _write, _later, _soon
+    cdef readonly bint urgent
+    """Something here waits for the disk."""
     cdef unsigned char[::1] _view
     cdef char* _data
     cdef Py_ssize_t _used, _room
     cdef list _owners, _lanes, _said
     cdef bint _due, _stuck
 
-    def __init__(self, memory, write, later):
-        self._memory, self._write, self._later = memory, write, later
+    def __init__(self, memory, write, later, soon):
+        self._memory, self._write, self._later, self._soon = memory, write, later, soon
         self._view = memory
         self._data, self._room = <char*> &self._view[0], self._view.shape[0]
         self._owners, self._lanes, self._said = [], [], []
@@ -77,7 +80,7 @@ cdef class Journal:
             self.flush()
         return self._data + self._used
 
-    cdef int put(self, Lane lane, Py_ssize_t size, object said) except -1:
+    cdef int put(self, Lane lane, Py_ssize_t size, object said, bint urgent) except -1:
         """Take what was written behind `begin`: from here on it is recorded."""
         cdef char* p = self._data + self._used
         cdef uint32_t number = <uint32_t> size
@@ -93,14 +96,22 @@ cdef class Journal:
         atomic_signal_fence(memory_order_seq_cst)
         memcpy(p, &number, 4)
         if self._later is None:
+            self.urgent = urgent
             self.flush()
+        elif urgent:
+            if not self.urgent:
+                self.urgent = True
+                self._soon(self._in_time)
         elif not self._due:
             self._due = True
-            self._later(self._in_time)
+            self._later(self._in_due_time)
         return 0
 
-    def _in_time(self):
+    def _in_due_time(self):
         self._due = False
+        self._in_time()
+
+    def _in_time(self):
         try:
             self.flush()
         except Exception:
@@ -115,13 +126,13 @@ cdef class Journal:
         try:
             pending = self._write(self)
         except Exception as error:
-            self._stuck = True
+            self._stuck, self.urgent = True, False
             for lane in self._lanes:
                 lane.derail(error)
             raise
         lanes = self._lanes
         self._owners, self._lanes, self._said = [], [], []
-        self._stuck = False
+        self._stuck = self.urgent = False
         self._empty()
         for lane in lanes:
             lane.touched = False
@@ -223,7 +234,7 @@ cdef class Pen:
         log.head = _tuple(kind_of_head, (fed, PyUnicode_DecodeASCII(fed_hash, 64, NULL)))
         commit.mark(feed)
         self._count(journal)
-        return commit.future(lazy=True)
+        return commit.future(lazy=not journal.urgent)
 
     cdef int _count(self, Journal journal) except -1:
         """Count them as `Story.take` does; most statements have begun and ended meanwhile."""

@@ -60,7 +60,9 @@ class Journal:
         memory: mmap | bytearray,
         write: Callable[[Journal], Awaitable[None]],
         later: Callable[[Callable[[], None]], object] | None,
+        soon: Callable[[Callable[[], None]], object] | None,
     ) -> None: ...
+    urgent: bool
     def flush(self) -> None: ...
 
 class Pen:

@@ -83,14 +83,14 @@ cdef class Seat:
 
     cdef object ticket, basis, prepared, wires
     cdef bytes before, between, behind, texts, send, shown
-    cdef bint shaped
+    cdef bint shaped, waits
     cdef Py_ssize_t weight
     """About how many bytes it keeps."""
 
     def __init__(self, object ticket, object basis, object prepared, bint shaped):
         self.ticket, self.basis, self.prepared, self.shaped = ticket, basis, prepared, shaped
         self.before, self.between, self.behind = ticket.before, ticket.between, ticket.behind
-        self.texts, self.send = ticket.texts, ticket.send
+        self.texts, self.send, self.waits = ticket.texts, ticket.send, ticket.waits
         self.shown, self.wires = b"", None
         # The ruling and its form have each of them once more.
         self.weight = 1024 + 2 * len(self.before) + 2 * len(self.behind) + 3 * len(self.texts)
@@ -161,6 +161,10 @@ cdef class Lane:
     cdef str _portal_id
     cdef double _since, _at, _portal_since
     cdef int64_t _rows
+    cdef bint _unsynced
+    """The answer to what is out waits for its record to be on disk."""
+    cdef object _awaited
+    cdef bytes _held
     cdef bint touched
     """The journal has records of it."""
     cdef object book
@@ -194,7 +198,7 @@ cdef class Lane:
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
         cdef Seat seat
         cdef double now
-        if self._out or size > LARGEST or size < 6 or (p[0] != 66 and p[0] != 81):
+        if self._out or self._unsynced or size > LARGEST or size < 6 or (p[0] != 66 and p[0] != 81):
             return False
         if not self.armed and not self._arm():
             return False
@@ -246,6 +250,7 @@ cdef class Lane:
         cdef char* p = self._begin(ALLOWED, now, before, between + 19 + behind, _sheet.size, &size)
         if p == NULL:
             return False
+        self._unsynced = seat.waits
         memcpy(p, PyBytes_AS_STRING(seat.before), before)
         p += before
         memcpy(p, PyBytes_AS_STRING(seat.between), between)
@@ -256,7 +261,7 @@ cdef class Lane:
         memcpy(p, PyBytes_AS_STRING(seat.behind), behind)
         memcpy(p + behind, _sheet.data, _sheet.size)
         _sheet.rest()
-        self._journal.put(self, size, seat.ticket.said)
+        self._journal.put(self, size, seat.ticket.said, seat.waits)
         return True
 
     cdef int _record_finished(self, double now, double seconds) except -1:
@@ -284,7 +289,7 @@ cdef class Lane:
         cdef char* p = self._begin(FINISHED, now, before, _sheet.size - before - 2, 2, &size)
         assert p != NULL
         memcpy(p, _sheet.data, _sheet.size)
-        self._journal.put(self, size, None)
+        self._journal.put(self, size, None, False)
         return 0
 
     cdef int watch(self, pending) except -1:
@@ -292,11 +297,15 @@ cdef class Lane:
         if pending is not self._watched:
             self._watched = pending
             self._booking.watch(pending)
+        if self._unsynced and self._awaited is None:
+            self._awaited = pending
+            pending.add_done_callback(self._synced)
         return 0
 
     cdef int derail(self, error) except -1:
         """End the session: what it needs to have written is not."""
-        self._out = False
+        self._out = self._unsynced = False
+        self._held = None
         self._derailed(error)
         return 0
 
@@ -325,14 +334,31 @@ cdef class Lane:
         elif self._status == 84:
             self._portal_data, self._portal_seat = self._data, self._seat
             self._portal_id, self._portal_since = self._named(), self._since
-        if not self._client.is_closing():
+        if self._unsynced:
+            self._held = data
+        elif not self._client.is_closing():
             self._client.write(data)
         return True
+
+    def _synced(self, pending):
+        """Let the answer go that has waited for this; what fails to sync ends the session, by who watches."""
+        if pending is not self._awaited:
+            return
+        self._awaited = None
+        if pending.cancelled() or pending.exception() is not None:
+            return
+        self._unsynced, self._at = False, self._clocked()
+        data, self._held = self._held, None
+        # Behind the grant's end it is dropped, and its session ends (fail closed).
+        if data is not None and self._now() < self.expires and not self._client.is_closing():
+            self._client.write(data)
 
     cpdef leave(self):
         """Leave to Python what is under way."""
         if not self.armed:
             return
+        if self._unsynced and self._awaited is None:
+            self._journal.flush()
         self.armed = False
         self._booking.left(self._segment, self._at)
         if self._portal_data is not None:
@@ -341,10 +367,14 @@ cdef class Lane:
                 self._portal_since,
             )
             self._portal_data = self._portal_seat = None
+        awaited, self._awaited, self._unsynced = self._awaited, None, False
+        held, self._held = self._held, None
+        if held is not None:
+            self._booking.withheld(held, awaited)
         if self._out:
             self._out = False
             self._booking.ride(
-                self._seat.ticket, self._data, self._seat.prepared, self._named(), self._segment - 1, self._since
+                self._seat.ticket, self._data, self._seat.prepared, self._named(), self._segment - 1, self._since, awaited
             )
         self._seat = self._data = None
 

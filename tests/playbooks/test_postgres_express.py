@@ -127,6 +127,22 @@ class Stopped:
         return 0.5
 
 
+class Pending:
+    """What completes when a record is synced; a `token` is for the machine then."""
+
+    def __init__(self) -> None:
+        self.token: int | None = None
+        self.callbacks: list[Callable[[Pending], None]] = []
+
+    def add_done_callback(self, callback: Callable[[Pending], None]) -> None:
+        self.callbacks.append(callback)
+
+    def cancelled(self) -> bool:
+        return False
+
+    def exception(self) -> None: ...
+
+
 class Side:
     """One machine and what came of it; `lane`: what is known may go by express, `core`: by the compiled lane before."""
 
@@ -152,7 +168,7 @@ class Side:
         self.pauses = 0
         self.over = False
         self._rule = policy.rule
-        self._unsynced: list[int] = []
+        self._unsynced: list[int | Pending] = []
         self.quick = self.compiled_lane() if core else None
 
     def compiled_lane(self, derailed: Callable[[Exception], None] | None = None) -> Lane:
@@ -160,17 +176,26 @@ class Side:
         assert compiled is not None
         policy = self.policy
         booking = self.machine.booking(self._alike, self)  # type: ignore[arg-type]  # it is a scribe, as far as it goes
-        self.journal = compiled.Journal(self.memory, lambda journal: self.pen(journal), self._turns.append)
+        self.journal = compiled.Journal(
+            self.memory, lambda journal: self.pen(journal), self._turns.append, self._turns.append
+        )
         lane: Lane = compiled.Lane(
             booking, derailed, self.journal, "g1", "s1", self._ids, Stopped, lambda: self.at, policy.basis,
             policy, (new_moves(), new_moves()), End(self._to_upstream), End(self._to_client), 1.0,
         )  # fmt: skip
         return lane
 
-    def pen(self, _: Journal) -> None:
+    def pen(self, journal: Journal) -> Pending:
         lines = list(unpacked(self.memory))
         assert all(line.at == "1970-01-01T00:00:00.500000Z" for line in lines)
         self.log += [read_line(line) for line in lines]
+        pending = Pending()
+        if journal.urgent:
+            self._unsynced.append(pending)
+        return pending
+
+    def awaits(self, pending: Pending, token: int) -> None:
+        pending.token = token
 
     def turn(self) -> None:
         """A moment has passed, or something else is to be written."""
@@ -225,8 +250,18 @@ class Side:
 
     def sync(self, at: float) -> None:
         """Whatever was recorded first is on disk now."""
-        if self._unsynced:
-            self._hear(Synced(self._unsynced.pop(0), at), at)
+        self.turn()
+        if not self._unsynced:
+            return
+        synced = self._unsynced.pop(0)
+        if isinstance(synced, Pending):
+            self.at = at
+            for callback in synced.callbacks:
+                callback(synced)
+            if synced.token is None:
+                return
+            synced = synced.token
+        self._hear(Synced(synced, at), at)
 
     def settled(self) -> str:
         """All that the machine knows."""

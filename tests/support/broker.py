@@ -133,9 +133,11 @@ class Recorder:
         if self._journal is None:
             assert compiled is not None
             memory = bytearray(journal.SIZE)
-            self._journal = compiled.Journal(
-                memory, lambda _: self._pressed(map(read_line, journal.unpacked(memory))), None
-            )
+
+            def keep(_: Journal) -> Awaitable[None]:
+                return self._pressed(map(read_line, journal.unpacked(memory)))
+
+            self._journal = compiled.Journal(memory, keep, None, None)
         return self._journal
 
     def write_all(self, entries: Sequence[Entry], *, lazy: bool = False) -> Awaitable[None]:

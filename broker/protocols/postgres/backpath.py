@@ -87,11 +87,15 @@ class BackPath:
         if not self._unsynced:
             yield ToClient(data)
             return
-        self._held.append(data)
-        self._held_size += len(data)
+        self.withhold(data)
         if self._held_size > MAX_HELD and not self._paused:
             self._paused = True
             yield PauseUpstream()
+
+    def withhold(self, data: bytes | memoryview) -> None:
+        """Keep what is for the client until its record is on disk."""
+        self._held.append(data)
+        self._held_size += len(data)
 
     def cut(self) -> Iterator[Note]:
         """Note that everything under way is cut."""

@@ -35,6 +35,8 @@ class Ticket(NamedTuple):
     send: bytes | None
     """The whole message, where a simple query is not sent as it came."""
     scrub: bool
+    waits: bool
+    """Its results wait for its record to be on disk."""
 
     @classmethod
     def of(cls, ruling: Permitted, fare: Fare, *, simple: bool) -> Ticket:
@@ -43,8 +45,8 @@ class Ticket(NamedTuple):
         said = form.data if any(form.data.get(key) for key in ("masked", "revealed", "searched")) else None
         before, between, behind = form.before.encode("ascii"), form.between.encode("ascii"), form.behind.encode("ascii")
         send = codec.query(rewritten) if simple and rewritten != ruling.sql else None
-        scrub = ruling.inspection.scrub
-        return cls(ruling, fare, said, before, between, behind, f"{{{texts}".encode("ascii"), send, scrub)
+        scrub, waits = ruling.inspection.scrub, ruling.durability is Durability.RESULTS_WAIT
+        return cls(ruling, fare, said, before, between, behind, f"{{{texts}".encode("ascii"), send, scrub, waits)
 
 
 class Quiet(NamedTuple):
@@ -60,7 +62,8 @@ class Quiet(NamedTuple):
 class Booking:
     """One session's; while `quiet` says so, nothing of it is under way, and only then is the lane armed.
 
-    `alike` gives what was ruled on every text of a shape, where all of them are sent as they come.
+    `alike` gives what was ruled on every text of a shape, where all of them are sent as they come; `withhold` has what
+    comes for the client wait, from an answer on, and returns under which token.
     """
 
     def __init__(
@@ -70,12 +73,14 @@ class Booking:
         quiet: Callable[[], bool],
         alike: Callable[[str, str], Permitted | None],
         scribe: Scribe,
+        withhold: Callable[[bytes], int],
     ) -> None:
         self._session = session
         self._express = express
         self._quiet = quiet
         self._alike = alike
         self._scribe = scribe
+        self._withhold = withhold
 
     @property
     def tripwire(self) -> frozenset[tuple[int, int]]:
@@ -90,16 +95,13 @@ class Booking:
         return Quiet(session.status, session.segment, session.tripwire, *known)
 
     def ticket(self, text: bytes | None, prepared: Prepared | None) -> Ticket | None:
-        """Return what a text, or a prepared statement, boards with again and again under what holds now.
-
-        Only what has no more to wait for than the writing of its record.
-        """
+        """Return what a text, or a prepared statement, boards with again and again under what holds now."""
         try:
             sql = prepared.sql if prepared is not None else (text or b"").decode("utf-8")
         except UnicodeDecodeError:
             return None
         found = self._express.permitted(sql)
-        if found is None or found[0].durability is not Durability.WRITTEN or (prepared is not None and prepared.own):
+        if found is None or (prepared is not None and prepared.own):
             return None
         ruling, fare = found
         if prepared is not None and prepared.ruling is not ruling:
@@ -112,7 +114,7 @@ class Booking:
     def alike(self, text: bytes, marked: bytes) -> Ticket | None:
         """Return what every text of a shape boards with, where they all board alike and are sent as they come."""
         ruling = self._alike(text.decode("ascii"), marked.decode("ascii"))
-        if ruling is None or ruling.durability is not Durability.WRITTEN or not boards(ruling):
+        if ruling is None or not boards(ruling):
             return None
         self._session.watch(ruling.inspection.tripwire)
         return Ticket.of(ruling, Fare(ruling, records.Form.of(ruling)), simple=True)
@@ -137,10 +139,23 @@ class Booking:
         self._session.portals.known[""] = portal
 
     def ride(
-        self, ticket: Ticket, data: bytes, prepared: Prepared | None, id_: str, segment: int, since: float
+        self,
+        ticket: Ticket,
+        data: bytes,
+        prepared: Prepared | None,
+        id_: str,
+        segment: int,
+        since: float,
+        awaited: Awaitable[None] | None,
     ) -> None:
-        """Take over a ride that is out and recorded."""
+        """Take over a ride that is out and recorded; its results may wait for that to be synced."""
         self._express.ride = self._rebuilt(ticket, data, prepared, id_, segment, since)
+        if awaited is not None:
+            self._scribe.awaits(awaited, self._withhold(b""))
+
+    def withheld(self, data: bytes, awaited: Awaitable[None]) -> None:
+        """Take over an answer that is for the client once its record is synced."""
+        self._scribe.awaits(awaited, self._withhold(data))
 
     def watch(self, pending: Awaitable[None]) -> None:
         """Learn of what is synced later, and fails."""

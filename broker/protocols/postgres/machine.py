@@ -56,7 +56,7 @@ from broker.protocols.postgres.replies import Problem, notice
 from broker.protocols.postgres.ruling import Permitted, Ruling
 from broker.protocols.postgres.shared import Pathway, Session
 from broker.sessions.holds import Released
-from broker.sessions.model import CloseReason, Entry, SessionFacts
+from broker.sessions.model import CloseReason, Durability, Entry, SessionFacts
 from broker.sql.model import SearchPath
 
 if TYPE_CHECKING:
@@ -183,7 +183,15 @@ class Machine:
 
     def booking(self, alike: Callable[[str, str], Permitted | None], scribe: Scribe) -> Booking:
         """Return what the compiled core's lane asks."""
-        return Booking(self._session, self.express, self._quiet, alike, scribe)
+        return Booking(self._session, self.express, self._quiet, alike, scribe, self._withhold)
+
+    def _withhold(self, data: bytes) -> int:
+        """Have what comes for the client wait for a record, from this on; returns the token of its Synced."""
+        self._tokens += 1
+        self._back.recording(self._tokens, Durability.RESULTS_WAIT)
+        if data:
+            self._back.withhold(data)
+        return self._tokens
 
     @property
     def _between(self) -> bool:

@@ -85,6 +85,10 @@ class Scribe:
             self._watched = pending
             self._watch(pending, lambda: None)
 
+    def awaits(self, pending: Awaitable[None], token: int) -> None:
+        """Say when what results wait for is synced."""
+        self._watch(pending, lambda: self._feed(Synced(token, time.monotonic())))
+
     def settle(self) -> None:
         """Write the note that is kept, before whatever comes after it."""
         if self._noted is not None:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import json
 import os
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -174,11 +175,26 @@ async def test_what_was_masked_revealed_and_searched_is_summed_up_also_after_a_r
     log.close()
 
 
-def lane_of(recorder: FileRecorder, sent: list[str], said: dict[str, Any] | None = None, grant: str = "grant1") -> Lane:
+def lane_of(
+    recorder: FileRecorder,
+    sent: list[str],
+    said: dict[str, Any] | None = None,
+    grant: str = "grant1",
+    *,
+    waits: bool = False,
+) -> Lane:
     """A lane on which `select 1` and `select 2` are known."""
     assert compiled is not None
     before = json.dumps(said)[1:-1].encode() + b"," if said else b""
-    known = {"said": said, "before": before, "between": b'"statement":', "behind": b"", "scrub": False, "ruling": None}
+    known = {
+        "said": said,
+        "waits": waits,
+        "before": before,
+        "between": b'"statement":',
+        "behind": b"",
+        "scrub": False,
+        "ruling": None,
+    }
     quiet = ("I", 0, frozenset(), {}, {})
     booking: Any = SimpleNamespace(
         quiet=lambda: quiet,
@@ -355,6 +371,37 @@ async def test_without_a_mapped_file_each_record_is_sealed_at_once(
     ride(lane, land=False)
     assert lines_of(tmp_path) == [(ALLOWED, Q[1])]
     assert sent == ["select 1"]
+    log.close()
+
+
+@needs_core
+@pytest.mark.parametrize("fails", [False, True])
+async def test_results_that_wait_for_the_disk_come_when_their_record_is_on_it(tmp_path: Path, fails: bool) -> None:
+    syncing, go = threading.Event(), threading.Event()
+
+    def fsync(fd: int) -> None:
+        syncing.set()
+        assert go.wait(30)
+        if fails:
+            raise OSError(errno.EIO, "Input/output error")
+        os.fsync(fd)
+
+    log, recorder = make(tmp_path, Disk(fsync=fsync))
+    sent: list[str] = []
+    lane = lane_of(recorder, sent, waits=True)
+    ride(lane)
+    assert sent == ["select 1"]
+    assert not lane.depart(codec.query("select 1"))
+    await asyncio.to_thread(syncing.wait, 30)
+    assert sent == ["select 1"]
+    go.set()
+    await asyncio.sleep(0)
+    async with asyncio.timeout(30):
+        while log.failure is None and len(sent) < 2:  # noqa: ASYNC110  nothing tells
+            await asyncio.sleep(0.001)
+    await asyncio.sleep(0.01)
+    assert len(sent) == (1 if fails else 2)
+    assert lane.depart(codec.query("select 1")) is not fails
     log.close()
 
 
