@@ -47,6 +47,7 @@ class Column:
 class Index:
     """An index by attnums: what it is ordered by, and all that can be read of it alone; 0 is an expression."""
 
+    name: str
     key: frozenset[int]
     columns: frozenset[int]
 
@@ -81,6 +82,8 @@ class Relation:
     """attnums by which it is partitioned; 0 is an expression."""
     indexes: tuple[Index, ...] = ()
     referrers: tuple[Referrer, ...] = ()
+    owner: int = 0
+    """oid of the table that a sequence belongs to."""
     former: tuple[str, ...] = ()
     """Qualified names that it had before, under the same field rules."""
     follows: bool = True
@@ -160,6 +163,8 @@ class Catalogue:
     server_version: int = 0
     schemas: frozenset[str] = field(default_factory=frozenset)
     by_name: Mapping[str, Relation] = field(default_factory=dict)
+    indexed: Mapping[str, str] = field(default_factory=dict)
+    """schema.index -> schema.table."""
     definitions: Mapping[str, str] = field(default_factory=dict)
     """Functions of users' as they are written in rules -> a stamp of their definition."""
     stamps: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
@@ -255,6 +260,7 @@ def build(
         server_version=server_version,
         schemas=frozenset(schema for schema, _ in relations),
         by_name={relation.qualified: relation for relation in by_oid.values()},
+        indexed={f"{one.schema}.{index.name}": one.qualified for one in by_oid.values() for index in one.indexes},
         definitions=_definitions(rows["overloads"]),
     )
 
@@ -291,6 +297,7 @@ def _relation(row: Mapping[str, Any], columns: tuple[Column, ...], former: Forme
         tuple(row.get("partition_key") or ()),
         tuple(_index(text) for text in row.get("indexes") or ()),
         tuple(_referrer(text) for text in row.get("referrers") or ()),
+        row.get("owner") or 0,
         former.get((row["oid"], 0), ()),
         row.get("follows", True) or row["rules"] or any(column.code for column in columns),
         row.get("made") or "",
@@ -298,8 +305,9 @@ def _relation(row: Mapping[str, Any], columns: tuple[Column, ...], former: Forme
 
 
 def _index(text: str) -> Index:
-    count, *columns = map(int, text.split())
-    return Index(frozenset(columns[:count]), frozenset(columns))
+    numbers, _, name = text.partition(' "')
+    count, *columns = map(int, numbers.split())
+    return Index(name, frozenset(columns[:count]), frozenset(columns))
 
 
 def _referrer(text: str) -> Referrer:

@@ -135,8 +135,9 @@ QUERIES: dict[str, str] = {
                array(select a.attname::text from pg_index x join pg_attribute a on a.attrelid = x.indrelid
                      where x.indrelid = c.oid and x.indisprimary and x.indimmediate and a.attnum = any (x.indkey)
                      order by 1) as key,
-               -- How many columns it is ordered by, and every column that it has; 0 is an expression.
-               array(select concat_ws(' ', x.indnkeyatts, array_to_string(x.indkey::int2[], ' ')) from pg_index x
+               -- Its name, by how many columns it is ordered, and every column that it has; 0 is an expression.
+               array(select concat_ws(' ', x.indnkeyatts, array_to_string(x.indkey::int2[], ' '), '"' || i.relname)
+                     from pg_index x join pg_class i on i.oid = x.indexrelid
                      where x.indrelid = c.oid and c.oid >= 16384 order by 1) as indexes,
                (select p.partattrs::int2[]::int4[] from pg_partitioned_table p
                 where p.partrelid = c.oid) as partition_key,
@@ -145,7 +146,12 @@ QUERIES: dict[str, str] = {
                c.oid in (table following) as follows,
                made.stamp as made,
                -- Whose rows follow a change of its own, how, by which of its columns, and in which of theirs.
-               referring.keys as referrers
+               referring.keys as referrers,
+               -- The table of the column that a sequence is for.
+               (select d.refobjid::int8 from pg_depend d
+                where c.relkind = 'S' and d.classid = 'pg_class'::regclass and d.objid = c.oid and d.objsubid = 0
+                      and d.refclassid = 'pg_class'::regclass and d.refobjsubid > 0 and d.deptype in ('a', 'i')
+                order by 1 limit 1) as owner
         from pg_class c join pg_namespace n on n.oid = c.relnamespace left join made on made.oid = c.oid
              left join referring on referring.oid = c.oid
         where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and n.nspname !~ '^pg_(toast|temp)'

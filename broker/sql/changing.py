@@ -55,7 +55,14 @@ def names_of(change: Change, catalogue: Catalogue, *, altered: bool) -> frozense
         found |= {one.qualified for one in catalogue.by_oid.values() if one.schema == schema}
     if change.everything:
         found |= {one.qualified for one in catalogue.by_oid.values() if not one.system}
-    return frozenset(found)
+    return _of_tables(found, change, catalogue, altered=altered)
+
+
+def _of_tables(found: set[str], change: Change, catalogue: Catalogue, *, altered: bool) -> frozenset[str]:
+    """Have an index count as the table that it is of; its own name is in no list, like that of a new one."""
+    indexes = {name for name in found if name in catalogue.indexed}
+    tables = {catalogue.indexed[name] for name in indexes}
+    return frozenset((found - indexes if change.indexes and not altered else found) | tables)
 
 
 def alters(kind: str, change: Change, catalogue: Catalogue) -> Altered:

@@ -10,6 +10,7 @@ from broker.sql.comparing import CLAUSES
 from broker.sql.model import Refusal
 from broker.sql.names import called_builtin, check_function, check_operator, check_type, own_candidates
 from broker.sql.nodes import EXPRESSIONS
+from broker.sql.sequences import FUNCTIONS as SEQUENCED
 from broker.sql.settings import moved_by_call, refusal_of_call, shows_only_settings
 from broker.sql.tree import Node, strings, wrapped
 from policies.engine.decisions import OwnFunction
@@ -52,6 +53,8 @@ class Collected:
     """Functions of users' that a call could mean."""
     builtin: set[OwnFunction] = field(default_factory=set)
     """Builtin functions that a rule has to name."""
+    counters: list[Node] = field(default_factory=list)
+    """Each call that takes or sets numbers of a sequence."""
     rows: set[str] = field(default_factory=lambda: {"old", "new", "excluded"})
     """Names of the old and new rows of a target."""
     star: bool = False
@@ -252,6 +255,8 @@ def _call(found: Collected, catalogue: Catalogue, content: Node, wrapper: Node) 
     found.own.update(own_candidates(catalogue, parts[0] if len(parts) > 1 else None, parts[-1], found.code))
     if (builtin := called_builtin(parts)) is not None:
         found.builtin.add(builtin)
+        if builtin.name in SEQUENCED:
+            found.counters.append(content)
     if parts[-1] == "set_config":
         found.sets = True
         if (moved := moved_by_call(content)) is not None:

@@ -39,6 +39,8 @@ class Change:
     """What of it runs code of users' from then on, or takes such away."""
     stored: bool = True
     """Its queries are kept, and run again later."""
+    indexes: bool = False
+    """What it names are indexes."""
 
 
 _STRUCTURE = frozenset(
@@ -80,6 +82,9 @@ LANGUAGES = frozenset({"sql", "plpgsql"})
 _FUNCTION_OPTIONS = frozenset(
     "as language volatility strict cost rows parallel window leakproof security set reset".split()
 )
+_INDEX = ("OBJECT_INDEX", "REINDEX_OBJECT_INDEX")
+_KINDS = ("removeType", "objtype", "renameType", "objectType", "kind")
+"""Where a statement says what kind of thing it is about."""
 _ASK = "ask whoever runs the database"
 
 
@@ -90,7 +95,7 @@ def change_of(kind: str, content: Node) -> Change | None:
     reader = _READERS.get(kind)
     if reader is None:
         return None
-    change = Change()
+    change = Change(indexes=any(content.get(key) in _INDEX for key in _KINDS))
     _walk(change, content)
     reader(change, content)
     return change
@@ -236,7 +241,7 @@ def _rename(change: Change, content: Node) -> None:
     change.named += before[len(change.touched) :]
     if kind in _ROUTINES | _CODE:
         change.code.add(new)
-    if kind in _RELATIONS | _ROUTINES:
+    if kind in _RELATIONS | _ROUTINES and kind not in _INDEX:
         change.named += [(schema, new) for schema, _ in before]
 
 

@@ -11,6 +11,7 @@ from broker.sql.collect import Collected
 from broker.sql.masks import quote_name
 from broker.sql.model import Altered, Refusal
 from broker.sql.notation import check_notation
+from broker.sql.sequences import counted
 from broker.sql.sight import Sight, Sights
 from broker.sql.system import EMPTY, SYSTEM_SCHEMAS
 from broker.sql.tree import Node, strings
@@ -72,6 +73,8 @@ class Scope:
             if masks := scope.masks_of(relation):
                 scope.masked.setdefault(relation.qualified, masks)
         scope.reaches = reached(catalogue, written) if written else frozenset()
+        if found.counters:
+            scope.writes |= counted(found.counters, catalogue, known=not found.in_clear)
         check_notation(found, catalogue)
         return scope
 

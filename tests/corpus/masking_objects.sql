@@ -112,6 +112,8 @@ create table public.visits(id int, pet int references public.pets on delete rest
 create table public.parcels(id int, owner int references public.owners on delete set default) partition by range (id);
 create table public.parcels_1 partition of public.parcels for values from (0) to (9);
 create view public.v_owners as select id, town, code as number from public.owners;
+create table public.numbered(id serial, other int generated always as identity);
+create index "an odd ""index""" on public.numbered (other, (id + 1)) include (id);
 grant select on all tables in schema public to lvl_read, lvl_write;
 grant insert, update, delete on all tables in schema public to lvl_write;
 grant insert on public.audit_log to lvl_read;

@@ -351,6 +351,16 @@ def test_what_foreign_keys_have_follow_is_a_fact(worlds: tuple[World, World], sq
     assert statement.facts.reaches == {f"public.{name}" for name in reached.split()}
 
 
+def test_sequences_and_indexes_are_known_by_their_tables(worlds: tuple[World, World]) -> None:
+    catalogue = worlds[0].catalogue
+    for sql in ("select nextval('numbered_id_seq')", "select setval('numbered_other_seq', 2)"):
+        (statement,) = inspect(sql, catalogue, FIELDS).statements
+        assert statement.facts.writes == {"public.numbered"}
+    assert inspect("select nextval('s1')", catalogue, FIELDS).statements[0].facts.writes == {"public.s1"}
+    (statement,) = inspect('drop index "an odd ""index""", ix_lit', catalogue, {}, covers=("*.*",)).statements
+    assert statement.facts.writes == {"public.numbered", "public.orders"}
+
+
 ORDERED = """
     select code from ranked limit 2
     select code from only ranked limit 3

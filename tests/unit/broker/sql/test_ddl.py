@@ -30,7 +30,7 @@ IN_CLEAR = """
     alter table orders rename column note to n -> public.orders
     alter table orders set schema archive -> public.orders archive.orders
     alter table orders attach partition orders_2024 for values in (1) -> public.orders public.orders_2024
-    alter index i rename to j -> public.i public.j
+    alter index i rename to j -> public.i
     drop table if exists orders, archive.orders cascade -> public.orders archive.orders
     drop index concurrently i -> public.i
     drop view order_totals -> public.order_totals
@@ -303,6 +303,31 @@ def test_where_nothing_is_masked_the_schema_is_changed_under_its_names(line: str
     assert facts.reads == reads
     assert facts.effects == {Effect.DDL} | ({Effect.READ} if reads else set())
     assert not facts.code
+
+
+@pytest.mark.parametrize(
+    ("sql", "writes"),
+    [
+        ("drop index orders_note", {"public.orders"}),
+        ("drop index concurrently if exists public.orders_note", {"public.orders"}),
+        ("drop index orders_note, none_known", {"public.orders", "public.none_known"}),
+        ("alter index orders_note rename to customers_note", {"public.orders"}),
+        ("alter index orders_note set (fillfactor = 50)", {"public.orders"}),
+        ("comment on index orders_note is 'x'", {"public.orders"}),
+        ("reindex index orders_note", {"public.orders"}),
+        ("cluster orders using orders_note", {"public.orders"}),
+        # What is no index for certain counts by its name, too.
+        ("alter table orders_note rename to x", {"public.orders", "public.orders_note", "public.x"}),
+        ("drop type orders_note", {"public.orders", "public.orders_note"}),
+    ],
+)
+def test_an_index_counts_as_the_table_that_it_is_of(sql: str, writes: set[str]) -> None:
+    catalogue = replace(CATALOGUE, indexed={"public.orders_note": "public.orders"})
+    (found,) = inspect(sql, catalogue, {}, covers=EVERY).statements
+    assert found.facts.writes == writes
+    (later,) = inspect(sql, catalogue, {}, covers=EVERY, altered=Altered.SCHEMA).statements
+    assert later.facts.writes >= writes
+    assert "public.orders_note" in later.facts.writes or sql.startswith("cluster")
 
 
 @pytest.mark.parametrize("line", ADMIN)

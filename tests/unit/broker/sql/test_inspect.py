@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import broker.sql.sight as sight_module
-from broker.sql.catalogue import Catalogue, build
+from broker.sql.catalogue import Catalogue, Relation, build
 from broker.sql.catalogue_queries import QUERIES
 from broker.sql.inspect import inspect, tripwire
 from broker.sql.model import Control, Refusal
@@ -631,6 +631,51 @@ def test_what_is_about_whole_relations_names_them(sql: str) -> None:
     assert statement.facts.missing_where == (statement.facts.writes if truncates else set())
     with pytest.raises(Refusal):
         inspect(sql.replace("archive.orders", "nothing"), CATALOGUE, FIELDS)
+
+
+def with_sequences() -> Catalogue:
+    made = [
+        Relation(16409, "public", "orders_id_seq", "S", False, False, (), owner=16401),
+        Relation(16410, "archive", "tally", "S", False, False, ()),
+        Relation(16411, "public", "Tally", "S", False, False, ()),
+    ]
+    return replace(
+        CATALOGUE,
+        by_oid={**CATALOGUE.by_oid, **{one.oid: one for one in made}},
+        relations={**CATALOGUE.relations, **{(one.schema, one.name): one for one in made}},
+    )
+
+
+_EVERY = {"public.orders", "archive.tally", "public.Tally"}
+
+
+@pytest.mark.parametrize(
+    ("sql", "counted"),
+    [
+        ("select nextval('orders_id_seq')", {"public.orders"}),
+        ("select pg_catalog.setval(' Public . orders_ID_seq '::regclass, 7)", {"public.orders"}),
+        ("select setval('archive.tally'::text, 7, true)", {"archive.tally"}),
+        ("""select nextval('"Tally"')""", {"public.Tally"}),
+        ("""select nextval('public."Tally"')""", {"public.Tally"}),
+        ("select setval(pg_get_serial_sequence('orders', 'id'), max(id)) from orders", {"public.orders"}),
+        ("select nextval('tally')", _EVERY),
+        ("select nextval('16410')", _EVERY),
+        ("select nextval($1)", _EVERY),
+        ("select nextval(note) from orders", _EVERY),
+        ("select nextval('orders_id_seq' || '')", _EVERY),
+        ("insert into people (id) values (nextval('archive.tally'))", {"archive.tally", "public.people"}),
+        ("select id from orders where id = nextval('archive.tally')", {"archive.tally"}),
+    ],
+)
+def test_a_sequence_counts_as_the_table_that_it_numbers(sql: str, counted: set[str]) -> None:
+    (statement,) = inspect(sql, with_sequences(), FIELDS).statements
+    assert statement.facts.writes == counted
+
+
+def test_where_nothing_is_masked_an_unknown_sequence_counts_by_every_name_that_it_could_have() -> None:
+    covered = tuple({f"{relation.schema}.*" for relation in CATALOGUE.relations.values()})
+    (statement,) = inspect("select nextval('made_before')", CATALOGUE, {}, covers=covered).statements
+    assert statement.facts.writes == {"public.made_before"}
 
 
 @pytest.mark.parametrize("sql", ["listen news", "do $$ begin end $$"])
