@@ -54,7 +54,9 @@ _SET_ONLY: dict[str, re.Pattern[str]] = {
     "transaction_isolation": _LEVEL,
     "transaction_read_only": _ON,
 }
-"""What SET may do beside these, as it gives away a right or changes nothing; no session begins with it."""
+"""What SET may do beside these, as it gives away a right or changes nothing."""
+_BEGUN = CHANGEABLE | {name: _SET_ONLY[name] for name in ("default_transaction_read_only", "row_security")}
+"""What a session may begin with, beside timeouts."""
 _UNPINNED = frozenset(
     "role session_authorization transaction_deferrable transaction_isolation transaction_read_only".split()
 )
@@ -120,9 +122,9 @@ def refusal_of_value(name: str, value: str) -> Refusal | None:
     """Return why a session may not begin with a setting, or None: it may with what it could SET."""
     if name in TIMEOUTS:
         return None if milliseconds(value) is not None else _untimely(name)
-    if name not in CHANGEABLE:
+    if name not in _BEGUN:
         return _pinned(name if _NAME.fullmatch(name) else "that setting")
-    return None if CHANGEABLE[name].fullmatch(value) else _unsettable(name)
+    return None if _BEGUN[name].fullmatch(value) else _unsettable(name)
 
 
 def moved_by(content: Node) -> tuple[Moves, str]:

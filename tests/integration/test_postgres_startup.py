@@ -83,11 +83,15 @@ async def test_direct_tls_needs_its_protocol_named(served: TestBroker, alpn: lis
 
 
 REFUSED = {
-    "options": ("-c default_transaction_read_only=off", "settings", "default_transaction_read_only is pinned"),
+    "options": (
+        "-c default_transaction_read_only=off",
+        "settings",
+        "default_transaction_read_only cannot be set to that value",
+    ),
     "replication": ("true", "startup.replication", "replication does not pass"),
     "search_path": ('"evil', "settings", 'invalid value for parameter "search_path": ""evil"'),
     "standard_conforming_strings": ("off", "settings", "cannot be set to that value"),
-    "row_security": ("off", "settings", "row_security is pinned"),
+    "row_security": ("off", "settings", "row_security cannot be set to that value"),
     "ext.foo": ("bar", "settings", "ext.foo is pinned"),
     "role": ("postgres", "settings", "role is pinned"),
     "client_encoding": ("SJIS", "startup.encoding", "only UTF8"),
@@ -116,6 +120,7 @@ async def test_startup_parameters_outside_the_list_are_refused(served: TestBroke
 async def test_what_may_be_set_may_be_asked_for_at_startup(served: TestBroker) -> None:
     asked = {"jit": "off", "enable_seqscan": "off", "client_min_messages": "warning", "IntervalStyle": "iso_8601"}
     more = {"default_transaction_isolation": "repeatable read", "geqo": "off", "lock_timeout": "5s"}
+    more |= {"default_transaction_read_only": "on", "row_security": "on"}
     words = [f"--{name.replace('_', '-')}={value}".replace(" ", r"\ ") for name, value in more.items()]
     options = {**asked, "options": " ".join(["-c jit=on -cTimeZone=Asia/Tokyo -c application_name=batch", *words])}
     connection = await asyncpg.connect(**served.ticket().asyncpg(), server_settings=options)

@@ -64,7 +64,7 @@ class Backend:
             session=self._facts.id,
             clear=kind.clear,
         )
-        self._pinned = pins.shortened(pinned, asked)
+        self._pinned = pins.narrowed(pinned, asked)
         if (taken := await self._take(admitted)) is not None:
             return taken
         try:

@@ -22,6 +22,7 @@ STARTED = "(extract(epoch from backend_start) operator(pg_catalog.*) 1000000)::p
 """A backend's start in microseconds since the epoch; one spelling, so that two readings are equal."""
 ARMED = TIMEOUTS
 """Those of the pins that follow from how much time a session has."""
+READ_ONLY = "default_transaction_read_only"
 LOST_HOST = {
     "tcp_keepalives_idle": "1",
     "tcp_keepalives_interval": "1",
@@ -58,7 +59,7 @@ def pinned(
         "standard_conforming_strings": "on",
         "backslash_quote": "safe_encoding",
         "row_security": "on",
-        "default_transaction_read_only": "on" if read_only else "off",
+        READ_ONLY: "on" if read_only else "off",
         "statement_timeout": lasting,
         "idle_in_transaction_session_timeout": lasting,
         # What a trigger or function says without being asked for it could be what it reads.
@@ -97,10 +98,13 @@ def armed(remaining_ms: int) -> str:
     return str(min(max(remaining_ms, 0) + SLACK_MS, 2_147_483_647))
 
 
-def shortened(pinned: Mapping[str, str], asked: Mapping[str, str]) -> dict[str, str]:
-    """Return pins with the timeouts that a client asks for, where they are shorter."""
+def narrowed(pinned: Mapping[str, str], asked: Mapping[str, str]) -> dict[str, str]:
+    """Return pins with what a client asks for itself where that is less: shorter timeouts, no right to write."""
     shorter = {name: asked[name] for name in ARMED if name in pinned and int(asked.get(name, 0))}
-    return {**pinned, **{name: min(pinned[name], value, key=int) for name, value in shorter.items()}}
+    less = {name: min(pinned[name], value, key=int) for name, value in shorter.items()}
+    if READ_ONLY in asked:
+        less[READ_ONLY] = "on"  # It may ask for nothing else.
+    return {**pinned, **less}
 
 
 def arming(pinned: Mapping[str, str]) -> str:

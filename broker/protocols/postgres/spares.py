@@ -170,7 +170,7 @@ class Spares:
             pinned = {name: pins.armed(left) if name in pins.ARMED else each for name, each in shelf.pinned.items()}
             pinned["application_name"] = f"airlock:{session}"
             asked = dict(kind.settings)
-            pinned = pins.shortened(pinned, asked)
+            pinned = pins.narrowed(pinned, asked)
             # Should this process stand still, the server ends what waits for too long by itself (from 14 on).
             waits = {name: WAITS_MS for name in ("idle_session_timeout",) if name in pinned}
             logged_in = await upstream.open(asked, pinned, waits=waits)

@@ -152,6 +152,14 @@ def test_pins_depend_on_the_servers_version() -> None:
     assert new["search_path"] == '"public", pg_temp'
 
 
+def test_a_client_may_have_less_than_is_pinned_and_never_more() -> None:
+    pinned = pins.pinned(["public"], version=160000, remaining_ms=5000, read_only=False, session="s1")
+    asked = {"statement_timeout": "100", "idle_session_timeout": "99999", "transaction_timeout": "1", "jit": "off"}
+    assert pins.narrowed(pinned, asked) == {**pinned, "statement_timeout": "100"}
+    nothing = {"statement_timeout": "0", pins.READ_ONLY: "yes"}
+    assert pins.narrowed(pinned, nothing) == {**pinned, pins.READ_ONLY: "on"}
+
+
 def test_a_session_that_no_rule_lets_write_is_pinned_read_only() -> None:
     policy = read_texts({"test.yaml": POLICY})
     assert pins.never_changes(policy, "alice", "prod-db", "read")
