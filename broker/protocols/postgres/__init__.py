@@ -1,4 +1,4 @@
-"""PostgreSQL's frontend/backend protocol 3.0, as a broker between any libpq client and a server (13 to 18).
+"""PostgreSQL's frontend/backend protocol, 3.0 and 3.2, as a broker between any libpq client and a server (13 to 18).
 
 Reference: https://www.postgresql.org/docs/current/protocol.html (message flow, message formats, SASL).
 
@@ -25,8 +25,8 @@ Reference: https://www.postgresql.org/docs/current/protocol.html (message flow, 
 Pure: codec (frames and messages), startup (how a connection begins), scram, login (ours to the upstream), ruling,
 plan, registry, responses, frontpath and backpath (the two directions), machine (joins them), replies, records, copying,
 pins, identity (a session's own role).
-Doing: frontdoor, house, proxy (one session), ruler, backend (its upstream side), scribe, upstream (dialling), admin,
-kill, identities, catalogues, inspector, workers, offer.
+Doing: frontdoor, house, outset (what a client asks for as it connects), proxy (one session), ruler, backend (its
+upstream side), scribe, upstream (dialling), admin, kill, identities, catalogues, inspector, workers, offer.
 """
 
 from broker.protocols.postgres.offer import PostgresOffer

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker.errors import UpstreamUnavailable
 from broker.protocols.postgres import codec
+from broker.protocols.postgres.outset import untaken
 from broker.protocols.postgres.startup import Startup, StartupRefused, read_startup, switches
 from broker.sql.paths import listed, setting
 
@@ -77,3 +79,24 @@ def test_a_timeout_is_read_into_milliseconds() -> None:
     for value in ("-1", "a while", "500us"):
         with pytest.raises(StartupRefused, match="is set to a whole number"):
             read(("statement_timeout", value))
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        ('22023 invalid value for parameter "TimeZone": "Nowhere"', 'invalid value for parameter "TimeZone"'),
+        ('42704 unrecognized configuration parameter "transaction_timeout"', "unrecognized configuration parameter"),
+        ("57014 canceling statement due to statement timeout", "too short for the login itself"),
+        ('22023 invalid value for parameter "row_security": "x"', None),
+        ('28P01 password authentication failed for user "timezone"', None),
+        ("the upstream did not keep timezone", None),
+    ],
+)
+def test_a_login_that_fails_over_what_the_client_asks_for_says_so(failure: str, told: str | None) -> None:
+    startup = read(("TimeZone", "Nowhere"), ("transaction_timeout", "5s"), ("statement_timeout", "1"))
+    problem = untaken(UpstreamUnavailable(f"LoginFailed: {failure}"), startup)
+    assert (problem is not None) is (told is not None)
+    if problem is not None and told is not None:
+        assert told in problem.message
+        assert problem.hint
+    assert untaken(UpstreamUnavailable(f"LoginFailed: {failure}"), read()) is None
