@@ -26,6 +26,8 @@ cdef enum:
     MOST_KEPT = 512 * 1024
     LARGEST_SHOWN = 16 * 1024
     MAX_NAME = 63
+    # As the registry has it.
+    MAX_ENTRIES = 5000
 
 cdef bytes _RUN = b"E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04"
 cdef bytes _DESCRIBE_AND_RUN = b"D\0\0\0\x06P\0" + _RUN
@@ -81,7 +83,9 @@ def marked(bytes text):
 cdef class Seat:
     """What a ticket says of one known text, or of all texts of its shape, in bytes."""
 
-    cdef object ticket, basis, prepared, wires
+    cdef object ticket, basis, prepared, wires, types
+    cdef str name
+    """Of the statement that it parses, where it does."""
     cdef bytes before, between, behind, texts, send, shown
     cdef bint shaped, waits
     cdef Py_ssize_t weight
@@ -148,7 +152,9 @@ cdef class Lane:
     """When the grant ends, in seconds of the epoch by the broker's clock; nothing passes from then on."""
     cdef readonly bint armed
     cdef bint _simple, _described, _out, _first
-    cdef dict _bound, _texts, _prepared, _portals
+    cdef Py_ssize_t _parsed
+    """Where a Parse ends that what is out begins with."""
+    cdef dict _bound, _texts, _parses, _prepared, _portals
     cdef readonly Py_ssize_t kept
     """About how many bytes of known texts."""
     cdef object _tripwire
@@ -158,6 +164,7 @@ cdef class Lane:
     cdef char _id[17]
     cdef bytes _data, _portal_data
     cdef Seat _portal_seat
+    cdef object _portal_prepared
     cdef str _portal_id
     cdef double _since, _at, _portal_since
     cdef int64_t _rows
@@ -189,7 +196,7 @@ cdef class Lane:
         self._anchor = anchor if isinstance(anchor, Anchor) else None
         self._seconds = clock.seconds
         self.expires = expires
-        self._bound, self._texts = {}, {}
+        self._bound, self._texts, self._parses = {}, {}, {}
         self._moved, self._until = -1, 0.0
 
     cpdef bint depart(self, bytes data) except -1:
@@ -198,13 +205,16 @@ cdef class Lane:
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
         cdef Seat seat
         cdef double now
-        if self._out or self._unsynced or size > LARGEST or size < 6 or (p[0] != 66 and p[0] != 81):
+        if self._out or self._unsynced or size > LARGEST or size < 6 or (p[0] != 66 and p[0] != 81 and p[0] != 80):
             return False
         if not self.armed and not self._arm():
             return False
         self._since = self._at = self._clocked()
+        self._parsed = 0
         if p[0] == 66:
-            seat = self._bind(p, size)
+            seat = self._bind(p, size, None)
+        elif p[0] == 80:
+            seat = self._parse(p, size)
         else:
             seat = self._query(p, size)
         if seat is None:
@@ -218,7 +228,10 @@ cdef class Lane:
         self._seat, self._data, self._out = seat, data, True
         self._segment += 1
         if not self._upstream.is_closing():
-            self._upstream.write(data if seat.send is None else seat.send)
+            if seat.send is None:
+                self._upstream.write(data)
+            else:
+                self._upstream.write(seat.send if not self._parsed else seat.send + data[self._parsed:])
         return True
 
     cdef char* _begin(
@@ -327,12 +340,15 @@ cdef class Lane:
             self._first = False
             self._booking.landed(chr(self._status), self._seat.ticket.ruling)
         self._out = False
+        prepared = self._seat.prepared
+        if self._parsed:
+            self._prepared[self._seat.name] = prepared = self._booking.made(self._seat.ticket, self._seat.types)
         if self._simple:
             self._prepared.pop("", None)
             self._portals.pop("", None)
             self._portal_data = None
         elif self._status == 84:
-            self._portal_data, self._portal_seat = self._data, self._seat
+            self._portal_data, self._portal_seat, self._portal_prepared = self._data, self._seat, prepared
             self._portal_id, self._portal_since = self._named(), self._since
         if self._unsynced:
             self._held = data
@@ -363,18 +379,20 @@ cdef class Lane:
         self._booking.left(self._segment, self._at)
         if self._portal_data is not None:
             self._booking.portal(
-                self._portal_seat.ticket, self._portal_data, self._portal_seat.prepared, self._portal_id,
-                self._portal_since,
+                self._portal_seat.ticket, self._portal_data, self._portal_prepared, self._portal_id, self._portal_since
             )
-            self._portal_data = self._portal_seat = None
+            self._portal_data = self._portal_seat = self._portal_prepared = None
         awaited, self._awaited, self._unsynced = self._awaited, None, False
         held, self._held = self._held, None
         if held is not None:
             self._booking.withheld(held, awaited)
         if self._out:
             self._out = False
+            prepared = self._seat.prepared
+            if self._parsed:
+                prepared = self._booking.made(self._seat.ticket, self._seat.types)
             self._booking.ride(
-                self._seat.ticket, self._data, self._seat.prepared, self._named(), self._segment - 1, self._since, awaited
+                self._seat.ticket, self._data, prepared, self._named(), self._segment - 1, self._since, awaited
             )
         self._seat = self._data = None
 
@@ -429,6 +447,7 @@ cdef class Lane:
         if self.kept + seat.weight > MOST_KEPT:
             self._bound.clear()
             self._texts.clear()
+            self._parses.clear()
             self.kept = 0
         seats[key] = seat
         self.kept += seat.weight
@@ -473,8 +492,34 @@ cdef class Lane:
         self._keep(self._texts, key, seat)
         return seat
 
-    cdef Seat _bind(self, const unsigned char* p, Py_ssize_t size):
+    cdef Seat _parse(self, const unsigned char* p, Py_ssize_t size):
+        """Read a Parse and the Bind of what it prepares, as `_bind` does."""
+        cdef Py_ssize_t end = <Py_ssize_t> _uint32(p + 1) + 1
+        cdef Seat seat
+        if end < 6 or end + 6 > size or p[end] != 66 or len(self._prepared) >= MAX_ENTRIES:
+            return None
+        body = PyBytes_FromStringAndSize(<const char*> p + 5, end - 5)
+        seat = self._parses.get(body)
+        basis = self._current()
+        if basis is None:
+            return None
+        if seat is None or seat.basis is not basis:
+            found = self._booking.parsing(body)
+            if found is None:
+                return None
+            self._tripwire = self._booking.tripwire
+            ticket, name, types = found
+            seat = Seat(ticket, basis, None, False)
+            seat.name, seat.types = name, types
+            seat.weight += len(body)
+            self._keep(self._parses, body, seat)
+        self._parsed = end
+        return self._bind(p + end, size - end, seat)
+
+    cdef Seat _bind(self, const unsigned char* p, Py_ssize_t size, Seat parsed):
         """Read a Bind of the unnamed portal with what follows it, and write its parameters; None where it is another.
+
+        It may be of a statement that is `parsed` just before.
 
         Chapter "Message Formats" of PostgreSQL's manual.
         """
@@ -502,13 +547,18 @@ cdef class Lane:
             name = PyUnicode_DecodeUTF8(<const char*> p + 6, nul - (p + 6), NULL)
         except UnicodeDecodeError:
             return None
-        prepared = self._prepared.get(name)
-        if prepared is None:
-            return None
         self._simple = False
-        seat = self._ticketed(self._bound, name, prepared, None)
-        if seat is None:
-            return None
+        if parsed is not None:
+            if name != parsed.name:
+                return None
+            seat = parsed
+        else:
+            prepared = self._prepared.get(name)
+            if prepared is None:
+                return None
+            seat = self._ticketed(self._bound, name, prepared, None)
+            if seat is None:
+                return None
         at = nul + 1 - p
         if at + 2 > end:
             return None
@@ -572,10 +622,14 @@ cdef class Lane:
         if _uint32(p + size - 5) != 5:
             return False
         size -= 6
-        if not self._simple:
-            if size < 5 or p[0] != 50 or _uint32(p + 1) != 4:
+        if self._parsed:
+            if size < 5 or p[0] != 49 or _uint32(p + 1) != 4:
                 return False
             at = 5
+        if not self._simple:
+            if size < at + 5 or p[at] != 50 or _uint32(p + at + 1) != 4:
+                return False
+            at += 5
         if self._simple or self._described:
             if at + 5 > size:
                 return False

@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from broker.protocols.postgres import codec, records
-from broker.protocols.postgres.express import RUN, Bound, ExpressLane, Fare, Ride, boards, meant, quick_bind
-from broker.protocols.postgres.registry import Cursor, Portal, Prepared
+from broker.protocols.postgres.express import RUN, UNREADABLE, Bound, ExpressLane, Fare, Ride, boards, meant, quick_bind
+from broker.protocols.postgres.memory import SMALL
+from broker.protocols.postgres.registry import Cursor, Portal, Prepared, own_types
 from broker.protocols.postgres.ruling import Permitted
 from broker.protocols.postgres.shared import Session
 from broker.sessions.model import Durability
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from broker.protocols.postgres.scribe import Scribe
 
 _UINT32 = struct.Struct(">I")
+(_P,) = b"P"
 
 
 class Ticket(NamedTuple):
@@ -33,20 +35,21 @@ class Ticket(NamedTuple):
     behind: bytes
     texts: bytes
     send: bytes | None
-    """The whole message, where a simple query is not sent as it came."""
+    """The message, where a simple query or a Parse is not sent as it came."""
     scrub: bool
     waits: bool
     """Its results wait for its record to be on disk."""
 
     @classmethod
-    def of(cls, ruling: Permitted, fare: Fare, *, simple: bool) -> Ticket:
+    def of(cls, ruling: Permitted, fare: Fare, send: Callable[[str], bytes] | None) -> Ticket:
+        """Return it; `send` writes the message that the text is sent in, where it can be another."""
         form, rewritten = fare.form, ruling.inspection.rewritten
         texts = form.texts if ruling is form.ruling else records.texts(ruling)
         said = form.data if any(form.data.get(key) for key in ("masked", "revealed", "searched")) else None
         before, between, behind = form.before.encode("ascii"), form.between.encode("ascii"), form.behind.encode("ascii")
-        send = codec.query(rewritten) if simple and rewritten != ruling.sql else None
+        message = send(rewritten) if send is not None and rewritten != ruling.sql else None
         scrub, waits = ruling.inspection.scrub, ruling.durability is Durability.RESULTS_WAIT
-        return cls(ruling, fare, said, before, between, behind, f"{{{texts}".encode("ascii"), send, scrub, waits)
+        return cls(ruling, fare, said, before, between, behind, f"{{{texts}".encode("ascii"), message, scrub, waits)
 
 
 class Quiet(NamedTuple):
@@ -109,7 +112,26 @@ class Booking:
             if not watched or not meant(prepared, ruling):
                 return None
         self._session.watch(ruling.inspection.tripwire)
-        return Ticket.of(ruling, fare, simple=prepared is None)
+        return Ticket.of(ruling, fare, codec.query if prepared is None else None)
+
+    def parsing(self, body: bytes) -> tuple[Ticket, str, tuple[int, ...]] | None:
+        """Return what a Parse with its Bind and Execute boards with time and again, the name and the types it gives."""
+        if len(body) > SMALL - 5:
+            return None
+        try:
+            parse = codec.read_parse(body)
+        except UNREADABLE:
+            return None
+        found = self._express.permitted(parse.sql)
+        if found is None or own_types(parse.types):
+            return None
+        self._session.watch(found[0].inspection.tripwire)
+        ticket = Ticket.of(*found, lambda sql: codec.parse(parse.name, sql, parse.types))
+        return ticket, parse.name, parse.types
+
+    def made(self, ticket: Ticket, types: tuple[int, ...]) -> Prepared:
+        """Return what such a Parse makes."""
+        return Prepared(ticket.ruling, types)
 
     def alike(self, text: bytes, marked: bytes) -> Ticket | None:
         """Return what every text of a shape boards with, where they all board alike and are sent as they come."""
@@ -117,7 +139,7 @@ class Booking:
         if ruling is None or not boards(ruling):
             return None
         self._session.watch(ruling.inspection.tripwire)
-        return Ticket.of(ruling, Fare(ruling, records.Form.of(ruling)), simple=True)
+        return Ticket.of(ruling, Fare(ruling, records.Form.of(ruling)), codec.query)
 
     def shows(self, ticket: Ticket, description: bytes) -> bool:
         """Say whether a description trips no wire."""
@@ -172,10 +194,15 @@ class Booking:
                 inspection = replace(ruling.inspection, rewritten=sql, edits=whole_run(sql))
                 ruling = replace(ruling, sql=sql, inspection=inspection)
         else:
-            end = 1 + _UINT32.unpack_from(data, 1)[0]
-            bind = quick_bind(data, 5, end)
+            end, parsed = 1 + _UINT32.unpack_from(data, 1)[0], None
+            if data[0] == _P:
+                start, parsed = end, codec.read_parse(data[5:end]).name
+                end = start + 1 + _UINT32.unpack_from(data, start + 1)[0]
+            else:
+                start = 0
+            bind = quick_bind(data, start + 5, end)
             assert bind is not None
-            bound = Bound.of(prepared, bind, described=len(data) - end > len(RUN))
+            bound = Bound.of(prepared, bind, described=len(data) - end > len(RUN), parsed=parsed)
         parameters = bound.parameters if bound is not None else ()
         entry = ticket.fare.form.allowed(self._session.facts, id_, parameters, ruling)
         return Ride(ruling, ticket.fare, id_, segment, since, data, entry, bound)

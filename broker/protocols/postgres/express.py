@@ -44,7 +44,7 @@ _DESCRIBE_AND_RUN = _DESCRIBE + RUN
 _PARSED, _BOUND, _NO_DATA = codec.message(b"1"), codec.message(b"2"), codec.message(b"n")
 _READY = codec.ready_for_query("I")[:5]
 _STATES = {ord("I"): "I", ord("T"): "T"}
-_UNREADABLE = (IndexError, struct.error, UnicodeDecodeError, codec.Malformed, codec.ProtocolViolation)
+UNREADABLE = (IndexError, struct.error, UnicodeDecodeError, codec.Malformed, codec.ProtocolViolation)
 # What texts of one shape have in common.
 _plain = attrgetter(*(one.name for one in fields(Permitted) if one.name not in ("sql", "inspection")))
 _inspected = attrgetter(*(one.name for one in fields(Inspection) if one.name not in ("rewritten", "edits")))
@@ -116,7 +116,7 @@ class ExpressLane:
             return None
         try:
             ride = self._query(data) if data[0] == _Q else self._bound(data) if data[0] in (_B, _P) else None
-        except _UNREADABLE:
+        except UNREADABLE:
             # The gate says what is wrong with it.
             return None
         if ride is None:
@@ -229,7 +229,7 @@ class ExpressLane:
             return None
         try:
             tag, status = self._answer(ride, data)
-        except _UNREADABLE:
+        except UNREADABLE:
             return None
         known = session.portals.known
         if not status or (status == "I" and known):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from broker.adapters.journal import KINDS, Line, packed, unpacked
 from broker.core import compiled, new_ids
 from broker.errors import RecordingFailed
-from broker.protocols.postgres import codec
+from broker.protocols.postgres import codec, registry
 from broker.sessions.eventchain import (
     EVENT,
     RECORD,
@@ -140,7 +140,9 @@ def test_whatever_a_client_sends_it_boards_with_the_same_record_or_not_at_all(
 ) -> None:
     chance = random.Random(seed)
     end = chance.choice([EXECUTE + SYNC, describe("P", "") + EXECUTE + SYNC])
-    data = spoilt(bound(values, formats, results) + end, chance)
+    name = chance.choice(["s", "s", "", "t"])
+    parse = codec.parse(chance.choice([name, name, "s"]), "select 1", chance.choice([(), (23,), (23, 25)]))
+    data = spoilt(chance.choice([b"", parse]) + bound(values, formats, results, name) + end, chance)
     if not data:
         return
     quick, gate = prepared(core=True), prepared(core=False)
@@ -158,11 +160,14 @@ def test_whatever_an_upstream_answers_it_lands_as_in_python_or_not_at_all(seed: 
     described = chance.random() < 0.5
     rows = chance.randrange(4)
     row = codec.message(b"D", b"\0\1" + (3).to_bytes(4, "big") + b"abc")
-    answer = codec.message(b"2") + (columns(("a", 7, 2)) if described else b"") + row * rows
+    parse = codec.parse("", "select 1") if chance.random() < 0.5 else b""
+    answer = codec.message(b"1") if parse else b""
+    answer += codec.message(b"2") + (columns(("a", 7, 2)) if described else b"") + row * rows
     answer = spoilt(answer + complete(f"SELECT {rows}") + ready("I"), chance)
     quick, gate = prepared(core=True), prepared(core=False)
     for side in (quick, gate):
-        side.from_client(bind("s") + (describe("P", "") if described else b"") + EXECUTE + SYNC, 1.0)
+        name = "" if parse else "s"
+        side.from_client(parse + bind(name) + (describe("P", "") if described else b"") + EXECUTE + SYNC, 1.0)
         side.turn()
         if answer:
             side.from_upstream(answer, 2.0)
@@ -278,6 +283,22 @@ def test_what_a_lane_keeps_is_bounded_however_many_long_texts_come() -> None:
         assert side.quick.land(answer)
         most = max(most, side.quick.kept)
     assert 0 < most < 1024 * 1024
+
+
+def test_a_parse_with_its_bind_is_boarded_and_landed_and_what_it_made_is_there() -> None:
+    side = Side(policy := Policy(), lane=True, core=True)
+    policy.version = 1
+    policy.rule("select 1")
+    assert side.quick is not None
+    chunk = codec.parse("", "select 1", (23,)) + bound([b"7"], [], [], "") + EXECUTE + SYNC
+    for number in (1, 2):
+        assert side.quick.depart(chunk)
+        assert side.quick.land(codec.message(b"1") + codec.message(b"2") + complete("SELECT 0") + ready("I"))
+        side.sync(1.0)
+        assert side.upstream.count(codec.parse("", "select 1 of a mask", (23,)) + bound([b"7"], [], [], "")) == number
+    assert side.quick.depart(bound([b"7"], [], [], "") + EXECUTE + SYNC)
+    assert not side.quick.depart(codec.parse("", "select 1", (99999,)) + bound([b"7"], [], [], "") + EXECUTE + SYNC)
+    assert registry.MAX_ENTRIES == 5000
 
 
 def test_a_later_policy_is_asked_again() -> None:
