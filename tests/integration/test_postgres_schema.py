@@ -408,6 +408,13 @@ async def test_a_migration_sets_the_path_that_it_works_in(world: tuple[Server, P
             with pytest.raises(sa.exc.DBAPIError, match="under another search path"):
                 await connection.execute(sa.text("insert into watched values (1)"))
         await engine.dispose()
+        begun = {"ssl": ticket.asyncpg()["ssl"], "server_settings": {"search_path": "app"}}
+        engine = create_async_engine(url, connect_args=begun, pool_pre_ping=True)
+        for _ in range(2):
+            async with engine.begin() as connection:
+                assert (await connection.execute(sa.text("select x from made"))).scalar() == "one"
+                assert await connection.run_sync(lambda sync: sa.inspect(sync).default_schema_name) == "app"
+        await engine.dispose()
         dumped = "select pg_catalog.set_config('search_path', '', false)"
         said = await psql(broker.ticket(role="write"), dumped, "select x from app.made", "reset all", "table log")
         assert said == (0, "pg_temp\none\nRESET\n", "")
