@@ -22,7 +22,8 @@ STARTED = "(extract(epoch from backend_start) operator(pg_catalog.*) 1000000)::p
 """A backend's start in microseconds since the epoch; one spelling, so that two readings are equal."""
 ARMED = TIMEOUTS
 """Those of the pins that follow from how much time a session has."""
-READ_ONLY = "default_transaction_read_only"
+READ_ONLY, MESSAGES = "default_transaction_read_only", "client_min_messages"
+_LEVELS = ("notice", "warning", "error")
 LOST_HOST = {
     "tcp_keepalives_idle": "1",
     "tcp_keepalives_interval": "1",
@@ -63,7 +64,7 @@ def pinned(
         "statement_timeout": lasting,
         "idle_in_transaction_session_timeout": lasting,
         # What a trigger or function says without being asked for it could be what it reads.
-        "client_min_messages": "notice" if clear else "warning",
+        MESSAGES: "notice" if clear else "warning",
     }
     if version >= 140000:
         pins["idle_session_timeout"] = lasting
@@ -99,11 +100,13 @@ def armed(remaining_ms: int) -> str:
 
 
 def narrowed(pinned: Mapping[str, str], asked: Mapping[str, str]) -> dict[str, str]:
-    """Return pins with what a client asks for itself where that is less: shorter timeouts, no right to write."""
+    """Return pins with what a client asks for where that is less: shorter timeouts, no right to write, no notices."""
     shorter = {name: asked[name] for name in ARMED if name in pinned and int(asked.get(name, 0))}
     less = {name: min(pinned[name], value, key=int) for name, value in shorter.items()}
     if READ_ONLY in asked:
         less[READ_ONLY] = "on"  # It may ask for nothing else.
+    if (level := asked.get(MESSAGES, "notice").lower()) != "notice":
+        less[MESSAGES] = max(pinned[MESSAGES], level, key=_LEVELS.index)
     return {**pinned, **less}
 
 

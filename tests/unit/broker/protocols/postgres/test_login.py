@@ -156,8 +156,11 @@ def test_a_client_may_have_less_than_is_pinned_and_never_more() -> None:
     pinned = pins.pinned(["public"], version=160000, remaining_ms=5000, read_only=False, session="s1")
     asked = {"statement_timeout": "100", "idle_session_timeout": "99999", "transaction_timeout": "1", "jit": "off"}
     assert pins.narrowed(pinned, asked) == {**pinned, "statement_timeout": "100"}
-    nothing = {"statement_timeout": "0", pins.READ_ONLY: "yes"}
+    nothing = {"statement_timeout": "0", pins.READ_ONLY: "yes", pins.MESSAGES: "notice"}
     assert pins.narrowed(pinned, nothing) == {**pinned, pins.READ_ONLY: "on"}
+    for clear, level, found in ((False, "ERROR", "error"), (True, "warning", "warning"), (False, "notice", "warning")):
+        pinned = pins.pinned(["public"], version=160000, remaining_ms=1, read_only=False, session="s1", clear=clear)
+        assert pins.narrowed(pinned, {pins.MESSAGES: level})[pins.MESSAGES] == found
 
 
 def test_a_session_that_no_rule_lets_write_is_pinned_read_only() -> None:
