@@ -73,6 +73,9 @@ class Scope:
             if masks := scope.masks_of(relation):
                 scope.masked.setdefault(relation.qualified, masks)
         scope.reaches = reached(catalogue, written) if written else frozenset()
+        for name in scope.reaches:
+            sight = scope.sight(catalogue.by_name[name])
+            scope.scrub = scope.scrub or sight.tainted or bool(sight.masks)
         if found.counters:
             scope.writes |= counted(found.counters, catalogue, known=not found.in_clear)
         check_notation(found, catalogue)

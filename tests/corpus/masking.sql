@@ -947,3 +947,9 @@ begin; declare c cursor for with customers as (select * from customers) select s
 with customers as (select * from customers) select id, name from customers group by id, name order by id limit 1
 with customers as (select * from public.customers) select public.customers.ssn from customers
 with customers as (select 'mine' as ssn), other as (select public.customers.ssn from public.customers where id = 1) select * from customers, other
+-- What foreign keys have follow, in tables with masked fields.
+delete from hubs where id = 1; set constraints all immediate
+update hubs set id = 200 where id = 1
+update hubs set name = 'x' where id = 1 returning *
+delete from hubs where id = 3 returning id
+merge into hubs h using orders o on o.id = h.id and h.id = 1 when matched then delete

@@ -114,6 +114,11 @@ create table public.parcels_1 partition of public.parcels for values from (0) to
 create view public.v_owners as select id, town, code as number from public.owners;
 create table public.numbered(id serial, other int generated always as identity);
 create index "an odd ""index""" on public.numbered (other, (id + 1)) include (id);
+-- A key whose children have masked fields: what fails among them, perhaps at the end, is said of their rows.
+create table public.hubs(id int primary key, name text);
+create table public.spokes(id int, hub int not null default 2 references public.hubs on delete set default on update cascade, ssn text, check (hub < 100), unique (hub, ssn) deferrable initially deferred);
+insert into hubs select g, 'hub ' || g from generate_series(1, 3) g;
+insert into spokes select o, o, ssn from customers, generate_series(1, 2) o where customers.id = 1;
 grant select on all tables in schema public to lvl_read, lvl_write;
 grant insert, update, delete on all tables in schema public to lvl_write;
 grant insert on public.audit_log to lvl_read;

@@ -34,6 +34,7 @@ FIELDS: FieldView = {
     "public.v_own": RelationFields(clear=ID),
     "public.docs": RelationFields(clear=ID, masks={"profile": DOCUMENT}),
     "public.own_types": RelationFields(clear=ID),
+    "public.spokes": RelationFields(clear=ID | {"hub"}),
     "public.ranked": RelationFields(clear=ID | {"tag", "note"}, masks={"code": Mask(MaskKind.PARTIAL, tail=4)}),
 }
 CHANGES = {Effect.WRITE, Effect.DDL, Effect.ADMIN}

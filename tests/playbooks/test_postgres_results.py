@@ -145,6 +145,53 @@ def test_what_a_trigger_says_when_it_fails_is_withheld_where_anything_is_masked(
         assert (b"123-45" in play.to_client()) == (said or clear)
 
 
+@pytest.mark.parametrize(
+    ("sql", "table", "state", "said"),
+    [
+        ("insert", "notes", "23505", True),
+        ("insert", "parted_1", "23505", True),
+        ("insert", "people", "23505", False),
+        ("insert", "people", "23502", False),
+        ("insert", "people", "23503", True),
+        ("select 1", "notes", "23505", False),
+        ("commit", "notes", "23505", False),
+    ],
+)
+def test_what_is_said_of_a_table_that_nobody_named_is_withheld_where_anything_is_masked(
+    sql: str, table: str, state: str, said: bool
+) -> None:
+    def ruled(text: str) -> Permitted:
+        ruling = permitted(text, effect=Effect.WRITE if text == "insert" else Effect.READ)
+        (statement,) = ruling.inspection.statements
+        behind = {"writes": frozenset({"public.notes"}), "through": frozenset({"public.parted_1"})}
+        facts = replace(statement.facts, **(behind if text == "insert" else {}))
+        return replace(ruling, inspection=replace(ruling.inspection, statements=(replace(statement, facts=facts),)))
+
+    for clear in (True, False):
+        play = Play(ruled)
+        play.clear = clear
+        about = {"D": "Key (ssn)=(123-45)", "s": "public", "t": table}
+        play.client(codec.query(sql)).upstream(error(state, "duplicate", **about), ready())
+        assert (b"123-45" in play.to_client()) == (said or clear)
+
+
+def test_what_is_said_at_a_transactions_end_of_a_table_that_it_changed_is_passed() -> None:
+    def ruled(text: str) -> Permitted:
+        ruling = permitted(text, effect=Effect.WRITE)
+        (statement,) = ruling.inspection.statements
+        facts = replace(statement.facts, writes=frozenset({"public.notes"} if text == "insert" else ()))
+        return replace(ruling, inspection=replace(ruling.inspection, statements=(replace(statement, facts=facts),)))
+
+    about = {"D": "Key (id)=(123-45)", "s": "public", "t": "notes"}
+    play = Play(ruled)
+    play.clear = False
+    play.client(codec.query("insert")).upstream(complete("INSERT 0 1"), ready("T"))
+    play.client(codec.query("end")).upstream(error("23505", "duplicate", **about), ready())
+    assert b"123-45" in play.to_client()
+    play.client(codec.query("end")).upstream(error("23505", "duplicate", **about), ready())
+    assert b"123-45" not in play.to_client()
+
+
 def test_copy_in_passes_only_where_it_is_due() -> None:
     play = Play().client(codec.query("copy")).upstream(codec.message(b"G", b"\0\0\0"))
     data = codec.message(b"d", b"1\n")

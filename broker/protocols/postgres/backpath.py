@@ -37,7 +37,6 @@ _TRIPPED = Problem(
     fatal=True,
 )
 _ENDS = frozenset({Act.COMPLETE, Act.SUSPEND, Act.READY})
-_OWN_CONTEXT = ("COPY ", "unnamed portal", 'portal "', "JSON data, ")
 _WITH_POSITION = frozenset({Kind.QUERY, Kind.PARSE, Kind.BIND, Kind.EXECUTE})
 
 
@@ -332,6 +331,7 @@ class BackPath:
                 yield Reload()
             if not session.responses.queue:
                 session.scrub = False
+                session.named.clear()
         session.failed = False
 
     def _error(self, frame: Frame) -> Iterator[Command]:
@@ -395,22 +395,12 @@ class BackPath:
     def _passed(self, frame: Frame) -> bytes:
         head = self._session.responses.head
         inspection = head.ruling.inspection if head is not None and head.ruling is not None else None
-        scrub = self._session.scrub or (inspection is not None and inspection.scrub)
-        scrub = scrub or (_said_by_code(frame) and not self._session.clear())
+        scrub = self._session.withholds(frame.body) or (inspection is not None and inspection.scrub)
         edits: tuple[tuple[int, int, int], ...] | None = None
         if head is not None and head.ruling is not None and head.kind in _WITH_POSITION:
             same = head.ruling.inspection.rewritten == head.ruling.sql
             edits = whole_run(head.ruling.sql) if same else head.ruling.inspection.edits
         return passed_problem(bytes((frame.type,)), frame.body, edits, scrub=scrub)
-
-
-def _said_by_code(frame: Frame) -> bool:
-    """Say whether an error or notice comes from within a function, as a trigger's does: it may say what that has read.
-
-    What else has a context speaks of the client's own data. Words in another language are not known (fail closed).
-    """
-    context = codec.read_fields(frame.body).get("W", "") if b"\0W" in frame.body else ""
-    return any(not line.startswith(_OWN_CONTEXT) for line in context.split("\n") if line)
 
 
 def _instead(head: Expected, data: bytes, *, fatal: bool) -> bytes:

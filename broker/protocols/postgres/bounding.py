@@ -176,7 +176,7 @@ def before_end(session: Session) -> Generator[Command, Any, Problem | None]:
     session.ledger.clear()
     if isinstance(wrong, Problem) or wrong is None:
         return wrong
-    yield ToClient(passed_problem(b"E", _without_position(wrong).body, None, scrub=session.scrub))
+    yield ToClient(passed_problem(b"E", _without_position(wrong).body, None, scrub=session.withholds(wrong.body)))
     session.skipping = True
     return None
 

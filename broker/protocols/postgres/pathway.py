@@ -50,7 +50,7 @@ def follow(session: Session) -> Generator[Command, Any, None]:
         return
     if told.error is not None and session.skipping:
         # Its segment has failed with it, and nobody else says so.
-        yield ToClient(passed_problem(b"E", told.error.body, None, scrub=session.scrub))
+        yield ToClient(passed_problem(b"E", told.error.body, None, scrub=session.withholds(told.error.body)))
     value = told.rows[0][0] if told.rows and told.rows[0] else None
     found = confirmed(value.decode("utf-8", "replace")) if value is not None else None
     before, way.path = way.path, None if found == way.pinned else found

@@ -67,6 +67,13 @@ class Plan:
         return any(Effect.WRITE in one.facts.all_effects for ruling in every for one in ruling.inspection.statements)
 
     @property
+    def named(self) -> frozenset[str]:
+        """Relations that it names, or a body that it runs, with what stands behind them and follows them."""
+        every = (self.parsed, *self.bodies)
+        facts = [one.facts for ruling in every for one in ruling.inspection.statements]
+        return frozenset().union(*(one.relations | one.through | one.reaches for one in facts))
+
+    @property
     def means(self) -> Meaning:
         """What it is about, and the bodies that it runs."""
         every = (self.parsed, *self.bodies)

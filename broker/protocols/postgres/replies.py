@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
 from broker.protocols.postgres import codec
@@ -125,6 +125,26 @@ def passed_problem(kind: bytes, body: bytes, edits: Sequence[tuple[int, int, int
     # A field without a value is left out; the others keep their order.
     values["P"] = str(mapped) if mapped is not None else ""
     return codec.fields(kind, values)
+
+
+_OWN_CONTEXT = ("COPY ", "unnamed portal", 'portal "', "JSON data, ")
+
+
+def speaks_of_others(body: bytes, named: Set[str]) -> bool:
+    """Say whether an error or notice could tell of more than what a transaction's statements named.
+
+    One from within a function, as a trigger's is, may say what that has read; what else has a context speaks of the
+    client's own data (words in another language are not known: fail closed). One about the rows of a table that no
+    statement named speaks of what a trigger or a foreign key had follow, perhaps at the transaction's end; but that
+    rows are still referred to from another table is said of those that were named.
+    """
+    if b"\0W" not in body and b"\0t" not in body:
+        return False
+    values = codec.read_fields(body)
+    if any(not line.startswith(_OWN_CONTEXT) for line in values.get("W", "").split("\n") if line):
+        return True
+    about = f"{values.get('s', '')}.{values['t']}" if "t" in values and values.get("C") != "23503" else ""
+    return bool(about) and about not in named
 
 
 def _scrubbed(values: dict[str, str]) -> dict[str, str]:

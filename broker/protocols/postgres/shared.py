@@ -12,7 +12,7 @@ from broker.protocols.postgres.fates import Fates
 from broker.protocols.postgres.memory import SMALL, Memory, Room, Share
 from broker.protocols.postgres.rationing import Rations
 from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Registry
-from broker.protocols.postgres.replies import compares
+from broker.protocols.postgres.replies import compares, speaks_of_others
 from broker.protocols.postgres.responses import Expected, Responses, Running
 from broker.protocols.postgres.ruling import Permitted
 from broker.sessions.model import SessionFacts
@@ -118,6 +118,8 @@ class Session:
     """Masked fields whose comparing the client was told of."""
     scrub: bool = False
     """A masked relation was in scope since the transaction began."""
+    named: set[str] = field(default_factory=set)
+    """Relations that the changes of the transaction name, with what stands behind them and follows them."""
     failed: bool = False
     """An error came since the upstream was last ready, so a transaction that ends with this segment is rolled back."""
     fatal_passed: bool = False
@@ -194,6 +196,10 @@ class Session:
                 self.prepared.expect(change)
             for moved in running.portal_changes:
                 self.portals.expect(moved)
+
+    def withholds(self, body: bytes) -> bool:
+        """Say whether the text of an error or notice is kept from the client, whatever its own statement reads."""
+        return self.scrub or (not self.clear() and speaks_of_others(body, self.named))
 
     def landed(self, status: str, ruling: Permitted) -> None:
         """Take note of where the transaction stands behind a plain read that went through in one step."""
