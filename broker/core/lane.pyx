@@ -532,11 +532,14 @@ cdef class Lane:
         if end < 6 or end >= size:
             return None
         left = size - end
-        if left == 15 and memcmp(p + end, PyBytes_AS_STRING(_RUN), 15) == 0:
+        # Whatever number of rows is asked for.
+        if left == 15 and memcmp(p + end, PyBytes_AS_STRING(_RUN), 6) == 0:
             self._described = False
-        elif left == 22 and memcmp(p + end, PyBytes_AS_STRING(_DESCRIBE_AND_RUN), 22) == 0:
+        elif left == 22 and memcmp(p + end, PyBytes_AS_STRING(_DESCRIBE_AND_RUN), 13) == 0:
             self._described = True
         else:
+            return None
+        if memcmp(p + size - 5, PyBytes_AS_STRING(_RUN) + 10, 5):
             return None
         if p[5]:
             return None
@@ -642,6 +645,7 @@ cdef class Lane:
             elif p[at] != 110 or length != 4 or self._simple:
                 return False
             at += 1 + length
+        cdef int64_t rows = 0
         while True:
             if at + 5 > size:
                 return False
@@ -650,7 +654,12 @@ cdef class Lane:
                 return False
             if p[at] != 68:
                 break
+            rows += 1
             at += 1 + length
+        if p[at] == 115 and length == 4 and at + 5 == size and rows and self._status == 73 and not self._simple:
+            # As many rows as were asked for; where no transaction is open, the portal ends here.
+            self._rows = rows
+            return True
         if p[at] != 67 or at + 1 + <Py_ssize_t> length != size:
             return False
         return self._tag(p + at + 5, length - 4)

@@ -40,9 +40,12 @@ _UINT32 = struct.Struct(">I")
 _Q, _P, _B, _T, _ROW, _C = b"QPBTDC"
 _DESCRIBE = codec.message(b"D", b"P\0")
 RUN = codec.execute("") + codec.SYNC
-_DESCRIBE_AND_RUN = _DESCRIBE + RUN
+# Whatever number of rows is asked for.
+_RUNS = (RUN[:-9], _DESCRIBE + RUN[:-9])
 _PARSED, _BOUND, _NO_DATA = codec.message(b"1"), codec.message(b"2"), codec.message(b"n")
-_READY = codec.ready_for_query("I")[:5]
+_SUSPENDED = codec.message(b"s")
+_IDLE = codec.ready_for_query("I")
+_READY = _IDLE[:5]
 _STATES = {ord("I"): "I", ord("T"): "T"}
 UNREADABLE = (IndexError, struct.error, UnicodeDecodeError, codec.Malformed, codec.ProtocolViolation)
 # What texts of one shape have in common.
@@ -175,7 +178,7 @@ class ExpressLane:
                 return None
         end = start + 1 + _UINT32.unpack_from(data, start + 1)[0]
         tail = data[end:]
-        if tail not in (RUN, _DESCRIBE_AND_RUN):
+        if tail[:-9] not in _RUNS or tail[-5:] != codec.SYNC:
             return None
         bind = quick_bind(data, start + 5, end)
         if bind is None:
@@ -228,7 +231,7 @@ class ExpressLane:
         if ride is None or data[-6:-1] != _READY:
             return None
         try:
-            tag, status = self._answer(ride, data)
+            rows, status = self._answer(ride, data)
         except UNREADABLE:
             return None
         known = session.portals.known
@@ -246,37 +249,41 @@ class ExpressLane:
             portal.statements = ()
             known[""] = portal
         session.landed(status, ride.ruling)
-        return records.finished(session.facts, ride.id, "ok", _rows(tag), session.now - ride.since)
+        return records.finished(session.facts, ride.id, "ok", rows, session.now - ride.since)
 
-    def _answer(self, ride: Ride, data: bytes) -> tuple[bytes, str]:
-        """Return the tag of a whole answer and the status after it, which is empty where it is not one."""
+    def _answer(self, ride: Ride, data: bytes) -> tuple[int | None, str]:
+        """Return how many rows a whole answer says it has, and the status after it, empty where it is not one."""
         at, bound = 0, ride.bound
         if bound is not None:
             if bound.parsed is not None:
                 if data[:5] != _PARSED:
-                    return b"", ""
+                    return None, ""
                 at = 5
             if data[at : at + 5] != _BOUND:
-                return b"", ""
+                return None, ""
             at += 5
         if bound is None or bound.described:
             if data[at] == _T:
                 end = at + 1 + _UINT32.unpack_from(data, at + 1)[0]
                 if not self.shows(ride.fare, data[at + 5 : end]):
-                    return b"", ""
+                    return None, ""
                 at = end
             elif data[at : at + 5] == _NO_DATA and bound is not None:
                 at += 5
             else:
-                return b"", ""
+                return None, ""
+        count = 0
         if data[at] == _ROW:
-            _, at = codec.whole_rows(data, at, len(data))
+            count, at = codec.whole_rows(data, at, len(data))
+        if data[at:] == _SUSPENDED + _IDLE and count and bound is not None:
+            # As many rows as were asked for; where no transaction is open, the portal ends here.
+            return count, "I"
         if data[at] != _C:
-            return b"", ""
+            return None, ""
         end = at + 1 + _UINT32.unpack_from(data, at + 1)[0]
         if data[end : end + 5] != _READY or len(data) != end + 6:
-            return b"", ""
-        return data[at + 5 : end], _STATES.get(data[end + 5], "")
+            return None, ""
+        return _rows(data[at + 5 : end]), _STATES.get(data[end + 5], "")
 
     def shows(self, fare: Fare, description: bytes) -> bool:
         """Say whether a description trips no wire; the gate ends the session where it does."""

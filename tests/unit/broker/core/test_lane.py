@@ -163,11 +163,13 @@ def test_whatever_an_upstream_answers_it_lands_as_in_python_or_not_at_all(seed: 
     parse = codec.parse("", "select 1") if chance.random() < 0.5 else b""
     answer = codec.message(b"1") if parse else b""
     answer += codec.message(b"2") + (columns(("a", 7, 2)) if described else b"") + row * rows
-    answer = spoilt(answer + complete(f"SELECT {rows}") + ready("I"), chance)
+    end = codec.message(b"s") if chance.random() < 0.3 else complete(f"SELECT {rows}")
+    answer = spoilt(answer + end + ready("I"), chance)
     quick, gate = prepared(core=True), prepared(core=False)
     for side in (quick, gate):
         name = "" if parse else "s"
-        side.from_client(parse + bind(name) + (describe("P", "") if described else b"") + EXECUTE + SYNC, 1.0)
+        run = codec.execute("", 2) + SYNC
+        side.from_client(parse + bind(name) + (describe("P", "") if described else b"") + run, 1.0)
         side.turn()
         if answer:
             side.from_upstream(answer, 2.0)
