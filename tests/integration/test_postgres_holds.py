@@ -439,6 +439,9 @@ async def test_prepared_reveal_is_asked_about_at_each_bind(served: TestBroker, p
             assert await running == value
         with pytest.raises(asyncpg.InsufficientPrivilegeError, match="stands by itself"):
             await connection.fetch("select upper(airlock.reveal(ssn)) from people")
+        name = (await connection.prepare("select airlock.reveal(ssn) from people where id = $1")).get_name()
+        with pytest.raises(asyncpg.PostgresError, match="is not fetched by name"):
+            await connection.execute(f"execute {name}(1)")
     finally:
         await connection.close()
 
@@ -470,3 +473,15 @@ async def test_equality_search_compares_the_clear_value_and_is_rationed_by_grant
     assert [one["searched"] for one in searched] == [["public.people.ssn"]] * 4
     assert not any("123-45" in str(one["text"]) for one in served.recorder.of("statement.allowed"))
     assert (await psql(served.ticket(role="read"), "select id from people where ssn = '123-45-6789'"))[1] == "1\n"
+    # SQL runs what the protocol has prepared, too.
+    connection = await asyncpg.connect(**served.ticket(role="read").asyncpg())
+    try:
+        name = (await connection.prepare("select id, ssn from people where ssn = $1")).get_name()
+        for number in range(4):
+            await connection.execute(f"execute {name}('guess {number}')")
+        with pytest.raises(asyncpg.PostgresError, match=r"4 searches of public\.people\.ssn an hour are used up"):
+            await connection.execute(f"execute {name}('123-45-6789')")
+    finally:
+        await connection.close()
+    by_name = [one for one in served.recorder.of("statement.allowed") if one["verb"] == "EXECUTE"]
+    assert [one.get("searched") for one in by_name] == [["public.people.ssn"]] * 4

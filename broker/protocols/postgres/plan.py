@@ -205,6 +205,8 @@ class Planner:
             return stale
         if isinstance(ruling, Permitted) and not _is_query(ruling):
             return replace(unexecuted, verb=statement.facts.verb, text=statement.redacted)
+        if isinstance(ruling, Permitted) and ruling.inspection.revealed:
+            return replace(unfetched, verb=statement.facts.verb, text=statement.redacted)
         return ruling
 
     def _rows(self, statement: Statement) -> Generator[Command, Any, Ruling | None]:
@@ -230,8 +232,9 @@ class Planner:
         bound = ruling.bound
         if isinstance(found, Portal) and found.most is not None:
             bound = Bound(found.most).merged(bound)
-        # What was asked about was answered before the cursor was made.
-        return replace(ruling, asking=None, bound=bound)
+        # What was asked about was answered before the cursor was made, and what it searches for was counted then.
+        inspection = replace(ruling.inspection, searches=())
+        return replace(ruling, inspection=inspection, asking=None, bound=bound)
 
     def _find(self, name: str) -> Generator[Command, Any, Prepared | None]:
         """Look a name up, first among what this very text prepares."""
@@ -282,9 +285,16 @@ def _joined(ruling: Permitted, bodies: Sequence[Permitted]) -> Permitted:
     if not bodies:
         return ruling
     every = (ruling, *bodies)
-    masked = frozenset().union(*(s.facts.masked for body in bodies for s in body.inspection.statements))
+    behind = [one.facts for body in bodies for one in body.inspection.statements]
+    masked = frozenset().union(*(facts.masked for facts in behind))
+    searched = frozenset().union(*(facts.searched for facts in behind))
     statements = tuple(
-        replace(statement, facts=replace(statement.facts, masked=statement.facts.masked | masked))
+        replace(
+            statement,
+            facts=replace(
+                statement.facts, masked=statement.facts.masked | masked, searched=statement.facts.searched | searched
+            ),
+        )
         if statement.control in (Control.EXECUTE, Control.FETCH)
         else statement
         for statement in ruling.inspection.statements
@@ -294,6 +304,7 @@ def _joined(ruling: Permitted, bodies: Sequence[Permitted]) -> Permitted:
         statements=statements,
         scrub=any(one.inspection.scrub for one in every),
         tripwire=frozenset().union(*(one.inspection.tripwire for one in every)),
+        searches=tuple(one for each in every for one in each.inspection.searches),
     )
     durability = max((one.durability for one in every), key=_GRADES.index)
     asked = [one.asking for one in every if one.asking is not None]
