@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.bench.peers import Peer
 from tests.bench.plot import drawn
-from tests.bench.works import Work
+from tests.bench.works import LATENCY, Work
 
 
 @dataclass(slots=True)
@@ -44,6 +44,20 @@ class Results:
                 if values := self.ratio(work, own, other):
                     found.setdefault(work.name, {})[f"{own.label} / {other.label}"] = statistics.median(values)
         return found
+
+    def added(self) -> dict[str, float]:
+        """Return what each way adds to the median of a select, in parts of what pgbouncer adds."""
+        direct, bouncer = (self._of(LATENCY, name) for name in ("direct", "pgbouncer"))
+        found = {}
+        for peer in self.peers:
+            rounds = zip(direct, bouncer, self.figures.get((LATENCY, peer.label), ()), strict=False)
+            parts = [(own - base) / (theirs - base) for base, theirs, own in rounds if theirs > base]
+            if parts and peer.name not in ("direct", "pgbouncer"):
+                found[peer.label] = statistics.median(parts)
+        return found
+
+    def _of(self, work: str, name: str) -> list[float]:
+        return next((self.figures.get((work, peer.label), []) for peer in self.peers if peer.name == name), [])
 
     @property
     def compared(self) -> list[tuple[Peer, Peer]]:
@@ -81,6 +95,10 @@ def table(results: Results) -> str:
             found = [results.cpu.get((work.name, label), []) for label in between]
             rows.append([work.name, "µs", *(f"{statistics.median(each):.0f}" if each else "-" for each in found)])
     parts += [_aligned(rows), ""]
+    if added := results.added():
+        rows = [["added to the p50 of a select, in parts of what pgbouncer adds", "", *added]]
+        rows.append(["", "", *(f"{part:.2f}" for part in added.values())])
+        parts += [_aligned(rows), ""]
     rows = [["decision", "", "median, and its spread"]]
     rows += [[name, "µs", f"{statistics.median(each):.1f} ±{spread(each) / 2:.0%}"]
              for name, each in results.decisions.items()]  # fmt: skip
@@ -120,6 +138,7 @@ def write(results: Results, path: Path) -> None:
         "peers": {peer.label: {"tls": peer.tls, "masked": peer.masked} for peer in results.peers},
         "works": {work.name: _work(results, work) for work in results.works},
         "cpu_us": {f"{work}: {label}": _summary(each) for (work, label), each in results.cpu.items()},
+        "added_of_pgbouncer": results.added(),
         "decisions_us": {name: _summary(each) for name, each in results.decisions.items()},
         "skipped": results.skipped,
         "failed": [{"work": work, "peer": label, "why": why} for (work, label), why in results.failed.items()],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import statistics
 import subprocess
 import time
 from collections.abc import Callable
@@ -21,7 +22,9 @@ NARROW = "SELECT aid, bid, abalance FROM pgbench_accounts"
 WIDE = "SELECT id, body FROM wide"
 # What `pgbench -S` runs. As a script of ours, for -S itself first reads the system catalogue.
 POINT = f"\\set aid random(1, {NARROW_ROWS})\nSELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n"
-CLIENTS = (1, 8, 32)
+CLIENTS = {"simple": (1, 8, 32), "prepared": (1, 8, 32), "extended": (8,)}
+"""How many at a time, by pgbench's protocol: extended ones bring their Parse each time, as most drivers do."""
+LATENCY = "p50 of a prepared select, 1 client"
 CONNECTIONS = 25
 TIMEOUT = 60.0
 _TPS = re.compile(r"^tps = ([0-9.]+) ", re.M)
@@ -99,12 +102,13 @@ def works(masked_narrow: str, selects: int, idle: int) -> list[Work]:
             _point(mode, clients, selects),
             statements=partial(_selects, clients, selects),
         )
-        for mode in ("simple", "prepared")
-        for clients in CLIENTS
+        for mode, counts in CLIENTS.items()
+        for clients in counts
     ]
     return [
         idles,
         *found,
+        Work(LATENCY, "µs", _latency(selects // 4), cost=True),
         Work(f"{NARROW_ROWS:,} narrow rows", "rows/s", _rows(NARROW, NARROW_ROWS, 1), _is_clear),
         Work(f"{NARROW_ROWS:,} rows, 2 masked", "rows/s", _masked_rows(masked_narrow)),
         Work(f"{WIDE_ROWS:,} rows of 10 KB", "rows/s", _rows(WIDE, WIDE_ROWS, 1), _is_clear),
@@ -126,6 +130,21 @@ def _point(mode: str, clients: int, selects: int) -> Callable[[Clients, Peer], f
     def measure(tools: Clients, peer: Peer) -> float:
         each = str(_selects(clients, selects, peer) // clients)
         return _read(_TPS, tools.pgbench(peer, POINT, "-M", mode, "-c", str(clients), "-j", "1", "-t", each))
+
+    return measure
+
+
+def _latency(selects: int) -> Callable[[Clients, Peer], float]:
+    """Measure the median of one select after the other, as pgbench logs them."""
+
+    def measure(tools: Clients, peer: Peer) -> float:
+        for old in tools.folder.glob("latency.*"):
+            old.unlink()
+        prefix = str(tools.folder / "latency")
+        times = selects // 4 if peer.masked else selects
+        tools.pgbench(peer, POINT, "-M", "prepared", "-t", str(times), "-l", f"--log-prefix={prefix}")
+        lines = [line.split() for file in tools.folder.glob("latency.*") for line in file.read_text().splitlines()]
+        return statistics.median(float(line[2]) for line in lines)
 
     return measure
 
