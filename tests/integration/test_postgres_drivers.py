@@ -310,9 +310,12 @@ async def test_a_cursor_over_a_masked_table_hides_what_its_errors_would_say(serv
 
 
 @needs_core
-async def test_what_a_driver_repeats_goes_by_the_compiled_lane_and_every_run_has_its_end(served: TestBroker) -> None:
+@pytest.mark.parametrize("begun_with", [{}, {"search_path": "nowhere, public"}], ids=["", "own path"])
+async def test_what_a_driver_repeats_goes_by_the_compiled_lane_and_every_run_has_its_end(
+    served: TestBroker, begun_with: dict[str, str]
+) -> None:
     texts = ["select body from notes where id = $1", "select body from notes where id = 1"]
-    connection = await asyncpg.connect(**served.ticket(role="read").asyncpg())
+    connection = await asyncpg.connect(**served.ticket(role="read").asyncpg(), server_settings=begun_with)
     prepared = await connection.prepare(texts[0])
     first = await prepared.fetchval(1)
     assert [await prepared.fetchval(n % 2 + 1) for n in range(10)][::2] == [first] * 5

@@ -88,15 +88,21 @@ def decide(sql: str, version: int) -> Ruling:
 class Policy:
     """Rulings as they are kept: the same object for the same text, as long as the version is the same."""
 
-    def __init__(self) -> None:
-        self.version = 0
+    def __init__(self, home: tuple[str, ...] | None = None) -> None:
+        self.version, self.home = 0, home
         self._kept: dict[tuple[str, int], Ruling] = {}
         self._bases = [object() for _ in range(3)]
 
     def rule(self, sql: str, types: tuple[int, ...] = ()) -> Ruling:
         if types:
-            return denied() if CODED in types and self.version else decide(sql, self.version)
-        return self._kept.setdefault((sql, self.version), decide(sql, self.version))
+            return denied() if CODED in types and self.version else self._decided(sql)
+        return self._kept.setdefault((sql, self.version), self._decided(sql))
+
+    def _decided(self, sql: str) -> Ruling:
+        found = decide(sql, self.version)
+        if isinstance(found, Denied):
+            return found
+        return replace(found, inspection=replace(found.inspection, path=self.home))
 
     def known(self, sql: str) -> Ruling | None:
         return self._kept.get((sql, self.version))
@@ -160,7 +166,7 @@ class Side:
         self.at = 0.0
         self._turns: list[Callable[[], None]] = []
         self.memory = bytearray(1 << 16)
-        self.machine = Machine(facts(), self._ids, NONCE, known=known)
+        self.machine = Machine(facts(), self._ids, NONCE, known=known, home=policy.home)
         self.upstream, self.client = b"", b""
         self.log: list[Entry] = []
         self.rides = 0
@@ -441,7 +447,7 @@ def assert_written(entry: Entry) -> None:
 
 def play(chance: random.Random, *, core: bool = False) -> tuple[Side, Side]:
     """Play one session on both, and hold them against each other after each step; `core` plays the compiled lane."""
-    policy = Policy()
+    policy = Policy(chance.choice([None, ("app",)]))
     for text in TEXTS:
         policy.rule(text)
     fast, slow = Side(policy, lane=True, core=core), Side(policy, lane=False)
@@ -497,6 +503,7 @@ def test_the_plays_take_the_lane_and_leave_it_again(core: bool) -> None:
     sides = [play(random.Random(seed), core=core)[0] for seed in range(60)]
     assert sum(side.rides for side in sides) > sum(side.landed for side in sides) > 20
     assert any(side.over for side in sides)
+    assert sum(side.rides for side in sides if side.policy.home is not None) > 20
 
 
 @given(
@@ -514,7 +521,7 @@ def test_records_written_beforehand_are_the_same_records(
     one = replace(
         one, redacted=sql, facts=replace(one.facts, verb=rewritten, masked=names, searched=names, reveals=names)
     )
-    found = replace(ruling.inspection, statements=(one,), rewritten=rewritten)
+    found = replace(ruling.inspection, statements=(one,), rewritten=rewritten, path=tuple(rules) or None)
     ruling = replace(ruling, sql=sql, inspection=found, rules=(tuple(rules),))
     parameters = records.parameters((1,) if rules else (), values)
     entry = records.Form.of(ruling).allowed(facts(), "q1", parameters, ruling)

@@ -202,7 +202,8 @@ class Booking:
                 start = 0
             bind = quick_bind(data, start + 5, end)
             assert bind is not None
-            bound = Bound.of(prepared, bind, described=len(data) - end > len(RUN), parsed=parsed)
+            described = len(data) - end > len(RUN)
+            bound = Bound.of(prepared, bind, ruling.inspection.path, described=described, parsed=parsed)
         parameters = bound.parameters if bound is not None else ()
         entry = ticket.fare.form.allowed(self._session.facts, id_, parameters, ruling)
         return Ride(ruling, ticket.fare, id_, segment, since, data, entry, bound)

@@ -25,7 +25,7 @@ from broker.protocols.postgres.ruling import Permitted, Ruling
 from broker.protocols.postgres.shared import Session
 from broker.sessions.holds import Asked
 from broker.sessions.model import Durability, Entry
-from broker.sql.model import Inspection, Statement
+from broker.sql.model import Inspection, SearchPath, Statement
 from policies.engine.decisions import Effect
 
 LARGEST = 64 * 1024
@@ -81,12 +81,21 @@ class Bound:
     parameters: tuple[dict[str, object], ...]
 
     @classmethod
-    def of(cls, prepared: Prepared, bind: codec.Bind, *, described: bool, parsed: str | None = None) -> Bound:
-        asked = Asked(prepared.sql, (), bind.values, bind.formats, prepared.types, bind.results)
+    def of(
+        cls,
+        prepared: Prepared,
+        bind: codec.Bind,
+        path: SearchPath | None,
+        *,
+        described: bool,
+        parsed: str | None = None,
+    ) -> Bound:
+        asked = Asked(prepared.sql, (), bind.values, bind.formats, prepared.types, bind.results, path=path)
         return cls(prepared, parsed, described, asked, records.parameters(bind.formats, bind.values))
 
     def portal(self, ride: Ride) -> Portal:
-        return Portal(self.prepared, self.asked, self.parameters, (ride.id,), since=ride.since)
+        path = self.asked.path
+        return Portal(self.prepared, self.asked, self.parameters, (ride.id,), since=ride.since, path=path)
 
 
 @dataclass(slots=True)
@@ -201,7 +210,8 @@ class ExpressLane:
         if prepared.ruling is not ruling and not meant(prepared, ruling):
             return None
         described = len(tail) > len(RUN)
-        bound = Bound.of(prepared, bind, described=described, parsed=parse.name if parse is not None else None)
+        name = parse.name if parse is not None else None
+        bound = Bound.of(prepared, bind, ruling.inspection.path, described=described, parsed=name)
         return self._ride(ruling, fare, data, bound)
 
     def _ride(self, ruling: Permitted, fare: Fare, data: bytes, bound: Bound | None = None) -> Ride:
@@ -337,12 +347,20 @@ def boards(ruling: Permitted) -> bool:
     if len(found.statements) != 1 or ruling.durability not in _DURABILITIES:
         return False
     one = found.statements[0]
+    plain = Inspection(
+        found.statements,
+        found.rewritten,
+        found.edits,
+        found.scrub,
+        found.catalogue,
+        found.tripwire,
+        path=found.path,
+    )
     return (
         one.facts.effects == _READ
         and ruling == Permitted(ruling.sql, found, ruling.rules, ruling.durability)
         and one == Statement(one.facts, one.redacted)
-        and found
-        == Inspection(found.statements, found.rewritten, found.edits, found.scrub, found.catalogue, found.tripwire)
+        and found == plain
     )
 
 

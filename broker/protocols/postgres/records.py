@@ -76,9 +76,7 @@ def allowed(
     entries = []
     approval = [f"hold:{hold}"] if hold else [shape] if shape else []
     for index, (id_, statement, rules) in enumerate(zip(ids, ruling.inspection.statements, ruling.rules, strict=True)):
-        data = {**_said(statement, [*rules, *approval]), "statement": id_}
-        if ruling.inspection.path is not None:
-            data["search_path"] = list(ruling.inspection.path)
+        data = {**_said(statement, [*rules, *approval]), **_where(ruling), "statement": id_}
         detail = _texts(ruling) if index == 0 else {}
         if index == 0 and parameters:
             detail["parameters"] = list(parameters)
@@ -100,6 +98,12 @@ def _said(statement: Statement, rules: Sequence[str]) -> dict[str, Any]:
     if facts.reveals:
         data["revealed"] = sorted(facts.reveals)
     return data
+
+
+def _where(ruling: Permitted) -> dict[str, Any]:
+    """Return the search path that a text runs under, where that is not the one that is pinned."""
+    path = ruling.inspection.path
+    return {} if path is None else {"search_path": list(path)}
 
 
 def _texts(ruling: Permitted) -> dict[str, Any]:
@@ -130,7 +134,7 @@ class Form:
     @classmethod
     def of(cls, ruling: Permitted) -> Form:
         (statement,), (rules,) = ruling.inspection.statements, ruling.rules
-        data, detail = _said(statement, rules), _texts(ruling)
+        data, detail = _said(statement, rules) | _where(ruling), _texts(ruling)
         fields = {key: f"{json_string(key)}:{json_text(data[key])}," for key in sorted(data)}
         before = "".join(field for key, field in fields.items() if key < "recorded")
         between = "".join(field for key, field in fields.items() if "recorded" < key < "statement")
