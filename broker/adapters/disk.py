@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 
 from broker.errors import RecordingFailed
 
@@ -82,6 +83,40 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+class Beside:
+    """A thread that does one piece of work while its caller does another."""
+
+    def __init__(self, name: str) -> None:
+        self._given: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._done: SimpleQueue[Exception | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def both(self, there: Callable[[], None], here: Callable[[], None]) -> None:
+        """Do both at once, and return when both are done; raises what either raised."""
+        self._given.put(there)
+        try:
+            here()
+        finally:
+            failed = self._done.get()
+        if failed is not None:
+            raise failed
+
+    def close(self) -> None:
+        """End the thread."""
+        self._given.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (work := self._given.get()) is not None:
+            failed: Exception | None = None
+            try:
+                work()
+            except Exception as error:  # noqa: BLE001  whatever it was, the caller hears of it
+                failed = error
+            self._done.put(failed)
+
+
 class GroupCommit:
     """Syncs whatever was marked since the last time, then tells everybody who waits.
 
@@ -107,6 +142,7 @@ class GroupCommit:
         self._closing = False
         self._since: float | None = None
         self._urgent = False
+        self._beside = Beside(f"sync-{name}-too")
         self._thread = threading.Thread(target=self._run, name=f"sync-{name}", daemon=True)
         self._thread.start()
 
@@ -165,6 +201,7 @@ class GroupCommit:
             self._closing = True
             self._wake.notify()
         self._thread.join()
+        self._beside.close()
 
     def _run(self) -> None:
         while True:
@@ -203,11 +240,24 @@ class GroupCommit:
     def _sync(self, dirty: dict[AppendFile, None], safe: Callable[[], None]) -> None:
         try:
             if self.failure is None:
-                for file in dirty:
-                    file.sync()
+                _sync_all(list(dirty), self._beside)
                 safe()
         except Exception as error:  # noqa: BLE001  whatever it was, nobody may believe that this is on disk
             self.failure = f"the disk failed to sync: {error}"
+
+
+def _sync_all(files: list[AppendFile], beside: Beside) -> None:
+    """Sync files, half of them in another thread: a disk takes hardly longer for two at once than for one."""
+
+    def each(of: list[AppendFile]) -> None:
+        for file in of:
+            file.sync()
+
+    half = len(files) // 2
+    if half:
+        beside.both(partial(each, files[:half]), partial(each, files[half:]))
+    else:
+        each(files)
 
 
 def retrieved(future: asyncio.Future[None]) -> None:

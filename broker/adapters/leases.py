@@ -19,7 +19,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -30,8 +30,6 @@ from broker.sessions.model import Lease, Source
 BEAT_SECONDS = 0.5
 BEAT_MAX_AGE = 2.0
 COMPACT_BYTES = 256 * 1024
-# A write returns when it is on disk: one call, and one turn for the lock of Python's own, in place of two.
-_APPENDING = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_DSYNC
 _log = structlog.get_logger("leases")
 
 
@@ -87,6 +85,14 @@ def folder_of(home: Path) -> Path:
     return folder
 
 
+class _Line(NamedTuple):
+    """What waits to be written; `done` completes when it is, and on disk where it is to be `synced`."""
+
+    data: bytes
+    done: asyncio.Future[None]
+    synced: bool
+
+
 class LeaseFile:
     """Implements Leases for the broker; one broker per state folder. Raises Misconfigured where there is another."""
 
@@ -102,9 +108,10 @@ class LeaseFile:
         self._mine: set[str] = set()
         self._reaped: tuple[int, frozenset[str]] = (0, frozenset())
         """How long the reaper's file was, and what it said."""
-        self._descriptor = os.open(self._path, _APPENDING, 0o600)
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         os.write(self._descriptor, line({"op": "broker", "pid": os.getpid(), "at": time.time()}))
-        self._queue: SimpleQueue[tuple[bytes, asyncio.Future[None]] | None] = SimpleQueue()
+        os.fdatasync(self._descriptor)
+        self._queue: SimpleQueue[_Line | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
         self._thread.start()
 
@@ -120,13 +127,17 @@ class LeaseFile:
         """Write a lease, or what is newly known of it; what it returns completes on disk, or raises LeaseFailed."""
         self._open[lease.session] = lease
         self._mine.add(lease.session)
-        return self._append(line({"op": "lease", **written(lease)}))
+        return self._append(line({"op": "lease", **written(lease)}), synced=True)
 
     async def close(self, session: str) -> bool:
-        """Say that a session's upstream work is verified gone; False where the reaper has, and recorded the end."""
+        """Say that a session's upstream work is verified gone; False where the reaper has, and recorded the end.
+
+        The reaper sees it at once, and the next lease takes it to the disk: a machine that fails before only has the
+        reaper look once more for what is gone.
+        """
         self._open.pop(session, None)
         self._mine.discard(session)
-        await self._append(line({"op": "close", "session": session}))
+        await self._append(line({"op": "close", "session": session}), synced=False)
         return session not in self._ended()
 
     def sessions(self) -> frozenset[str]:
@@ -150,15 +161,15 @@ class LeaseFile:
         os.close(self._descriptor)
         self._lock.release()
 
-    def _append(self, data: bytes) -> asyncio.Future[None]:
-        """Queue lines now; those that wait go together, in their order."""
+    def _append(self, data: bytes, *, synced: bool) -> asyncio.Future[None]:
+        """Queue a line now; those that wait go together, in their order."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         done.add_done_callback(retrieved)
-        self._queue.put((data, done))
+        self._queue.put(_Line(data, done, synced))
         return done
 
     def _run(self) -> None:
-        following: tuple[bytes, asyncio.Future[None]] | None
+        following: _Line | None
         while (following := self._queue.get()) is not None:
             taken = []
             while following is not None:
@@ -168,16 +179,18 @@ class LeaseFile:
                 following = self._queue.get()
             failed: Callable[[], LeaseFailed] | None = None
             try:
-                self._write(b"".join(data for data, _ in taken))
+                self._write(b"".join(each.data for each in taken), synced=any(each.synced for each in taken))
             except Exception as error:  # noqa: BLE001  whatever it was, nobody may believe that this is on disk
                 said = error.strerror if isinstance(error, OSError) else type(error).__name__
                 failed = partial(LeaseFailed, f"{LeaseFailed.__doc__}: {said}")
-            tell([done for _, done in taken], failed)
+            tell([each.done for each in taken], failed)
             if following is None:
                 return
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, *, synced: bool) -> None:
         self._all(self._descriptor, data)
+        if synced:
+            os.fdatasync(self._descriptor)
         if not self._mine and os.fstat(self._descriptor).st_size > COMPACT_BYTES:
             self._compact()
 
@@ -191,7 +204,7 @@ class LeaseFile:
     def _compact(self) -> None:
         """Start the file anew where nothing of ours is open; what an earlier broker left behind is kept, above us."""
         partial = self._path.with_suffix(".part")
-        descriptor = os.open(partial, _APPENDING | os.O_TRUNC, 0o600)
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
         kept = [line({"op": "lease", **written(lease)}) for lease in self._open.values()]
         try:
             self._all(descriptor, b"".join(kept) + line({"op": "broker", "pid": os.getpid(), "at": time.time()}))

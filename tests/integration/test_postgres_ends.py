@@ -114,6 +114,28 @@ async def test_a_session_that_cannot_be_recorded_ends(served: TestBroker, wheel_
         await gone_within(wheel_postgres, 1.0)
 
 
+async def test_an_end_is_on_disk_before_it_is_told_and_nobody_waits_for_that_of_a_client_that_left(
+    served: TestBroker,
+) -> None:
+    for leaves in (True, False):
+        served.recorder.delay = 0.0
+        with raw(served.port) as client:
+            await asyncio.to_thread(enter, client, served.ticket())
+            (session,) = served.live.sessions
+            served.recorder.delay = 600.0 if leaves else 0.3
+            begun = time.monotonic()
+            if leaves:
+                client.send(codec.TERMINATE)
+                await served.until(lambda: not served.live.sessions)
+            else:
+                assert await session.end(CloseReason.REVOKED)
+                assert time.monotonic() - begun >= 0.3
+        assert (served.recorder.entries[-1].type, served.recorder.entries[-1].session) == (
+            "session.closed",
+            session.facts.id,
+        )
+
+
 async def test_masked_results_wait_until_their_record_is_on_disk(served: TestBroker) -> None:
     with raw(served.port) as client:
         await asyncio.to_thread(enter, client, served.ticket())

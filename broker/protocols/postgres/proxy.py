@@ -476,7 +476,11 @@ class Session:
                 seconds = time.monotonic() - self._begun
                 if killed.identity is IdentityEnd.DISABLED and (own := self._backend.identity) is not None:
                     broker.recorder.write(records.identity_left(self._facts, own.name, killed))
-                await broker.recorder.write(records.closed(self._facts, reason, killed, seconds))
+                closed = records.closed(self._facts, reason, killed, seconds)
+                # Where the client has left nobody waits: the next record takes this one to the disk, or a moment does.
+                recorded = broker.recorder.write(closed, lazy=reason is CloseReason.CLIENT)
+                if reason is not CloseReason.CLIENT:
+                    await recorded
         except (AirlockError, OSError) as error:
             _log.error("a session's end is not recorded", session=self._facts.id, error=str(error))
 

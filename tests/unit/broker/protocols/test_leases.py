@@ -1,9 +1,7 @@
 """Leases survive crashes, tell orphans from the living, and stay small."""
 
 import asyncio
-import fcntl
 import json
-import os
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -122,18 +120,17 @@ def test_a_reference_with_a_zero_byte_is_misconfigured(tmp_path: Path) -> None:
         resolved(replace(SOURCE, credential="file:\0"), tmp_path)
 
 
-async def test_what_is_written_is_on_disk_also_in_a_file_that_was_begun_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    leases = LeaseFile(tmp_path)
-    assert fcntl.fcntl(leases._descriptor, fcntl.F_GETFL) & os.O_DSYNC
-    monkeypatch.setattr(module, "COMPACT_BYTES", 1)
-    before = path(tmp_path).stat().st_ino
-    await leases.write(LEASE)
-    await leases.close("s1")
-    await leases.write(LEASE)
-    assert path(tmp_path).stat().st_ino != before
-    assert fcntl.fcntl(leases._descriptor, fcntl.F_GETFL) & os.O_DSYNC
+async def test_leases_are_synced_and_closes_are_seen_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leases, tail = LeaseFile(tmp_path), Tail(path(tmp_path))
+    synced: list[int] = []
+    monkeypatch.setattr(module.os, "fdatasync", lambda _: synced.append(len(path(tmp_path).read_bytes())))
+    for expected in (1, 2):
+        await leases.write(LEASE)
+        assert len(synced) == expected
+        assert synced[-1] == path(tmp_path).stat().st_size
+        await leases.close("s1")
+        tail.look()
+        assert (tail.book.leases, len(synced)) == ({}, expected)
     leases.release()
 
 
@@ -176,9 +173,8 @@ async def test_lines_that_wait_are_synced_together_in_their_order_and_fail_toget
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leases = LeaseFile(tmp_path)
-    synced: list[bytes] = []
-    write = module.os.write
-    monkeypatch.setattr(module.os, "write", lambda to, data: synced.append(data) or write(to, data))
+    synced: list[int] = []
+    monkeypatch.setattr(module.os, "fdatasync", synced.append)
     many = [replace(LEASE, session=f"s{number}") for number in range(20)]
     await asyncio.gather(*(leases.write(lease) for lease in many), leases.close("s0"))
     assert list(LeaseBook.read(path(tmp_path)).leases) == [f"s{number}" for number in range(1, 20)]
