@@ -405,6 +405,35 @@ async def test_results_that_wait_for_the_disk_come_when_their_record_is_on_it(tm
     log.close()
 
 
+@pytest.mark.parametrize("failing", ["", "events", "recordings"])
+async def test_both_files_of_a_record_are_synced_at_once_and_it_is_safe_when_both_are(
+    tmp_path: Path, failing: str
+) -> None:
+    both, over = threading.Barrier(2), threading.Event()
+
+    def fsync(fd: int) -> None:
+        # Passes only where two are in here.
+        if not over.is_set():
+            both.wait(30)
+        if failing and f"/{failing}/" in os.readlink(f"/proc/self/fd/{fd}"):
+            raise OSError(errno.EIO, "Input/output error")
+        os.fsync(fd)
+
+    log, recorder = make(tmp_path, Disk(fsync=fsync))
+    pending = recorder.write(allowed(1))
+    if failing:
+        with pytest.raises(RecordingFailed, match="Input/output error"):
+            await pending
+        with pytest.raises(RecordingFailed):
+            recorder.write(allowed(2))
+    else:
+        await pending
+    over.set()
+    log.close()
+    # What may not be on disk is not signed.
+    assert verify(tmp_path).checkpoints == (0 if failing else 1)
+
+
 @needs_core
 async def test_many_grants_at_once_keep_their_files(tmp_path: Path) -> None:
     log, recorder = make(tmp_path)
