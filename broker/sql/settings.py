@@ -124,7 +124,7 @@ def refusal_of_value(name: str, value: str) -> Refusal | None:
         return None if milliseconds(value) is not None else _untimely(name)
     if name not in _BEGUN:
         return _pinned(name if _NAME.fullmatch(name) else "that setting")
-    return None if _BEGUN[name].fullmatch(value) else _unsettable(name)
+    return None if _BEGUN[name].fullmatch(value) and value.isprintable() else _unsettable(name)
 
 
 def moved_by(content: Node) -> tuple[Moves, str]:

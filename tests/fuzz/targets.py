@@ -26,9 +26,10 @@ from broker.sql.inspect import inspect, tripwire
 from broker.sql.library import FULL, ON_THE_SPOT, Costly, Limits, parse
 from broker.sql.model import Inspection, Refusal
 from broker.sql.names import CHECKED
+from broker.sql.paths import listed, setting
 from broker.sql.placeholders import Parameters, pattern
 from broker.sql.redact import redact
-from broker.sql.settings import CHANGEABLE
+from broker.sql.settings import refusal_of_value
 from broker.sql.tree import strings, walk
 from tests.fuzz.texts import CANARY, SECRETIVE, STATEMENTS
 from tests.playbooks.postgres_play import Play, but_drop
@@ -163,17 +164,29 @@ def startup(body: bytes) -> None:
         found = read_startup(body)
     except (StartupRefused, ProtocolViolation):
         return
-    assert {name.lower() for name, _ in found.settings} <= set(CHANGEABLE)
+    assert all(refusal_of_value(name, value) is None for name, value in found.settings)
     assert all(value.isprintable() and len(value) <= 64 for _, value in found.settings)
+    assert found.path is None or listed(setting(found.path).partition(" TO ")[2].strip("'")) == [
+        *filter(None, found.path)
+    ]
     assert found.user
     assert all(" " <= character <= "~" for character in found.application)
 
 
 _PAIR = st.tuples(
     st.sampled_from(
-        ("user", "database", "application_name", "DateStyle", "timezone", "options", "replication", "_pq_.x", "a", "")
+        (
+            *("user", "database", "application_name", "DateStyle", "timezone", "options", "replication", "_pq_.x", "a"),
+            *("", "search_path", "statement_timeout"),
+        )
     ),
-    st.sampled_from(("", "alice", "ISO", "UTC", "UTF8", "-c x=y", "on", "\x1b[0m", "a\nb")) | st.text(max_size=8),
+    st.sampled_from(
+        ("", "alice", "ISO", "UTC", "UTF8", "-c x=y", "on", "\x1b[0m", "a\nb", "5s", "a, b", '"a b"', "$user")
+    )
+    | st.sampled_from(
+        ("-csearch_path=a,b", r"-c search_path=\"A\ \" --jit=off", "--statement-timeout=1", "-ctimezone=\x85")
+    )
+    | st.text(max_size=8),
 )
 _PACKETS = st.lists(_PAIR, max_size=8).map(
     lambda pairs: bytes((0, 3, 0, 0)) + b"".join(codec.string(k) + codec.string(v) for k, v in pairs) + b"\0"
