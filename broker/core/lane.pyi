@@ -1,6 +1,7 @@
 from asyncio import Future, Transport
 from collections.abc import Awaitable, Callable
 from mmap import mmap
+from typing import TypeVar
 
 from broker.adapters.eventlog import EventLog
 from broker.adapters.metrics import Metrics
@@ -11,6 +12,7 @@ from broker.protocols.postgres.proxy import Session
 from broker.sessions.ports import Clock, Policies
 
 Chain = tuple[int, str]
+T = TypeVar("T")
 
 class Anchor:
     wall: float
@@ -75,3 +77,4 @@ def seal(
 def timestamp(seconds: float) -> bytes: ...
 def marked(text: bytes) -> bytes | None: ...
 def whole_rows(data: bytes, position: int, total: int) -> tuple[int, int]: ...
+def tokens(data: bytes, at: int, token: type[T]) -> list[T] | None: ...

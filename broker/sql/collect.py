@@ -97,12 +97,17 @@ def collect(
     """
     found = Collected(passed=passed, in_clear=in_clear)
     read = 0
-    # Each value stands with the names of the WITH queries that it can see.
-    stack: list[tuple[Any, frozenset[str]]] = [(root, frozenset())]
-    while stack:
-        value, seen = stack.pop()
+    # What sees other WITH queries stands with their names, and all else on the stack.
+    others: list[tuple[Any, frozenset[str]]] = []
+    stack: list[Any] = [root]
+    seen: frozenset[str] = frozenset()
+    while stack or others:
+        if not stack:
+            value, seen = others.pop()
+        else:
+            value = stack.pop()
         if isinstance(value, list):
-            stack += [(child, seen) for child in value]
+            stack += value
             continue
         if not isinstance(value, dict):
             continue
@@ -121,8 +126,10 @@ def collect(
             continue
         if kind and kind not in _PLAIN and not _seen(found, catalogue, kind, content, value):
             continue
+        below = stack
         if "withClause" in content:
-            seen = _with(stack, content["withClause"], seen)
+            below = []
+            others.append((below, _with(others, content["withClause"], seen)))
         for key, child in content.items():
             if key in _NOTED:
                 if key == "typeName":
@@ -135,22 +142,22 @@ def collect(
                 elif kind and isinstance(child, (dict, list)):
                     found.clauses.append((key, content))
             if isinstance(child, (dict, list)):
-                stack.append((child, seen))
+                below.append(child)
     collected = len(found.references) + len(found.targets) + read
     if collected != relations and collected != _relation_count(root):
         raise Refusal("syntax-unknown", "this statement names a table in a place that is not passed")
     return found
 
 
-def _with(stack: list[tuple[Any, frozenset[str]]], clause: Node, seen: frozenset[str]) -> frozenset[str]:
-    """Put the queries of a WITH on the stack with the names that each sees; returns what its statement sees."""
+def _with(others: list[tuple[Any, frozenset[str]]], clause: Node, seen: frozenset[str]) -> frozenset[str]:
+    """Put the queries of a WITH by with the names that each sees; returns what its statement sees."""
     queries = clause["ctes"]
     if len(queries) > MAX_QUERIES:
         raise Refusal("limit-queries", f"WITH has more than {MAX_QUERIES} queries", sqlstate="54000")
     if clause.get("recursive"):
         seen |= {query["CommonTableExpr"]["ctename"] for query in queries}
     for query in queries:
-        stack.append((query, seen))
+        others.append((query, seen))
         seen |= {query["CommonTableExpr"]["ctename"]}
     return seen
 

@@ -18,6 +18,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from broker.core import compiled
 from broker.sql.model import Refusal
 
 MAX_BYTES = 128 * 1024
@@ -278,12 +279,23 @@ _numbers = _Numbers()
 def _tokens(data: bytes, limits: Limits) -> list[Token]:
     version = _VERSION.match(data)
     begin = version.end() if version else 0
-    found = _SCAN_TOKEN.findall(data, begin) if len(data) - begin <= limits.tokens * _LONGEST_TOKEN else None
-    if found is not None and sum(map(len, map(_WHOLE, found))) != len(data) - begin:
+    found: list[Token] | None = []
+    many = len(data) - begin > limits.tokens * _LONGEST_TOKEN
+    if not many:
+        found = _read_tokens(data, begin) if compiled is None else compiled.tokens(data, begin, Token)
+    if found is None:
         # A library that writes its tokens in another way is not understood (fail closed).
         raise Refusal("syntax-unknown", "this statement is scanned into what is not understood")
-    if found is None or len(found) > limits.tokens:
+    if many or len(found) > limits.tokens:
         raise limits.over("limit-tokens", f"the statement has more than {limits.tokens} words")
+    return found
+
+
+def _read_tokens(data: bytes, begin: int) -> list[Token] | None:
+    """Read the ScanTokens of a ScanResult from a place on; None where one is another."""
+    found = _SCAN_TOKEN.findall(data, begin)
+    if sum(map(len, map(_WHOLE, found))) != len(data) - begin:
+        return None
     numbers, token = _numbers, tuple.__new__
     return [
         # As Token(...) does, without a call of Python's for each word.

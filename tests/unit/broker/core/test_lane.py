@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from broker.sessions.eventchain import (
     record_line,
     timestamp,
 )
+from broker.sql import library
 from broker.sql.shapes import shape
 from tests.playbooks.postgres_play import bind, columns, complete, describe, ready
 from tests.playbooks.test_postgres_express import EXECUTE, SYNC, Policy, Side
@@ -34,6 +36,10 @@ from tests.support.require import needs_core
 pytestmark = needs_core
 
 DETAILS = st.dictionaries(st.sampled_from(["parameters", "rewritten", "sql"]), st.text() | st.lists(st.text()))
+STATEMENTS = [
+    f"select a, 'x', $1, 1.5e3, \"B\" from t{number} where a.b = {number} -- {'c' * number}"
+    for number in (0, 7, 200, 99999)
+]
 NAMES = st.text("abcdefghijklmnopqrstuvwxyz0123456789-_", min_size=1, max_size=30)
 
 
@@ -85,6 +91,21 @@ def test_numbers_are_marked_as_shapes_marks_them(text: str) -> None:
     assert compiled is not None
     found = compiled.marked(text.encode())
     assert (found.decode() if found is not None else None) == shape(text)
+
+
+@settings(max_examples=300)
+@given(st.text("ab1 '\"$-+/*(),.;é\n", max_size=80) | st.sampled_from(STATEMENTS), st.integers(0, 2**32))
+def test_tokens_are_read_as_python_reads_them_or_not_at_all(text: str, seed: int) -> None:
+    assert compiled is not None
+    result = library._library().pg_query_scan(text.encode())
+    data = ctypes.string_at(result.pbuf.data, result.pbuf.len) if not result.error else b""
+    library._library().pg_query_free_scan_result(result)
+    begin = library._VERSION.match(data)
+    at = begin.end() if begin else 0
+    assert compiled.tokens(data, at, library.Token) == library._read_tokens(data, at)
+    data = spoilt(data, random.Random(seed))
+    if at <= len(data):
+        assert compiled.tokens(data, at, library.Token) in (None, library._read_tokens(data, at))
 
 
 def prepared(*, core: bool) -> Side:
