@@ -69,5 +69,5 @@ def check_writes(found: Collected, scope: Scope) -> None:
             raise Refusal(
                 "write-reads-masked",
                 f"this would read {field} while changing it, and it is masked for you",
-                f"name only clear fields in WHERE, SET and RETURNING; masked: {', '.join(sorted(hidden))}",
+                f"name only clear fields, or list plain columns in RETURNING; masked: {', '.join(sorted(hidden))}",
             )

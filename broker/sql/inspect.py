@@ -33,6 +33,7 @@ from broker.sql.nodes import (
 from broker.sql.plans import hide_estimates
 from broker.sql.redact import redacted
 from broker.sql.relations import Scope
+from broker.sql.returning import mask_returned
 from broker.sql.revealing import Reveal, reveal, reveals_in
 from broker.sql.rewrite import Rewriter, Source
 from broker.sql.searching import Candidate, candidates, search
@@ -343,6 +344,9 @@ class _Inspector:
         *,
         plain: bool = False,
     ) -> StatementFacts:
+        returned: frozenset[str] = frozenset()
+        if not plain and not self.seen.in_clear:
+            returned = mask_returned(root, self.catalogue, self.seen, self.rewriter)
         passed = frozenset(id(one.call) for one in reveals)
         found = collect(root, self.catalogue, passed, in_clear=self.seen.in_clear, relations=self.relations)
         scope = self._scope(found, plain=plain)
@@ -374,7 +378,7 @@ class _Inspector:
             functions=frozenset(found.functions),
             through=frozenset(scope.through),
             reaches=scope.reaches,
-            masked=frozenset(scope.masked_fields()),
+            masked=frozenset(scope.masked_fields()) | returned,
             missing_where=missing_where(found, scope),
             reveals=revealed,
             calls=found.ruled,

@@ -953,3 +953,82 @@ update hubs set id = 200 where id = 1
 update hubs set name = 'x' where id = 1 returning *
 delete from hubs where id = 3 returning id
 merge into hubs h using orders o on o.id = h.id and h.id = 1 when matched then delete
+-- RETURNING of masked fields: plain columns come masked, whatever else could tell is refused.
+update customers set name = 'x' where id = 1 returning *
+update customers set name = 'x' where id = 1 returning ssn
+update customers c set name = 'x' where id = 1 returning c.*, c.ssn as other, c.id, ssn s
+update customers set name = 'x' where id = 1 returning customers.ssn, public.customers.ssn, public.customers.*
+update customers as "C c" set name = 'x' where id = 1 returning "C c".ssn, *
+update public.customers set name = 'x' where id = 1 returning "ssn", SSN , s_.* 
+update customers set name = 'x' where id = 1 returning ssn || ''
+update customers set name = 'x' where id = 1 returning customers
+update customers set name = 'x' where id = 1 returning (customers).ssn
+update customers set name = 'x' where id = 1 returning customers.leak
+update customers set name = 'x' where id = 1 returning leak
+update customers set name = 'x' where id = 1 returning (select ssn)
+update customers set name = 'x' where id = 1 returning old.ssn, ssn
+update customers set name = 'x' where id = 1 returning with (old as o) o.ssn
+update customers set name = 'x' where id = 1 returning with (old as customers) customers.*
+update customers set name = 'x' where id = 1 returning old.*
+update customers set name = 'x' where id = 1 returning new.ssn
+update customers set name = 'x' where id = 1 returning *, ctid
+update customers set name = 'x' where id = 1 returning *, id + 1
+update customers set ssn = 'zzzz', email = 'e' where id = 1 returning ssn, email
+update customers set name = ssn where id = 1 returning *
+update customers set name = 'x' where ssn like '7%' returning *
+update customers set name = 'x' from orders o where o.id = customers.id and o.id = 1 returning *
+update customers set name = 'x' from orders o where o.id = customers.id and o.id = 1 returning customers.ssn
+delete from customers where id = 3 returning *
+delete from customers c where c.id = 3 returning c.ssn, c.email
+delete from customers using orders o where o.id = customers.id returning *
+insert into customers (id, name, ssn) values (9001, 'x', 'y') returning *
+insert into customers (id, name, ssn) values (9001, 'x', 'y') returning ssn, id
+insert into customers as c (id, name, ssn) values (9001, 'x', 'y') returning c.ssn, c.*
+insert into customers select id + 10000, name, 'q' || id, email, dob, salary from customers where id < 3 returning *
+insert into customers (id, name) values (1, 'x') on conflict (id) do update set name = excluded.name returning *
+insert into customers (id, name) values (1, 'x') on conflict (id) do update set name = customers.ssn returning *
+insert into customers (id, name) values (1, 'x') on conflict (id) do update set name = 'x' where customers.ssn like '7%' returning *
+insert into customers default values returning *
+with x as (update customers set name = 'y' where id = 1 returning *) select * from x
+with x as (update customers set name = 'y' where id = 1 returning id, ssn) select id, ssn from x
+with x as (update customers set name = 'y' where id = 1 returning id, ssn) select x.id, upper(x.ssn) from x where x.ssn like '7%'
+with x as (delete from customers where id = 4 returning ssn) insert into orders select 5000, 1, ssn from x returning note
+with x as (insert into customers (id, ssn) values (9002, 'zz') returning *) select id from x
+with customers as (insert into customers (id, ssn) values (9002, 'zz') returning *) select * from customers
+merge into customers c using orders o on c.id = o.id and o.id = 1 when matched then update set name = 'x' returning c.*
+explain (verbose, costs off) update customers set name = 'x' where id = 1 returning *
+explain analyze update customers set name = 'x' where id = 1 returning ssn
+copy (update customers set name = 'x' where id = 1 returning *) to stdout
+prepare w as update customers set name = 'x' where id = $1 returning *; execute w(1)
+update v_checked set name = 'x' where id = 1 returning *
+update v_checked set name = 'x' where id = 1 returning ssn, id
+delete from v_checked where id = 5 returning v_checked.*
+insert into v_checked (id, name, ssn) values (900, 'x', 'y') returning *
+update part set id = id where id = 1 returning *
+update part_a set id = id where id = 1 returning ssn
+update people set id = id where id = 1 returning *
+update staff set id = id where id = 1 returning *
+update gone set id = id where id = 1 returning *
+update gen set ssn = 'x' where id = 1 returning *
+update gen set ssn = 'x' where id = 1 returning loud, known, twice
+update docs set id = id where id = 1 returning *
+update own_types set id = id where id = 1 returning *
+update "Upper ""Case""" set id = id returning *
+update "Upper ""Case""" set id = id returning "Ssn", "Upper ""Case""".t, "select"
+update ranked set id = id where id = 1 returning *
+update parted set id = id where id = 1 returning *
+update parted_2 set id = id where id = 4 returning region, ssn
+delete from bykey where id = 2 returning *
+insert into parted (id, region, ssn) values (1, 'north', 'q') returning *
+update customers set name = 'x' where id = 1 returning id as ssn, name as "returning"
+update customers set name = 'x' where id = 1 returning ssn as id, dob, salary
+update customers set name = 'x' where id = 1 returning ssn, ssn, *
+update customers set name = 'x' where id = 1 returning/**/*--x
+update typed set id = id returning *
+update customers set name = 'x' where id = 1 returning nope
+update customers set name = 'x' where id = 1 returning orders.ssn
+update customers set name = 'x' where id = 1 returning evil.customers.ssn
+update customers set name = 'x' where id = 1 returning (ssn)
+update customers set name = 'x' where id = 1 returning distinct_, ssn
+update customers set name = 'x' where id = 1 returning ssn, airlock.reveal(ssn)
+update customers set name = 'x' where id = 1 returning U&"\0073sn", customers . * , public . customers /* c */ . ssn

@@ -179,7 +179,7 @@ def test_data_modifying_with_at_any_depth_is_a_write() -> None:
         ("update customers set name = ssn", "write-reads-masked"),
         ("update customers c set name = '' where c is not null", "write-reads-masked"),
         ("delete from customers where salary > 1", "write-reads-masked"),
-        ("delete from customers returning *", "write-reads-masked"),
+        ("delete from customers returning customers", "write-reads-masked"),
         ("update customers set name = '' returning with (old as o) o", "write-reads-masked"),
         ("insert into customers (id) values (1) on conflict (ssn) do nothing", "write-reads-masked"),
         ("merge into customers c using orders o on c.ssn = o.note when matched then delete", "write-reads-masked"),
@@ -243,7 +243,7 @@ def test_what_is_inserted_may_be_a_star_for_it_cannot_be_of_the_target(more: str
 @pytest.mark.parametrize(
     "more",
     [
-        "returning *",
+        "returning *, upper(ssn)",
         "returning customers",
         "returning (customers).name",
         "returning (select customers.ssn)",
@@ -257,6 +257,54 @@ def test_what_is_inserted_may_be_a_star_for_it_cannot_be_of_the_target(more: str
 )
 def test_what_stands_behind_what_is_inserted_names_no_masked_field_of_the_target(more: str) -> None:
     assert refused(f"{_MANY} {more}").rule == "write-reads-masked"
+
+
+_SSN = (
+    "((CASE WHEN pg_catalog.length({0}::pg_catalog.text) OPERATOR(pg_catalog.>=) 8 THEN '***'::pg_catalog.text "
+    "OPERATOR(pg_catalog.||) pg_catalog.right({0}::pg_catalog.text, 4) ELSE '***'::pg_catalog.text END)"
+    "::character varying(11))"
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "sent"),
+    [
+        ("ssn", f"""{_SSN.format('"c"."ssn"')} AS "ssn\""""),
+        ("id, c.ssn s, name", f"""id, {_SSN.format('"c"."ssn"')} s, name"""),
+        (
+            "c.* -- all",
+            f"""\"c"."id" AS "id", "c"."name" AS "name", {_SSN.format('"c"."ssn"')} AS "ssn", """
+            """(NULL::numeric(10,2)) AS "salary" -- all""",
+        ),
+    ],
+)
+def test_returning_gives_plain_columns_of_the_written_row_masked(said: str, sent: str) -> None:
+    for write in ("update customers c set name = 'x' where id = 1", "insert into customers as c (id) values (1)"):
+        found = inspect(f"{write} returning {said}", CATALOGUE, FIELDS)
+        assert found.rewritten == f"{write} returning {sent}"
+        masked = {"public.customers.ssn"} | ({"public.customers.salary"} if "*" in said else set())
+        assert found.statements[0].facts.masked == masked
+        assert found.scrub
+        assert inspect(f"{write} returning {said}", CATALOGUE, {}).rewritten == f"{write} returning {said}"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "upper(ssn)",
+        "c",
+        "c::text",
+        "(c).ssn",
+        "(select ssn)",
+        "old.ssn",
+        "ssn, new.*",
+        "customers.ssn",
+        "*, ctid",
+        "c.nope, *",
+    ],
+)
+def test_what_else_returning_could_tell_of_masked_fields_is_refused(said: str) -> None:
+    assert refused(f"update customers c set name = 'x' where id = 1 returning {said}").rule == "write-reads-masked"
 
 
 @pytest.mark.parametrize(
