@@ -14,7 +14,13 @@ cdef class Entry:
 
     cdef Py_ssize_t size
     cdef int kind
-    cdef const char *grant, *session, *id, *before, *behind, *detail, *at
+    cdef const char* grant
+    cdef const char* session
+    cdef const char* id
+    cdef const char* before
+    cdef const char* behind
+    cdef const char* detail
+    cdef const char* at
     cdef Py_ssize_t grant_size, session_size, id_size, before_size, behind_size, detail_size
 
     cdef bint read(self, const char* p, Py_ssize_t room) noexcept:
