@@ -15,8 +15,8 @@ from queue import SimpleQueue
 
 from broker.errors import RecordingFailed
 
-LAZY_SECONDS = 0.05
-"""How long a record that nobody waits for may stay unsynced."""
+LAZY_SECONDS = 0.04
+"""How long a record that nobody waits for may stay unsynced, beside what it stood in a journal."""
 
 _fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 SIZE = 1024 * 1024
-DELAY_SECONDS = 0.005
-"""How long a record may stand in the journal before it is sealed."""
+DELAY_SECONDS = 0.01
+"""How long a record may stand in the journal before it is sealed: with what it then waits to be synced, 50 ms."""
 KINDS = ("statement.allowed", "statement.finished")
 _HEAD = struct.Struct("=IBBBBIII27s")
 

@@ -27,7 +27,8 @@ class PolicyFiles:
         self._folder = folder
         self._stamp = _stamp(folder)
         self._policy = load(folder)
-        self._hash = self._policy.hash
+        self.hash = self._policy.hash
+        """Looked at for each statement."""
         self._rejected: list[str] | None = None
         self._reloading = asyncio.Lock()
         self._recorder: Recorder | None = None
@@ -38,10 +39,6 @@ class PolicyFiles:
         return self._policy
 
     @property
-    def hash(self) -> str:
-        return self._hash
-
-    @property
     def rejected(self) -> list[str] | None:
         """What is wrong with the files as they are now, where the last good ones are obeyed instead."""
         return self._rejected
@@ -49,7 +46,7 @@ class PolicyFiles:
     async def attach(self, recorder: Recorder, changed: Callable[[], Awaitable[None]]) -> None:
         """Record what is loaded, now and from now on, and tell who must decide again."""
         self._recorder, self._changed = recorder, changed
-        await self._record("policy.loaded", {"hash": self._hash})
+        await self._record("policy.loaded", {"hash": self.hash})
 
     async def poll(self) -> None:
         """Look at the files every second, for ever."""
@@ -73,11 +70,11 @@ class PolicyFiles:
                 return
             self._stamp = stamp
             recovered, self._rejected = self._rejected is not None, None
-            changed = policy.hash != self._hash
+            changed = policy.hash != self.hash
             if changed or recovered:
-                self._policy, self._hash = policy, policy.hash
-                await self._record("policy.loaded", {"hash": self._hash})
-                _log.info("policy loaded", hash=self._hash)
+                self._policy, self.hash = policy, policy.hash
+                await self._record("policy.loaded", {"hash": self.hash})
+                _log.info("policy loaded", hash=self.hash)
         if changed and self._changed is not None:
             await self._changed()
 

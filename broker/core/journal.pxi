@@ -94,7 +94,9 @@ cdef class Journal:
         if not lane.touched:
             lane.touched = True
             self._lanes.append(lane)
-        if said is not None:
+        if said is not None and said is not lane.said:
+            # Once is enough: what it touches is counted as a set.
+            lane.said = said
             self._said.append((lane.grant, said))
         self._used += size
         # Whoever reads this after a crash finds the record's size last, and an end behind it.

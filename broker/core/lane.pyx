@@ -134,6 +134,8 @@ cdef class Lane:
     """The journal has records of it."""
     cdef object book
     """Its grant's, while the journal is sealed."""
+    cdef object said
+    """What was last counted of its statements."""
     cdef const char* begun
     """Where the record stands of what has begun and not ended, while they are counted."""
     cdef int kinds
