@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from broker.sql.collect import Collected, collect
 from broker.sql.model import Refusal
+from broker.sql.nodes import QUERIES
 from broker.sql.relations import Scope
 from broker.sql.tree import Node, walk
 from policies.engine.decisions import Effect
@@ -13,6 +14,21 @@ def effects_of(found: Collected) -> set[Effect]:
     """Return what a query does, by what it targets, locks and sets."""
     changes = bool(found.targets or found.locks)
     return ({Effect.WRITE} if changes else set()) | ({Effect.SESSION} if found.sets else set())
+
+
+_ACTIONS = {"CMD_INSERT": "INSERT", "CMD_UPDATE": "UPDATE", "CMD_DELETE": "DELETE"}
+
+
+def does(found: Collected) -> frozenset[str]:
+    """Return what changes data in a query, at any depth."""
+    verbs: set[str] = set()
+    for kind, _, statement in found.targets:
+        verbs |= {QUERIES[kind]} if kind in QUERIES else set()
+        if statement.get("onConflictClause", {}).get("action") == "ONCONFLICT_UPDATE":
+            verbs.add("UPDATE")
+        clauses = [one["MergeWhenClause"] for one in statement.get("mergeWhenClauses", [])]
+        verbs |= {_ACTIONS[one["commandType"]] for one in clauses if one.get("commandType") in _ACTIONS}
+    return frozenset(verbs)
 
 
 _CONDITIONS = {"UpdateStmt": "whereClause", "DeleteStmt": "whereClause", "MergeStmt": "joinCondition"}

@@ -12,7 +12,7 @@ from typing import Any
 
 from broker.sql.catalogue import Catalogue
 from broker.sql.changing import COMMIT_FIRST, alters, check_harmless, check_stored, kin_of, names_of
-from broker.sql.checking import check_calls, check_writes, effects_of, missing_where
+from broker.sql.checking import check_calls, check_writes, does, effects_of, missing_where
 from broker.sql.collect import Collected, collect
 from broker.sql.comparing import compared
 from broker.sql.copies import form_of
@@ -300,6 +300,7 @@ class _Inspector:
             through=frozenset(scope.through | kin_of(change, self.catalogue)),
             reaches=scope.reaches,
             masked=frozenset(scope.masked_fields()),
+            does=does(found),
             missing_where=missing_where(found, scope),
             calls=found.ruled,
             code=frozenset(change.code | found.coded),
@@ -379,6 +380,7 @@ class _Inspector:
             through=frozenset(scope.through),
             reaches=scope.reaches,
             masked=frozenset(scope.masked_fields()) | returned,
+            does=does(found),
             missing_where=missing_where(found, scope),
             reveals=revealed,
             calls=found.ruled,

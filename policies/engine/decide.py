@@ -200,18 +200,19 @@ def _answers(
     passing = [_weighed(rule, rows) for rule, obstacle in found if obstacle is None]
     if passing:
         # What is asked about one relation is asked wherever it is touched: joining another does not lead around it.
-        passing += [_answer(rule) for rule, obstacle in found if obstacle and _asks_of_part(rule, facts, effect, now)]
+        passing += [_answer(rule) for rule, why in found if why is not None and _asks_of_part(rule, facts, effect, now)]
     return passing, [text for _, text in found if text]
 
 
 def _asks_of_part(rule: StatementRule, facts: StatementFacts, effect: Effect, now: datetime | None) -> bool:
-    """Say whether a rule asks about some of a statement's relations, and speaks of it in every other way."""
-    part = frozenset(name for name in facts.relations if covered(rule.relations, name))
-    return (
-        rule.decision == "ask"
-        and (bool(part) or (effect is Effect.WRITE and _reaches(rule, facts)))
-        and _obstacle(rule, replace(facts, reads=facts.reads & part, writes=facts.writes & part), effect, now) is None
-    )
+    """Say whether a rule asks about some of a statement's relations or verbs, and speaks of it in every other way."""
+    if rule.decision != "ask":
+        return False
+    part = frozenset(name for name in facts.relations if not rule.relations or covered(rule.relations, name))
+    if rule.relations and not part and not (effect is Effect.WRITE and _reaches(rule, facts)):
+        return False
+    less = replace(facts, reads=facts.reads & part, writes=facts.writes & part, does=frozenset())
+    return any(_obstacle(rule, replace(less, verb=verb), effect, now) is None for verb in (facts.verb, *facts.does))
 
 
 def _weighed(rule: StatementRule, rows: Rows) -> Decision:
@@ -278,8 +279,16 @@ def _touches(rule: StatementRule, facts: StatementFacts) -> bool:
     )
 
 
+def _is_of_verbs(rule: StatementRule, facts: StatementFacts) -> bool:
+    """Say whether a rule's verbs are a statement's: where it denies, of anything in it, and else of all in it."""
+    if not rule.verbs or (not facts.does and any(same_verb(listed, facts.verb) for listed in rule.verbs)):
+        return True
+    among = (any(same_verb(listed, verb) for listed in rule.verbs) for verb in (facts.verb, *facts.does))
+    return any(among) if rule.decision == "deny" else all(among)
+
+
 def _is_about(rule: StatementRule, facts: StatementFacts) -> bool:
-    return (not rule.verbs or any(same_verb(verb, facts.verb) for verb in rule.verbs)) and (
+    return _is_of_verbs(rule, facts) and (
         not rule.functions
         or bool(facts.functions & set(rule.functions))
         or any(names_call(listed, call) for listed in rule.named_functions for call in facts.calls)

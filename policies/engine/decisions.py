@@ -174,6 +174,8 @@ class StatementFacts:
     """Fields of `relation.field` that would come in clear although they are masked."""
     searched: frozenset[str] = frozenset()
     """Masked fields of `relation.field` that are compared with one clear value."""
+    does: frozenset[str] = frozenset()
+    """What changes data in it, at any depth: INSERT, UPDATE, DELETE, MERGE; WITH, EXPLAIN and COPY may hold some."""
     copying: Literal["", "in", "out"] = ""
     """Which way a COPY goes, from where the client stands."""
     through: frozenset[str] = frozenset()

@@ -255,7 +255,19 @@ def _refusal_in(values: dict[str, Any]) -> Refusal:
 
 
 _DIRECTIONS: dict[str, Literal["", "in", "out"]] = {"": "", "in": "in", "out": "out"}
-_SETS = ("reads", "writes", "functions", "masked", "missing_where", "through", "reaches", "reveals", "searched", "code")
+_SETS = (
+    "does",
+    "reads",
+    "writes",
+    "functions",
+    "masked",
+    "missing_where",
+    "through",
+    "reaches",
+    "reveals",
+    "searched",
+    "code",
+)
 
 
 def _statement_out(statement: Statement) -> dict[str, Any]:

@@ -128,6 +128,27 @@ def test_verbs_match_by_their_first_word_too() -> None:
         assert isinstance(decided(given, facts(verb)), kind), verb
 
 
+def test_verbs_are_also_those_of_the_changes_within_a_statement() -> None:
+    insert, delete = frozenset({"INSERT"}), frozenset({"DELETE"})
+    denying = policy("{id: all, decision: allow}", "{id: kept, decision: deny, verbs: [DELETE], message: never}")
+    asking = policy(
+        "{id: all, decision: allow}", "{id: asked, decision: ask, verbs: [DELETE], reviewers: {groups: [ops]}}"
+    )
+    letting = policy("{id: some, decision: allow, effects: [write], verbs: [INSERT, SELECT, EXPLAIN]}")
+    for verb in ("SELECT", "EXPLAIN", "COPY", "PREPARE", "INSERT", "MERGE"):
+        assert isinstance(decided(denying, facts(verb, does=insert | delete)), Deny)
+        assert isinstance(decided(denying, facts(verb, does=insert)), Allow)
+        assert isinstance(decided(asking, facts(verb, does=insert | delete)), Ask)
+        assert isinstance(decided(asking, facts(verb, does=insert)), Allow)
+    for verb in ("SELECT", "EXPLAIN", "INSERT"):
+        assert isinstance(decided(letting, facts(verb, does=insert)), Allow)
+        assert isinstance(decided(letting, facts(verb, does=insert | delete)), Deny)
+    # What asks about the whole statement lets it pass, and what asks about a part of it does not.
+    only = policy("{id: asked, decision: ask, verbs: [DELETE], effects: [write], reviewers: {groups: [ops]}}")
+    assert isinstance(decided(only, facts("DELETE", does=delete)), Ask)
+    assert isinstance(decided(only, facts("SELECT", does=delete)), Deny)
+
+
 FEW = "{id: few, decision: allow, effects: [write], max_estimated_rows: 100, above: %s}"
 
 

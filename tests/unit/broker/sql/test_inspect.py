@@ -694,6 +694,35 @@ def with_sequences() -> Catalogue:
     )
 
 
+@pytest.mark.parametrize(
+    ("sql", "verbs"),
+    [
+        ("select 1", ""),
+        ("select id from orders for update", ""),
+        ("delete from orders where id = 1", "DELETE"),
+        ("with a as (delete from orders where id = 1 returning id) select id from a", "DELETE"),
+        ("with a as (update orders set note = '' where id = 1) insert into orders values (2)", "INSERT UPDATE"),
+        ("explain analyze delete from orders where id = 1", "DELETE"),
+        ("explain update orders set note = ''", "UPDATE"),
+        ("copy (delete from orders where id = 1 returning id) to stdout", "DELETE"),
+        ("prepare p as delete from orders where id = $1", "DELETE"),
+        ("insert into orders values (1) on conflict (id) do update set note = ''", "INSERT UPDATE"),
+        ("insert into orders values (1) on conflict (id) do nothing", "INSERT"),
+        ("merge into orders o using typed t on o.id = t.total_of when matched then delete", "DELETE MERGE"),
+        (
+            "merge into orders o using typed t on o.id = t.total_of when matched then update set note = '' "
+            "when not matched then insert values (1)",
+            "INSERT MERGE UPDATE",
+        ),
+        ("copy orders from stdin", ""),
+        ("truncate orders", ""),
+    ],
+)
+def test_every_change_within_a_statement_is_a_fact(sql: str, verbs: str) -> None:
+    (statement,) = inspect(sql, CATALOGUE, FIELDS).statements
+    assert statement.facts.does == set(verbs.split())
+
+
 _EVERY = {"public.orders", "archive.tally", "public.Tally"}
 
 
