@@ -93,6 +93,11 @@ class Booking:
         """Return where the session stands, or None while anything is under way."""
         if not self._quiet():
             return None
+        # What went another way is recorded to its end before what goes this one.
+        self._scribe.settle()
+        if not self._quiet():
+            # It could not be.
+            return None
         session = self._session
         known = session.prepared.known, session.portals.known
         return Quiet(session.status, session.segment, session.tripwire, *known)

@@ -30,7 +30,7 @@ from broker.sessions.eventchain import (
 from broker.sql import library
 from broker.sql.shapes import shape
 from tests.playbooks.postgres_play import bind, columns, complete, describe, ready
-from tests.playbooks.test_postgres_express import EXECUTE, SYNC, Policy, Side
+from tests.playbooks.test_postgres_express import EXECUTE, SYNC, Policy, Side, bind_to
 from tests.support.require import needs_core
 
 pytestmark = needs_core
@@ -349,3 +349,16 @@ def test_texts_of_a_shape_board_alike_each_with_its_own_record() -> None:
     assert texts == ["select a where b = 22", "select a where b = 333"]
     assert side.upstream == codec.query(texts[0]) + codec.query(texts[1])
     assert replace(like, sql="") is not like
+
+
+def test_the_end_of_what_went_another_way_is_recorded_before_what_goes_by_the_lane() -> None:
+    side = prepared(core=True)
+    answer = codec.message(b"2") + complete("SELECT 0") + ready("I")
+    for value in ("é", "e"):
+        side.from_client(bind_to(value, "s") + EXECUTE + SYNC, 1.0)
+        side.turn()
+        side.from_upstream(answer, 2.0)
+    assert side.rides == 2
+    side.turn()
+    assert [entry.type for entry in side.written] == ["statement.allowed", "statement.finished"] * 2
+    assert [entry.data["statement"][-1] for entry in side.written] == ["1", "1", "2", "2"]
