@@ -164,6 +164,8 @@ def _statement(told: dict[str, Any], verb: str) -> list[str]:
     ):
         if told[key]:
             lines.append(f"{name:<8} {escape(', '.join(told[key]))}")
+    if told["expected"]:
+        lines.append(f"expects  {escape(told['expected'])}")
     if told["hint"]:
         lines.append(f"next     {escape(told['hint'])}")
     if told["rewritten"] and decision != "deny":

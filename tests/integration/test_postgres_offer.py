@@ -81,6 +81,21 @@ async def test_a_preview_says_what_would_happen_and_runs_nothing(wheel_postgres:
     assert wheel_postgres.execute("select count(*) from log", "shop") == [(0,)]
 
 
+async def test_a_preview_asks_the_planner_where_a_rule_depends_on_it(wheel_postgres: Server) -> None:
+    end, policy = make_world(wheel_postgres), read_texts({"test.yaml": POLICY})
+    wheel_postgres.execute("insert into log (what) select 'x' from generate_series(1, 2000)", "shop")
+    wheel_postgres.execute("analyze log", "shop")
+
+    async def told(sql: str) -> tuple[str, str, list[str]]:
+        found = await OFFER.preview(policy, "alice", "prod-db", "sized", sql, end)
+        return found["decision"], found["expected"], found["rules"]
+
+    few, many = "update log set what = 'y' where id = 1", "update log set what = 'y' where id > 0"
+    assert await told(few) == ("allow", "about 1 row, says the planner", ["sized"])
+    assert (await told(many))[:2] == ("deny", "about 2,000 rows, says the planner")
+    assert wheel_postgres.execute("select count(*) from log where what = 'y'", "shop") == [(0,)]
+
+
 async def test_a_preview_says_why_a_column_of_a_view_is_masked(wheel_postgres: Server) -> None:
     end, policy = make_world(wheel_postgres), read_texts({"test.yaml": POLICY})
     wheel_postgres.execute("create view cards as select id, left(ssn, 3) as area from people", "shop")

@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from broker.errors import Misconfigured
 from broker.protocols.postgres.admin import Admin, Admins
 from broker.protocols.postgres.cancel import CancelKeys
 from broker.protocols.postgres.catalogues import Catalogues, field_rules_of, read_rows
+from broker.protocols.postgres.estimator import Estimator
 from broker.protocols.postgres.examine import examine
+from broker.protocols.postgres.explaining import question
 from broker.protocols.postgres.frontdoor import FrontDoor
 from broker.protocols.postgres.holding import offered
 from broker.protocols.postgres.house import House
@@ -27,6 +29,7 @@ from broker.protocols.postgres.provision import provision, provisioner, wanted
 from broker.protocols.postgres.ruling import Asking, Denied, Permitted, Subject, refused, rule
 from broker.protocols.postgres.workers import WorkerFailed, Workers
 from broker.sessions.findings import Finding
+from broker.sessions.holds import Asked
 from broker.sessions.model import Killed, Lease
 from broker.sessions.ports import Broker, Endpoint, TicketLine
 from broker.sql.catalogue import build
@@ -124,7 +127,8 @@ class PostgresOffer:
         try:
             rows, version, _ = await read_rows(admin)
             held = policy.resources.get(resource)
-            catalogue = build(rows, held.search_path if held else ["public"], version)
+            path = held.search_path if held else ["public"]
+            catalogue = build(rows, path, version)
             found: Inspection | Refusal
             try:
                 view = field_view(policy, person, resource)
@@ -132,16 +136,21 @@ class PostgresOffer:
                 found, redacted = await workers.inspect(text, catalogue, view, strict=strict, covers=covers, but=but)
             except WorkerFailed as failure:
                 found, redacted = Refusal("limit-time", str(failure), sqlstate="54001"), ""
+            if isinstance(found, Refusal):
+                return _told(refused(found, redacted), None)
+            ruling = rule(policy, Subject(person, resource, role), text, found, now)
+            expected = ""
+            if isinstance(ruling, Permitted) and ruling.estimating:
+                touched, expected = await _expected(admin, path, ruling)
+                ruling = rule(policy, Subject(person, resource, role), text, found, now, touched)
         finally:
             await workers.close()
             await admin.close()
-        if isinstance(found, Refusal):
-            return _told(refused(found, redacted), None)
-        ruling = rule(policy, Subject(person, resource, role), text, found, now)
         told = _told(ruling, found) if isinstance(ruling, Denied) else _told(None, found, ruling.rules, ruling.asking)
         if isinstance(ruling, Permitted) and ruling.asking is not None:
             shape = offered(ruling, ruling.asking, Parameters())
             told["hint"] += f"; they may approve its shape too: {shape.text}" if shape is not None else ""
+        told["expected"] = expected
         reasons = {name: sights(catalogue, view).why(name) for name in told["masked"]}
         return {**told, "masked": [f"{name} ({why})" if why else name for name, why in reasons.items()]}
 
@@ -183,7 +192,21 @@ def _told(
         "calls": sorted({str(call) for fact in facts for call in fact.calls}),
         "masked": sorted({field for fact in facts for field in fact.masked}),
         "rewritten": found.rewritten if found is not None else None,
+        "expected": "",
     }
+
+
+async def _expected(admin: Admin, path: Sequence[str], ruling: Permitted) -> tuple[int | None, str]:
+    """Ask the planner how many rows a statement touches, as the gate would; returns that, and says it."""
+
+    async def record() -> None:
+        """This is no session's: an operator asks, with the upstream's credential at hand."""
+
+    about = question([ruling], Asked(ruling.sql), (), in_transaction=False)
+    estimate = await Estimator(admin, path, 0).estimate(about, record)
+    if estimate.rows is None:
+        return None, f"not known how many rows: {estimate.why}"
+    return estimate.rows, f"about {estimate.rows:,} row{'s' * (estimate.rows != 1)}, says the planner"
 
 
 def _secret(path: Path) -> bytes:
