@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from broker.errors import AirlockError, UpstreamUnavailable
 from broker.protocols.postgres import identities, pins
-from broker.protocols.postgres.identity import identity_of
-from broker.protocols.postgres.login import LoggedIn
+from broker.protocols.postgres.identity import Identity, identity_of
+from broker.protocols.postgres.login import LoggedIn, Served
 from broker.protocols.postgres.spares import Kind, Spare
 from broker.protocols.postgres.upstream import Upstream
 from broker.sessions.model import Killed, Lease, SessionFacts
@@ -38,8 +38,8 @@ class Backend:
         self.upstream = Upstream(self.identity.endpoint(level) if self.identity is not None else level)
         self._lease: Lease | None = None
         self._spare = spare
-        self._written = False
-        """The lease that names the process is on disk."""
+        self._naming: Awaitable[None] | None = None
+        """The lease that names the process is on its way to the disk."""
         self._pinned: dict[str, str] = {}
 
     @property
@@ -67,18 +67,16 @@ class Backend:
         self._pinned = pins.narrowed(pinned, asked)
         if (taken := await self._take(admitted)) is not None:
             return taken
+        opened = (asked, self._pinned, self._leased, admitted, self._served)
         try:
-            logged_in = await self.upstream.open(asked, self._pinned, self._leased, admitted)
+            return await self.upstream.open(*opened)
         except UpstreamUnavailable as error:
             if FULL not in str(error) or not self._house.spares.make_room(self.level):
                 raise
             # What waited for sessions must not keep one out.
             self.upstream.abort()
             await asyncio.sleep(ROOM_SECONDS)
-            logged_in = await self.upstream.open(asked, self._pinned, self._leased, admitted)
-        assert self._lease is not None
-        self._lease = _named(self._lease, self.upstream, logged_in)
-        return logged_in
+            return await self.upstream.open(*opened)
 
     async def _take(self, admitted: Callable[[], object]) -> LoggedIn | None:
         """Take the connection that was opened ahead: its lease on disk and its times armed, or it is not used.
@@ -91,13 +89,12 @@ class Backend:
         if spare.policy != self._house.broker.policies.hash:
             spare.upstream.abort()
             return None
-        self._lease = _named(self._drafted(), spare.upstream, spare.logged_in)
-        leased = asyncio.ensure_future(self._house.broker.leases.write(self._lease))
+        self._lease = self._drafted()
         self.upstream.adopt(spare.upstream, self._pinned)
+        self._served(Served(spare.logged_in.pid, spare.logged_in.backend_start))
         admitted()
         armed = await self.upstream.armed()
-        await leased
-        self._written = armed
+        await self.known()
         if armed:
             return spare.logged_in
         self.upstream.abort()
@@ -109,10 +106,12 @@ class Backend:
             self._spare.upstream.abort()
 
     async def known(self) -> None:
-        """Write down which process serves the session, before a byte of its client's can have it do anything."""
-        if not self._written:
-            assert self._lease is not None
-            await self._house.broker.leases.write(self._lease)
+        """Wait until it is written which process serves the session, before a byte of its client's can reach that."""
+        if self._naming is not None:
+            await self._naming
+            self._naming = None
+        assert self._lease is not None
+        assert self._lease.pid is not None
 
     def replenish(self) -> None:
         """Have a connection ready for the next session of this kind."""
@@ -142,13 +141,22 @@ class Backend:
         """Say that all of it is verified gone; False where the reaper has, and recorded the end."""
         return self._lease is None or await self._house.broker.leases.close(self._facts.id)
 
-    async def _leased(self) -> None:
-        """Before anything is sent: the lease, on disk; then the role, so that no crash leaves one that nobody knows."""
+    def _leased(self) -> Awaitable[None]:
+        """Begin what comes before anything is sent: the lease; then the role, so that no crash leaves one unknown."""
         self._lease = self._drafted()
-        await self._house.broker.leases.write(self._lease)
-        if self.identity is not None:
-            admin = self._house.admins.of(self._killer)
-            await identities.make(admin, self.identity, self.level.user, self._kind.until)
+        written = self._house.broker.leases.write(self._lease)
+        return written if self.identity is None else self._made(self.identity, written)
+
+    async def _made(self, identity: Identity, leased: Awaitable[None]) -> None:
+        await leased
+        await identities.make(self._house.admins.of(self._killer), identity, self.level.user, self._kind.until)
+
+    def _served(self, process: Served) -> None:
+        """Begin to write down which process serves the session."""
+        assert self._lease is not None
+        port, pid, start = self.upstream.local_port, process.pid, process.backend_start
+        self._lease = replace(self._lease, local_port=port, pid=pid, backend_start=start)
+        self._naming = asyncio.ensure_future(self._house.broker.leases.write(self._lease))
 
     def _drafted(self) -> Lease:
         grant = self._facts.grant
@@ -164,9 +172,3 @@ class Backend:
             source=self._killer.source,
             identity=self.identity.name if self.identity is not None else None,
         )
-
-
-def _named(lease: Lease, upstream: Upstream, logged_in: LoggedIn) -> Lease:
-    """Add to a lease which process serves its session."""
-    pid, start = logged_in.pid, logged_in.backend_start
-    return replace(lease, local_port=upstream.local_port, pid=pid, backend_start=start)

@@ -48,13 +48,21 @@ class Admitted:
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """Which process serves the session, before its pins are read back."""
+
+    pid: int
+    backend_start: int
+
+
+@dataclass(frozen=True, slots=True)
 class LoggedIn:
     pid: int
     backend_start: int
     statuses: dict[str, str]
 
 
-Command = Send | Derive | Admitted | LoggedIn
+Command = Send | Derive | Admitted | Served | LoggedIn
 
 _OF_ROWS = b"TC"
 """What stands around the rows of an answer."""
@@ -80,7 +88,8 @@ class Login:
     statuses: dict[str, str] = field(default_factory=dict)
     key: codec.Frame | None = None
     _scram: ScramClient | None = None
-    _found: list[list[str]] = field(default_factory=list)
+    _served: Served | None = None
+    _shown: list[list[str]] = field(default_factory=list)
 
     def start(self) -> bytes:
         return codec.startup([("user", self.user), ("database", self.database), *self.parameters.items()])
@@ -106,7 +115,7 @@ class Login:
     def _handle(self, frame: Frame) -> Command | None:
         match chr(frame.type), self.state:
             case "D", LoginState.CHECKING:
-                self._row(codec.Reader(frame.body))
+                return self._row(codec.Reader(frame.body))
             case "S", LoginState.SETTLING | LoginState.CHECKING:
                 name, value = codec.read_parameter_status(frame.body)
                 self.statuses[name] = value
@@ -155,24 +164,27 @@ class Login:
             raise LoginFailed(f"the upstream asks for {asked} where only SCRAM-SHA-256 is accepted")
         return None
 
-    def _row(self, reader: codec.Reader) -> None:
+    def _row(self, reader: codec.Reader) -> Served | None:
         values = []
         for _ in range(reader.int16()):
             length = reader.int32()
             values.append("" if length < 0 else codec.as_text(reader.take(length)))
-        self._found.append(values)
-
-    def _checked(self) -> LoggedIn:
-        who, *shown = self._found or [[]]
-        asked = [*self.pinned.items(), *self.waits.items()]
-        if len(shown) != len(asked) or any(len(row) != 1 for row in shown):
-            raise LoginFailed("the upstream does not say what it keeps of the session's settings")
-        for (name, wanted), (found,) in zip(asked, shown, strict=True):
-            if not pins.kept(wanted, found):
-                raise LoginFailed(f"the upstream did not keep {name}: `{found}`")
+        if self._served is not None:
+            self._shown.append(values)
+            return None
         try:
-            pid, start = who
-            return LoggedIn(int(pid), pins.started(start), self.statuses)
+            pid, start = values
+            self._served = Served(int(pid), pins.started(start))
         except ValueError:
             unsaid = "the upstream does not say which of its processes serves this session"
             raise LoginFailed(unsaid) from None
+        return self._served
+
+    def _checked(self) -> LoggedIn:
+        asked = [*self.pinned.items(), *self.waits.items()]
+        if self._served is None or len(self._shown) != len(asked) or any(len(row) != 1 for row in self._shown):
+            raise LoginFailed("the upstream does not say what it keeps of the session's settings")
+        for (name, wanted), (found,) in zip(asked, self._shown, strict=True):
+            if not pins.kept(wanted, found):
+                raise LoginFailed(f"the upstream did not keep {name}: `{found}`")
+        return LoggedIn(self._served.pid, self._served.backend_start, self.statuses)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from broker.errors import UpstreamUnavailable
 from broker.protocols.postgres import codec, pins
 from broker.protocols.postgres.identity import session_of
-from broker.protocols.postgres.login import Admitted, Derive, LoggedIn, Login, LoginFailed, Send
+from broker.protocols.postgres.login import Admitted, Derive, LoggedIn, Login, LoginFailed, Send, Served
 from broker.protocols.postgres.outage import unavailable
 from broker.protocols.postgres.scram import salted_password
 from broker.protocols.postgres.startup import CancelKey
@@ -45,12 +45,14 @@ class Upstream:
         pinned: dict[str, str],
         leased: Callable[[], Awaitable[None]] | None = None,
         admitted: Callable[[], object] = lambda: None,
+        served: Callable[[Served], object] = lambda _: None,
         *,
         waits: dict[str, str] | None = None,
     ) -> LoggedIn:
         """Dial and log in, once what `leased` returns is done; raises UpstreamUnavailable.
 
-        `admitted` is called once the upstream takes queries, while its pins are read back; `waits` is set after that.
+        `leased` is called first of all. `admitted` is called once the upstream takes queries, `served` when it has said
+        who it is, while its pins are read back; `waits` is set after that.
         """
         try:
             async with asyncio.timeout(DIAL_SECONDS):
@@ -66,7 +68,7 @@ class Upstream:
                         leasing.cancel()
                         await asyncio.gather(leasing, return_exceptions=True)
                     raise
-                return await self._login(self.stream, parameters, pinned, waits or {}, admitted)
+                return await self._login(self.stream, parameters, pinned, waits or {}, admitted, served)
         except TimeoutError:
             raise unavailable(TimeoutError("no answer in time")) from None
         except (OSError, PeerGone, LoginFailed, codec.ProtocolViolation) as error:
@@ -126,6 +128,7 @@ class Upstream:
         pinned: dict[str, str],
         waits: dict[str, str],
         admitted: Callable[[], object],
+        served: Callable[[Served], object],
     ) -> LoggedIn:
         end = self.endpoint
         binding = peer_end_point(stream.ssl_object)
@@ -140,6 +143,8 @@ class Upstream:
                     stream.write([login.derived(await _KEYS.derived(end, salt, iterations))])
                 case Admitted():
                     admitted()
+                case Served() as process:
+                    served(process)
                 case LoggedIn() as done:
                     if login.key is not None:
                         body = login.key.body
