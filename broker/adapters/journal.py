@@ -7,18 +7,24 @@ them.
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
+import re
 import struct
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 SIZE = 1024 * 1024
 DELAY_SECONDS = 0.01
 """How long a record may stand in the journal before it is sealed: with what it then waits to be synced, 50 ms."""
 KINDS = ("statement.allowed", "statement.finished")
 _HEAD = struct.Struct("=IBBBBIII27s")
+_SIZE = struct.Struct("=I")
+_AT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+_ID = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class Line(NamedTuple):
@@ -33,6 +39,28 @@ class Line(NamedTuple):
     before: str
     behind: str
     detail: str
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What its JSON says; raises ValueError."""
+        found: dict[str, Any] = json.loads(f"{{{self.before}{self.behind}}}")
+        return found
+
+    @property
+    def sound(self) -> bool:
+        """Whether it is what a writer writes."""
+        try:
+            same = self.data.get("statement") == self.id and isinstance(json.loads(self.detail), dict)
+        except ValueError:
+            return False
+        return same and bool(_AT.fullmatch(self.at) and all(map(_ID.fullmatch, (self.grant, self.session, self.id))))
+
+
+class Left(NamedTuple):
+    """What a writer left in its journal; `torn` where something behind `lines` does not read."""
+
+    lines: list[Line]
+    torn: bool
 
 
 def journal_path(home: Path, stream: str) -> Path:
@@ -56,16 +84,28 @@ def unpacked(memory: bytes | memoryview) -> Iterator[Line]:
         if size < _HEAD.size or size != _HEAD.size + sum(lengths) or at + size > len(whole) or kind >= len(KINDS):
             return
         texts, place = [], at + _HEAD.size
-        for length in lengths:
-            texts.append(bytes(whole[place : place + length]).decode("ascii"))
-            place += length
-        yield Line(KINDS[kind], time.decode("ascii"), *texts)
+        try:
+            for length in lengths:
+                texts.append(bytes(whole[place : place + length]).decode("ascii"))
+                place += length
+            line = Line(KINDS[kind], time.decode("ascii"), *texts)
+        except UnicodeDecodeError:
+            return
+        yield line
         at += size
 
 
-def left_behind(path: Path) -> list[Line]:
-    """Return what a writer left in its journal; raises OSError and ValueError."""
-    return list(unpacked(path.read_bytes())) if path.exists() else []
+def left_behind(path: Path) -> Left:
+    """Return what a writer left in its journal; raises OSError.
+
+    A process that is killed leaves whole records and a size of zero; only a host that is lost may leave anything else.
+    """
+    if not path.exists():
+        return Left([], False)
+    content = path.read_bytes()
+    lines = list(takewhile(lambda line: line.sound, unpacked(content)))
+    end = sum(len(packed(line)) for line in lines)
+    return Left(lines, any(content[end : end + _SIZE.size]))
 
 
 def mapped(path: Path) -> mmap.mmap:

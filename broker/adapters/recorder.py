@@ -6,7 +6,6 @@ The feed's line has `recorded`, the number and hash of the recording's line, so 
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import time
 from collections import OrderedDict
@@ -241,7 +240,15 @@ class FileRecorder:
         return loaded
 
     def adopt(self, grant: str, loaded: Loaded) -> Story:
-        """Go on with a recording where it ended."""
+        """Go on with a recording where it ended; raises RecordingFailed, after which it is not gone on with."""
+        try:
+            return self._adopt(grant, loaded)
+        except RecordingFailed:
+            # What stood in the journal is not all in it: the next one reads it anew.
+            self._let_go(grant)
+            raise
+
+    def _adopt(self, grant: str, loaded: Loaded) -> Story:
         story = self.stories.setdefault(grant, loaded.story)
         if story.head.seq:
             # A crash between a recording's line and its event leaves a line that no event speaks of; this one does.
@@ -250,19 +257,23 @@ class FileRecorder:
             self.write(Entry("recording.torn", grant, None, {"bytes": loaded.torn}))
         for line in loaded.unsealed:
             written = Written(line.before, line.behind, line.detail)
-            data = json.loads(f"{{{line.before}{line.behind}}}")
-            self._write((Entry(line.kind, grant, line.session, data, written=written),), lazy=False, at=line.at)
+            entry = Entry(line.kind, grant, line.session, line.data, written=written)
+            self._write((entry,), lazy=False, at=line.at)
         self._left.pop(grant, None)
         return story
 
     def resume(self, grant: str) -> Story:
         """Return what a grant's recording says, read from disk where this process has not written it."""
+        self.seal()
         story = self.stories.get(grant)
         return self.adopt(grant, self.load(grant)) if story is None else story
 
     def forget(self, grant: str) -> None:
         """Let go of a grant whose recording is complete."""
         self.seal()
+        self._let_go(grant)
+
+    def _let_go(self, grant: str) -> None:
         self.stories.pop(grant, None)
         if (file := self.files.pop(grant, None)) is not None:
             self._log.retire(file)
@@ -271,19 +282,27 @@ class FileRecorder:
         """Read what the last broker recorded and did not come to seal, by its grants."""
         found: dict[str, list[Line]] = {}
         try:
-            for line in left_behind(self._journal_path):
-                found.setdefault(line.grant, []).append(line)
-        except (OSError, ValueError) as error:
-            raise RecordingFailed(f"the journal does not read: {error}") from None
+            lines, self._torn = left_behind(self._journal_path)
+        except OSError as error:
+            raise RecordingFailed(f"the journal does not read: {error.strerror}") from None
+        for line in lines:
+            found.setdefault(line.grant, []).append(line)
         return found
 
     def _put_aside(self) -> None:
-        """Keep what no grant of today has taken up: its recording did not read, or is gone."""
-        if self._left:
+        """Keep what no grant of today has taken up, for its recording did not read, or is gone; and what is torn."""
+        lost = sorted(grant for grant in self._left if self._unsealed(grant))
+        if lost or self._torn:
             aside = self._journal_path.with_suffix(f".journal.{time.time_ns()}.torn")
             self._journal_path.rename(aside)
-            _log.error("records of no open grant stood in the journal", grants=sorted(self._left), file=aside.name)
-            self._left = {}
+            _log.error("not all that stood in the journal is sealed", grants=lost, torn=self._torn, file=aside.name)
+
+    def _unsealed(self, grant: str) -> bool:
+        """Say whether a grant's recording lacks what stood in the journal."""
+        try:
+            return bool(self.load(grant).unsealed)
+        except RecordingFailed:
+            return True
 
     def _write(self, entries: Sequence[Entry], lazy: bool, at: str | None = None) -> asyncio.Future[None]:
         grant, at = entries[0].grant, at or timestamp(self._clock.now())

@@ -326,7 +326,7 @@ async def test_what_a_broker_recorded_and_did_not_come_to_seal_the_next_one_seal
     before = recording_path(tmp_path, "grant1").read_bytes()
     recorder.seal()
     log.close()
-    assert not list(left_behind(journal))
+    assert not left_behind(journal).lines
     # As a crash leaves it: the journal full, the recording perhaps written in part.
     journal.write_bytes(left)
     path = recording_path(tmp_path, "grant1")
@@ -340,7 +340,7 @@ async def test_what_a_broker_recorded_and_did_not_come_to_seal_the_next_one_seal
     assert [json.loads(line)["at"] for line in path.read_bytes().splitlines()] == times
     assert sorted(story.open_statements) == [("s1", "7"), ("s1", Q[2])]
     recorder.journal()
-    assert not list(left_behind(journal))
+    assert not left_behind(journal).lines
     log.close()
 
 
@@ -348,12 +348,98 @@ async def test_what_a_broker_recorded_and_did_not_come_to_seal_the_next_one_seal
 async def test_what_no_grant_takes_up_from_the_journal_is_put_aside(tmp_path: Path) -> None:
     path = journal_path(tmp_path, "broker")
     path.parent.mkdir(parents=True)
-    line = Line(ALLOWED, "2026-01-01T00:00:00.000000Z", "gone", "s1", Q[1], "", '"statement":"x"', "{}")
+    line = Line(ALLOWED, "2026-01-01T00:00:00.000000Z", "gone", "s1", Q[1], "", f'"statement":"{Q[1]}"', "{}")
     path.write_bytes(packed(line) + bytes(100))
     log, recorder = make(tmp_path)
     recorder.journal()
-    assert [list(left_behind(one)) for one in path.parent.glob("*.torn")] == [[line]]
-    assert not left_behind(path)
+    assert [left_behind(one).lines for one in path.parent.glob("*.torn")] == [[line]]
+    assert not left_behind(path).lines
+    log.close()
+
+
+def left_line(number: int, grant: str = "grant1", data: str = "") -> Line:
+    """An invented record, as a killed broker leaves it."""
+    behind = data or f'"statement":"{Q[number]}","text":"x"'
+    return Line(ALLOWED, "2026-01-01T00:00:00.000000Z", grant, "s1", Q[number], "", behind, "{}")
+
+
+def leave(home: Path, content: bytes) -> Path:
+    path = journal_path(home, "broker")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+async def test_what_could_not_be_taken_up_from_the_journal_is_taken_up_when_there_is_room(tmp_path: Path) -> None:
+    full = True
+    leave(tmp_path, packed(left_line(1)) + packed(left_line(2)) + bytes(4))
+
+    def write(fd: int, data: bytes | memoryview) -> int:
+        if full and "recordings" in os.readlink(f"/proc/self/fd/{fd}") and Q[2].encode() in bytes(data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return os.write(fd, data)
+
+    log = EventLog(tmp_path, "broker", SystemClock())
+    recorder = FileRecorder(tmp_path, log, SystemClock(), Metrics(), Disk(write=write))
+    with pytest.raises(RecordingFailed):
+        recorder.resume("grant1")
+    # Others go on meanwhile.
+    recorder.resume("grant2")
+    if compiled is not None:
+        recorder.journal()
+    full = False
+    assert recorder.resume("grant1").statements == 2
+    assert lines_of(tmp_path) == [(ALLOWED, Q[1]), (ALLOWED, Q[2])]
+    log.close()
+    assert verify(tmp_path).good
+
+
+@needs_core
+async def test_what_is_left_in_the_journal_and_has_its_lines_is_not_put_aside(tmp_path: Path) -> None:
+    """A broker that ended the grant without a journal of its own left it there."""
+    path = leave(tmp_path, packed(left_line(1)) + bytes(4))
+    log, recorder = make(tmp_path)
+    await recorder.write(Entry("grant.closed", "grant1", None, {}))
+    recorder.forget("grant1")
+    log.close()
+    log = EventLog(tmp_path, "broker", SystemClock())
+    FileRecorder(tmp_path, log, SystemClock(), Metrics()).journal()
+    assert not list(path.parent.glob("*.torn"))
+    log.close()
+
+
+@needs_core
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        b"\xff" * 30,
+        packed(left_line(2))[:-20],
+        packed(left_line(2)).replace(b"text", b"te\xfft"),
+        packed(left_line(2, data='"statement":"x","text":"')),
+        packed(left_line(2, data='"statement":"another"')),
+        packed(left_line(2)).replace(b"2026-01-01T", b"2026-01-01\0"),
+        packed(left_line(2, grant="../x")),
+        bytes(3) + b"\1",
+    ],
+)
+async def test_a_journal_that_a_crash_of_the_host_spoilt_is_put_aside_and_what_is_whole_is_sealed(
+    tmp_path: Path, spoilt: bytes
+) -> None:
+    content = packed(left_line(1)) + spoilt
+    path = leave(tmp_path, content)
+    log, recorder = make(tmp_path)
+    assert lines_of(tmp_path) == [(ALLOWED, Q[1])]
+    recorder.journal()
+    assert [one.read_bytes() for one in path.parent.glob("*.torn")] == [content]
+    log.close()
+
+
+@needs_core
+async def test_what_a_recording_says_so_far_has_what_stands_in_the_journal(tmp_path: Path) -> None:
+    log, recorder = make(tmp_path)
+    ride(lane_of(recorder, []))
+    story = recorder.resume("grant1")
+    assert (story.statements, story.head.seq) == (1, 2)
     log.close()
 
 
