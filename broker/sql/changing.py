@@ -74,15 +74,33 @@ def alters(kind: str, change: Change, catalogue: Catalogue) -> Altered:
 
 
 def kin_of(change: Change, catalogue: Catalogue) -> frozenset[str]:
-    """Return what a change of a table is about as well: its partitions and children, and those whose one it is."""
+    """Return what a change of a table is about as well: its partitions and children, and those whose one it is.
+
+    And where it cascades, the views over what it removes.
+    """
     found: set[str] = set()
+    gone: set[int] = {one.oid for one in catalogue.by_oid.values() if one.schema in change.schemas}
     named = [{"schemaname": schema, "relname": name, "inh": True} for schema, name in change.named]
     for content in (*change.touched, *named):
         relation = catalogue.relation(content.get("schemaname"), content["relname"])
         if relation is not None:
             below = catalogue.heirs.get(relation.oid, ()) if content.get("inh") else ()
             found |= {one.qualified for one in (*below, *catalogue.ancestors.get(relation.oid, ()))}
-    return frozenset(found)
+            gone |= {relation.oid, *(one.oid for one in below)}
+    return frozenset(found | (_resting(gone, catalogue) if change.cascades else set()))
+
+
+def _resting(gone: set[int], catalogue: Catalogue) -> set[str]:
+    """Return the views that rest on some relations, or on such views; one that is not understood may rest on any."""
+    while True:
+        more = {
+            oid
+            for oid, view in catalogue.views.items()
+            if oid in catalogue.by_oid and (view.lineage is None or view.lineage.relations & gone)
+        } - gone
+        if not more:
+            return {catalogue.by_oid[oid].qualified for oid in gone & set(catalogue.views)}
+        gone = gone | more
 
 
 def _names(content: Node, catalogue: Catalogue) -> set[str]:

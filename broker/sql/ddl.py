@@ -41,6 +41,8 @@ class Change:
     """Its queries are kept, and run again later."""
     indexes: bool = False
     """What it names are indexes."""
+    cascades: bool = False
+    """What rests on something that it removes goes too."""
 
 
 _STRUCTURE = frozenset(
@@ -203,6 +205,7 @@ def _alter_table(change: Change, content: Node) -> None:
         raise _refuse(f"ALTER {_words(str(content.get('objtype'))).upper()}")
     for command in content["cmds"]:
         name = command["AlterTableCmd"]["subtype"]
+        change.cascades = change.cascades or command["AlterTableCmd"].get("behavior") == "DROP_CASCADE"
         if name in _GUARDS:
             change.effects.add(Effect.ADMIN)
         elif name not in _COMMANDS:
@@ -217,6 +220,7 @@ def _drop(change: Change, content: Node) -> None:
         change.effects.add(Effect.ADMIN)
         change.code.update(f"extension {_object(one)[1]}" for one in content["objects"])
         return
+    change.cascades = content["behavior"] == "DROP_CASCADE"
     for one in content["objects"]:
         if kind == "OBJECT_CAST":
             change.code.add("a cast")

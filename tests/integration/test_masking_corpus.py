@@ -369,6 +369,24 @@ def test_returning_gives_masked_fields_masked(worlds: tuple[World, World], sql: 
     assert repr(left) == repr(right)
 
 
+@pytest.mark.parametrize(
+    ("sql", "views"),
+    [
+        ("drop table docs cascade", "v_docs"),
+        ("drop table docs", ""),
+        ("drop view v_cust cascade", "v2 v_nested"),
+        ("alter table docs drop column plain cascade", "v_docs"),
+        ("alter table docs drop column plain", ""),
+        ("drop schema evil cascade", ""),
+    ],
+)
+def test_views_that_go_with_what_is_dropped_are_a_fact(worlds: tuple[World, World], sql: str, views: str) -> None:
+    (statement,) = inspect(sql, worlds[0].catalogue, {}, covers=("*.*",)).statements
+    found = statement.facts.through - statement.facts.writes
+    assert found >= {f"public.{name}" for name in views.split()}
+    assert views or not found
+
+
 def test_sequences_and_indexes_are_known_by_their_tables(worlds: tuple[World, World]) -> None:
     catalogue = worlds[0].catalogue
     for sql in ("select nextval('numbered_id_seq')", "select setval('numbered_other_seq', 2)"):
