@@ -183,7 +183,7 @@ _NEXT = {
     "transaction": "BEGIN, COMMIT, ROLLBACK and savepoints are passed",
     "prepare": "prepare it over the protocol, or run it as it is",
     "catalogue": r"\d and its family work",
-    "settings": "SHOW ALL shows what it is set to",
+    "settings": "SHOW with its name says what it is set to",
     "cursor-write": "name the row by its key",
     "copy-option": "leave the option out",
     "encoding": "send it in UTF-8",
