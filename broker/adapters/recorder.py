@@ -20,7 +20,7 @@ from broker.adapters.disk import AppendFile, Disk
 from broker.adapters.eventlog import EventLog, Fact, LogDamaged, cut_torn
 from broker.adapters.journal import DELAY_SECONDS, SIZE, Line, journal_path, left_behind, mapped
 from broker.adapters.metrics import Metrics
-from broker.adapters.segments import read_lines
+from broker.adapters.segments import read_lines, segments
 from broker.core import compiled
 from broker.errors import RecordingFailed
 from broker.sessions.eventchain import (
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 OPEN_FILES = 128
 _log = structlog.get_logger("recorder")
+_SPOKEN = re.compile(rb'"recorded":"([0-9]+:[0-9a-f]{64})"')
 _GRANT = re.compile(r"[A-Za-z0-9_-]{4,64}")
 
 
@@ -130,6 +131,8 @@ class Loaded:
     torn: int
     unsealed: list[Line] = field(default_factory=list)
     """What stood in the journal of the last broker, and is not in the recording yet."""
+    unspoken: list[tuple[Line, Head]] = field(default_factory=list)
+    """What did, and is there, and has no event yet."""
 
 
 def recording_path(home: Path, grant: str) -> Path:
@@ -226,6 +229,7 @@ class FileRecorder:
         path = recording_path(self._home, grant)
         loaded = Loaded(Story(genesis(RECORD, grant)), 0)
         missing = {(line.kind, line.id): line for line in self._left.get(grant, ())}
+        sealed: list[tuple[Line, Head]] = []
         try:
             if path.exists():
                 loaded.torn = cut_torn(path)
@@ -233,7 +237,12 @@ class FileRecorder:
                     data = content["data"]
                     loaded.story.take(content["type"], content["session"], content["at"], data)
                     loaded.story.head = head
-                    missing.pop((content["type"], data.get("statement")), None)
+                    if (line := missing.pop((content["type"], data.get("statement")), None)) is not None:
+                        sealed.append((line, head))
+                    else:
+                        # What is written behind it finds it sealed, in the feed as well.
+                        sealed.clear()
+            loaded.unspoken = self._unspoken(sealed)
         except (LogDamaged, OSError) as error:
             raise RecordingFailed(f"the recording of {grant} does not read: {error}") from None
         loaded.unsealed = list(missing.values())
@@ -250,6 +259,9 @@ class FileRecorder:
 
     def _adopt(self, grant: str, loaded: Loaded) -> Story:
         story = self.stories.setdefault(grant, loaded.story)
+        for line, head in loaded.unspoken:
+            said = f'{{{line.before}"recorded":"{commitment(head)}",{line.behind}}}'
+            self._log.write_all([Fact(line.kind, grant, line.session, said)], line.at)
         if story.head.seq:
             # A crash between a recording's line and its event leaves a line that no event speaks of; this one does.
             self._log.write("recording.resumed", grant, None, {"recorded": commitment(story.head)})
@@ -300,9 +312,19 @@ class FileRecorder:
     def _unsealed(self, grant: str) -> bool:
         """Say whether a grant's recording lacks what stood in the journal."""
         try:
-            return bool(self.load(grant).unsealed)
+            loaded = self.load(grant)
         except RecordingFailed:
             return True
+        return bool(loaded.unsealed or loaded.unspoken)
+
+    def _unspoken(self, sealed: list[tuple[Line, Head]]) -> list[tuple[Line, Head]]:
+        """Return what no event speaks of, as a crash between a recording's lines and the feed's leaves it."""
+        if not sealed:
+            return []
+        # What was written together is in one segment, and what a start writes behind it fills no other.
+        last = segments(self._log.folder, self._log.stream)[-2:]
+        spoken = {found[1] for one in last for found in _SPOKEN.finditer(one.path.read_bytes())}
+        return [(line, head) for line, head in sealed if commitment(head).encode() not in spoken]
 
     def _write(self, entries: Sequence[Entry], lazy: bool, at: str | None = None) -> asyncio.Future[None]:
         grant, at = entries[0].grant, at or timestamp(self._clock.now())

@@ -105,13 +105,15 @@ def test_killed_with_records_in_the_journal_the_next_one_seals_them(tmp_path: Pa
     assert not list((tmp_path / "recordings").glob("*.torn"))
     assert verify(tmp_path).good
     effects = rest.decode().rpartition(" ")[0].split()[1:]
-    recorded = {
-        f"{path.stem}:{line['data'].get('statement')}": line["seq"]
-        for path in (tmp_path / "recordings").glob("*.ndjson")
-        for line in map(json.loads, path.read_bytes().splitlines())
-        if line["type"] == "statement.allowed"
-    }
-    assert set(effects) <= set(recorded)
+    for folder in ("recordings", "events"):
+        recorded = [
+            f"{line['grant']}:{line['data']['statement']}"
+            for path in (tmp_path / folder).glob("*.ndjson")
+            for line in map(json.loads, path.read_bytes().splitlines())
+            if line.get("type") == "statement.allowed"
+        ]
+        assert set(effects) <= set(recorded)
+        assert len(recorded) == len(set(recorded))
 
 
 @pytest.mark.parametrize("seed", range(12))

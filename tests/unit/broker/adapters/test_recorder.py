@@ -6,6 +6,7 @@ import asyncio
 import errno
 import json
 import os
+import shutil
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -342,6 +343,33 @@ async def test_what_a_broker_recorded_and_did_not_come_to_seal_the_next_one_seal
     recorder.journal()
     assert not left_behind(journal).lines
     log.close()
+
+
+@needs_core
+@pytest.mark.parametrize(("sealed", "fed"), [(0, 0), (2, 0), (3, 0), (3, 1), (3, 3)])
+async def test_what_a_broker_sealed_in_part_is_in_the_feed_too_and_once(tmp_path: Path, sealed: int, fed: int) -> None:
+    """Killed between the recording's lines and the feed's: what they speak of has gone to the upstream long ago."""
+    home, killed = tmp_path / "home", tmp_path / "killed"
+    log, recorder = make(home)
+    await recorder.write(allowed(7))
+    lane = lane_of(recorder, [])
+    ride(lane)
+    ride(lane, land=False)
+    shutil.copytree(home, killed)
+    recorder.seal()
+    log.close()
+    for file, count in (("recordings/grant1.ndjson", sealed), ("events/broker.ndjson", fed)):
+        whole = (home / file).read_bytes().splitlines(keepends=True)
+        (killed / file).write_bytes(b"".join(whole[: 1 + count]))
+
+    log, recorder = make(killed)
+    await recorder.write(Entry("session.closed", "grant1", "s1", {}))
+    log.close()
+    made = [(ALLOWED, "7"), (ALLOWED, Q[1]), (FINISHED, Q[1]), (ALLOWED, Q[2])]
+    assert lines_of(killed)[:-1] == made
+    feed = [json.loads(line) for line in (killed / "events" / "broker.ndjson").read_bytes().splitlines()]
+    assert [(one["type"], one["data"]["statement"]) for one in feed if "statement" in one["data"]] == made
+    assert verify(killed).good
 
 
 @needs_core
