@@ -149,6 +149,8 @@ def test_what_a_trigger_says_when_it_fails_is_withheld_where_anything_is_masked(
     ("sql", "table", "state", "said"),
     [
         ("insert", "notes", "23505", True),
+        ("create index", "notes", "23505", True),
+        ("create index", "people", "23505", False),
         ("insert", "parted_1", "23505", True),
         ("insert", "people", "23505", False),
         ("insert", "people", "23502", False),
@@ -161,10 +163,11 @@ def test_what_is_said_of_a_table_that_nobody_named_is_withheld_where_anything_is
     sql: str, table: str, state: str, said: bool
 ) -> None:
     def ruled(text: str) -> Permitted:
-        ruling = permitted(text, effect=Effect.WRITE if text == "insert" else Effect.READ)
+        changes = {"insert": Effect.WRITE, "create index": Effect.DDL}
+        ruling = permitted(text, effect=changes.get(text, Effect.READ))
         (statement,) = ruling.inspection.statements
         behind = {"writes": frozenset({"public.notes"}), "through": frozenset({"public.parted_1"})}
-        facts = replace(statement.facts, **(behind if text == "insert" else {}))
+        facts = replace(statement.facts, **(behind if text in changes else {}))
         return replace(ruling, inspection=replace(ruling.inspection, statements=(replace(statement, facts=facts),)))
 
     for clear in (True, False):

@@ -366,7 +366,7 @@ class FrontPath:
         session.watch(ruling.inspection.tripwire)
         if cleared.plan.writes:
             session.wrote = session.segment
-            session.named |= cleared.plan.named
+        session.named |= cleared.plan.named
         if portal is not None:
             portal.statements, portal.hold, portal.shape, portal.most = ids, hold, cleared.shape, cleared.most
         if not ids:

@@ -68,9 +68,9 @@ class Plan:
 
     @property
     def named(self) -> frozenset[str]:
-        """Relations that it names, or a body that it runs, with what stands behind them and follows them."""
+        """Relations that it changes, or a body that it runs, with what stands behind them and follows them."""
         every = (self.parsed, *self.bodies)
-        facts = [one.facts for ruling in every for one in ruling.inspection.statements]
+        facts = [one.facts for ruling in every for one in ruling.inspection.statements if one.facts.writes]
         return frozenset().union(*(one.relations | one.through | one.reaches for one in facts))
 
     @property
