@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from broker.adapters.recorder import recording_path
+from broker.adapters.recorder import FileRecorder, recording_path
 from broker.adapters.segments import read_lines
 from broker.errors import RecordingFailed
 from broker.sessions.model import Entry
-from broker.sessions.ports import Recorder
 from broker.sessions.services import Refusal
 from broker.sessions.transcript import outcomes, transcript
 
@@ -23,7 +23,7 @@ _BATCH = 500
 class FileRecordings:
     """Implements Recordings over the recorder's files; reads in a thread, in batches, whatever their size."""
 
-    def __init__(self, home: Path, recorder: Recorder) -> None:
+    def __init__(self, home: Path, recorder: FileRecorder) -> None:
         self._home = home
         self._recorder = recorder
 
@@ -41,6 +41,9 @@ class FileRecordings:
             yield ("\n".join(batch) + "\n").encode("utf-8", "backslashreplace")
 
     async def _found(self, grant: str, full: bool, by: str) -> tuple[Path, int]:
+        with contextlib.suppress(RecordingFailed):
+            # What cannot be sealed is in no recording; what is there can be read.
+            self._recorder.seal()
         try:
             path = recording_path(self._home, grant)
             size = path.stat().st_size

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from broker.adapters.auditkey import PUBLIC, public_pem, read_public, signed
 from broker.adapters.eventlog import CHECKPOINT_EVENTS
+from broker.adapters.journal import left_behind
 from broker.adapters.segments import checkpoint_path, segments, streams
 from broker.errors import Misconfigured
 from broker.sessions.eventchain import (
@@ -59,6 +60,8 @@ class Report:
     records: int = 0
     checkpoints: int = 0
     unsigned: int = 0
+    unsealed: int = 0
+    """Records that stand in a journal alone: the broker seals them in a moment, or the next one as it starts."""
     heads: dict[str, Head] = field(default_factory=dict)
 
     @property
@@ -84,13 +87,16 @@ def verify(state: Path, public_key: Path | None = None) -> Report:
         return report
     key = _key(public_key or home / PUBLIC, home, report)
     recordings = _sizes(home / "recordings")
+    journals = home.glob("recordings/*.journal")
+    left = {(line.grant, line.kind, line.id) for path in journals for line in left_behind(path).lines}
     commitments: Commitments = {}
     for stream in streams(folder) + _only_signed(folder):
         _Stream(folder, stream, key, report, commitments).check()
     for path, size in recordings.items():
-        _check_recording(path, size, commitments.pop(path.stem, {}), report)
+        _check_recording(path, size, commitments.pop(path.stem, {}), report, left)
     for grant in commitments:
         report.add(f"recordings/{grant}.ndjson", None, "the recording is gone")
+    report.unsealed = len(left)
     return report
 
 
@@ -234,8 +240,13 @@ def _resumed(domain: bytes, line: bytes, head: Head) -> tuple[dict[str, Any], He
         return {}, Head(head.seq + 1, stored)
 
 
-def _check_recording(path: Path, size: int, commitments: dict[int, str], report: Report) -> None:
-    """Check a recording against what the events say of it; `size` is what it had before the events were read."""
+def _check_recording(
+    path: Path, size: int, commitments: dict[int, str], report: Report, left: set[tuple[str, str, str]]
+) -> None:
+    """Check a recording against what the events say of it; `size` is what it had before the events were read.
+
+    What of the `left` has a line is taken out there.
+    """
     name = f"recordings/{path.name}"
     head = genesis(RECORD, path.stem)
     last, offset, unspoken = max(commitments, default=0), 0, 0
@@ -243,6 +254,8 @@ def _check_recording(path: Path, size: int, commitments: dict[int, str], report:
         report.records += 1
         try:
             content, head = checked(RECORD, line, head)
+            if left and isinstance(content.get("data"), dict):
+                left.discard((path.stem, str(content.get("type")), content["data"].get("statement")))
             if content.get("grant") != path.stem:
                 report.add(name, number, "the line is of another grant")
         except ChainBroken as error:

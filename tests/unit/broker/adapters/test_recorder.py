@@ -21,6 +21,7 @@ from broker.adapters.eventlog import EventLog
 from broker.adapters.journal import Line, journal_path, left_behind, packed
 from broker.adapters.metrics import Metrics
 from broker.adapters.recorder import OPEN_FILES, FileRecorder, recording_path
+from broker.adapters.recordings import FileRecordings
 from broker.adapters.verify import verify
 from broker.core import compiled, new_moves
 from broker.errors import RecordingFailed
@@ -356,12 +357,14 @@ async def test_what_a_broker_sealed_in_part_is_in_the_feed_too_and_once(tmp_path
     ride(lane)
     ride(lane, land=False)
     shutil.copytree(home, killed)
+    assert verify(killed).unsealed == 3
     recorder.seal()
     log.close()
     for file, count in (("recordings/grant1.ndjson", sealed), ("events/broker.ndjson", fed)):
         whole = (home / file).read_bytes().splitlines(keepends=True)
         (killed / file).write_bytes(b"".join(whole[: 1 + count]))
 
+    assert verify(killed).unsealed == 3 - sealed
     log, recorder = make(killed)
     await recorder.write(Entry("session.closed", "grant1", "s1", {}))
     log.close()
@@ -468,6 +471,9 @@ async def test_what_a_recording_says_so_far_has_what_stands_in_the_journal(tmp_p
     ride(lane_of(recorder, []))
     story = recorder.resume("grant1")
     assert (story.statements, story.head.seq) == (1, 2)
+    ride(lane_of(recorder, []))
+    shown = [line async for line in FileRecordings(tmp_path, recorder).lines("grant1", full=False, by="somebody")]
+    assert b"".join(shown).count(b"\n") == 4
     log.close()
 
 
