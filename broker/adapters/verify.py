@@ -255,7 +255,7 @@ def _check_recording(
         try:
             content, head = checked(RECORD, line, head)
             if left and isinstance(content.get("data"), dict):
-                left.discard((path.stem, str(content.get("type")), content["data"].get("statement")))
+                left.discard((path.stem, str(content.get("type")), str(content["data"].get("statement"))))
             if content.get("grant") != path.stem:
                 report.add(name, number, "the line is of another grant")
         except ChainBroken as error:

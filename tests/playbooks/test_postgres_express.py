@@ -283,6 +283,10 @@ class Side:
             synced = synced.token
         self._hear(Synced(synced, at), at)
 
+    def lose(self, event: Event) -> None:
+        """One side has gone, or the session is told to end."""
+        self._hear(event, event.at)
+
     def settled(self) -> str:
         """All that the machine knows."""
         if self.quick is not None:

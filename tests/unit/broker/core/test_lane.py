@@ -16,6 +16,7 @@ from broker.adapters.journal import KINDS, Line, packed, unpacked
 from broker.core import compiled, new_ids
 from broker.errors import RecordingFailed
 from broker.protocols.postgres import codec, registry
+from broker.protocols.postgres.events import UpstreamGone
 from broker.sessions.eventchain import (
     EVENT,
     RECORD,
@@ -362,3 +363,53 @@ def test_the_end_of_what_went_another_way_is_recorded_before_what_goes_by_the_la
     side.turn()
     assert [entry.type for entry in side.written] == ["statement.allowed", "statement.finished"] * 2
     assert [entry.data["statement"][-1] for entry in side.written] == ["1", "1", "2", "2"]
+
+
+MASKED_ANSWER = columns(("a", 7, 2)) + complete("SELECT 0") + ready("I")
+
+
+def withholding(*, landed: bool = True) -> Side:
+    """A session whose answer waits for its record, which stands in the journal alone."""
+    side = Side(policy := Policy(), lane=True, core=True)
+    policy.rule("masked")
+    assert side.quick is not None
+    assert side.quick.depart(codec.query("masked"))
+    if landed:
+        assert side.quick.land(MASKED_ANSWER)
+    assert (side.client, side.log) == (b"", [])
+    return side
+
+
+def test_an_answer_that_waited_for_its_record_beyond_the_end_is_not_given() -> None:
+    for expires, given_ in ((1.0, MASKED_ANSWER), (0.5, b"")):
+        side = withholding()
+        assert side.quick is not None
+        side.turn()
+        side.quick.expires = expires
+        side.sync(1.0)
+        assert side.client == given_
+
+
+@pytest.mark.parametrize("landed", [True, False])
+def test_what_waits_for_its_record_goes_on_waiting_in_the_gate(landed: bool) -> None:
+    side = withholding(landed=landed)
+    side.from_client(codec.query("masked"), 1.0)
+    assert [entry.type for entry in side.log][:1] == ["statement.allowed"]
+    if not landed:
+        side.from_upstream(MASKED_ANSWER, 1.0)
+    assert side.client == b""
+    # The record of what came first, and then of what came behind it.
+    side.sync(2.0)
+    side.sync(2.0)
+    assert side.client == MASKED_ANSWER
+
+
+def test_what_waits_for_its_record_is_not_given_to_who_is_told_of_the_end() -> None:
+    side = withholding()
+    side.lose(UpstreamGone(1.0))
+    side.sync(2.0)
+    assert codec.message(b"C", b"SELECT 0\0") not in side.client
+    assert [entry.data.get("outcome") for entry in side.log] == [None, "ok"]
+    side = withholding(landed=False)
+    side.lose(UpstreamGone(1.0))
+    assert [entry.data.get("outcome") for entry in side.log] == [None, "cut"]
