@@ -32,7 +32,7 @@ from bot.text import excerpt, one_line
 from workflows.grants import GrantEvent
 from workflows.requests import RequestState
 from workflows.reviews import Answer
-from workflows.wire import EventView, Problem
+from workflows.wire import FOLDED, EventView, Problem
 
 DENIALS_SHOWN = 25
 REFUSALS_SHOWN = 5
@@ -55,6 +55,8 @@ async def apply(desk: Desk, events: Sequence[EventView]) -> None:
             await _refused(desk, event)
         elif event.type == "upstream.failed":
             await _upstream_failed(desk, event)
+        elif event.type == FOLDED:
+            await _folded(desk, event)
         elif event.grant is not None and (grant := await desk.work.grant(event.grant)) is not None:
             await _apply_to_grant(desk, grant, event)
 
@@ -162,15 +164,30 @@ async def _session_closed(desk: Desk, grant: Grant, request: Request, event: Eve
     await count_soon(desk, grant)
 
 
+async def _folded(desk: Desk, event: EventView) -> None:
+    """Count statements that merely ran, told together."""
+    told = event.data.get("grants")
+    for id, share in told.items() if isinstance(told, dict) else ():
+        if (grant := await desk.work.grant(str(id))) is not None and isinstance(share, dict):
+            rules = share.get("rules")
+            runs = {str(rule): _number(rules, rule, 0) for rule in rules} if isinstance(rules, dict) else {}
+            await _count(desk, grant, _number(share, "statements", 0), _names(share.get("masked")), runs)
+
+
+async def _count(desk: Desk, grant: Grant, statements: int, masked: list[str], rules: dict[str, int]) -> None:
+    await count_runs(desk, grant, rules)
+    fields = tuple(dict.fromkeys((*grant.masked, *masked)))[:MASKED_KEPT]
+    await desk.work.change_grant(grant, statements=grant.statements + statements, masked=fields)
+    await count_soon(desk, grant)
+
+
 async def _statement_allowed(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:
-    await count_runs(desk, grant, event)
-    masked = dict.fromkeys((*grant.masked, *_names(event.data.get("masked"))))
-    await desk.work.change_grant(grant, statements=grant.statements + 1, masked=tuple(masked)[:MASKED_KEPT])
+    rules = dict.fromkeys(_names(event.data.get("rules")), 1)
+    await _count(desk, grant, 1, _names(event.data.get("masked")), rules)
     if revealed := _names(event.data.get("revealed")):
         who = name_of(desk.policy, grant.person)
         text = line("statement_revealed", requester=who, fields=tuple(revealed)[:MASKED_KEPT])
         await to_thread(desk, request, f"event:{event.cursor}", text, mirrored=True)
-    await count_soon(desk, grant)
 
 
 async def _statement_denied(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from bot.asking import count_soon, mirror, tell, tell_at, to_thread
 from bot.cards import moments, plain
@@ -110,12 +111,11 @@ async def _withdrawn(desk: Desk, grant: Grant, request: Request, event: EventVie
     await to_thread(desk, request, f"event:{event.cursor}", text, mirrored=True)
 
 
-async def count_runs(desk: Desk, grant: Grant, event: EventView) -> None:
-    """Count a statement that passed by an approved shape."""
-    rules = event.data.get("rules")
-    for rule in rules if isinstance(rules, list | tuple) else ():
-        if _ID.fullmatch(str(rule)) and (shape := await desk.work.shape(str(rule))) and shape.grant == grant.id:
-            await desk.work.change_shape(shape, runs=shape.runs + 1)
+async def count_runs(desk: Desk, grant: Grant, rules: Mapping[str, int]) -> None:
+    """Count statements that passed by an approved shape: so many by each rule."""
+    for rule, runs in rules.items():
+        if _ID.fullmatch(rule) and (shape := await desk.work.shape(rule)) and shape.grant == grant.id:
+            await desk.work.change_shape(shape, runs=shape.runs + runs)
 
 
 async def want_shapes(desk: Desk, grant: Grant) -> None:

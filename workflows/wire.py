@@ -167,6 +167,9 @@ class EventView(_Wire):
     data: dict[str, Any] = {}
 
 
+FOLDED = "statements.allowed"
+"""Not an event of the log: what `GET /v1/events?fold=true` gives for statement.allowed and statement.finished events
+that follow each other. `grants`: of each its `statements` (how many), `masked`, `rules` (how many by each)."""
 EVENT_TYPES = {
     "grant.opened": "request, order, person, resource, role, opened_at, expires_at, policy",
     "grant.refused": "request, order, reason",

@@ -85,7 +85,7 @@ class HttpBroker:
         try:
             async with self._session.get(
                 f"{self._url}{path}",
-                params={"after": after, "wait": WAIT_SECONDS},
+                params={"after": after, "wait": WAIT_SECONDS, "fold": "true"},
                 headers=self._headers("GET", path),
                 timeout=timeout,
             ) as response:

@@ -9,17 +9,21 @@ import contextlib
 import json
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from broker.adapters.eventlog import EventLog
+from broker.adapters.folding import Run
 from broker.adapters.segments import read_lines, segments, streams
 from broker.sessions.services import Refusal
-from workflows.wire import EventView
+from workflows.wire import FOLDED, EventView
 
 POLL_SECONDS = 0.25
+FOLD_SECONDS = 0.1
+"""How long statements that merely ran may wait for others of their kind to be told with."""
+MOST_FOLDED = 10_000
 _CURSOR = re.compile(r"[A-Za-z0-9_-]{0,400}")
 _STREAM = re.compile(r"[a-z][a-z0-9_-]{0,30}")
 
@@ -73,13 +77,19 @@ class Feed:
         self._loop = asyncio.get_running_loop()
         log.on_synced = self._synced
 
-    async def read(self, after: str, limit: int, wait: float) -> list[EventView]:
-        """Return events after a cursor, waiting for the first at most so long; raises Refusal for a bad cursor."""
+    async def read(self, after: str, limit: int, wait: float, *, fold: bool = False) -> list[EventView]:
+        """Return events after a cursor, waiting for the first at most so long; raises Refusal for a bad cursor.
+
+        `fold` has statements that merely ran told together, and lets a moment pass for more of them.
+        """
         positions = read_cursor(after)
         deadline = asyncio.get_running_loop().time() + wait
         while True:
             news = self._news
-            found = await asyncio.to_thread(self._read, positions, limit)
+            found = await asyncio.to_thread(self._read, positions, limit, fold)
+            if fold and found and wait and all(one.content["type"] == FOLDED for one in found):
+                await asyncio.sleep(FOLD_SECONDS)
+                found = await asyncio.to_thread(self._read, positions, limit, fold)
             left = deadline - asyncio.get_running_loop().time()
             if found or left <= 0 or self._closed:
                 return _views(found, positions)
@@ -102,17 +112,17 @@ class Feed:
         self._news.set()
         self._news = asyncio.Event()
 
-    def _read(self, positions: Positions, limit: int) -> list[_Found]:
+    def _read(self, positions: Positions, limit: int, fold: bool) -> list[_Found]:
         known = streams(self._folder)
         if any(position for stream, position in positions.items() if stream not in known):
             raise _bad_cursor()
         found: list[_Found] = []
         for stream in known:
-            found += self._stream(stream, positions.get(stream, 0), limit)
+            found += self._stream(stream, positions.get(stream, 0), limit, fold)
         # By time of writing; the sort is stable, so a stream's own order stays even where its clock went back.
         return _merged(found)[:limit]
 
-    def _stream(self, stream: str, position: int, limit: int) -> list[_Found]:
+    def _stream(self, stream: str, position: int, limit: int, fold: bool) -> list[_Found]:
         parts = segments(self._folder, stream)
         end = self._log.synced_position if stream == self._log.stream else None
         found: list[_Found] = []
@@ -129,12 +139,31 @@ class Feed:
                 _sync(part.path)
             offset = position - part.base
             _check_boundary(part.path, offset)
-            for line in islice(read_lines(part.path, offset, stop - part.base), limit - len(found)):
-                position += len(line)
-                found.append(_Found(stream, position, _content(line)))
-            if len(found) >= limit:
-                break
+            for one in _events(read_lines(part.path, offset, stop - part.base), stream, position, fold):
+                position = one.position
+                found.append(one)
+                if len(found) >= limit:
+                    return found
         return found
+
+
+def _events(lines: Iterator[bytes], stream: str, position: int, fold: bool) -> Iterator[_Found]:
+    """Yield what lines from a position on are told as."""
+    run = Run()
+    for line in lines:
+        if fold and run.lines < MOST_FOLDED and run.add(line):
+            position += len(line)
+            continue
+        if run.lines:
+            yield _Found(stream, position, run.event())
+            run = Run()
+        if fold and run.add(line):
+            position += len(line)
+            continue
+        position += len(line)
+        yield _Found(stream, position, _content(line))
+    if run.lines:
+        yield _Found(stream, position, run.event())
 
 
 def _merged(found: list[_Found]) -> list[_Found]:

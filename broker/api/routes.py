@@ -108,6 +108,7 @@ class EventsQuery(_Body):
     after: str = ""
     wait: float = Field(default=25.0, ge=0, le=MAX_WAIT_SECONDS, allow_inf_nan=False)
     limit: int = Field(default=500, ge=1, le=MAX_EVENTS)
+    fold: bool = False
 
 
 class RequestQuery(_Body):
@@ -163,7 +164,7 @@ async def withdraw_shape(call: Call) -> web.StreamResponse:
 
 async def get_events(call: Call) -> web.StreamResponse:
     query = _query(call, EventsQuery)
-    events = await call.services.feed.read(query.after, query.limit, query.wait)
+    events = await call.services.feed.read(query.after, query.limit, query.wait, fold=query.fold)
     text = "".join(event.model_dump_json() + "\n" for event in events)
     return web.Response(text=text, content_type=_NDJSON, headers=HEADERS)
 

@@ -87,8 +87,11 @@ class ShapeDesk(Protocol):
 
 
 class EventFeed(Protocol):
-    async def read(self, after: str, limit: int, wait: float) -> list[EventView]:
-        """Return events after a cursor, waiting for the first at most so many seconds; raises Refusal."""
+    async def read(self, after: str, limit: int, wait: float, *, fold: bool = False) -> list[EventView]:
+        """Return events after a cursor, waiting for the first at most so many seconds; raises Refusal.
+
+        `fold` has statements that merely ran told together.
+        """
         ...
 
 

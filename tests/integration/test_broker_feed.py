@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from broker.adapters.feed import read_cursor, write_cursor
 from broker.adapters.verify import verify
 from broker.sessions.model import Entry
 from tests.integration.broker import World
+from workflows.wire import FOLDED
 
 
 @pytest.fixture
@@ -34,6 +36,45 @@ async def test_every_cursor_gives_exactly_the_rest(world: World) -> None:
             paged += page
             cursor = page[-1]["cursor"]
         assert paged == events
+
+
+async def test_statements_that_merely_ran_are_told_together_and_nothing_else_is(world: World) -> None:
+    async with world.broker(segment=3000) as (process, bot):
+        grants = [(await bot.grant())["id"] for _ in range(2)]
+        chance = random.Random(7)
+        written: list[Entry] = []
+        for number in range(300):
+            kind = chance.choice(["statement.allowed"] * 6 + ["statement.finished"] * 6 + ["statement.denied"])
+            data: dict[str, Any] = {"statement": f"q{number}", "text": 'select "},\\"grant\\":" ?', "verb": "SELECT"}
+            if kind == "statement.allowed":
+                names = [f"public.t.c{number % 3}", 'public."]t".é'][: chance.randrange(3)]
+                data |= {"masked": names, "rules": ["reads", "shape-1234"][: chance.randrange(1, 3)]}
+                data |= {"revealed": ["public.t.c"]} if chance.random() < 0.1 else {}
+            written.append(Entry(kind, chance.choice(grants), "s1", data))
+            process.recorder.write(written[-1], lazy=True)
+        await process.recorder.write(Entry("a.happened", None, None, {}))
+        plain = await bot.events()
+        page, folded, cursor = await bot.events(fold="true", limit=3), [], ""
+        while page:
+            assert len(page) <= 3
+            folded += page
+            cursor = page[-1]["cursor"]
+            page = await bot.events(cursor, fold="true", limit=3)
+        runs = [one for one in folded if one["type"] == FOLDED]
+        assert len(runs) < 100 < len(plain) - 100
+        alone = ("statement.allowed", "statement.finished")
+        assert [one for one in folded if one["type"] != FOLDED] == [
+            one for one in plain if one["type"] not in alone or one["data"].get("revealed")
+        ]
+        for grant in grants:
+            mine = [one["data"]["grants"][grant] for one in runs if grant in one["data"]["grants"]]
+            ran = [e.data for e in written if e.type == alone[0] and e.grant == grant and "revealed" not in e.data]
+            assert sum(share["statements"] for share in mine) == len(ran) > 20
+            assert set().union(*(share["masked"] for share in mine)) == set().union(*(one["masked"] for one in ran))
+            for rule in ("reads", "shape-1234"):
+                assert sum(share["rules"].get(rule, 0) for share in mine) == sum(rule in one["rules"] for one in ran)
+        # Each cursor goes on where the plain one would.
+        assert await bot.events(folded[-1]["cursor"]) == []
 
 
 async def test_cursor_lives_through_a_restart(world: World) -> None:

@@ -15,7 +15,7 @@ from bot.text import one_line
 from tests.unit.bot.memory import LATER, MemoryWork, desk, policy
 from tests.unit.bot.test_handlers import granted
 from workflows.grants import GrantState
-from workflows.wire import EventView
+from workflows.wire import FOLDED, EventView
 
 
 def event(number: int, type: str, grant: str | None = "g0001", **data: Any) -> EventView:
@@ -43,6 +43,17 @@ async def test_events_are_counted_and_blocked_statements_shown_without_a_flood()
     assert len(mirrored) == relay.DENIALS_SHOWN + 1
     assert mirrored[0].card.text == "read on prod-db: Blocked: no. Rule r."
     assert Code("DROP TABLE x") in mirrored[0].card.parts
+
+
+async def test_statements_that_are_told_together_are_counted_for_each_grant() -> None:
+    work = MemoryWork()
+    grant = await granted(work)
+    share = {"statements": 700, "masked": ["public.customers.ssn"], "rules": {"reads": 700}}
+    odd: dict[str, Any] = {"unknown": share, "g0002": "no share", grant.id: share}
+    events = [event(1, "statement.allowed", masked=["public.customers.email"]), event(2, FOLDED, None, grants=odd)]
+    await relay.apply(desk(work), [*events, event(3, FOLDED, None), event(4, FOLDED, None, grants=[])])
+    now = work.grants[grant.id]
+    assert (now.statements, now.masked) == (701, ("public.customers.email", "public.customers.ssn"))
 
 
 async def test_thread_is_told_both_counts_of_a_change_that_was_rolled_back() -> None:

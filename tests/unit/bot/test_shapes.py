@@ -27,7 +27,7 @@ from tests.unit.bot.test_holds import BOTH, DIGEST, answers, does_, held
 from tests.unit.bot.test_relay import event
 from workflows.grants import GrantState
 from workflows.shapes import ShapeState
-from workflows.wire import ShapeOffer, ShapeView
+from workflows.wire import FOLDED, ShapeOffer, ShapeView
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SHAPE = "e" * 64
@@ -174,8 +174,11 @@ async def test_statements_that_pass_by_a_shape_are_counted_for_the_summary() -> 
     await relay.apply(desk(work), [event(80 + at, "statement.allowed", **run) for at in range(3)])
     await relay.apply(desk(work), [event(90, "statement.allowed", rules=["prod-writes", "shape-9999"], masked=[])])
     assert work.shapes[shape.id].runs == 3
+    together = {"g0001": {"statements": 5, "masked": [], "rules": {"prod-writes": 5, shape.id: 2, "shape-9999": 3}}}
+    await relay.apply(desk(work), [event(91, FOLDED, None, grants=together)])
+    assert work.shapes[shape.id].runs == 5
     await relay.apply(desk(work), [event(95, "grant.closed", sessions=1, statements=4, denied=0, verified=True)])
-    assert "1 shape approved by Bob, 3 statements passed by it" in said(work)
+    assert "1 shape approved by Bob, 5 statements passed by it" in said(work)
     assert shapes_words(policy(), []) == ""
 
 
