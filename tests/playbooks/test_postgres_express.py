@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 
 EXECUTE, SYNC = codec.execute(""), codec.SYNC
 OFTEN = ("select 1", "masked", "commit")
+STEADY = ("select 1", "select 1", "masked", "begin", "commit")
 TEXTS = ("select 1", "select 2", "masked", "insert", "begin", "commit", "drop", "fail", "select 1; select 2")
 CODED, PLAIN = 20000, 20001
 """Types of users': one that later policies let no parameter have, one that they do."""
@@ -170,8 +171,11 @@ class Side:
         self.upstream, self.client = b"", b""
         self.log: list[Entry] = []
         self._noted: list[Entry] = []
+        self.watched: list[object] = []
         self.rides = 0
         self.landed = 0
+        self.landed_in_blocks = 0
+        """Of what was bound, whose portal stays."""
         self.pauses = 0
         self.over = False
         self._rule = policy.rule
@@ -209,7 +213,8 @@ class Side:
         while self._turns:
             self._turns.pop(0)()
 
-    def watch(self, _: object) -> None: ...
+    def watch(self, pending: object) -> None:
+        self.watched.append(pending)
 
     def settle(self) -> None:
         """Write the note that is kept."""
@@ -252,6 +257,7 @@ class Side:
         self.at = at
         if self.quick is not None:
             if self.quick.land(data):
+                self.landed_in_blocks += data[-1:] == b"T" and data[:1] in b"12"
                 return
             self.quick.leave()
         self.turn()
@@ -260,6 +266,7 @@ class Side:
             self._hear(FromUpstream(data, at), at)
             return
         self.landed += 1
+        self.landed_in_blocks += data[-1:] == b"T" and data[:1] in b"12"
         self.settle()
         # As the scribe does: it waits for the next record, or for a moment that has not come here.
         self._noted.append(landed[0])
@@ -424,8 +431,12 @@ class FakeServer:
         return error(state)
 
 
-def exchange(chance: random.Random) -> bytes:
-    """What a client sends at a time: mostly what drivers do, sometimes what nobody does."""
+def exchange(chance: random.Random, *, steady: bool) -> bytes:
+    """What a client sends at a time: mostly what drivers do, and where it is not `steady`, what nobody does."""
+    if steady:
+        text = chance.choice(STEADY)
+        run = bind_to("e", "") + chance.choice([b"", describe("P", "")]) + codec.execute("", chance.choice([0, 0, 2]))
+        return codec.query(text) if text in CONTROLS else codec.parse("", text) + run + SYNC
     text = chance.choice(OFTEN if chance.random() < 0.7 else TEXTS)
     name = chance.choice(["", "s", "s", "t"])
     end = chance.choice([EXECUTE + SYNC, describe("P", "") + EXECUTE + SYNC])
@@ -480,7 +491,7 @@ def play(chance: random.Random, *, core: bool = False) -> tuple[Side, Side]:
     fast, slow = Side(policy, lane=True, core=core), Side(policy, lane=False)
     server = FakeServer(chance)
     coming: list[bytes] = []
-    at, checked = 0.0, 0
+    at, checked, steady = 0.0, 0, 0
     for _ in range(chance.randrange(5, 80)):
         at += 0.25
         odd = chance.random()
@@ -495,7 +506,9 @@ def play(chance: random.Random, *, core: bool = False) -> tuple[Side, Side]:
                 fast.from_upstream(piece, at)
                 slow.from_upstream(piece, at)
         else:
-            for piece in cut(exchange(chance), chance):
+            # In runs, so that a transaction may come to its end.
+            steady = steady - 1 if steady else chance.choice([0, 0, 0, 30])
+            for piece in cut(exchange(chance, steady=steady > 0), chance):
                 fast.from_client(piece, at)
                 if chance.random() < 0.5:
                     fast.turn()
@@ -530,6 +543,7 @@ def test_the_plays_take_the_lane_and_leave_it_again(core: bool) -> None:
     sides = [play(random.Random(seed), core=core)[0] for seed in range(60)]
     assert sum(side.rides for side in sides) > sum(side.landed for side in sides) > 20
     assert any(side.over for side in sides)
+    assert sum(side.landed_in_blocks for side in sides) > 5
     assert sum(side.rides for side in sides if side.policy.home is not None) > 20
 
 

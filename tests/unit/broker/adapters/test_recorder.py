@@ -560,6 +560,9 @@ async def test_many_grants_at_once_keep_their_files(tmp_path: Path) -> None:
     for number in range(2 * OPEN_FILES):
         recorder.resume(f"many{number}")
         ride(lane_of(recorder, [], grant=f"many{number}"))
+    # All files that are written at once are open at once.
+    waiting = [number for number in range(2 * OPEN_FILES) if not recording_path(tmp_path, f"many{number}").exists()]
+    assert len(waiting) < OPEN_FILES
     recorder.seal()
     log.close()
     for number in range(2 * OPEN_FILES):

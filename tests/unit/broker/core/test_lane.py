@@ -265,9 +265,13 @@ def test_nothing_boards_or_lands_after_the_end() -> None:
     side.quick.expires = 0.5
     assert not side.quick.land(codec.message(b"2") + complete("SELECT 0") + ready("I"))
     side.quick.leave()
-    side.quick.expires = 1.0
-    side.machine.express.unfold()
+    side = prepared(core=True)
+    assert side.quick is not None
+    side.quick.expires = 0.5
     assert not side.quick.depart(ride)
+    assert (side.upstream.count(ride), list(unpacked(side.memory))) == (0, [])
+    side.quick.expires = 1.0
+    assert side.quick.depart(ride)
 
 
 def test_what_does_not_fit_into_the_journal_is_sealed_before_or_takes_the_gate() -> None:
@@ -413,3 +417,17 @@ def test_what_waits_for_its_record_is_not_given_to_who_is_told_of_the_end() -> N
     side = withholding(landed=False)
     side.lose(UpstreamGone(1.0))
     assert [entry.data.get("outcome") for entry in side.log] == [None, "cut"]
+
+
+def test_what_was_sealed_is_not_read_again_behind_what_comes_after() -> None:
+    side = prepared(core=True)
+    assert side.quick is not None
+    for number in (1, 2):
+        assert side.quick.depart(bound([b"7"], [], []) + EXECUTE + SYNC)
+        found = [line.kind for line in unpacked(side.memory)]
+        assert found == ["statement.allowed"]
+        assert side.quick.land(codec.message(b"2") + complete("SELECT 0") + ready("I"))
+        side.turn()
+        assert not list(unpacked(side.memory))
+        # The session is to hear where it does not come to be synced.
+        assert len(side.watched) == number
