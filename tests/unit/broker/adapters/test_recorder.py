@@ -559,6 +559,7 @@ async def test_many_grants_at_once_keep_their_files(tmp_path: Path) -> None:
     log, recorder = make(tmp_path)
     for number in range(2 * OPEN_FILES):
         recorder.resume(f"many{number}")
+    for number in range(2 * OPEN_FILES):
         ride(lane_of(recorder, [], grant=f"many{number}"))
     # All files that are written at once are open at once.
     waiting = [number for number in range(2 * OPEN_FILES) if not recording_path(tmp_path, f"many{number}").exists()]
