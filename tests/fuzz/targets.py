@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from broker.adapters.leases import LeaseBook, line, written
 from broker.protocols.postgres import codec
-from broker.protocols.postgres.codec import BackendScanner, Frame, FrontendScanner, Malformed, ProtocolViolation, Run
+from broker.protocols.postgres.codec import Frame, Malformed, ProtocolViolation
 from broker.protocols.postgres.events import Close
+from broker.protocols.postgres.scanning import BackendScanner, FrontendScanner, Run
 from broker.protocols.postgres.scram import ScramClient, ScramFailed, ScramServer, make_verifier
 from broker.protocols.postgres.startup import Packet, StartupRefused, packet_kind, read_cancel, read_startup
 from broker.protocols.postgres.workers import decoded, encoded

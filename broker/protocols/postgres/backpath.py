@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from broker.protocols.postgres import codec
-from broker.protocols.postgres.codec import BackendScanner, Frame, ProtocolViolation, Run
+from broker.protocols.postgres.codec import Frame, ProtocolViolation
 from broker.protocols.postgres.copying import Copying
 from broker.protocols.postgres.events import (
     Cancel,
@@ -22,6 +22,7 @@ from broker.protocols.postgres.events import (
 from broker.protocols.postgres.replies import OVER_LIMIT, Problem, passed_problem, passes_status, too_far
 from broker.protocols.postgres.responses import ROWS, Act, Expected, Kind
 from broker.protocols.postgres.ruling import Permitted
+from broker.protocols.postgres.scanning import BackendScanner, Run
 from broker.protocols.postgres.shared import Session
 from broker.sessions.model import CloseReason, Durability
 from broker.sql.model import Altered, Control

@@ -12,7 +12,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import Any
 
-from broker.protocols.postgres import codec
+from broker.protocols.postgres.scanning import bodies
 from broker.sql.model import AS_TEXT, CopyForm
 from policies.engine.decisions import NO_LIMITS, Limits
 
@@ -159,7 +159,7 @@ class Copying:
         self._left -= position
         parts: list[bytes | bytearray] = [whole[:position]]
         if position < len(whole):
-            self._left = codec.bodies(whole, position, parts)
+            self._left = bodies(whole, position, parts)
         payload = b"".join(parts)
         self.size += len(payload)
         self._digest.update(payload)

@@ -22,6 +22,7 @@ from broker.protocols.postgres.memory import SMALL
 from broker.protocols.postgres.registry import MAX_ENTRIES, Change, Portal, Prepared, own_types
 from broker.protocols.postgres.responses import Expected, Kind, Running
 from broker.protocols.postgres.ruling import Permitted, Ruling
+from broker.protocols.postgres.scanning import whole_rows
 from broker.protocols.postgres.shared import Session
 from broker.sessions.holds import Asked
 from broker.sessions.model import Durability, Entry
@@ -284,7 +285,7 @@ class ExpressLane:
                 return None, ""
         count = 0
         if data[at] == _ROW:
-            count, at = codec.whole_rows(data, at, len(data))
+            count, at = whole_rows(data, at, len(data))
         if data[at:] == _SUSPENDED + _IDLE and count and bound is not None:
             # As many rows as were asked for; where no transaction is open, the portal ends here.
             return count, "I"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from broker.protocols.postgres.backpath import BackPath
 from broker.protocols.postgres.booking import Booking
-from broker.protocols.postgres.codec import FrontendScanner, Malformed, Overwhelmed, ProtocolViolation
+from broker.protocols.postgres.codec import Malformed, Overwhelmed, ProtocolViolation
 from broker.protocols.postgres.events import (
     CancelAsked,
     Cancelled,
@@ -54,6 +54,7 @@ from broker.protocols.postgres.memory import Memory, Share
 from broker.protocols.postgres.rationing import Rations
 from broker.protocols.postgres.replies import Problem, notice
 from broker.protocols.postgres.ruling import Permitted, Ruling
+from broker.protocols.postgres.scanning import FrontendScanner
 from broker.protocols.postgres.shared import Pathway, Session
 from broker.sessions.holds import Released
 from broker.sessions.model import CloseReason, Durability, Entry, SessionFacts

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from broker.adapters.journal import KINDS, Line, packed, unpacked
 from broker.core import compiled, new_ids
 from broker.errors import RecordingFailed
-from broker.protocols.postgres import codec, registry
+from broker.protocols.postgres import codec, registry, scanning
 from broker.protocols.postgres.events import UpstreamGone
 from broker.sessions.eventchain import (
     EVENT,
@@ -215,7 +215,7 @@ def test_rows_are_counted_as_python_counts_them(
     for position in range(len(data)):
         for total in (len(data), max(position + 1, len(data) - 7)):
             found = compiled.whole_rows(data, position, total)
-            assert found == codec._whole_rows(data, position, total)
+            assert found == scanning._whole_rows(data, position, total)
 
 
 def test_a_plain_run_is_boarded_and_landed() -> None:

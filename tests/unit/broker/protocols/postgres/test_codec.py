@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.protocols.postgres import codec
-from broker.protocols.postgres.codec import BackendScanner, Frame, FrontendScanner, Malformed, ProtocolViolation, Run
+from broker.protocols.postgres.codec import Frame, Malformed, ProtocolViolation
 from broker.protocols.postgres.memory import Memory, Share
+from broker.protocols.postgres.scanning import BackendScanner, FrontendScanner, Run
 
 FRONTEND = st.builds(
     Frame,

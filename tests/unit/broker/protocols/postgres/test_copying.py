@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.protocols.postgres import codec
-from broker.protocols.postgres.codec import BackendScanner, Run
 from broker.protocols.postgres.copying import Copying, Rows
+from broker.protocols.postgres.scanning import BackendScanner, Run
 from broker.sql.model import CopyForm
 from policies.engine.decisions import Limits
 
