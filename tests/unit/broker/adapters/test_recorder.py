@@ -375,6 +375,20 @@ async def test_what_a_broker_sealed_in_part_is_in_the_feed_too_and_once(tmp_path
     assert verify(killed).good
 
 
+async def test_what_an_event_speaks_of_gets_no_second_one_however_much_is_written_behind_it(tmp_path: Path) -> None:
+    leave(tmp_path, packed(left_line(1)) + bytes(4))
+    for _ in range(2):
+        log = EventLog(tmp_path, "broker", SystemClock(), segment_bytes=300)
+        recorder = FileRecorder(tmp_path, log, SystemClock(), Metrics())
+        recorder.resume("grant1")
+        for number in range(5):
+            await recorder.write(Entry("statement.denied", "grant1", "s1", {"statement": f"d{number}"}))
+        log.close()
+    feed = b"".join(path.read_bytes() for path in (tmp_path / "events").glob("broker*.ndjson"))
+    assert feed.count(f'"statement":"{Q[1]}"'.encode()) == 1
+    assert verify(tmp_path).good
+
+
 @needs_core
 async def test_what_no_grant_takes_up_from_the_journal_is_put_aside(tmp_path: Path) -> None:
     path = journal_path(tmp_path, "broker")
