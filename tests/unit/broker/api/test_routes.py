@@ -38,7 +38,7 @@ class Nothing:
         self.error: Exception = Refusal("not_found", "nothing here")
 
     def __getattr__(self, name: str) -> Any:
-        async def reached(*_args: Any) -> Any:
+        async def reached(*_args: Any, **_options: Any) -> Any:
             self.reached.append(name)
             raise self.error
 
