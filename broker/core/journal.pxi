@@ -75,7 +75,10 @@ cdef class Journal:
         self._empty()
 
     cdef void _empty(self) noexcept:
+        """Leave nothing of what is sealed: first its first size, so that at no moment a part of it stands there."""
         memset(self._data, 0, 4)
+        atomic_signal_fence(memory_order_seq_cst)
+        memset(self._data, 0, self._used)
         self._used = 0
 
     cdef char* begin(self, Lane lane, Py_ssize_t size) except? NULL:
