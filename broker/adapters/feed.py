@@ -151,15 +151,15 @@ def _events(lines: Iterator[bytes], stream: str, position: int, fold: bool) -> I
     """Yield what lines from a position on are told as."""
     run = Run()
     for line in lines:
-        if fold and run.lines < MOST_FOLDED and run.add(line):
-            position += len(line)
-            continue
-        if run.lines:
+        if run.lines >= MOST_FOLDED:
             yield _Found(stream, position, run.event())
             run = Run()
         if fold and run.add(line):
             position += len(line)
             continue
+        if run.lines:
+            yield _Found(stream, position, run.event())
+            run = Run()
         position += len(line)
         yield _Found(stream, position, _content(line))
     if run.lines:

@@ -42,7 +42,12 @@ class Run:
     def add(self, line: bytes) -> bool:
         """Take a line that is folded; any other changes nothing."""
         if line.endswith(_FINISHED, 0, -_TAIL):
-            return self._finished(line)
+            if not self.lines:
+                # Nobody is told of it; it is passed by with what comes before or behind.
+                content = json.loads(line)
+                self._at, self._seq = content["at"], content["seq"]
+            self.lines += 1
+            return True
         if not line.endswith(_ALLOWED, 0, -_TAIL):
             return False
         head, place = _HEAD.match(line), line.rfind(b'},"grant":"')
@@ -61,14 +66,6 @@ class Run:
         }
         facts = {"at": self._at, "seq": self._seq, "type": FOLDED, "grant": None, "session": None}
         return {**facts, "data": {"grants": grants}}
-
-    def _finished(self, line: bytes) -> bool:
-        # Nobody is told of it; it is passed by with what comes before and behind.
-        content = json.loads(line) if not self.lines else None
-        if content is not None:
-            self._at, self._seq = content["at"], content["seq"]
-        self.lines += 1
-        return True
 
     def _read(self, line: bytes) -> bool:
         content = json.loads(line)

@@ -158,6 +158,11 @@ def commitment(head: Head) -> str:
     return f"{head.seq}:{head.hash}"
 
 
+def _spoken(written: Written | Line, head: Head) -> str:
+    """Write what the feed says of a record whose line is at a head."""
+    return f'{{{written.before}"recorded":"{commitment(head)}",{written.behind}}}'
+
+
 class FileRecorder:
     """Writes the feed and the recordings from one event loop; at most OPEN_FILES recordings are open at a time.
 
@@ -260,8 +265,7 @@ class FileRecorder:
     def _adopt(self, grant: str, loaded: Loaded) -> Story:
         story = self.stories.setdefault(grant, loaded.story)
         for line, head in loaded.unspoken:
-            said = f'{{{line.before}"recorded":"{commitment(head)}",{line.behind}}}'
-            self._log.write_all([Fact(line.kind, grant, line.session, said)], line.at)
+            self._log.write_all([Fact(line.kind, grant, line.session, _spoken(line, head))], line.at)
         if story.head.seq:
             # A crash between a recording's line and its event leaves a line that no event speaks of; this one does.
             self._log.write("recording.resumed", grant, None, {"recorded": commitment(story.head)})
@@ -349,10 +353,7 @@ class FileRecorder:
             except LineUnwritable as error:
                 raise RecordingFailed(f"`{entry.type}` cannot be recorded: {error}") from None
             lines.append(line)
-            if written is None:
-                data = {**entry.data, "recorded": commitment(head)}
-            else:
-                data = f'{{{written.before}"recorded":"{commitment(head)}",{written.behind}}}'
+            data = {**entry.data, "recorded": commitment(head)} if written is None else _spoken(written, head)
             facts.append(Fact(entry.type, grant, entry.session, data))
         before = file.size
         file.append(b"".join(lines))

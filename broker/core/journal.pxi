@@ -81,7 +81,7 @@ cdef class Journal:
         memset(self._data, 0, self._used)
         self._used = 0
 
-    cdef char* begin(self, Lane lane, Py_ssize_t size) except? NULL:
+    cdef char* begin(self, Py_ssize_t size) except? NULL:
         """Return where a record of so many bytes is to be written, or NULL where it is too long; `put` ends it."""
         if self._stuck or self._used + size + 4 > self._room or len(self._lanes) >= MOST_LANES:
             if size + 4 > self._room:

@@ -200,7 +200,7 @@ cdef class Lane:
         """Write the head of a record, and return where its `before` begins, or NULL where it is too long."""
         cdef Py_ssize_t grant = PyBytes_GET_SIZE(self._grant_id), session = PyBytes_GET_SIZE(self._session_id)
         size[0] = AHEAD + grant + session + 17 + before + behind + detail
-        cdef char* p = self._journal.begin(self, size[0])
+        cdef char* p = self._journal.begin(size[0])
         if p == NULL:
             return NULL
         cdef uint32_t numbers[3]

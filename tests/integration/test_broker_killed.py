@@ -13,7 +13,7 @@ from broker.adapters.verify import verify
 from tests.support.require import needs_core
 from tests.unit.broker.adapters.test_recorder import make
 
-WRITER = """
+OPENED = """
 import asyncio, sys
 from pathlib import Path
 from broker.adapters.clock import SystemClock
@@ -22,12 +22,20 @@ from broker.adapters.metrics import Metrics
 from broker.adapters.recorder import FileRecorder
 from broker.sessions.model import Entry
 
-async def main():
+def opened():
     home = Path(sys.argv[1])
     log = EventLog(home, "broker", SystemClock(), segment_bytes=20000, checkpoint_seconds=0.02)
     recorder = FileRecorder(home, log, SystemClock(), Metrics())
     for grant in range(3):
         recorder.resume(f"grant{grant}")
+    return recorder
+"""
+
+WRITER = (
+    OPENED
+    + """
+async def main():
+    recorder = opened()
     number = 0
     while True:
         number += 1
@@ -41,17 +49,12 @@ async def main():
 
 asyncio.run(main())
 """
+)
 
 # The same by the compiled core's lanes, whose records stand in the journal for a moment.
-LANES = """
-import asyncio, sys
-from pathlib import Path
-from broker.adapters.clock import SystemClock
-from broker.adapters.eventlog import EventLog
-from broker.adapters.metrics import Metrics
-from broker.adapters.recorder import FileRecorder
-from broker.sessions.model import Entry
-from tests.support.require import needs_core
+LANES = (
+    OPENED
+    + """
 from tests.unit.broker.adapters.test_recorder import lane_of, ride
 
 class Effects(list):
@@ -65,11 +68,7 @@ class Effects(list):
             sys.stdout.flush()
 
 async def main():
-    home = Path(sys.argv[1])
-    log = EventLog(home, "broker", SystemClock(), segment_bytes=20000, checkpoint_seconds=0.02)
-    recorder = FileRecorder(home, log, SystemClock(), Metrics())
-    for grant in range(3):
-        recorder.resume(f"grant{grant}")
+    recorder = opened()
     lanes = [lane_of(recorder, Effects(grant), grant=f"grant{grant}") for grant in range(3)]
     number = 0
     while True:
@@ -82,6 +81,7 @@ async def main():
 
 asyncio.run(main())
 """
+)
 
 
 @needs_core

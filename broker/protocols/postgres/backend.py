@@ -57,7 +57,7 @@ class Backend:
         version = await self._house.admins.of(self._killer).version()
         asked = dict(kind.settings)
         pinned = pins.pinned(
-            kind.search_path if kind.path is None else kind.path,
+            kind.home,
             version=version,
             remaining_ms=pins.remaining(kind.until, broker.clock.now()),
             read_only=kind.read_only,

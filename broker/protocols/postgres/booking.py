@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from broker.protocols.postgres import codec, records
-from broker.protocols.postgres.express import RUN, UNREADABLE, Bound, ExpressLane, Fare, Ride, boards, meant, quick_bind
+from broker.protocols.postgres.express import (
+    RUN,
+    UNREADABLE,
+    Bound,
+    ExpressLane,
+    Fare,
+    Ride,
+    bind_of,
+    boards,
+    meant,
+    quick_bind,
+)
 from broker.protocols.postgres.memory import SMALL
 from broker.protocols.postgres.registry import Cursor, Portal, Prepared, own_types
 from broker.protocols.postgres.ruling import Permitted
@@ -18,9 +28,6 @@ from broker.sql.rewrite import whole_run
 
 if TYPE_CHECKING:
     from broker.protocols.postgres.scribe import Scribe
-
-_UINT32 = struct.Struct(">I")
-(_P,) = b"P"
 
 
 class Ticket(NamedTuple):
@@ -199,12 +206,8 @@ class Booking:
                 inspection = replace(ruling.inspection, rewritten=sql, edits=whole_run(sql))
                 ruling = replace(ruling, sql=sql, inspection=inspection)
         else:
-            end, parsed = 1 + _UINT32.unpack_from(data, 1)[0], None
-            if data[0] == _P:
-                start, parsed = end, codec.read_parse(data[5:end]).name
-                end = start + 1 + _UINT32.unpack_from(data, start + 1)[0]
-            else:
-                start = 0
+            start, end = bind_of(data)
+            parsed = codec.read_parse(data[5:start]).name if start else None
             bind = quick_bind(data, start + 5, end)
             assert bind is not None
             described = len(data) - end > len(RUN)

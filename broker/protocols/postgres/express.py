@@ -180,13 +180,10 @@ class ExpressLane:
 
     def _bound(self, data: bytes) -> Ride | None:
         session = self._session
-        start, parse = 0, None
-        if data[0] == _P:
-            start = 1 + _UINT32.unpack_from(data, 1)[0]
-            parse = codec.read_parse(data[5:start])
-            if data[start] != _B or len(session.prepared.known) >= MAX_ENTRIES or start > SMALL:
-                return None
-        end = start + 1 + _UINT32.unpack_from(data, start + 1)[0]
+        start, end = bind_of(data)
+        parse = codec.read_parse(data[5:start]) if start else None
+        if start and (data[start] != _B or len(session.prepared.known) >= MAX_ENTRIES or start > SMALL):
+            return None
         tail = data[end:]
         if tail[:-9] not in _RUNS or tail[-5:] != codec.SYNC:
             return None
@@ -370,6 +367,12 @@ def meant(prepared: Prepared, ruling: Permitted) -> bool:
     before = prepared.ruling.inspection
     after = ruling.inspection
     return (before.rewritten, before.scrub, before.revealed) == (after.rewritten, after.scrub, after.revealed)
+
+
+def bind_of(data: bytes) -> tuple[int, int]:
+    """Return where the Bind of an exchange begins, which is 0 where no Parse stands before it, and where it ends."""
+    start = 1 + int(_UINT32.unpack_from(data, 1)[0]) if data[0] == _P else 0
+    return start, start + 1 + int(_UINT32.unpack_from(data, start + 1)[0])
 
 
 def quick_bind(data: bytes, start: int, end: int) -> codec.Bind | None:

@@ -54,8 +54,7 @@ async def _unfit(house: House, kind: Kind, ruling: Permitted) -> Denied | None:
     if ruling.asking is not None:
         return must_be_asked(ruling, ruling.asking, f"nobody is asked before there is a session: {_LATER}")
     why = "what was ruled on is not what the session would begin with"
-    path = kind.search_path if kind.path is None else kind.path
-    if ruling.inspection.rewritten == f"SET search_path TO {written(path)}":
+    if ruling.inspection.rewritten == f"SET search_path TO {written(kind.home)}":
         admin = house.admins.of(kind.endpoint)
         if kind.path is None or await admin.version() < 170000 or not await admin.fetch(_AT_LOGINS):
             return None

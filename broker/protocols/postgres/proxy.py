@@ -89,7 +89,7 @@ class Session:
         self._key: CancelKey | None = None
         grant = facts.grant
         self._kind = kind
-        self._search_path = kind.search_path if kind.path is None else kind.path
+        self._search_path = kind.home
         matter = Matter(Subject(grant.person, grant.resource, grant.role), Key((kind.endpoint, kind.search_path)))
         self._ruler = Ruler(house.inspector, matter, facts.id, self.feed)
         self._again = house.terms(grant).again

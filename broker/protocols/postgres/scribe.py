@@ -51,7 +51,7 @@ class Scribe:
             case Durability.SYNCED:
                 self._write(command.entries, lambda: self._feed(Recorded(token, time.monotonic())))
             case Durability.RESULTS_WAIT:
-                if self._write(command.entries, lambda: self._feed(Synced(token, time.monotonic()))):
+                if self._write(command.entries, self._synced(token)):
                     self._feed(Recorded(token, time.monotonic()))
             case Durability.WRITTEN:
                 if self._lazily(command.entries):
@@ -67,7 +67,7 @@ class Scribe:
         entries = (ride.entry,) if noted is None else (noted, ride.entry)
         if ride.ruling.durability is Durability.WRITTEN:
             return self._lazily(entries)
-        return self._write(entries, lambda: self._feed(Synced(token, time.monotonic())))
+        return self._write(entries, self._synced(token))
 
     def land(self, entry: Entry) -> None:
         """Keep the note of a ride's end for the next record of this session, or for a moment."""
@@ -87,13 +87,16 @@ class Scribe:
 
     def awaits(self, pending: Awaitable[None], token: int) -> None:
         """Say when what results wait for is synced."""
-        self._watch(pending, lambda: self._feed(Synced(token, time.monotonic())))
+        self._watch(pending, self._synced(token))
 
     def settle(self) -> None:
         """Write the note that is kept, before whatever comes after it."""
         if self._noted is not None:
             noted, self._noted = self._noted, None
             self._lazily((noted,))
+
+    def _synced(self, token: int) -> Callable[[], None]:
+        return lambda: self._feed(Synced(token, time.monotonic()))
 
     def _lazily(self, entries: Sequence[Entry]) -> bool:
         """Write what is synced soon; whether it was, many records learn together."""
@@ -109,7 +112,7 @@ class Scribe:
         try:
             pending = self._recorder.write_all(entries)
         except RecordingFailed:
-            self._feed(RecordingLost(time.monotonic()))
+            self.lost()
             return False
         self._watch(pending, synced)
         return True
@@ -120,7 +123,7 @@ class Scribe:
             if future.cancelled():
                 return
             if future.exception() is not None:
-                self._feed(RecordingLost(time.monotonic()))
+                self.lost()
                 return
             synced()
 

@@ -53,6 +53,11 @@ class Kind:
     clear: bool
     until: datetime
 
+    @property
+    def home(self) -> tuple[str, ...]:
+        """The search path that a session begins with, and that RESET goes back to."""
+        return self.search_path if self.path is None else self.path
+
 
 @dataclass(slots=True)
 class Spare:

@@ -251,7 +251,7 @@ def test_what_cannot_be_sealed_ends_the_session_and_stays_in_the_journal_and_not
     assert side.upstream == sent
     assert [line.kind for line in unpacked(side.memory)] == ["statement.allowed"]
     # Once there is room again, it is sealed, and before whatever comes then.
-    side.pen = sealed  # type: ignore[method-assign]
+    side.pen = sealed  # type: ignore[method-assign]  # a disk with room again
     side.journal.flush()
     assert [entry.type for entry in side.log] == ["statement.allowed"]
 
