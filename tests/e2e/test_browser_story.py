@@ -24,6 +24,13 @@ class Window:
     def __init__(self, page: Any, url: str) -> None:
         self.page = page
         self.url = url
+        self.refused: list[str] = []
+        """What the workspace said to clicks that it did not pass on."""
+        page.on("response", self._hear)
+
+    def _hear(self, response: Any) -> None:
+        if response.url.endswith("/local/click") and not (answer := response.json())["ok"]:
+            self.refused.append(answer["error"])
 
     def guide(self) -> dict[str, Any]:
         """Gives the guide as the workspace has it."""
@@ -55,8 +62,8 @@ class Window:
         """Waits until the guide has ticked steps, the page too."""
         deadline = time.monotonic() + 20
         while not set(steps) <= set(done := self.guide()["done"]):
-            assert time.monotonic() < deadline, (steps, done)
-            time.sleep(0.05)
+            assert time.monotonic() < deadline, (steps, done, self.refused)
+            self.page.wait_for_timeout(50)
 
     def leads(self, label: str) -> None:
         """Follows the guide's own button, in the panel or in the strip."""

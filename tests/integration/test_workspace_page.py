@@ -133,6 +133,61 @@ async def test_command_card_confirm_and_edit(world: World, browser: Any) -> None
     assert opened.complaints == []
 
 
+async def test_a_click_counts_though_the_card_was_edited_while_the_dialog_was_open(world: World, browser: Any) -> None:
+    got: list[str] = []
+
+    @world.app.action("approve")
+    async def approve(ack: Any, action: dict[str, Any]) -> None:
+        await ack()
+        got.append(action["value"])
+
+    await world.connect()
+    posted = await world.client.chat_postMessage(channel=REQUESTS, text="card", blocks=card())
+    page = await (await open_page(browser, world)).show("bob/access-requests")
+    await page.get_by_role("button", name="Approve").click()
+    await world.client.chat_update(channel=REQUESTS, ts=posted["ts"], text="card", blocks=card("It changes 3 rows"))
+    await page.get_by_text("It changes 3 rows").wait_for()
+    await page.get_by_role("dialog").get_by_role("button", name="Yes, approve").click()
+    async with asyncio.timeout(4):
+        while not got:
+            await asyncio.sleep(0.02)
+    assert got == ["r1"]
+
+
+async def test_what_comes_while_a_thread_is_being_loaded_is_not_lost_to_the_older_answer(
+    world: World, browser: Any
+) -> None:
+    await world.connect()
+    parent = (await world.client.chat_postMessage(channel=REQUESTS, text="parent"))["ts"]
+    reply = {"channel": REQUESTS, "thread_ts": parent}
+    first = (await world.client.chat_postMessage(**reply, text="it waits"))["ts"]
+    page = await (await open_page(browser, world)).show("bob/access-requests")
+    held, go = asyncio.Event(), asyncio.Event()
+
+    async def slowly(route: Any) -> None:
+        answer = await route.fetch()
+        held.set()
+        await go.wait()
+        await route.fulfill(response=answer)
+
+    await page.route("**/local/messages?*thread_ts=*", slowly)
+    await page.get_by_role("button", name="1 reply").click()
+    await held.wait()
+    await world.client.chat_update(channel=REQUESTS, ts=first, text="it ran")
+    gone = (await world.client.chat_postMessage(**reply, text="a slip"))["ts"]
+    await world.client.chat_delete(channel=REQUESTS, ts=gone)
+    await world.client.chat_postMessage(**reply, text="and is over")
+    # The log beside it has heard of the last: so has the thread.
+    await page.get_by_role("button", name="2 replies").wait_for()
+    go.set()
+    thread = page.get_by_role("log", name="Thread messages")
+    await thread.get_by_text("and is over").wait_for()
+    await thread.get_by_text("it ran").wait_for()
+    said = await thread.inner_text()
+    assert "it waits" not in said
+    assert "a slip" not in said
+
+
 async def test_modal_shows_errors_inline_keeps_what_was_typed_and_closes_on_escape(world: World, browser: Any) -> None:
     @world.app.shortcut("begin")
     async def begin(ack: Any, body: dict[str, Any], client: Any) -> None:

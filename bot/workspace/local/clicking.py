@@ -53,18 +53,23 @@ def _given(wish: Wish) -> Mapping[str, Any]:
 
 def _action(blocks: list[dict[str, Any]], wish: Wish) -> dict[str, Any]:
     """Builds the entry in `actions`; with `force`, also for a button that is not there."""
-    for block in blocks:
-        if wish.get("block_id") not in (None, block["block_id"]):
-            continue
-        for _, element in interactive_elements(block):
-            if element.get("action_id") == wish.get("action_id"):
-                return {
-                    **_pressed(element, wish),
-                    "action_id": element["action_id"],
-                    "block_id": block["block_id"],
-                    "type": element["type"],
-                    "action_ts": payloads.action_ts(),
-                }
+    named = [
+        (block, element)
+        for block in blocks
+        for _, element in interactive_elements(block)
+        if element.get("action_id") == wish.get("action_id")
+    ]
+    # An edit names blocks anew: who pressed a button that the edit has kept has pressed that one.
+    here = [one for one in named if wish.get("block_id") in (None, one[0]["block_id"])] or named[:2]
+    if len(here) == 1 or here and wish.get("block_id") is None:
+        block, element = here[0]
+        return {
+            **_pressed(element, wish),
+            "action_id": element["action_id"],
+            "block_id": block["block_id"],
+            "type": element["type"],
+            "action_ts": payloads.action_ts(),
+        }
     if wish.get("force") and wish.get("action_id"):
         return {
             "action_id": str(wish["action_id"]),

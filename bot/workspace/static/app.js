@@ -7,7 +7,7 @@ import { prepareDialogs, showViews } from "./dialogs.js";
 import { renderGuide } from "./guide.js";
 import { showHome } from "./home.js";
 import { toggleInspector } from "./inspector.js";
-import { byTime, drawLogSoon, keepEnds, loadMessages, place, renderMessages, showLatest } from "./log.js";
+import { byTime, drawLogSoon, keep, keepEnds, loadMessages, place, renderMessages, showLatest } from "./log.js";
 import { avatar, forgetMessages } from "./messages.js";
 import { renderSessions, renderSidebar } from "./sidebar.js";
 import { currentChannel, state } from "./state.js";
@@ -194,26 +194,26 @@ const effects = {
     const top = !message.thread_ts || message.broadcast;
     const fresh = top && !(here && state.messages.has(message.ts));
     if (here && top) {
-      state.messages.set(message.ts, message);
+      keep("messages", message.ts, message);
       drawLogSoon(message.user === state.me.id);
       markRead();
     } else if (fresh && message.user !== state.me.id) {
       countUnread();
     }
     if (here && state.thread && (message.ts === state.thread || message.thread_ts === state.thread)) {
-      state.replies.set(message.ts, message);
+      keep("replies", message.ts, message);
       drawThreadSoon(message.user === state.me.id);
     }
   },
   message_deleted({ channel, ts }) {
     if (channel !== state.channel) return;
-    if (state.messages.delete(ts)) drawLogSoon();
-    if (state.replies.delete(ts)) drawThreadSoon();
+    if (keep("messages", ts, null)) drawLogSoon();
+    if (keep("replies", ts, null)) drawThreadSoon();
   },
   thread({ channel, ts, ...counts }) {
     const parent = channel === state.channel ? state.messages.get(ts) : null;
     if (!parent) return;
-    state.messages.set(ts, { ...parent, ...counts });
+    keep("messages", ts, { ...parent, ...counts });
     drawLogSoon();
   },
   views({ views }) {

@@ -18,11 +18,38 @@ export function showLatest() {
   shown = SHOWN;
 }
 
+// What is heard while an answer is under way is newer than that answer, or the same.
+const loading = new Set();
+
+export function keep(name, ts, message) {
+  for (const load of loading) if (load.name === name) load.heard.set(ts, message);
+  const had = state[name].has(ts);
+  put(state[name], ts, message);
+  return had;
+}
+
+function put(messages, ts, message) {
+  if (message) messages.set(ts, message);
+  else messages.delete(ts);
+}
+
+export async function load(name, query, still) {
+  const under = { name, heard: new Map() };
+  loading.add(under);
+  try {
+    const answer = await get("messages", query);
+    if (!still()) return;
+    state[name] = new Map((answer.messages || []).map((message) => [message.ts, message]));
+    for (const [ts, message] of under.heard) put(state[name], ts, message);
+  } finally {
+    loading.delete(under);
+  }
+}
+
 export async function loadMessages() {
   const asked = state.channel;
   const me = state.me;
-  const answer = await get("messages", { as: me.id, channel: asked, limit: shown });
-  if (asked === state.channel && me === state.me) state.messages = new Map((answer.messages || []).map((message) => [message.ts, message]));
+  await load("messages", { as: me.id, channel: asked, limit: shown }, () => asked === state.channel && me === state.me);
 }
 
 export function renderMessages(jump) {

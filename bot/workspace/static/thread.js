@@ -1,9 +1,8 @@
 // The thread pane.
 
 import { atEnd, byId, el, fill, icon, patch, toEnd } from "./dom.js";
-import { get } from "./api.js";
 import { prepareComposer } from "./composer.js";
-import { byTime, moreButton, place, soon } from "./log.js";
+import { byTime, load, moreButton, place, soon } from "./log.js";
 import { renderThread } from "./messages.js";
 import { state } from "./state.js";
 
@@ -33,8 +32,7 @@ export async function openThread(ts) {
 
 export async function loadThread() {
   const asked = state.thread;
-  const answer = await get("messages", { as: state.me.id, channel: state.channel, thread_ts: asked });
-  if (asked === state.thread) state.replies = new Map((answer.messages || []).map((message) => [message.ts, message]));
+  await load("replies", { as: state.me.id, channel: state.channel, thread_ts: asked }, () => asked === state.thread);
 }
 
 export function drawThread(jump = false) {
