@@ -134,12 +134,12 @@ async def test_command_card_confirm_and_edit(world: World, browser: Any) -> None
 
 
 async def test_a_click_counts_though_the_card_was_edited_while_the_dialog_was_open(world: World, browser: Any) -> None:
-    got: list[str] = []
+    got: asyncio.Queue[str] = asyncio.Queue()
 
     @world.app.action("approve")
     async def approve(ack: Any, action: dict[str, Any]) -> None:
         await ack()
-        got.append(action["value"])
+        got.put_nowait(action["value"])
 
     await world.connect()
     posted = await world.client.chat_postMessage(channel=REQUESTS, text="card", blocks=card())
@@ -149,9 +149,7 @@ async def test_a_click_counts_though_the_card_was_edited_while_the_dialog_was_op
     await page.get_by_text("It changes 3 rows").wait_for()
     await page.get_by_role("dialog").get_by_role("button", name="Yes, approve").click()
     async with asyncio.timeout(4):
-        while not got:
-            await asyncio.sleep(0.02)
-    assert got == ["r1"]
+        assert await got.get() == "r1"
 
 
 async def test_what_comes_while_a_thread_is_being_loaded_is_not_lost_to_the_older_answer(
