@@ -60,9 +60,9 @@ def _action(blocks: list[dict[str, Any]], wish: Wish) -> dict[str, Any]:
         if element.get("action_id") == wish.get("action_id")
     ]
     # An edit names blocks anew: who pressed a button that the edit has kept has pressed that one.
-    here = [one for one in named if wish.get("block_id") in (None, one[0]["block_id"])] or named[:2]
-    if len(here) == 1 or here and wish.get("block_id") is None:
-        block, element = here[0]
+    here = [one for one in named if wish.get("block_id") in (None, one[0]["block_id"])]
+    if here or len(named) == 1:
+        block, element = (here or named)[0]
         return {
             **_pressed(element, wish),
             "action_id": element["action_id"],
