@@ -23,71 +23,16 @@ include "writing.pxi"
 cdef enum:
     LARGEST = 64 * 1024
     LONGEST_SHAPE = 4096
-    MOST_KEPT = 512 * 1024
-    LARGEST_SHOWN = 16 * 1024
     MAX_NAME = 63
     # As the registry has it.
     MAX_ENTRIES = 5000
-
-cdef bytes _RUN = b"E\0\0\0\x09\0\0\0\0\0S\0\0\0\x04"
-cdef bytes _DESCRIBE_AND_RUN = b"D\0\0\0\x06P\0" + _RUN
 
 cdef Sheet _sheet = Sheet()
 
 
 include "reading.pxi"
-
-
-cdef class Seat:
-    """What a ticket says of one known text, or of all texts of its shape, in bytes."""
-
-    cdef object ticket, basis, prepared, wires, types
-    cdef str name
-    """Of the statement that it parses, where it does."""
-    cdef bytes before, between, behind, texts, send, shown
-    cdef bint shaped, waits
-    cdef Py_ssize_t weight
-    """About how many bytes it keeps."""
-
-    def __init__(self, object ticket, object basis, object prepared, bint shaped):
-        self.ticket, self.basis, self.prepared, self.shaped = ticket, basis, prepared, shaped
-        self.before, self.between, self.behind = ticket.before, ticket.between, ticket.behind
-        self.texts, self.send, self.waits = ticket.texts, ticket.send, ticket.waits
-        self.shown, self.wires = b"", None
-        # The ruling and its form have each of them once more.
-        self.weight = 1024 + 2 * len(self.before) + 2 * len(self.behind) + 3 * len(self.texts)
-        if self.send is not None:
-            self.weight += len(self.send)
-
-
-cdef class Ids:
-    """Gives the ids of a session's statements, one after the other."""
-
-    cdef uint64_t _next
-
-    def __init__(self, uint64_t first):
-        self._next = first
-
-    cdef void write(self, char* to) noexcept:
-        """Write the next one, in 17 bytes."""
-        cdef int i
-        cdef uint64_t left = self._next
-        self._next += 1
-        to[0] = 113
-        for i in range(16, 0, -1):
-            to[i] = _HEX[left & 15]
-            left >>= 4
-
-    def __call__(self):
-        cdef char text[17]
-        self.write(text)
-        return PyUnicode_DecodeASCII(text, 17, NULL)
-
-
-cdef class Moves:
-    """Counts what may change a ruling."""
-
-    cdef public int64_t count
+include "messages.pxi"
+include "seats.pxi"
 
 
 cdef class Lane:
@@ -101,21 +46,16 @@ cdef class Lane:
     cdef bytes _grant_id, _session_id
     cdef Journal _journal
     cdef Ids _ids
-    cdef object _booking, _derailed, _seconds, _monotonic, _basis, _policies, _policy, _upstream, _client, _watched, _holds
+    cdef Seats _seats
+    cdef object _booking, _derailed, _seconds, _monotonic, _upstream, _client, _watched
     cdef Anchor _anchor
-    cdef Moves _upstream_moves, _own_moves
-    cdef int64_t _moved
-    cdef double _until
     cdef public double expires
     """When the grant ends, in seconds of the epoch by the broker's clock; nothing passes from then on."""
     cdef readonly bint armed
     cdef bint _simple, _described, _out, _first
     cdef Py_ssize_t _parsed
     """Where a Parse ends that what is out begins with."""
-    cdef dict _bound, _texts, _parses, _prepared, _portals
-    cdef readonly Py_ssize_t kept
-    """About how many bytes of known texts."""
-    cdef object _tripwire
+    cdef dict _prepared, _portals
     cdef char _status
     cdef int64_t _segment
     cdef Seat _seat
@@ -149,15 +89,17 @@ cdef class Lane:
         self.grant, self._grant_id, self._session_id = grant, grant.encode("ascii"), session.encode("ascii")
         if len(self._grant_id) > 255 or len(self._session_id) > 255:
             raise ValueError("a grant's or a session's id is too long")
-        self._monotonic, self._basis, self._policies = monotonic, basis, policies
-        self._upstream_moves, self._own_moves = moves
+        self._seats, self._monotonic = Seats(booking, basis, policies, moves), monotonic
         self._upstream, self._client = upstream, client
         anchor = getattr(clock, "anchored", None)
         self._anchor = anchor if isinstance(anchor, Anchor) else None
         self._seconds = clock.seconds
         self.expires = expires
-        self._bound, self._texts, self._parses = {}, {}, {}
-        self._moved, self._until = -1, 0.0
+
+    @property
+    def kept(self):
+        """About how many bytes of known texts."""
+        return self._seats.kept
 
     cpdef bint depart(self, bytes data) except -1:
         """Record a known exchange and send it on its way, or change nothing and return False."""
@@ -360,7 +302,7 @@ cdef class Lane:
         quiet = self._booking.quiet()
         if quiet is None:
             return False
-        status, self._segment, self._tripwire, self._prepared, self._portals = quiet
+        status, self._segment, self._seats.tripwire, self._prepared, self._portals = quiet
         self._status = ord(status)
         self.armed = self._first = True
         return True
@@ -374,45 +316,6 @@ cdef class Lane:
     cdef double _now(self) except? -1:
         return self._seconds() if self._anchor is None else self._anchor.seconds()
 
-    cdef object _current(self):
-        """Return what rulings rest on; asked again when it may have moved, or was looked at too long ago."""
-        cdef int64_t moved = self._upstream_moves.count + self._own_moves.count
-        policy = self._policies.hash
-        if moved != self._moved or policy is not self._policy or self._since >= self._until:
-            self._moved, self._policy = moved, policy
-            self._holds, self._until = self._basis()
-        return self._holds
-
-    cdef Seat _ticketed(self, dict seats, object key, object prepared, bytes text):
-        """Return the seat that a text has under the policy and the catalogue of this moment, or None."""
-        cdef Seat seat = seats.get(key)
-        basis = self._current()
-        if basis is None:
-            return None
-        if seat is not None and seat.basis is basis and seat.prepared is prepared:
-            return seat
-        ticket = self._booking.ticket(text, prepared)
-        if ticket is None:
-            return None
-        self._tripwire = self._booking.tripwire
-        seat = Seat(ticket, basis, prepared, False)
-        self._keep(seats, key, seat)
-        return seat
-
-    cdef int _keep(self, dict seats, object key, Seat seat) except -1:
-        """Keep a seat for the next time, and all of them within bounds."""
-        cdef Seat before = seats.pop(key, None)
-        if before is not None:
-            self.kept -= before.weight
-        if self.kept + seat.weight > MOST_KEPT:
-            self._bound.clear()
-            self._texts.clear()
-            self._parses.clear()
-            self.kept = 0
-        seats[key] = seat
-        self.kept += seat.weight
-        return 0
-
     cdef Seat _query(self, const unsigned char* p, Py_ssize_t size):
         cdef Seat seat = None
         cdef bytes text
@@ -421,7 +324,7 @@ cdef class Lane:
         self._simple = True
         if _mark(p + 5, size - 6):
             # Texts of one shape have one ticket, and each its own record.
-            seat = self._shaped(_marked.taken(), p, size)
+            seat = self._seats.shaped(_marked.taken(), p + 5, size - 6, self._since)
             if seat is not None:
                 _sheet.size = 0
                 _sheet.put(b'{"sql":', 7)
@@ -430,26 +333,11 @@ cdef class Lane:
                 _sheet.put(b"}", 1)
                 return seat
         text = PyBytes_FromStringAndSize(<const char*> p + 5, size - 6)
-        seat = self._ticketed(self._texts, text, None, text)
+        seat = self._seats.text(text, self._since)
         if seat is None:
             return None
         _sheet.size = 0
         _sheet.bytes(seat.texts)
-        return seat
-
-    cdef Seat _shaped(self, bytes key, const unsigned char* p, Py_ssize_t size):
-        cdef Seat seat = self._texts.get(key)
-        basis = self._current()
-        if seat is not None and basis is not None and seat.basis is basis:
-            return seat if seat.shaped else None
-        if basis is None:
-            return None
-        ticket = self._booking.alike(PyBytes_FromStringAndSize(<const char*> p + 5, size - 6), key)
-        if ticket is None:
-            return None
-        self._tripwire = self._booking.tripwire
-        seat = Seat(ticket, basis, None, True)
-        self._keep(self._texts, key, seat)
         return seat
 
     cdef Seat _parse(self, const unsigned char* p, Py_ssize_t size):
@@ -459,20 +347,9 @@ cdef class Lane:
         if end < 6 or end + 6 > size or p[end] != 66 or len(self._prepared) >= MAX_ENTRIES:
             return None
         body = PyBytes_FromStringAndSize(<const char*> p + 5, end - 5)
-        seat = self._parses.get(body)
-        basis = self._current()
-        if basis is None:
+        seat = self._seats.parse(body, self._since)
+        if seat is None:
             return None
-        if seat is None or seat.basis is not basis:
-            found = self._booking.parsing(body)
-            if found is None:
-                return None
-            self._tripwire = self._booking.tripwire
-            ticket, name, types = found
-            seat = Seat(ticket, basis, None, False)
-            seat.name, seat.types = name, types
-            seat.weight += len(body)
-            self._keep(self._parses, body, seat)
         self._parsed = end
         return self._bind(p + end, size - end, seat)
 
@@ -480,27 +357,17 @@ cdef class Lane:
         """Read a Bind of the unnamed portal with what follows it, and write its parameters; None where it is another.
 
         It may be of a statement that is `parsed` just before.
-
-        Chapter "Message Formats" of PostgreSQL's manual.
         """
-        cdef Py_ssize_t end = <Py_ssize_t> _uint32(p + 1) + 1, at, left, i
+        cdef Py_ssize_t end = <Py_ssize_t> _uint32(p + 1) + 1
         cdef const unsigned char* nul
-        cdef int formats, count, results
-        cdef int32_t length
-        cdef bint first = True
+        cdef Errand errand
         cdef Seat seat
         if end < 6 or end >= size:
             return None
-        left = size - end
-        # Whatever number of rows is asked for.
-        if left == 15 and memcmp(p + end, PyBytes_AS_STRING(_RUN), 6) == 0:
-            self._described = False
-        elif left == 22 and memcmp(p + end, PyBytes_AS_STRING(_DESCRIBE_AND_RUN), 13) == 0:
-            self._described = True
-        else:
+        errand = _errand(p + end, size - end)
+        if errand == OTHER:
             return None
-        if memcmp(p + size - 5, PyBytes_AS_STRING(_RUN) + 10, 5):
-            return None
+        self._described = errand == DESCRIBE_AND_RUN
         if p[5]:
             return None
         nul = <const unsigned char*> memchr(p + 6, 0, end - 6)
@@ -519,57 +386,12 @@ cdef class Lane:
             prepared = self._prepared.get(name)
             if prepared is None:
                 return None
-            seat = self._ticketed(self._bound, name, prepared, None)
+            seat = self._seats.bound(name, prepared, self._since)
             if seat is None:
                 return None
-        at = nul + 1 - p
-        if at + 2 > end:
-            return None
-        formats = _uint16(p + at)
-        at += 2
-        cdef Py_ssize_t codes = at
-        at += 2 * formats
-        if at + 2 > end or not _codes(p + codes, formats):
-            return None
-        count = _uint16(p + at)
-        at += 2
-        if formats > 1 and formats != count:
-            return None
         _sheet.size = 0
         _sheet.put(b"{", 1)
-        if count:
-            _sheet.put(b'"parameters":[', 14)
-            for i in range(count):
-                if at + 4 > end:
-                    return None
-                length = <int32_t> _uint32(p + at)
-                at += 4
-                if not first:
-                    _sheet.put(b",", 1)
-                first = False
-                if length < 0:
-                    if length != -1:
-                        return None
-                    _sheet.put(b'{"null":true}', 13)
-                    continue
-                if length > end - at:
-                    return None
-                if formats and p[codes + (2 * i + 1 if formats > 1 else 1)]:
-                    _sheet.put(b'{"hex":"', 8)
-                    _sheet.hex(p + at, length)
-                    _sheet.put(b'"}', 2)
-                else:
-                    _sheet.put(b'{"text":', 8)
-                    if not _sheet.string(p + at, length):
-                        return None
-                    _sheet.put(b"}", 1)
-                at += length
-            _sheet.put(b"],", 2)
-        if at + 2 > end:
-            return None
-        results = _uint16(p + at)
-        at += 2
-        if at + 2 * results != end or not _codes(p + at, results):
+        if not _values(_sheet, nul + 1, p + end - (nul + 1)):
             return None
         # Its texts, without their first brace.
         _sheet.put(PyBytes_AS_STRING(seat.texts) + 1, PyBytes_GET_SIZE(seat.texts) - 1)
@@ -577,115 +399,14 @@ cdef class Lane:
 
     cdef bint _answers(self, const unsigned char* p, Py_ssize_t size) except -1:
         """Say whether a chunk is the whole, plain answer to what is out; how many rows it says is kept."""
-        cdef Py_ssize_t at = 0, end
-        cdef uint32_t length
-        cdef bytes description
-        if size < 6 + 5 or p[size - 6] != 90 or p[size - 1] != <unsigned char> self._status:
+        cdef Answer answer
+        if not _answer(p, size, self._status, self._parsed != 0, self._simple, self._described, &answer):
             return False
-        if _uint32(p + size - 5) != 5:
+        if answer.description != NULL and not self._seats.shows(self._seat, answer.description, answer.size):
             return False
-        size -= 6
-        if self._parsed:
-            if size < 5 or p[0] != 49 or _uint32(p + 1) != 4:
-                return False
-            at = 5
-        if not self._simple:
-            if size < at + 5 or p[at] != 50 or _uint32(p + at + 1) != 4:
-                return False
-            at += 5
-        if self._simple or self._described:
-            if at + 5 > size:
-                return False
-            length = _uint32(p + at + 1)
-            if length < 4 or length > <uint32_t> (size - at - 1):
-                return False
-            if p[at] == 84:
-                if not self._shows(<const char*> p + at + 5, length - 4):
-                    return False
-            elif p[at] != 110 or length != 4 or self._simple:
-                return False
-            at += 1 + length
-        cdef int64_t rows = 0
-        while True:
-            if at + 5 > size:
-                return False
-            length = _uint32(p + at + 1)
-            if length < 4 or length > <uint32_t> (size - at - 1):
-                return False
-            if p[at] != 68:
-                break
-            rows += 1
-            at += 1 + length
-        if p[at] == 115 and length == 4 and at + 5 == size and rows and self._status == 73 and not self._simple:
-            # As many rows as were asked for; where no transaction is open, the portal ends here.
-            self._rows = rows
-            return True
-        if p[at] != 67 or at + 1 + <Py_ssize_t> length != size:
-            return False
-        return self._tag(p + at + 5, length - 4)
-
-    cdef bint _tag(self, const unsigned char* tag, Py_ssize_t size) except -1:
-        """Read the tag of a SELECT; others are left to Python."""
-        cdef int64_t rows = 0
-        cdef Py_ssize_t i
-        if size < 9 or size > 24 or tag[size - 1] or memcmp(tag, b"SELECT ", 7):
-            return False
-        for i in range(7, size - 1):
-            if not 48 <= tag[i] <= 57:
-                return False
-            rows = rows * 10 + tag[i] - 48
-        self._rows = rows
-        return True
-
-    cdef bint _shows(self, const char* description, Py_ssize_t size) except -1:
-        """Say whether a description trips no wire; the gate ends the session where it does."""
-        cdef Seat seat = self._seat
-        if seat.wires is self._tripwire and PyBytes_GET_SIZE(seat.shown) == size:
-            if memcmp(PyBytes_AS_STRING(seat.shown), description, size) == 0:
-                return True
-        cdef bytes shown = PyBytes_FromStringAndSize(description, size)
-        if not self._booking.shows(seat.ticket, shown):
-            return False
-        if size <= LARGEST_SHOWN:
-            seat.weight += size - PyBytes_GET_SIZE(seat.shown)
-            self.kept += size - PyBytes_GET_SIZE(seat.shown)
-            seat.shown, seat.wires = shown, self._tripwire
+        self._rows = answer.rows
         return True
 
 
-cdef class Side:
-    """One end of a session's streams: what arrives there goes by the lane, or else to the session.
-
-    `make` gives the session's lane once the client has said something: one that idles has none.
-    """
-
-    cdef Lane _lane
-    cdef object _session, _make
-    cdef bint _client
-
-    def __init__(self, session, make, bint client):
-        self._session, self._make, self._client = session, make, client
-
-    def arrived(self, bytes data):
-        try:
-            if self._lane is None:
-                self._lane = self._make()
-            if self._lane.depart(data) if self._client else self._lane.land(data):
-                return
-            self._lane.leave()
-        except Exception as error:
-            self._session.derailed(error)
-            return
-        self._session.arrived(data, client=self._client)
-
-    def lost(self):
-        self._session.lost(client=self._client)
-
-    def full(self):
-        self._session.throttle(client=self._client, full=True)
-
-    def free(self):
-        self._session.throttle(client=self._client, full=False)
-
-
+include "side.pxi"
 include "journal.pxi"

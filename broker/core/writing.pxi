@@ -1,4 +1,4 @@
-# How the core writes: clocks, hashes, sheets of bytes, canonical JSON, and lines that are sealed.
+# How the core writes: clocks, hashes, sheets of bytes, canonical JSON, ids, and lines that are sealed.
 
 cdef extern from "<dlfcn.h>" nogil:
     void* dlopen(const char*, int)
@@ -183,6 +183,30 @@ cdef class Sheet:
             PyMem_Free(self.data)
             self.data = NULL
             self.size = self.room = 0
+
+
+cdef class Ids:
+    """Gives the ids of a session's statements, one after the other."""
+
+    cdef uint64_t _next
+
+    def __init__(self, uint64_t first):
+        self._next = first
+
+    cdef void write(self, char* to) noexcept:
+        """Write the next one, in 17 bytes."""
+        cdef int i
+        cdef uint64_t left = self._next
+        self._next += 1
+        to[0] = 113
+        for i in range(16, 0, -1):
+            to[i] = _HEX[left & 15]
+            left >>= 4
+
+    def __call__(self):
+        cdef char text[17]
+        self.write(text)
+        return PyUnicode_DecodeASCII(text, 17, NULL)
 
 
 cdef inline uint32_t _uint32(const unsigned char* p) noexcept:
