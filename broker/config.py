@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -24,6 +25,8 @@ class Settings(BaseSettings):
     listen_host: str = "127.0.0.1"
     public_host: str = "127.0.0.1"
     """The name that engineers' programs connect to; it is what tickets say."""
+    plaintext: Literal["never", "loopback"] = "never"
+    """Who may connect without TLS: nobody, or clients on this machine itself."""
     order_key: Path | None = None
     """The bot's public key (PEM); by default where a bot on the same state folder writes it."""
     database: str | None = None

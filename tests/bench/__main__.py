@@ -46,7 +46,7 @@ def main() -> int:
         install = find_postgres(options.server)
         clients = find_clients(install)
         if clients is None:
-            raise BenchFailed(f"no pgbench that can speak TLS, which the broker insists on: {CLIENTS_LINE}")
+            raise BenchFailed(f"no pgbench that can speak TLS, which is measured too: {CLIENTS_LINE}")
         with _folder() as folder:
             results = _bench(install, Clients(clients, folder), folder, options, started)
     except (NoPostgres, BenchFailed) as error:
@@ -65,7 +65,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="how often each work is done at each peer")
     parser.add_argument("--selects", type=int, default=24000, help="of each run of pgbench's point select")
     parser.add_argument("--idle", type=int, default=200, help="idle sessions whose memory is measured, once")
-    parser.add_argument("--budget", type=float, default=900.0, help="seconds that no further round may pass")
+    parser.add_argument("--budget", type=float, default=1500.0, help="seconds that no further round may pass")
     parser.add_argument("--server", default="wheel", help="`wheel`, `debian`, a major version or a folder")
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
     options = parser.parse_args()
@@ -96,12 +96,13 @@ def _bench(
     install: Install, clients: Clients, folder: Path, options: argparse.Namespace, started: float
 ) -> report.Results:
     with (
-        upstream(install, folder, 2 * options.idle + 300) as (server, ways),
-        other_proxies(ways[0], folder) as (others, skipped),
-        airlock(ways[0], folder / "airlock") as ours,
+        upstream(install, folder, 3 * options.idle + 300) as (server, ways),
+        other_proxies(ways, folder) as (others, skipped),
+        airlock(ways[0], folder / "airlock-tls", tls=True) as ours,
+        airlock(ways[0], folder / "airlock-plain", tls=False) as plain,
     ):
         decisions = Decisions(load_catalogue(server, DATABASE), policy_text(ways[0]))
-        peers = [*ways, *others, *ours]
+        peers = [*ways, *others, *ours, *plain]
         tasks = works(decisions.rewritten(NARROW), options.selects, options.idle)
         if len(ways) == 1:
             skipped.append(f"the {install.label} server has no TLS, so no direct way is by TLS: --server debian has it")

@@ -1,4 +1,7 @@
-"""Airlock as it runs: the broker's and the reaper's processes, a grant by a signed order, a ticket over the API."""
+"""Airlock as it runs: the broker's and the reaper's processes, a grant by a signed order, a ticket over the API.
+
+One takes TLS alone, as it comes; one lets clients of this machine do without, to be compared with what has none.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +67,7 @@ def policy_text(direct: Peer) -> str:
 
 
 @contextmanager
-def airlock(direct: Peer, folder: Path) -> Iterator[list[Peer]]:
+def airlock(direct: Peer, folder: Path, *, tls: bool) -> Iterator[list[Peer]]:
     """Run a broker and its reaper in front of the server; yields ways without masks, with them, and with spares."""
     state, policies = folder / "state", folder / "policies"
     policies.mkdir(parents=True)
@@ -79,6 +83,7 @@ def airlock(direct: Peer, folder: Path) -> Iterator[list[Peer]]:
         "AIRLOCK_API_PORT": "0",
         "AIRLOCK_PORT_POSTGRES": "0",
         "AIRLOCK_LOG_LEVEL": "warning",
+        "AIRLOCK_PLAINTEXT": "never" if tls else "loopback",
     }
     ready = {"AIRLOCK_READY_FILE": str(folder / "ready.json")}
     with (
@@ -86,10 +91,11 @@ def airlock(direct: Peer, folder: Path) -> Iterator[list[Peer]]:
         _module("broker", folder, settings | ready) as broker,
     ):
         url = _wait_ready(broker, folder)
+        way = partial(_way, key=key, url=url, tls=tls, pid=broker.pid)
         yield [
-            _way("airlock", CLEAR, key, url, masked=False, pid=broker.pid),
-            _way("airlock masked", MASKED, key, url, masked=True, pid=broker.pid),
-            replace(_way("airlock spares", AHEAD, key, url, masked=False, pid=broker.pid), ahead=True),
+            way("airlock", CLEAR),
+            replace(way("airlock masked", MASKED), masked=True),
+            replace(way("airlock spares", AHEAD), ahead=True),
         ]
 
 
@@ -117,7 +123,7 @@ def _wait_ready(broker: subprocess.Popen[bytes], folder: Path, patience: float =
     raise programs.BenchFailed(f"the broker did not start:\n{programs.tail(folder / 'broker.log')}")
 
 
-def _way(name: str, resource: str, key: Ed25519PrivateKey, url: str, *, masked: bool, pid: int) -> Peer:
+def _way(name: str, resource: str, key: Ed25519PrivateKey, url: str, *, tls: bool, pid: int) -> Peer:
     now = datetime.now(UTC)
     order = Order(
         id=f"o{secrets.token_hex(6)}",
@@ -136,7 +142,7 @@ def _way(name: str, resource: str, key: Ed25519PrivateKey, url: str, *, masked: 
     path = f"/v1/grants/{grant['id']}/tickets"
     ticket = _post(url, path, {}, sign_call("POST", path, key, datetime.now(UTC), PERSON))
     user, password = ticket["user"], ticket["password"]
-    return Peer(name, ticket["port"], ticket["database"], user, password, tls=True, masked=masked, pid=pid)
+    return Peer(name, ticket["port"], ticket["database"], user, password, tls, pid=pid)
 
 
 def _post(url: str, path: str, body: dict[str, str], token: str | None = None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +66,7 @@ pool_mode = session
 default_pool_size = 2500
 max_client_conn = 2500
 server_tls_sslmode = disable
-client_tls_sslmode = require
+client_tls_sslmode = {mode}
 client_tls_cert_file = {folder}/tls.crt
 client_tls_key_file = {folder}/tls.key
 log_connections = 0
@@ -86,8 +86,12 @@ listen postgres
 
 
 @contextmanager
-def other_proxies(direct: Peer, folder: Path) -> Iterator[tuple[list[Peer], list[str]]]:
-    """Run what is installed in front of the server; yields the ways, and a line for each that is not there."""
+def other_proxies(ways: Sequence[Peer], folder: Path) -> Iterator[tuple[list[Peer], list[str]]]:
+    """Run what is installed in front of the server; yields the ways, and a line for each that is not there.
+
+    `ways` are the direct ones: haproxy passes TLS on where the server speaks it. Each way has a process of its own, for
+    what one has left in memory the other would use.
+    """
     peers: list[Peer] = []
     skipped: list[str] = []
     with ExitStack() as stack:
@@ -95,29 +99,37 @@ def other_proxies(direct: Peer, folder: Path) -> Iterator[tuple[list[Peer], list
             program = programs.find_program(name)
             if program is None:
                 skipped.append(f"{name} is not installed, so nothing is compared with it: {INSTALL_LINES[name]}")
-            else:
-                peers.append(stack.enter_context(start(program, direct, folder / name)))
+                continue
+            for tls in (False, True):
+                direct = next((way for way in ways if way.tls is tls), None)
+                if direct is not None or name == "pgbouncer":
+                    own = folder / f"{name}-{'tls' if tls else 'plain'}"
+                    peers.append(stack.enter_context(start(program, direct or ways[0], own, tls)))
         yield peers, skipped
 
 
 @contextmanager
-def _pgbouncer(program: str, direct: Peer, folder: Path) -> Iterator[Peer]:
-    """Pool by session, as the broker does; TLS to the client and none to the server, as the broker is set up here."""
+def _pgbouncer(program: str, direct: Peer, folder: Path, tls: bool) -> Iterator[Peer]:
+    """Pool by session, as the broker does; never TLS to the server, as the broker is set up here."""
     port, owner = free_port(), server_owner()
     certificate(folder, "localhost")
     (folder / "users.txt").write_text(f'"{direct.user}" "{direct.password}"\n')
-    values = {"database": direct.database, "upstream": direct.port, "port": port, "folder": folder}
+    mode = "require" if tls else "disable"
+    values = {"database": direct.database, "upstream": direct.port, "port": port, "folder": folder, "mode": mode}
     (folder / "pgbouncer.ini").write_text(_PGBOUNCER.format(**values))
     programs.hand_over(folder, owner)
     command = [program, str(folder / "pgbouncer.ini")]
     with programs.running("pgbouncer", command, folder, owner=owner) as process:
         programs.wait_listening("pgbouncer", process, port, folder)
-        yield Peer("pgbouncer", port, direct.database, direct.user, direct.password, tls=True, pid=process.pid)
+        yield Peer("pgbouncer", port, direct.database, direct.user, direct.password, tls, pid=process.pid)
 
 
 @contextmanager
-def _haproxy(program: str, direct: Peer, folder: Path) -> Iterator[Peer]:
-    """Pass bytes without a look at them; it cannot end TLS for clients that ask for it in PostgreSQL's own way."""
+def _haproxy(program: str, direct: Peer, folder: Path, tls: bool) -> Iterator[Peer]:
+    """Pass bytes without a look at them; it cannot end TLS for clients that ask for it in PostgreSQL's own way.
+
+    With TLS it is the server that speaks it.
+    """
     port, owner = free_port(), server_owner()
     folder.mkdir()
     (folder / "haproxy.cfg").write_text(_HAPROXY.format(port=port, upstream=direct.port))
@@ -125,4 +137,4 @@ def _haproxy(program: str, direct: Peer, folder: Path) -> Iterator[Peer]:
     command = [program, "-db", "-f", str(folder / "haproxy.cfg")]
     with programs.running("haproxy", command, folder, owner=owner) as process:
         programs.wait_listening("haproxy", process, port, folder)
-        yield Peer("haproxy", port, direct.database, direct.user, direct.password, tls=False, pid=process.pid)
+        yield Peer("haproxy", port, direct.database, direct.user, direct.password, tls, pid=process.pid)

@@ -30,7 +30,7 @@ def find_program(name: str) -> str | None:
 
 
 def find_clients(first: Install) -> Path | None:
-    """Return the folder of a pgbench and a psql that speak TLS, which the broker insists on; the server's own first.
+    """Return the folder of a pgbench and a psql that speak TLS, which is measured too; the server's own first.
 
     The wheel's libpq is built without it.
     """

@@ -47,23 +47,29 @@ class Results:
 
     def added(self) -> dict[str, float]:
         """Return what each way adds to the median of a select, in parts of what pgbouncer adds."""
-        direct, bouncer = (self._of(LATENCY, name) for name in ("direct", "pgbouncer"))
-        found = {}
+        direct, found = self._of(LATENCY, "direct", tls=False), {}
         for peer in self.peers:
+            bouncer = self._of(LATENCY, "pgbouncer", tls=peer.tls)
             rounds = zip(direct, bouncer, self.figures.get((LATENCY, peer.label), ()), strict=False)
             parts = [(own - base) / (theirs - base) for base, theirs, own in rounds if theirs > base]
             if parts and peer.name not in ("direct", "pgbouncer"):
                 found[peer.label] = statistics.median(parts)
         return found
 
-    def _of(self, work: str, name: str) -> list[float]:
-        return next((self.figures.get((work, peer.label), []) for peer in self.peers if peer.name == name), [])
+    def _of(self, work: str, name: str, *, tls: bool) -> list[float]:
+        found = (self.figures.get((work, peer.label)) for peer in self.peers if (peer.name, peer.tls) == (name, tls))
+        return next(found, None) or []
 
     @property
     def compared(self) -> list[tuple[Peer, Peer]]:
-        """Return each way through the broker with each way that is not."""
+        """Return each way through the broker with those that are not, of the same encryption where there are such."""
         ours = [peer for peer in self.peers if peer.name.startswith("airlock")]
-        return [(own, other) for own in ours for other in self.peers if other not in ours]
+        others = [peer for peer in self.peers if peer not in ours]
+        return [
+            (own, next((one for one in others if (one.name, one.tls) == (name, own.tls)), first))
+            for own in ours
+            for name, first in {one.name: one for one in reversed(others)}.items()
+        ]
 
 
 def spread(values: Sequence[float]) -> float:

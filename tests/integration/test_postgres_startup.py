@@ -6,6 +6,7 @@ import socket
 import struct
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
@@ -36,6 +37,27 @@ async def test_plain_text_is_refused_before_any_ticket_is_shown(served: TestBrok
     _, _, errors = await psql(served.ticket(), "select 1", sslmode="disable")
     assert "FATAL:  airlock: this connection is not encrypted" in errors
     assert "sslmode=require" in errors
+
+
+async def test_clients_of_this_machine_may_do_without_tls_where_an_operator_says_so(
+    wheel_postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRLOCK_PLAINTEXT", "loopback")
+    async with serving(tmp_path, make_world(wheel_postgres)) as broker:
+        ticket = broker.ticket()
+        assert (await psql(ticket, "select 1", sslmode="disable"))[:2] == (0, "1\n")
+        # A guess proves nothing here either, and whoever asks for TLS has it, bound to the ticket's proof.
+        wrong = await psql(replace(ticket, password="x" * 52), "select 1", sslmode="disable")
+        assert "no ticket opens with" in wrong[2]
+        assert (await psql(ticket, "select 1", channel_binding="require"))[:2] == (0, "1\n")
+        unbound = await psql(ticket, "select 1", sslmode="disable", channel_binding="require")
+        assert "channel binding" in unbound[2]
+        with raw(broker.port) as client:
+            client.send(codec.request(codec.GSSENC_REQUEST))
+            assert await asyncio.to_thread(client.receive, 1) == b"N"
+            client.send(codec.startup([("user", ticket.user), ("database", ticket.database)]))
+            offered = await asyncio.to_thread(client.message)
+            assert offered == codec.Frame(ord("R"), b"\0\0\0\nSCRAM-SHA-256\0\0")
 
 
 async def test_bytes_sent_ahead_of_tls_end_the_connection(served: TestBroker) -> None:

@@ -26,6 +26,7 @@ from broker.protocols.postgres.startup import (
     Startup,
     StartupRefused,
     Step,
+    local,
     packet_kind,
     packet_length,
     read_cancel,
@@ -73,12 +74,16 @@ def wrong_ticket(user: str) -> Problem:
 
 @dataclass(slots=True)
 class FrontDoor:
-    """`secret` makes up verifiers for unknown users; `binding` is our certificate's tls-server-end-point."""
+    """`secret` makes up verifiers for unknown users; `binding` is our certificate's tls-server-end-point.
+
+    `plain` lets clients of this machine do without TLS.
+    """
 
     house: House
     context: ssl.SSLContext
     binding: bytes
     secret: bytes
+    plain: bool = False
     deadline: float = DEADLINE
 
     async def serve(self, connection: socket.socket, address: str, visit: Visit) -> None:
@@ -86,8 +91,8 @@ class FrontDoor:
         stream: Stream | None = None
         try:
             async with asyncio.timeout(self.deadline):
-                stream = await self._encrypted(connection, address)
-                startup = await self._startup(stream, address)
+                stream, packet = await self._agreed(connection, address)
+                startup = await self._startup(stream, packet, address)
                 ticket, proved = await self._proved(stream, startup)
             visit.known()
             await self._enter(stream, startup, ticket, proved, address)
@@ -106,9 +111,11 @@ class FrontDoor:
                 stream.close()
             connection.close()
 
-    async def _encrypted(self, connection: socket.socket, address: str) -> Stream:
-        """Negotiate TLS on the raw socket, never reading a byte that belongs to it."""
-        loop = asyncio.get_running_loop()
+    async def _agreed(self, connection: socket.socket, address: str) -> tuple[Stream, bytes | None]:
+        """Agree on TLS on the raw socket, never reading a byte that belongs to it.
+
+        Returns also the startup packet's body where it has come already: in plain text.
+        """
         stage = Stage.PLAIN
         direct = (await peek(connection))[0] == _TLS_HANDSHAKE
         while not direct:
@@ -122,6 +129,8 @@ class FrontDoor:
                 await self._cancel(body, address)
                 raise Left
             if step is Step.DEMAND_TLS:
+                if self.plain and local(str(connection.getsockname()[0]), str(connection.getpeername()[0])):
+                    return await self._taken(connection, None), body
                 await self._demand_tls(connection)
                 raise Left
             if step is not Step.START_TLS or waiting(connection):
@@ -129,17 +138,22 @@ class FrontDoor:
                 raise Left
             await send(connection, b"S")
             break
+        stream = await self._taken(connection, self.context)
+        secured = stream.ssl_object
+        agreed = secured.selected_alpn_protocol() if secured is not None else "no TLS"
+        if agreed != "postgresql" and (direct or agreed is not None):
+            stream.abort()
+            raise Left
+        return stream, None
+
+    async def _taken(self, connection: socket.socket, context: ssl.SSLContext | None) -> Stream:
+        """Hand a socket over to the loop, which speaks TLS on it where it is given how."""
         taken = connection.dup()
         connection.close()
         stream = Stream()
-        # uvloop gives its own TLS layer back as the protocol, so ours is kept here.
-        transport, _ = await loop.connect_accepted_socket(
-            lambda: stream, taken, ssl=self.context, ssl_handshake_timeout=self.deadline
+        await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: stream, taken, ssl=context, ssl_handshake_timeout=self.deadline if context is not None else None
         )
-        agreed = transport.get_extra_info("ssl_object").selected_alpn_protocol()
-        if agreed != "postgresql" and (direct or agreed is not None):
-            transport.abort()
-            raise Left
         return stream
 
     async def _demand_tls(self, connection: socket.socket) -> None:
@@ -160,8 +174,8 @@ class FrontDoor:
         if found is not None:
             await found.cancel()
 
-    async def _startup(self, stream: Stream, address: str) -> Startup:
-        body = await stream.read(packet_length(await stream.read(4)))
+    async def _startup(self, stream: Stream, packet: bytes | None, address: str) -> Startup:
+        body = packet if packet is not None else await stream.read(packet_length(await stream.read(4)))
         step = NEXT[Stage.SECURE, packet_kind(body)]
         if step is Step.CANCEL:
             await self._cancel(body, address)
@@ -185,9 +199,10 @@ class FrontDoor:
         # Made up in either case, so that both take the same time.
         fake = scram.fake_verifier(startup.user, self.secret, ITERATIONS)
         verifier = ticket.verifier if ticket is not None else fake
-        server = scram.ScramServer(verifier, secrets.token_urlsafe(18), self.binding)
-        offered = codec.string(scram.PLUS) + codec.string(scram.PLAIN) + b"\0"
-        stream.write([codec.authentication(10, offered)])
+        binding = self.binding if stream.ssl_object is not None else None
+        server = scram.ScramServer(verifier, secrets.token_urlsafe(18), binding)
+        offered = (scram.PLUS, scram.PLAIN) if binding is not None else (scram.PLAIN,)
+        stream.write([codec.authentication(10, b"".join(map(codec.string, offered)) + b"\0")])
         try:
             reader = codec.Reader((await self._password(stream)).body)
             mechanism, length = reader.text(), reader.int32()

@@ -85,14 +85,15 @@ class PostgresOffer:
 
     async def listen(self, broker: Broker, host: str, port: int) -> PostgresListener:
         """Serve clients; raises OSError where the port is taken, Misconfigured for a certificate that does not load."""
-        crt, key = certificate(broker.home, Settings().public_host)
+        settings = Settings()
+        crt, key = certificate(broker.home, settings.public_host)
         context, binding = server_context(crt, key, ["postgresql"])
         admins, workers = Admins(), Workers()
         catalogues = Catalogues(admins, field_rules_of(broker.policies))
         inspector = Inspector(broker.policies, catalogues, workers, broker.clock)
         secret = _secret(broker.home / "postgres.secret")
         house = House(broker, admins, inspector, CancelKeys(), house_of(secret))
-        door = FrontDoor(house, context, binding, secret)
+        door = FrontDoor(house, context, binding, secret, plain=settings.plaintext == "loopback")
         tcp = TcpListener(door.serve)
         await tcp.open(host, port)
         return PostgresListener(tcp, house, workers)

@@ -1,11 +1,12 @@
 """How a client's connection begins: negotiation of encryption, and the startup packet, read strictly and rebuilt.
 
 A client may ask for GSSAPI once (refused), then for TLS once, then starts up; or it starts TLS directly. Nothing but a
-cancel request and a refusal is ever said in plain text.
+cancel request and a refusal is ever said in plain text, except to clients of this machine where an operator allows it.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ NEXT: dict[tuple[Stage, Packet], Step] = {
     (Stage.SECURE, Packet.CANCEL): Step.CANCEL,
     (Stage.SECURE, Packet.STARTUP): Step.STARTUP,
 }
-"""What each packet leads to, in each stage: the whole of the negotiation."""
+"""What each packet leads to, in each stage: the whole of the negotiation, of which `local` knows one way more."""
 
 TLS_REQUIRED = Problem(
     "28000",
@@ -66,6 +67,15 @@ TLS_REQUIRED = Problem(
     "connect with sslmode=require",
     fatal=True,
 )
+
+
+def local(here: str, there: str) -> bool:
+    """Say whether a connection between two addresses has left no machine; unreadable ones have."""
+    try:
+        ends = [ipaddress.ip_address(each.partition("%")[0]) for each in (here, there)]
+    except ValueError:
+        return False
+    return all((getattr(end, "ipv4_mapped", None) or end).is_loopback for end in ends)
 
 
 class StartupRefused(Exception):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from broker.errors import UpstreamUnavailable
 from broker.protocols.postgres import codec
 from broker.protocols.postgres.outset import untaken
-from broker.protocols.postgres.startup import Startup, StartupRefused, read_startup, switches
+from broker.protocols.postgres.startup import Startup, StartupRefused, local, read_startup, switches
 from broker.sql.paths import listed, setting
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
@@ -33,6 +33,26 @@ def read(*pairs: tuple[str, str]) -> Startup:
 )
 def test_options_are_read_as_the_server_reads_them(options: str, found: list[tuple[str, str]]) -> None:
     assert list(switches(options)) == found
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "found"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1", "127.8.9.1", True),
+        ("::1", "::1", True),
+        ("::ffff:127.0.0.1", "::ffff:127.0.0.1", True),
+        ("192.0.2.7", "127.0.0.1", False),
+        ("127.0.0.1", "192.0.2.7", False),
+        ("192.0.2.7", "192.0.2.7", False),
+        ("::ffff:192.0.2.7", "::1", False),
+        ("fe80::1%lo", "fe80::1%lo", False),
+        ("", "127.0.0.1", False),
+        ("localhost", "localhost", False),
+    ],
+)
+def test_a_connection_has_left_no_machine_only_where_both_ends_are_loopback(here: str, there: str, found: bool) -> None:
+    assert local(here, there) is found
 
 
 @pytest.mark.parametrize("options", ["-c", "-c jit", "--jit", "--", "--=1", "-c =1", "jit=off", "-fs", "-S 100", "-"])
