@@ -10,13 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from broker.sql.catalogue import Catalogue, Relation
-from broker.sql.ddl import Change
+from broker.sql.checking import check_calls, check_writes, does, effects_of, missing_where
+from broker.sql.collect import collect
+from broker.sql.ddl import Change, change_of
+from broker.sql.inquiry import Inquiry
 from broker.sql.model import Altered, Refusal
+from broker.sql.moving import check_change
 from broker.sql.names import check_type
+from broker.sql.nodes import refused_kind
 from broker.sql.relations import Scope
 from broker.sql.sight import Sights
 from broker.sql.system import SYSTEM_SCHEMAS
 from broker.sql.tree import Node, strings, wrapped
+from policies.engine.decisions import Effect, StatementFacts
 
 _CONSTRAINTS = frozenset(
     f"CONSTR_{name}"
@@ -36,7 +42,62 @@ _INDEXED = frozenset("name ordering nulls_ordering".split())
 COMMIT_FIRST = "COMMIT first: then it is seen what the change did"
 
 
-def names_of(change: Change, catalogue: Catalogue, *, altered: bool) -> frozenset[str]:
+def change(inquiry: Inquiry, kind: str, content: Node, verb: str) -> tuple[StatementFacts, Refusal | None]:
+    """Inspect what is no query: facts for the policy, and why the broker itself does not pass it."""
+    effect, refusal = refused_kind("CreateTableAsStmt" if kind == "SelectStmt" else kind, verb)
+    asked: Change | None = None
+    try:
+        asked = change_of(kind, content)
+        if asked is None:
+            return StatementFacts(verb, frozenset({effect})), refusal
+        if not inquiry.seen.in_clear and Effect.ADMIN in asked.effects:
+            # Fail closed: rights, owners and upkeep reach what is masked, and what is hidden.
+            return StatementFacts(verb, frozenset(asked.effects)), refusal
+        return _inspected(inquiry, kind, content, verb, asked), None
+    except Refusal as found:
+        # What the policy itself says of such a statement goes before.
+        effects = asked.effects if asked is not None else {effect}
+        return StatementFacts(verb, frozenset(effects)), found
+
+
+def _inspected(inquiry: Inquiry, kind: str, content: Node, verb: str, change: Change) -> StatementFacts:
+    catalogue, seen = inquiry.catalogue, inquiry.seen
+    if inquiry.moved:
+        change.code |= check_change(kind, change, catalogue, in_clear=seen.in_clear)
+    names = _names_of(change, catalogue, altered=inquiry.altered is not Altered.NOT)
+    if not seen.in_clear:
+        _check_harmless(kind, content, catalogue, seen)
+        if inquiry.count > 1:
+            raise Refusal("ddl-masked", "a change of the schema is sent by itself here", "send it by itself")
+    found = collect([*change.parts, *change.types], catalogue, frozenset({id(content)}), in_clear=seen.in_clear)
+    scope = inquiry.scope(found)
+    check_writes(found, scope)
+    check_calls(found, scope)
+    if change.stored:
+        _check_stored(scope)
+    inquiry.compare(found, scope)
+    inquiry.mask(found, scope)
+    if kind == "ViewStmt" and inquiry.altered is Altered.NOT and (stranger := scope.unknown):
+        # The server makes a view temporary that reads something temporary.
+        change.code.add(f"a view of {stranger}, which is temporary")
+    inquiry.alters = Altered.CODE if change.code else _alters(kind, change, catalogue)
+    return StatementFacts(
+        verb=verb,
+        effects=frozenset(change.effects | effects_of(found) | ({Effect.READ} if scope.reads else set())),
+        reads=frozenset(scope.reads),
+        writes=names | scope.writes,
+        functions=frozenset(found.functions),
+        through=frozenset(scope.through | _kin_of(change, catalogue)),
+        reaches=scope.reaches,
+        masked=frozenset(scope.masked_fields()),
+        does=does(found),
+        missing_where=missing_where(found, scope),
+        calls=found.ruled,
+        code=frozenset(change.code | found.coded),
+    )
+
+
+def _names_of(change: Change, catalogue: Catalogue, *, altered: bool) -> frozenset[str]:
     """Return what a role has to cover for a change: each name in every schema in which the server would look."""
     found: set[str] = set()
     for content in change.touched:
@@ -65,7 +126,7 @@ def _of_tables(found: set[str], change: Change, catalogue: Catalogue, *, altered
     return frozenset((found - indexes if change.indexes and not altered else found) | tables)
 
 
-def alters(kind: str, change: Change, catalogue: Catalogue) -> Altered:
+def _alters(kind: str, change: Change, catalogue: Catalogue) -> Altered:
     """Return what a change that is no code does to the schema, as far as what follows in its transaction goes."""
     if kind in ("RenameStmt", "AlterObjectSchemaStmt"):
         known = [catalogue.relation(one.get("schemaname"), one["relname"]) for one in change.touched]
@@ -73,7 +134,7 @@ def alters(kind: str, change: Change, catalogue: Catalogue) -> Altered:
     return Altered.VIEWS if kind == "ViewStmt" else Altered.SCHEMA
 
 
-def kin_of(change: Change, catalogue: Catalogue) -> frozenset[str]:
+def _kin_of(change: Change, catalogue: Catalogue) -> frozenset[str]:
     """Return what a change of a table is about as well: its partitions and children, and those whose one it is.
 
     And where it cascades, the views over what it removes.
@@ -121,7 +182,7 @@ def _check_schema(schema: str) -> None:
         raise Refusal("catalogue", f"the schema {schema} is not changed by hand")
 
 
-def check_stored(scope: Scope) -> None:
+def _check_stored(scope: Scope) -> None:
     """Refuse to have kept what would be rewritten: it would mean something else later, or to others."""
     if scope.replaced or scope.found.calls or scope.found.listings:
         raise Refusal(
@@ -131,7 +192,7 @@ def check_stored(scope: Scope) -> None:
         )
 
 
-def check_harmless(kind: str, content: Node, catalogue: Catalogue, seen: Sights) -> None:
+def _check_harmless(kind: str, content: Node, catalogue: Catalogue, seen: Sights) -> None:
     """Refuse a change that could show a masked field, or have a name stand for something else; raises Refusal."""
     match kind:
         case "CreateStmt":

@@ -1,12 +1,19 @@
-"""The options of COPY: which are passed, and how its data is to be read."""
+"""COPY: what it is about, which of its options are passed, and how its data is to be read."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
-from broker.sql.model import CopyForm, Refusal
-from broker.sql.tree import Node, wrapped
+from broker.sql.checking import check_writes
+from broker.sql.collect import collect
+from broker.sql.inquiry import Inquiry
+from broker.sql.masking import mask_copied_relation
+from broker.sql.model import Control, CopyForm, Refusal
+from broker.sql.relations import Scope
+from broker.sql.tree import Node, strings, wrapped
+from policies.engine.decisions import Effect, StatementFacts
 
 _OPTIONS = frozenset(
     "format freeze delimiter null default header quote escape force_quote force_not_null force_null encoding on_error"
@@ -15,6 +22,56 @@ _OPTIONS = frozenset(
 _FORMATS = frozenset({"text", "csv", "binary"})
 _ENCODINGS = re.compile(r"(utf8|unicode|sqlascii|ascii|latin\d+|iso8859\d+|(win|windows)\d+|koi8[ru]?|euc[a-z0-9]+)")
 """Encodings in which no byte of a longer character looks like a quote, a backslash or a line's end."""
+
+
+def copy(inquiry: Inquiry, content: Node) -> tuple[StatementFacts, Control]:
+    """Inspect a COPY, and return its facts and which way it goes; raises Refusal."""
+    if content.get("is_program") or content.get("filename"):
+        direction = "from" if content.get("is_from") else "to"
+        raise Refusal("copy-server", f"COPY {direction} the server's own files or programs is not passed", r"use \copy")
+    if content.get("query"):
+        return replace(inquiry.query(content["query"], "COPY"), copying="out"), Control.COPY_OUT
+    if content.get("is_from"):
+        return _copy_in(inquiry, content), Control.COPY_IN
+    return _copy_out(inquiry, content), Control.COPY_OUT
+
+
+def _copy_out(inquiry: Inquiry, content: Node) -> StatementFacts:
+    relation, columns = content["relation"], content.get("attlist")
+    strict, altered = inquiry.strict, inquiry.altered
+    scope = Scope.of_copied(relation, inquiry.catalogue, inquiry.seen, columns, strict=strict, altered=altered)
+    mask_copied_relation(scope, content, inquiry.rewriter)
+    inquiry.scrub = inquiry.scrub or scope.scrub
+    return StatementFacts(
+        "COPY",
+        frozenset({Effect.READ}),
+        frozenset(scope.reads),
+        masked=frozenset(scope.masked_fields()),
+        through=frozenset(scope.through),
+        copying="out",
+    )
+
+
+def _copy_in(inquiry: Inquiry, content: Node) -> StatementFacts:
+    found = collect(content.get("whereClause", {}), inquiry.catalogue, in_clear=inquiry.seen.in_clear)
+    found.targets.append(("CopyStmt", content["relation"], content))
+    scope = inquiry.scope(found)
+    check_writes(found, scope)
+    inquiry.mask(found, scope)
+    relation = scope.target(content["relation"])
+    filled = set(strings(content["attlist"])) if "attlist" in content else {one.name for one in relation.columns}
+    return StatementFacts(
+        "COPY",
+        frozenset({Effect.WRITE, Effect.SESSION} if found.sets else {Effect.WRITE}),
+        frozenset(scope.reads),
+        frozenset(scope.writes),
+        through=frozenset(scope.through),
+        functions=frozenset(found.functions),
+        calls=found.ruled,
+        code=frozenset(found.coded),
+        masked=frozenset(f"{relation.qualified}.{name}" for name in scope.masks_of(relation) if name in filled),
+        copying="in",
+    )
 
 
 def form_of(options: list[Node]) -> CopyForm:

@@ -1,15 +1,33 @@
-"""EXPLAIN over relations with masked fields: what its options would tell is forced off."""
+"""EXPLAIN, and over relations with masked fields what its options would tell, which is forced off."""
 
 from __future__ import annotations
 
+from broker.sql.inquiry import Inquiry
 from broker.sql.library import parse
 from broker.sql.model import Refusal
-from broker.sql.nodes import TELLING_OPTIONS
+from broker.sql.nodes import EXPLAIN_OPTIONS, QUERIES, TELLING_OPTIONS
 from broker.sql.rewrite import Rewriter, Source
 from broker.sql.tree import Node, wrapped
+from policies.engine.decisions import StatementFacts
 
 
-def hide_estimates(source: Source, rewriter: Rewriter, content: Node, options: dict[str, Node], start: int) -> None:
+def explain(inquiry: Inquiry, content: Node, start: int) -> StatementFacts:
+    """Inspect an EXPLAIN that starts at a byte of the text, and return its facts; raises Refusal."""
+    options = {option["DefElem"]["defname"]: option["DefElem"] for option in content.get("options", [])}
+    if unknown := sorted(set(options) - EXPLAIN_OPTIONS):
+        raise Refusal("explain", f"EXPLAIN option {unknown[0]} is not passed")
+    kind, _ = wrapped(content["query"]) or ("", {})
+    if kind not in QUERIES:
+        raise Refusal("explain", "EXPLAIN is passed for SELECT, INSERT, UPDATE, DELETE and MERGE")
+    before, inquiry.scrub = inquiry.scrub, False
+    facts = inquiry.query(content["query"], "EXPLAIN")
+    if inquiry.scrub:
+        _hide_estimates(inquiry.source, inquiry.rewriter, content, options, start)
+    inquiry.scrub = inquiry.scrub or before
+    return facts
+
+
+def _hide_estimates(source: Source, rewriter: Rewriter, content: Node, options: dict[str, Node], start: int) -> None:
     """Force COSTS OFF and the like: row estimates of masked relations follow the raw values."""
     first = source.first(start) + 1
     last = first - 1
