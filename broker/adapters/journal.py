@@ -1,8 +1,9 @@
 """The journal's file: what the compiled core has recorded and not sealed yet, in memory that outlives the process.
 
-A record there is its size, kind and lengths as `_HEAD` has them (native order), its time, then grant, session, id of
-the statement, and the JSON of its data before `recorded`, of that behind it, and of its detail. A size of zero ends
-them.
+A record there is its check, generation, kind and lengths as `_HEAD` has them (native order), its time, then grant,
+session, id of the statement, and the JSON of its data before `recorded`, of that behind it, and of its detail. A check
+of zero ends them. The generation is another each time that the journal is emptied: a lost host may leave some of its
+pages as they are and others as they were.
 """
 
 from __future__ import annotations
@@ -10,10 +11,8 @@ from __future__ import annotations
 import json
 import mmap
 import os
-import re
 import struct
 from collections.abc import Iterator
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,10 +20,9 @@ SIZE = 1024 * 1024
 DELAY_SECONDS = 0.01
 """How long a record may stand in the journal before it is sealed: with what it then waits to be synced, 50 ms."""
 KINDS = ("statement.allowed", "statement.finished")
-_HEAD = struct.Struct("=IBBBBIII27s")
-_SIZE = struct.Struct("=I")
-_AT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
-_ID = re.compile(r"[A-Za-z0-9_-]+")
+_HEAD = struct.Struct("=QQBBBBIII27s")
+_CHECK = struct.Struct("=Q")
+_MIXER, _MASK = 0x9E3779B97F4A7C15, (1 << 64) - 1
 
 
 class Line(NamedTuple):
@@ -46,15 +44,6 @@ class Line(NamedTuple):
         found: dict[str, Any] = json.loads(f"{{{self.before}{self.behind}}}")
         return found
 
-    @property
-    def sound(self) -> bool:
-        """Whether it is what a writer writes."""
-        try:
-            same = self.data.get("statement") == self.id and isinstance(json.loads(self.detail), dict)
-        except ValueError:
-            return False
-        return same and bool(_AT.fullmatch(self.at) and all(map(_ID.fullmatch, (self.grant, self.session, self.id))))
-
 
 class Left(NamedTuple):
     """What a writer left in its journal; `torn` where something behind `lines` does not read."""
@@ -68,44 +57,57 @@ def journal_path(home: Path, stream: str) -> Path:
     return home / "recordings" / f"{stream}.journal"
 
 
-def packed(line: Line) -> bytes:
+def check(record: bytes) -> int:
+    """Return what a record makes behind its check, never zero; as the compiled core does."""
+    words = memoryview(record + bytes(-len(record) % 16)).cast("Q")
+    first, second = len(record), len(record) ^ _MASK
+    for one, other in zip(words[::2], words[1::2], strict=True):
+        # Each step can be undone: of two records that differ in one word, no later one makes the same.
+        first, second = (first ^ one) * _MIXER & _MASK, (second ^ other) * _MIXER & _MASK
+        first, second = first ^ first >> 32, second ^ second >> 32
+    first = first + second * _MIXER & _MASK
+    return first ^ first >> 32 or 1
+
+
+def packed(line: Line, generation: int = 0) -> bytes:
     """Write a record as it stands in a journal."""
     texts = [one.encode("ascii") for one in line[2:]]
-    kind, at = KINDS.index(line.kind), line.at.encode("ascii")
-    size = _HEAD.size + sum(map(len, texts))
-    return _HEAD.pack(size, kind, *map(len, texts), at) + b"".join(texts)
+    head = _HEAD.pack(0, generation, KINDS.index(line.kind), *map(len, texts), line.at.encode("ascii"))
+    record = head[_CHECK.size :] + b"".join(texts)
+    return _CHECK.pack(check(record)) + record
 
 
 def unpacked(memory: bytes | memoryview) -> Iterator[Line]:
-    """Yield the records that stand in a journal, as far as they are whole."""
-    at, whole = 0, memoryview(memory)
+    """Yield the records that stand in a journal, as far as they are whole and of one generation."""
+    at, whole, first = 0, memoryview(memory), None
     while at + _HEAD.size <= len(whole):
-        size, kind, *lengths, time = _HEAD.unpack_from(whole, at)
-        if size < _HEAD.size or size != _HEAD.size + sum(lengths) or at + size > len(whole) or kind >= len(KINDS):
+        said, generation, kind, *lengths, time = _HEAD.unpack_from(whole, at)
+        place, end = at + _HEAD.size, at + _HEAD.size + sum(lengths)
+        if end > len(whole) or kind >= len(KINDS) or first not in (None, generation):
             return
-        texts, place = [], at + _HEAD.size
-        try:
-            for length in lengths:
-                texts.append(bytes(whole[place : place + length]).decode("ascii"))
-                place += length
-            line = Line(KINDS[kind], time.decode("ascii"), *texts)
-        except UnicodeDecodeError:
+        if said != check(bytes(whole[at + _CHECK.size : end])):
             return
-        yield line
-        at += size
+        texts = []
+        for length in lengths:
+            texts.append(str(whole[place : place + length], "ascii"))
+            place += length
+        yield Line(KINDS[kind], time.decode("ascii"), *texts)
+        at, first = end, generation
 
 
 def left_behind(path: Path) -> Left:
-    """Return what a writer left in its journal; raises OSError.
+    """Return what a writer left in its journal; raises OSError."""
+    return left_in(path.read_bytes()) if path.exists() else Left([], False)
 
-    A process that is killed leaves whole records and a size of zero; only a host that is lost may leave anything else.
+
+def left_in(content: bytes) -> Left:
+    """Return what a journal holds.
+
+    A process that is killed leaves whole records and a check of zero; only a host that is lost may leave anything else.
     """
-    if not path.exists():
-        return Left([], False)
-    content = path.read_bytes()
-    lines = list(takewhile(lambda line: line.sound, unpacked(content)))
+    lines = list(unpacked(content))
     end = sum(len(packed(line)) for line in lines)
-    return Left(lines, any(content[end : end + _SIZE.size]))
+    return Left(lines, any(content[end : end + _CHECK.size]))
 
 
 def mapped(path: Path) -> mmap.mmap:

@@ -1,12 +1,42 @@
 # What is recorded stands in the journal, which outlives the process, until it is sealed: many records at a time.
 
+import os
+
+cdef extern from *:
+    """
+    #define AIRLOCK_MIXER 0x9E3779B97F4A7C15ULL
+    """
+    uint64_t MIXER "AIRLOCK_MIXER"
+
 cdef enum:
     ALLOWED = 0
     FINISHED = 1
-    # As adapters.journal reads it: size, kind, lengths of grant, session, id, before, behind and detail, time.
-    AHEAD = 47
+    # As adapters.journal reads it: check, generation, kind, lengths of grant, session, id, before, behind and detail, time.
+    AHEAD = 59
+    # Of the check, which says that a record is there.
+    CHECK = 8
     # So many grants' files are open at once, whatever else is.
     MOST_LANES = 64
+
+
+cdef uint64_t _check(const char* p, Py_ssize_t size) noexcept:
+    """Return what a record's bytes make, as `journal.check` does; never zero."""
+    cdef uint64_t first = <uint64_t> size, second = ~first, words[2]
+    while size > 0:
+        if size >= 16:
+            memcpy(words, p, 16)
+        else:
+            words[0] = words[1] = 0
+            memcpy(words, p, size)
+        first = (first ^ words[0]) * MIXER
+        second = (second ^ words[1]) * MIXER
+        first ^= first >> 32
+        second ^= second >> 32
+        p += 16
+        size -= 16
+    first += second * MIXER
+    first ^= first >> 32
+    return first if first else 1
 
 
 cdef class Entry:
@@ -25,25 +55,26 @@ cdef class Entry:
 
     cdef bint read(self, const char* p, Py_ssize_t room) noexcept:
         """Read what stands in a place; False where nothing whole does."""
-        cdef uint32_t numbers[4]
+        cdef uint32_t numbers[3]
         cdef const unsigned char* u = <const unsigned char*> p
-        if room < 4:
+        cdef uint64_t check
+        if room < AHEAD:
             return False
-        memcpy(numbers, p, 4)
-        self.size = numbers[0]
-        if not self.size or self.size > room or self.size < AHEAD:
+        memcpy(&check, p, CHECK)
+        if not check:
             return False
-        memcpy(&numbers[1], p + 8, 12)
-        self.kind, self.grant_size, self.session_size, self.id_size = u[4], u[5], u[6], u[7]
-        self.before_size, self.behind_size, self.detail_size = numbers[1], numbers[2], numbers[3]
-        self.at = p + 20
+        memcpy(numbers, p + 20, 12)
+        self.kind, self.grant_size, self.session_size, self.id_size = u[16], u[17], u[18], u[19]
+        self.before_size, self.behind_size, self.detail_size = numbers[0], numbers[1], numbers[2]
+        self.at = p + 32
         self.grant = p + AHEAD
         self.session = self.grant + self.grant_size
         self.id = self.session + self.session_size
         self.before = self.id + self.id_size
         self.behind = self.before + self.before_size
         self.detail = self.behind + self.behind_size
-        return self.detail + self.detail_size - p == self.size
+        self.size = self.detail + self.detail_size - p
+        return self.size <= room
 
 
 cdef Entry _entry = Entry()
@@ -64,6 +95,8 @@ cdef class Journal:
     cdef unsigned char[::1] _view
     cdef char* _data
     cdef Py_ssize_t _used, _room
+    cdef uint64_t _generation
+    """Another each time that this is emptied."""
     cdef list _owners, _lanes, _said
     cdef bint _due, _stuck
 
@@ -72,19 +105,21 @@ cdef class Journal:
         self._view = memory
         self._data, self._room = <char*> &self._view[0], self._view.shape[0]
         self._owners, self._lanes, self._said = [], [], []
+        self._generation = int.from_bytes(os.urandom(8), "little")
         self._empty()
 
     cdef void _empty(self) noexcept:
-        """Leave nothing of what is sealed: first its first size, so that at no moment a part of it stands there."""
-        memset(self._data, 0, 4)
+        """Leave nothing of what is sealed: first its first check, so that at no moment a part of it stands there."""
+        memset(self._data, 0, CHECK)
         atomic_signal_fence(memory_order_seq_cst)
         memset(self._data, 0, self._used)
         self._used = 0
+        self._generation += 1
 
     cdef char* begin(self, Py_ssize_t size) except? NULL:
         """Return where a record of so many bytes is to be written, or NULL where it is too long; `put` ends it."""
-        if self._stuck or self._used + size + 4 > self._room or len(self._lanes) >= MOST_LANES:
-            if size + 4 > self._room:
+        if self._stuck or self._used + size + CHECK > self._room or len(self._lanes) >= MOST_LANES:
+            if size + CHECK > self._room:
                 return NULL
             self.flush()
         return self._data + self._used
@@ -92,7 +127,7 @@ cdef class Journal:
     cdef int put(self, Lane lane, Py_ssize_t size, object said, bint urgent) except -1:
         """Take what was written behind `begin`: from here on it is recorded."""
         cdef char* p = self._data + self._used
-        cdef uint32_t number = <uint32_t> size
+        cdef uint64_t check
         self._owners.append(lane)
         if not lane.touched:
             lane.touched = True
@@ -102,10 +137,12 @@ cdef class Journal:
             lane.said = said
             self._said.append((lane.grant, said))
         self._used += size
-        # Whoever reads this after a crash finds the record's size last, and an end behind it.
-        memset(p + size, 0, 4)
+        memcpy(p + CHECK, &self._generation, 8)
+        check = _check(p + CHECK, size - CHECK)
+        # Whoever reads this after a crash finds the record's check last, and an end behind it.
+        memset(p + size, 0, CHECK)
         atomic_signal_fence(memory_order_seq_cst)
-        memcpy(p, &number, 4)
+        memcpy(p, &check, CHECK)
         if self._later is None:
             self.urgent = urgent
             self.flush()

@@ -147,9 +147,9 @@ cdef class Lane:
             return NULL
         cdef uint32_t numbers[3]
         numbers[0], numbers[1], numbers[2] = <uint32_t> before, <uint32_t> behind, <uint32_t> detail
-        p[4], p[5], p[6], p[7] = <char> kind, <char> grant, <char> session, 17
-        memcpy(p + 8, numbers, 12)
-        _written_time(p + 20, now)
+        p[16], p[17], p[18], p[19] = <char> kind, <char> grant, <char> session, 17
+        memcpy(p + 20, numbers, 12)
+        _written_time(p + 32, now)
         p += AHEAD
         memcpy(p, PyBytes_AS_STRING(self._grant_id), grant)
         memcpy(p + grant, PyBytes_AS_STRING(self._session_id), session)

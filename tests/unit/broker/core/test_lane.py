@@ -63,12 +63,12 @@ def test_lines_are_sealed_as_python_seals_them(
         kind = KINDS[rows % 2]
         line = Line(kind, at, grant, session, id_, before, behind, json_text(detail))
         entries += packed(line)
-        assert list(unpacked(entries + bytes(4)))[-1] == line
+        assert list(unpacked(entries + bytes(8)))[-1] == line
         record, recorded = record_line(recorded, grant, at, kind, session, f"{{{before}{behind}}}", json_text(detail))
         spoken = f'{{{before}"recorded":"{recorded.seq}:{recorded.hash}",{behind}}}'
         event, fed = event_line(fed, stream, at, kind, grant, session, spoken)
         records, events = records + record, events + event
-    found = compiled.seal(stream.encode(), grant.encode(), *heads, entries + bytes(4))
+    found = compiled.seal(stream.encode(), grant.encode(), *heads, entries + bytes(8))
     assert found == (records, recorded, events, fed)
     assert checked(RECORD, found[0].splitlines(keepends=True)[0], heads[0])[0]["grant"] == grant
 
