@@ -35,7 +35,7 @@ from broker.sql.tree import strings, walk
 from tests.fuzz.texts import CANARY, SECRETIVE, STATEMENTS
 from tests.playbooks.postgres_play import Play, but_drop
 from tests.unit.broker.protocols.postgres.test_codec import cut
-from tests.unit.broker.sql.test_inspect import CATALOGUE, FIELDS
+from tests.unit.broker.sql.shop import CATALOGUE, FIELDS
 
 Target = tuple[st.SearchStrategy[Any], Callable[[Any], None]]
 _CUTS = st.lists(st.integers(1, 40), max_size=60)

@@ -13,7 +13,7 @@ from broker.sql.model import Altered, Refusal, Statement
 from policies.engine.decide import decide_statement
 from policies.engine.decisions import Allow, Ask, Deny, Effect, FieldView, RelationFields
 from policies.engine.load import read_texts
-from tests.unit.broker.sql.test_inspect import CATALOGUE, FIELDS
+from tests.unit.broker.sql.shop import CATALOGUE, FIELDS
 
 EVERY = ("public.*", "archive.*")
 

@@ -11,7 +11,7 @@ import pytest
 from broker.sql.inspect import inspect, tripwire
 from broker.sql.library import FULL, ON_THE_SPOT, Costly, scan
 from broker.sql.model import Refusal
-from tests.unit.broker.sql.test_inspect import CATALOGUE, FIELDS, refused
+from tests.unit.broker.sql.shop import CATALOGUE, FIELDS, refused
 
 
 def rewritten(sql: str) -> str:

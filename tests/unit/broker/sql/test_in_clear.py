@@ -13,7 +13,7 @@ from broker.sql.model import Refusal
 from broker.sql.sight import sights
 from broker.sql.system import CLOSED_COLUMNS, shown
 from policies.engine.decisions import HIDE, FieldView, Mask, MaskKind, RelationFields, all_clear
-from tests.unit.broker.sql.test_inspect import CATALOGUE, FIELDS
+from tests.unit.broker.sql.shop import CATALOGUE, FIELDS
 
 EVERY = ("public.*", "archive.*")
 CLEAR = "select pg_get_viewdef(1), obj_description(1), pg_get_expr(adbin, 1) from pg_attrdef"

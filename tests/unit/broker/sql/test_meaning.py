@@ -7,7 +7,7 @@ import pytest
 from broker.sql.catalogue import Catalogue
 from broker.sql.inspect import inspect
 from broker.sql.meaning import changed
-from tests.unit.broker.sql.test_inspect import CATALOGUE
+from tests.unit.broker.sql.shop import CATALOGUE
 
 
 def with_relation(name: str, **change: object) -> Catalogue:

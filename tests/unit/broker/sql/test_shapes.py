@@ -14,7 +14,7 @@ from broker.sql.library import parse
 from broker.sql.model import Refusal
 from broker.sql.shapes import Template, only_compares, shape
 from broker.sql.tree import placeless
-from tests.unit.broker.sql.test_inspect import CATALOGUE, FIELDS
+from tests.unit.broker.sql.shop import CATALOGUE, FIELDS
 
 LIKE = (
     "select id from orders where id = {}",

@@ -11,7 +11,7 @@ from broker.protocols.postgres.workers import Workers, decoded, encoded
 from broker.sql.inspect import inspect
 from policies.engine.load import read_texts
 from tests.support.broker import FixedPolicies
-from tests.unit.broker.sql.test_inspect import CATALOGUE
+from tests.unit.broker.sql.shop import CATALOGUE
 
 POLICY = """
 groups: {devs: ""}

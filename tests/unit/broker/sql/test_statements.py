@@ -1,0 +1,178 @@
+"""Each kind of statement: what it does, and what the session must know of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from broker.sql.inspect import inspect
+from broker.sql.model import Control, Refusal
+from policies.engine.decisions import Effect
+from tests.unit.broker.sql.shop import CATALOGUE, FIELDS, refused
+
+
+@pytest.mark.parametrize(
+    ("sql", "copying"),
+    [
+        ("copy orders to stdout", "out"),
+        ("copy customers to stdout", "out"),
+        ("copy (select 1) to stdout", "out"),
+        ("copy orders from stdin", "in"),
+        ("select 1", ""),
+    ],
+)
+def test_which_way_a_copy_goes_is_a_fact(sql: str, copying: str) -> None:
+    (statement,) = inspect(sql, CATALOGUE, FIELDS).statements
+    assert statement.facts.copying == copying
+
+
+@pytest.mark.parametrize(
+    ("sql", "verb"),
+    [
+        ("create or replace temp view v as select 1", "CREATE VIEW"),
+        ("create unique index on orders (id)", "CREATE INDEX"),
+        ("drop table orders", "DROP TABLE"),
+        ("table orders", "SELECT"),
+        ("vacuum", "VACUUM"),
+    ],
+)
+def test_a_verb_is_the_first_word_and_for_schema_changes_what_they_are_about(sql: str, verb: str) -> None:
+    (statement,) = inspect(sql, CATALOGUE, FIELDS).statements
+    assert statement.facts.verb == verb
+
+
+@pytest.mark.parametrize(
+    ("sql", "control", "name"),
+    [
+        ("begin", Control.BEGIN, ""),
+        ("commit", Control.COMMIT, ""),
+        ("savepoint a", Control.SAVEPOINT, "a"),
+        ("release a", Control.RELEASE, "a"),
+        ("rollback to a", Control.ROLLBACK_TO, "a"),
+        ("prepare p(int) as select $1", Control.PREPARE, "p"),
+        ("execute p(1)", Control.EXECUTE, "p"),
+        ("deallocate p", Control.DEALLOCATE, "p"),
+        ("deallocate all", Control.DEALLOCATE, ""),
+        ("copy orders to stdout", Control.COPY_OUT, ""),
+        ("copy orders from stdin", Control.COPY_IN, ""),
+    ],
+)
+def test_control_says_what_the_connection_must_remember(sql: str, control: Control, name: str) -> None:
+    (statement,) = inspect(sql, CATALOGUE, FIELDS).statements
+    assert (statement.control, statement.name) == (control, name)
+
+
+def test_prepare_keeps_the_users_inner_text() -> None:
+    (statement,) = inspect("prepare p(int) as select ssn from customers where id = $1", CATALOGUE, FIELDS).statements
+    assert statement.body.strip() == "select ssn from customers where id = $1"
+
+
+def test_estimates_over_masked_relations_are_hidden() -> None:
+    rewritten = inspect("explain (analyze, costs on, format json) select * from customers", CATALOGUE, FIELDS).rewritten
+    assert rewritten.startswith("explain (analyze, format json, COSTS OFF, TIMING OFF, SUMMARY OFF, BUFFERS OFF)")
+    assert inspect("explain verbose select 1", CATALOGUE, FIELDS).rewritten == "explain verbose select 1"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "reset all",
+        "reset search_path",
+        "set statement_timeout to default",
+        "discard all",
+        "discard temp",
+        "set constraints all immediate",
+        "set standard_conforming_strings = on",
+        "set time zone interval '+02:00' hour to minute",
+        "set local default_transaction_read_only = on",
+        "set transaction_read_only to true",
+        "set transaction_isolation = 'repeatable read'",
+        "set row_security = on",
+    ],
+)
+def test_what_only_undoes_a_session_of_its_own_changes_the_session(sql: str) -> None:
+    found = inspect(sql, CATALOGUE, FIELDS)
+    (statement,) = found.statements
+    assert (found.rewritten, statement.refusal, statement.facts.effects) == (sql, None, {Effect.SESSION})
+    assert statement.control is (Control.DISCARD_ALL if sql == "discard all" else Control.NONE)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "set time zone interval '1 day'",
+        "set time zone interval 'ssn' hour to minute",
+        "set default_transaction_read_only = off",
+        "set transaction_read_only = no",
+        "set row_security = off",
+        "set statement_timeout = '-1s'",
+        "set transaction_isolation = 'x'",
+    ],
+)
+def test_what_is_pinned_is_set_to_nothing_else(sql: str) -> None:
+    (statement,) = inspect(sql, CATALOGUE, FIELDS).statements
+    assert statement.refusal is not None
+    assert statement.refusal.rule == "settings"
+
+
+@pytest.mark.parametrize(
+    ("sql", "sent", "lasting"),
+    [
+        ("set statement_timeout = 5000", "", 5000),
+        ("set local idle_in_transaction_session_timeout to '2min'", "", 120_000),
+        ("set session transaction_timeout = '1 h'", "", 3_600_000),
+        ("begin; set local idle_session_timeout = '7d'", "", 604_800_000),
+        ("set statement_timeout = 0", "SET statement_timeout TO DEFAULT", 0),
+        ("set local statement_timeout to '0s'", "SET LOCAL statement_timeout TO DEFAULT", 0),
+    ],
+)
+def test_a_timeout_says_how_long_it_is_to_last_and_is_never_without_an_end(sql: str, sent: str, lasting: int) -> None:
+    found = inspect(sql, CATALOGUE, FIELDS)
+    statement = found.statements[-1]
+    assert (found.rewritten, statement.lasting) == (sent or sql, lasting)
+    assert (statement.refusal, statement.facts.effects) == (None, {Effect.SESSION})
+
+
+@pytest.mark.parametrize(
+    "value", ["-1", "'-1s'", "'500us'", "1.5", "'1.5min'", "'5 parsecs'", "''", "on", "'5s', '6s'", "99999999999"]
+)
+def test_what_is_no_whole_time_sets_no_timeout(value: str) -> None:
+    assert refused(f"set statement_timeout = {value}").rule == "settings"
+    assert refused("select set_config('statement_timeout', '5s', false)").rule == "settings"
+
+
+@pytest.mark.parametrize(
+    ("sql", "writable"),
+    [
+        ("begin read write", True),
+        ("start transaction isolation level serializable, read write", True),
+        ("set transaction read write", True),
+        ("set session characteristics as transaction read write", True),
+        ("begin read only", False),
+        ("set session characteristics as transaction isolation level serializable, read only", False),
+        ("begin", False),
+        ("set timezone to 'UTC'", False),
+    ],
+)
+def test_what_asks_for_transactions_that_may_change_data_says_so(sql: str, writable: bool) -> None:
+    (statement,) = inspect(sql, CATALOGUE, FIELDS).statements
+    assert (statement.refusal, statement.writable) == (None, writable)
+
+
+@pytest.mark.parametrize("sql", ["truncate orders, archive.orders restart identity", "lock orders, archive.orders"])
+def test_what_is_about_whole_relations_names_them(sql: str) -> None:
+    (statement,) = inspect(sql, CATALOGUE, FIELDS).statements
+    truncates = sql.startswith("truncate")
+    assert statement.refusal is None
+    assert statement.facts.writes == {"public.orders", "archive.orders"}
+    assert statement.facts.effects == {Effect.WRITE if truncates else Effect.ADMIN}
+    assert statement.facts.missing_where == (statement.facts.writes if truncates else set())
+    with pytest.raises(Refusal):
+        inspect(sql.replace("archive.orders", "nothing"), CATALOGUE, FIELDS)
+
+
+@pytest.mark.parametrize("sql", ["listen news", "do $$ begin end $$"])
+def test_what_could_bring_anything_passes_only_where_nothing_is_masked(sql: str) -> None:
+    assert refused(sql).rule == "statement-kind"
+    covered = tuple({f"{relation.schema}.*" for relation in CATALOGUE.relations.values()})
+    (statement,) = inspect(sql, CATALOGUE, {}, covers=covered).statements
+    assert statement.refusal is None
