@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from broker.sql.checking import check_writes
+from broker.sql.checking import check_calls, check_writes
 from broker.sql.collect import collect
 from broker.sql.inquiry import Inquiry
 from broker.sql.masking import mask_copied_relation
@@ -57,6 +57,7 @@ def _copy_in(inquiry: Inquiry, content: Node) -> StatementFacts:
     found.targets.append(("CopyStmt", content["relation"], content))
     scope = inquiry.scope(found)
     check_writes(found, scope)
+    check_calls(found, scope)
     inquiry.mask(found, scope)
     relation = scope.target(content["relation"])
     filled = set(strings(content["attlist"])) if "attlist" in content else {one.name for one in relation.columns}

@@ -25,6 +25,13 @@ def test_which_way_a_copy_goes_is_a_fact(sql: str, copying: str) -> None:
     assert statement.facts.copying == copying
 
 
+def test_what_a_function_says_or_returns_in_the_condition_of_a_copy_is_withheld_like_anywhere_else() -> None:
+    sql = "copy orders from stdin where archive.spent(id)"
+    assert inspect(sql, CATALOGUE, FIELDS).scrub
+    assert not inspect(sql, CATALOGUE, {}).scrub
+    assert "returns rows of public.customers" in refused("copy orders from stdin where (everybody()).ssn like '1%'").message
+
+
 @pytest.mark.parametrize(
     ("sql", "verb"),
     [
