@@ -1,17 +1,17 @@
 # Where the bytes of a session arrive, at either end.
 
 cdef class Side:
-    """One end of a session's streams: what arrives there goes by the lane, or else to the session.
+    """One end of a session's streams: what arrives there goes by the lane, or else to the session's flow.
 
     `make` gives the session's lane once the client has said something: one that idles has none.
     """
 
     cdef Lane _lane
-    cdef object _session, _make
+    cdef object _flow, _make
     cdef bint _client
 
-    def __init__(self, session, make, bint client):
-        self._session, self._make, self._client = session, make, client
+    def __init__(self, flow, make, bint client):
+        self._flow, self._make, self._client = flow, make, client
 
     def arrived(self, bytes data):
         try:
@@ -21,15 +21,15 @@ cdef class Side:
                 return
             self._lane.leave()
         except Exception as error:
-            self._session.derailed(error)
+            self._flow.derailed(error)
             return
-        self._session.arrived(data, client=self._client)
+        self._flow.arrived(data, client=self._client)
 
     def lost(self):
-        self._session.lost(client=self._client)
+        self._flow.lost(client=self._client)
 
     def full(self):
-        self._session.throttle(client=self._client, full=True)
+        self._flow.throttle(client=self._client, full=True)
 
     def free(self):
-        self._session.throttle(client=self._client, full=False)
+        self._flow.throttle(client=self._client, full=False)

@@ -353,7 +353,7 @@ async def test_nothing_passes_once_a_session_has_failed_even_while_it_is_extende
     before = len(served.recorder.of("statement.allowed"))
 
     async def fails(_until: datetime) -> None:
-        session.derailed(ValueError("what nobody thought of"))
+        session._flow.derailed(ValueError("what nobody thought of"))
 
     monkeypatch.setattr(session._backend, "extend", fails)
     await session.extend(served.clock.now() + timedelta(hours=1))

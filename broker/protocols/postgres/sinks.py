@@ -1,4 +1,4 @@
-"""The two ends of a session's streams: what arrives on either, and how full it is, goes to the session."""
+"""The two ends of a session's streams: what arrives on either, and how full it is, goes to its flow."""
 
 from __future__ import annotations
 
@@ -6,38 +6,38 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from broker.protocols.postgres.proxy import Session
+    from broker.protocols.postgres.flow import Flow
 
 
 @dataclass(frozen=True, slots=True)
 class ClientSink:
-    session: Session
+    flow: Flow
 
     def arrived(self, data: bytes) -> None:
-        self.session.arrived(data, client=True)
+        self.flow.arrived(data, client=True)
 
     def lost(self) -> None:
-        self.session.lost(client=True)
+        self.flow.lost(client=True)
 
     def full(self) -> None:
-        self.session.throttle(client=True, full=True)
+        self.flow.throttle(client=True, full=True)
 
     def free(self) -> None:
-        self.session.throttle(client=True, full=False)
+        self.flow.throttle(client=True, full=False)
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamSink:
-    session: Session
+    flow: Flow
 
     def arrived(self, data: bytes) -> None:
-        self.session.arrived(data, client=False)
+        self.flow.arrived(data, client=False)
 
     def lost(self) -> None:
-        self.session.lost(client=False)
+        self.flow.lost(client=False)
 
     def full(self) -> None:
-        self.session.throttle(client=False, full=True)
+        self.flow.throttle(client=False, full=True)
 
     def free(self) -> None:
-        self.session.throttle(client=False, full=False)
+        self.flow.throttle(client=False, full=False)

@@ -29,7 +29,10 @@ def test_what_a_function_says_or_returns_in_the_condition_of_a_copy_is_withheld_
     sql = "copy orders from stdin where archive.spent(id)"
     assert inspect(sql, CATALOGUE, FIELDS).scrub
     assert not inspect(sql, CATALOGUE, {}).scrub
-    assert "returns rows of public.customers" in refused("copy orders from stdin where (everybody()).ssn like '1%'").message
+    assert (
+        "returns rows of public.customers"
+        in refused("copy orders from stdin where (everybody()).ssn like '1%'").message
+    )
 
 
 @pytest.mark.parametrize(
