@@ -30,7 +30,8 @@ from broker.protocols.postgres.events import (
     ToClient,
     ToUpstream,
 )
-from broker.protocols.postgres.express import boards, quick_bind
+from broker.protocols.postgres.express import quick_bind
+from broker.protocols.postgres.fares import boards
 from broker.protocols.postgres.machine import Machine, State
 from broker.protocols.postgres.registry import Prepared
 from broker.protocols.postgres.ruling import Denied, Permitted, Ruling

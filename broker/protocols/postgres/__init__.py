@@ -23,8 +23,9 @@ Reference: https://www.postgresql.org/docs/current/protocol.html (message flow, 
       |                             | lease closed; session.closed               |
 
 Pure: codec (frames and messages), startup (how a connection begins), scram, login (ours to the upstream), ruling,
-plan, registry, responses, frontpath and backpath (the two directions), machine (joins them), replies, records, copying,
-pins, identity (a session's own role).
+plan, registry, responses, frontpath and backpath (the two directions), clearance (what a plan goes through before it is
+sent), machine (joins them), express and fares (what goes in one step), replies, records, copying, pins, identity (a
+session's own role).
 Doing: frontdoor, house, outset (what a client asks for as it connects), proxy (one session), flow (what goes through
 it), ruler, backend (its upstream side), scribe, upstream (dialling), admin, kill, identities, catalogues, inspector,
 workers, offer.

@@ -7,18 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from broker.protocols.postgres import codec, records
-from broker.protocols.postgres.express import (
-    RUN,
-    UNREADABLE,
-    Bound,
-    ExpressLane,
-    Fare,
-    Ride,
-    bind_of,
-    boards,
-    meant,
-    quick_bind,
-)
+from broker.protocols.postgres.express import RUN, UNREADABLE, ExpressLane, bind_of, quick_bind
+from broker.protocols.postgres.fares import Bound, Fare, Ride, boards, meant
 from broker.protocols.postgres.memory import SMALL
 from broker.protocols.postgres.registry import Cursor, Portal, Prepared, own_types
 from broker.protocols.postgres.ruling import Permitted

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 from broker.protocols.postgres import bounding, codec, records
+from broker.protocols.postgres.clearance import clear
 from broker.protocols.postgres.codec import Frame, Malformed, NoRoom, Overwhelmed, ProtocolViolation
-from broker.protocols.postgres.events import Command, Drain, Gate, Record, ToClient, ToUpstream, Weigh
-from broker.protocols.postgres.explaining import Question, question
-from broker.protocols.postgres.holding import Cleared, match, narrowest, review, still_approved
+from broker.protocols.postgres.events import Command, Drain, Gate, Record, ToClient, ToUpstream
+from broker.protocols.postgres.holding import Cleared, narrowest, still_approved
 from broker.protocols.postgres.pathway import elsewhere
-from broker.protocols.postgres.plan import Plan, Planner, Planning, found_in, stale, weighed
+from broker.protocols.postgres.plan import Plan, Planner, Planning, found_in, stale
 from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Registry, own_types
 from broker.protocols.postgres.replies import Problem, denial, too_far
 from broker.protocols.postgres.responses import Expected, Kind
-from broker.protocols.postgres.ruling import Denied, Ruling, shown_text
+from broker.protocols.postgres.ruling import Denied
 from broker.protocols.postgres.shared import Session
 from broker.sessions.holds import Asked
 from broker.sessions.model import Durability
 from broker.sql.model import Control
-from policies.engine.durations import format_duration
 
 _COPY = frozenset(b"dcf")
 _DESCRIBED = {"S": Kind.DESCRIBE_STATEMENT, "P": Kind.DESCRIBE_PORTAL}
@@ -310,78 +308,16 @@ class FrontPath:
     def _cleared(
         self, plan: Plan, asked: Asked, again: Callable[[], Planning], portal: Portal | None = None
     ) -> Generator[Command, Any, Cleared | None]:
-        """Have a plan reviewed where policy asks, and recorded; None where it may not run, which the client knows."""
-        session = self._session
-        estimated = yield from self._weighed(plan, asked)
-        if isinstance(estimated, Denied):
-            yield from self._deny(estimated, asked.sql)
-            return None
-        plan = estimated
-        if (denied := rationed(session, plan)) is not None:
-            yield from self._deny(denied, asked.sql)
-            return None
-        asked = replace(asked, means=plan.means if plan.ruling.asking is not None else ())
-        if plan.ruling.asking is None:
-            ids = tuple(session.ids() for _ in plan.statements)
-            cleared = Cleared(plan, ids, "", narrowest(None, plan))
-        elif (rule := (yield from match(session, plan, plan.ruling.asking, asked))) is not None:
-            ids = tuple(session.ids() for _ in plan.statements)
-            cleared = Cleared(plan, ids, "", narrowest(rule.most, plan), rule.id)
-        else:
-            asked = replace(asked, bodies=tuple(body.sql for body in plan.bodies))
-            reviewed = yield from review(session, plan, plan.ruling.asking, asked, again)
-            match reviewed:
-                case Denied():
-                    yield from self._deny(reviewed, asked.sql)
-                    return None
-                case Problem():
-                    yield from self._refuse(reviewed)
-                    return None
-                case cleared:
-                    pass
-        yield from self._record(cleared, portal)
-        return cleared
-
-    def _weighed(self, plan: Plan, asked: Asked) -> Generator[Command, Any, Plan | Denied]:
-        """Have a plan ruled on again with what the planner expects, where a rule depends on it."""
-        if not plan.ruling.estimating:
-            return plan
-        shown = records.shown(asked)
-        rulings = [plan.parsed, *plan.bodies]
-        if shown is None:
-            about = Question((), why="its parameters are too long")
-        else:
-            about = question(rulings, asked, shown, in_transaction=False)
-        for at, one in enumerate(rulings):
-            if one.estimating:
-                answer: Ruling = yield Weigh(one, about)
-                if isinstance(answer, Denied):
-                    return answer
-                rulings[at] = answer
-        return weighed(plan, rulings[0], rulings[1:])
-
-    def _record(self, cleared: Cleared, portal: Portal | None) -> Steps:
-        """Record every statement of a plan before it is sent, and with them the approval they use up."""
-        session, ruling, ids, hold = self._session, cleared.plan.ruling, cleared.ids, cleared.hold
-        session.watch(ruling.inspection.tripwire)
-        if cleared.plan.writes:
-            session.wrote = session.segment
-        session.named |= cleared.plan.named
-        if portal is not None:
-            portal.statements, portal.hold, portal.shape, portal.most = ids, hold, cleared.shape, cleared.most
-        if not ids:
-            return
-        parameters = portal.parameters if portal is not None else ()
-        entries = records.allowed(session.facts, ids, ruling, parameters, hold, cleared.shape)
-        if cleared.most is not None:
-            entries = (*entries, records.bounded(session.facts, ids[0], cleared.most, bounding.OWN))
-        if hold:
-            session.fates.begun(hold, ids)
-            yield Record((records.consumed(session.facts, hold, ids[0]), *entries), Durability.SYNCED)
-        elif cleared.shape:
-            yield Record(entries, Durability.SYNCED)
-        else:
-            yield Record(entries, ruling.durability)
+        """Have a plan cleared; None where it may not run, which the client knows."""
+        cleared = yield from clear(self._session, plan, asked, again, portal)
+        match cleared:
+            case Denied():
+                yield from self._deny(cleared, asked.sql)
+            case Problem():
+                yield from self._refuse(cleared)
+            case Cleared():
+                return cleared
+        return None
 
     def _deny(self, ruling: Denied, sql: str) -> Steps:
         session = self._session
@@ -415,18 +351,6 @@ class FrontPath:
             yield ToUpstream(codec.SYNC)
         else:
             session.skipping = True
-
-
-def rationed(session: Session, plan: Plan) -> Denied | None:
-    """Take what a statement searches from its grant's ration; an attempt counts, whatever becomes of it."""
-    for name, most in plan.ruling.inspection.searches:
-        if (wait := session.rations.take(session.facts.grant.id, name, most, session.now)) > 0:
-            message = f"{most} searches of {name} an hour are used up under this access"
-            again = format_duration(timedelta(seconds=max(60.0, wait)))
-            facts = plan.statements[0].facts
-            text = shown_text(plan.ruling.inspection)
-            return Denied("53400", message, ("search-limit",), f"search again in {again}", verb=facts.verb, text=text)
-    return None
 
 
 def _nothing() -> Gate:

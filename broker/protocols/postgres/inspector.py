@@ -12,7 +12,7 @@ from typing import NamedTuple
 from broker.core import Moves
 from broker.errors import AirlockError
 from broker.protocols.postgres.catalogues import Catalogues, Key
-from broker.protocols.postgres.express import boards
+from broker.protocols.postgres.fares import boards
 from broker.protocols.postgres.ruling import Denied, Permitted, Ruling, Subject, refused, rule
 from broker.protocols.postgres.workers import WorkerFailed, Workers
 from broker.sessions.ports import Clock, Policies

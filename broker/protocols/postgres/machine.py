@@ -48,7 +48,8 @@ from broker.protocols.postgres.events import (
     Use,
     Weigh,
 )
-from broker.protocols.postgres.express import ExpressLane, Ride
+from broker.protocols.postgres.express import ExpressLane
+from broker.protocols.postgres.fares import Ride
 from broker.protocols.postgres.frontpath import FrontPath
 from broker.protocols.postgres.memory import Memory, Share
 from broker.protocols.postgres.rationing import Rations
@@ -329,16 +330,11 @@ class Machine:
                     return
                 case Settle():
                     yield from self._back.settle(command)
-                case Inspect() | Record() | Weigh():
+                case Inspect() | Record() | Weigh() | Hold() | Use() | Match():
                     self._tokens += 1
                     self.state, self._gate, self._token = State.GATED, gate, self._tokens
                     if isinstance(command, Record):
                         self._back.recording(self._tokens, command.durability)
-                    yield command.with_token(self._tokens)
-                    return
-                case Hold() | Use() | Match():
-                    self._tokens += 1
-                    self.state, self._gate, self._token = State.GATED, gate, self._tokens
                     if isinstance(command, Hold):
                         self.state, self._hold = State.HELD, command
                     yield command.with_token(self._tokens)

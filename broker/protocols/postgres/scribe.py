@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from broker.errors import RecordingFailed
 from broker.protocols.postgres.events import Event, Record, Recorded, RecordingLost, Synced
-from broker.protocols.postgres.express import Ride
+from broker.protocols.postgres.fares import Ride
 from broker.sessions.model import Durability, Entry
 from broker.sessions.ports import Recorder
 
