@@ -26,6 +26,8 @@ CLIENTS = {"simple": (1, 8, 32), "prepared": (1, 8, 32), "extended": (8,)}
 """How many at a time, by pgbench's protocol: extended ones bring their Parse each time, as most drivers do."""
 LATENCY = "p50 of a prepared select, 1 client"
 CONNECTIONS = 25
+PAUSE = 0.05
+"""Seconds between two connections that come one by one."""
 TIMEOUT = 60.0
 _TPS = re.compile(r"^tps = ([0-9.]+) ", re.M)
 _CONNECTION = re.compile(r"^average connection time = ([0-9.]+) ms", re.M)
@@ -114,7 +116,8 @@ def works(masked_narrow: str, selects: int, idle: int) -> list[Work]:
         Work(f"{NARROW_ROWS:,} rows, 2 masked", "rows/s", _masked_rows(masked_narrow)),
         Work(f"{WIDE_ROWS:,} rows of 10 KB", "rows/s", _rows(WIDE, WIDE_ROWS, 1), _is_clear),
         Work(f"COPY {NARROW_ROWS:,} narrow", "rows/s", _copy, _is_clear),
-        Work("connection set-up", "ms", _connect, lambda _: True, cost=True),
+        Work("connection set-up, one by one", "ms", _connect_apart, lambda _: True, cost=True),
+        Work("connection set-up, back to back", "ms", _connect, lambda _: True, cost=True),
     ]
 
 
@@ -176,6 +179,18 @@ def _copy(tools: Clients, peer: Peer) -> float:
 
 def _connect(tools: Clients, peer: Peer) -> float:
     return _read(_CONNECTION, tools.pgbench(peer, "SELECT 1;\n", "-C", "-t", str(CONNECTIONS)))
+
+
+def _connect_apart(_: Clients, peer: Peer) -> float:
+    """Measure how long libpq takes until it may ask, after a pause each time, in which the last one is cleared away."""
+    times = []
+    for _number in range(CONNECTIONS):
+        time.sleep(PAUSE)
+        begun = time.perf_counter()
+        session = psycopg.connect(_dsn(peer), autocommit=True)
+        times.append((time.perf_counter() - begun) * 1000)
+        session.close()
+    return statistics.median(times)
 
 
 def _idle(sessions: int) -> Callable[[Clients, Peer], float]:
