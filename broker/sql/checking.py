@@ -60,6 +60,15 @@ def _of_target(kind: str, statement: Node, found: Collected, scope: Scope) -> Co
     return collect(behind, scope.catalogue, found.passed, in_clear=found.in_clear)
 
 
+def _set_in_part(statement: Node) -> set[str]:
+    """Return the columns of which a change sets an element, a key or a field, by what they hold."""
+    targets = [*statement.get("targetList", []), *statement.get("onConflictClause", {}).get("targetList", [])]
+    for clause in statement.get("mergeWhenClauses", []):
+        if clause["MergeWhenClause"].get("commandType") == "CMD_UPDATE":
+            targets += clause["MergeWhenClause"].get("targetList", [])
+    return {one["ResTarget"]["name"] for one in targets if "indirection" in one["ResTarget"]}
+
+
 def check_writes(found: Collected, scope: Scope) -> None:
     """Refuse a write that could read a masked field of its own target: names decide, so nothing gets around it."""
     for kind, content, statement in found.targets:
@@ -75,6 +84,12 @@ def check_writes(found: Collected, scope: Scope) -> None:
                 "write-reads-masked",
                 "ON CONFLICT without columns could test a masked field",
                 "name the columns that it is about",
+            )
+        if parts := sorted(hidden & _set_in_part(statement)):
+            raise Refusal(
+                "write-reads-masked",
+                f"setting a part of {relation.qualified}.{parts[0]} would read the rest, and it is masked for you",
+                "set the whole field",
             )
         named = sorted(hidden & (said.names | said.functions)) if reads_itself else []
         called = {relation.name, content.get("alias", {}).get("aliasname", relation.name), "excluded", "old", "new"}

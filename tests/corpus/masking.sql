@@ -1032,3 +1032,14 @@ update customers set name = 'x' where id = 1 returning (ssn)
 update customers set name = 'x' where id = 1 returning distinct_, ssn
 update customers set name = 'x' where id = 1 returning ssn, airlock.reveal(ssn)
 update customers set name = 'x' where id = 1 returning U&"\0073sn", customers . * , public . customers /* c */ . ssn
+update baskets set items[-4] = '9' where id = 1
+update baskets set items['a'] = '9' where id = 1
+update baskets set items[1]['a'] = '9' where id = 1
+update baskets set tags[1][1] = 'x' where id = 1
+update baskets set (label, tags[1][1]) = ('x', 'y') where id = 1
+update baskets set (tags[1][1], label) = (select 'y', 'x') where id = 1
+insert into baskets (id) values (1) on conflict (id) do update set items[-4] = '9'
+insert into baskets (id) values (1) on conflict (id) do update set tags[1][1] = excluded.code
+merge into baskets b using orders o on b.id = o.id when matched then update set items[-4] = '9'
+with u as (update baskets set tags[1][1] = 'y' where id = 1 returning id) select id from u
+explain update baskets set items[-4] = '9' where id = 1

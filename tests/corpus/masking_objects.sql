@@ -119,6 +119,9 @@ create table public.hubs(id int primary key, name text);
 create table public.spokes(id int, hub int not null default 2 references public.hubs on delete set default on update cascade, ssn text, check (hub < 100), unique (hub, ssn) deferrable initially deferred);
 insert into hubs select g, 'hub ' || g from generate_series(1, 3) g;
 insert into spokes select o, o, ssn from customers, generate_series(1, 2) o where customers.id = 1;
+-- Documents and arrays whose shape is masked too: how long they are, how deep, and whether they are there.
+create table public.baskets(id int primary key, label text, items jsonb, tags text[], spot public.point3, code text);
+insert into baskets select id, 'basket ' || id, case when ssn < '8' then '[1, 2, 3]' else '[1, {"a": 1}, 3, 4, 5]' end::jsonb, case when ssn < '8' then array['a', 'b'] end, case when ssn < '8' then null else row(1, 'x')::point3 end, ssn from customers where id < 4;
 grant select on all tables in schema public to lvl_read, lvl_write;
 grant insert, update, delete on all tables in schema public to lvl_write;
 grant insert on public.audit_log to lvl_read;

@@ -35,6 +35,7 @@ FIELDS: FieldView = {
     "public.docs": RelationFields(clear=ID, masks={"profile": DOCUMENT}),
     "public.own_types": RelationFields(clear=ID),
     "public.spokes": RelationFields(clear=ID | {"hub"}),
+    "public.baskets": RelationFields(clear=ID | {"label"}),
     "public.ranked": RelationFields(clear=ID | {"tag", "note"}, masks={"code": Mask(MaskKind.PARTIAL, tail=4)}),
 }
 CHANGES = {Effect.WRITE, Effect.DDL, Effect.ADMIN}
