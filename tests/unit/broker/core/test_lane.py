@@ -30,8 +30,9 @@ from broker.sessions.eventchain import (
 )
 from broker.sql import library
 from broker.sql.shapes import shape
+from tests.playbooks.express_peers import EXECUTE, SYNC, bind_to
+from tests.playbooks.express_sides import Policy, Side
 from tests.playbooks.postgres_play import bind, columns, complete, describe, ready
-from tests.playbooks.test_postgres_express import EXECUTE, SYNC, Policy, Side, bind_to
 from tests.support.require import needs_core
 
 pytestmark = needs_core
