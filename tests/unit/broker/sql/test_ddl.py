@@ -1,78 +1,19 @@
-"""Which changes of the schema may pass where nothing is masked, and which where something is."""
+"""Which changes of the schema may pass where nothing is masked, and what rules say of them."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 import pytest
 
-from broker.sql.catalogue import Catalogue
 from broker.sql.inspect import inspect
-from broker.sql.model import Altered, Refusal, Statement
+from broker.sql.model import Altered, Refusal
 from policies.engine.decide import decide_statement
-from policies.engine.decisions import Allow, Ask, Deny, Effect, FieldView, RelationFields
+from policies.engine.decisions import Allow, Ask, Deny, Effect
 from policies.engine.load import read_texts
+from tests.unit.broker.sql.ddl_shop import ADMIN, EVERY, IN_CLEAR, parts, statement
 from tests.unit.broker.sql.shop import CATALOGUE, FIELDS
 
-EVERY = ("public.*", "archive.*")
-
-IN_CLEAR = """
-    create table t (id int primary key) -> public.t
-    create table archive.t (id int references orders(id), x text default 'x' check (x <> '')) -> archive.t public.orders
-    create unlogged table if not exists t (like orders including all) -> public.t public.orders
-    create table t (g int generated always as (id + 1) stored) inherits (orders) -> public.t public.orders
-    create table t (g int) partition by list (g) -> public.t
-    create table t partition of orders for values in (1) -> public.t public.orders
-    create temp table t (id int) on commit drop ->
-    alter table orders add x int, drop note cascade, alter id type bigint using id::bigint -> public.orders
-    alter table archive.orders rename to b -> archive.orders archive.b
-    alter table orders rename column note to n -> public.orders
-    alter table orders set schema archive -> public.orders archive.orders
-    alter table orders attach partition orders_2024 for values in (1) -> public.orders public.orders_2024
-    alter index i rename to j -> public.i
-    drop table if exists orders, archive.orders cascade -> public.orders archive.orders
-    drop index concurrently i -> public.i
-    drop view order_totals -> public.order_totals
-    drop schema archive cascade -> archive.* archive.orders archive.spent
-    drop type mood -> public.mood
-    drop function spent(int) -> public.spent
-    create unique index concurrently on orders (lower(note), id) where id > 0 -> public.orders
-    create or replace view v as select id from orders -> public.v < public.orders
-    create materialized view m as select * from archive.orders with no data -> public.m < archive.orders
-    refresh materialized view concurrently m -> public.m
-    create sequence s owned by orders.id -> public.s public.orders
-    alter sequence s restart with 7 -> public.s
-    create type feeling as enum ('x') -> public.feeling
-    create type pair as (a int, b text) -> public.pair
-    alter type mood add value 'z' -> public.mood
-    alter type mood rename to m2 -> public.mood public.m2
-    create domain d as text check (value <> '') -> public.d
-    alter domain d add constraint c check (value <> 'x') -> public.d
-    create schema app -> app.*
-    comment on table orders is 'x' -> public.orders
-    comment on column archive.orders.id is 'x' -> archive.orders
-    comment on function spent(int) is 'x' -> public.spent
-    create statistics st on id, note from orders -> public.st public.orders
-    create collation c (locale = 'C') -> public.c
-    create table t as select id from orders -> public.t < public.orders
-    select id into t from archive.orders -> public.t < archive.orders
-""".strip().split("\n")
-ADMIN = """
-    vacuum full analyze orders (id), archive.orders -> public.orders archive.orders
-    cluster orders using i -> public.orders
-    reindex table concurrently orders -> public.orders
-    grant select (id), update on orders to somebody with grant option -> public.orders
-    grant usage on schema archive to somebody -> archive.* archive.orders archive.spent
-    revoke all on all tables in schema archive from somebody -> archive.* archive.orders archive.spent
-    alter default privileges in schema archive grant select on tables to x -> archive.* archive.orders archive.spent
-    create extension if not exists hstore schema public -> public.hstore
-    drop extension hstore ->
-    alter table orders owner to somebody -> public.orders
-    alter table orders enable row level security -> public.orders
-    create schema app authorization somebody -> app.*
-    alter function spent(int) owner to somebody -> public.spent
-""".strip().split("\n")
 CODE = """
     create function f(a int) returns int language sql as 'select 1'
     create or replace function f() returns trigger language plpgsql set search_path = public as $$begin end$$
@@ -164,135 +105,6 @@ NEVER = """
     security label on table orders is 'x'
     alter type pair alter attribute a type text, drop attribute b; alter system reset all
 """.strip().split("\n")
-HARMLESS = """
-    create table t (id int primary key, name text not null default 'x', n numeric(10, 2) unique)
-    create table if not exists archive.t (id bigint generated always as identity, at timestamptz[], unique (id))
-    create unlogged table t (m mood)
-    alter table orders add column x int default 3
-    alter table orders add if not exists x varchar(3), drop column if exists y
-    drop table archive.orders_old
-    create index on orders (id)
-    create unique index concurrently i on public.orders using hash (id) include (note)
-    comment on table orders is 'x'
-    comment on column public.orders.note is 'it''s'
-    create table t as select id, note from orders
-    create table t as select * from customers
-    select ssn into t from customers
-""".strip().split("\n")
-MASKED = """
-    create table customers (id int)
-    create table archive.customers (id int)
-    create table archive.staff (id int)
-    create table people2 (id int); select 1
-    create temp table t (id int)
-    create temp table t as select * from customers
-    create table pg_temp.t (id int)
-    create table t (like customers)
-    create table t (like orders)
-    create table t (id int) inherits (people)
-    create table t partition of customers for values in (1)
-    create table t (id int references customers)
-    create table t (id int check (id > 0))
-    create table t (x text default (select ssn from customers limit 1))
-    create table t (x text default upper('x'))
-    create table t (x text generated always as (y || 'x') stored, y text)
-    create table t (x checked)
-    create table t (x customers.ssn%type)
-    create table t of mood
-    create table t (id int) with (fillfactor = 10)
-    create table t (exclude using gist (id with =))
-    create table customers as select 1 as id
-    select 1 into customers
-    create materialized view m as select id from orders
-    create view v as select id from orders
-    create view v as select * from customers
-    create or replace view order_totals as select ssn from customers
-    alter table customers add column x int
-    alter table customers drop column salary
-    alter table staff add column x int
-    alter table people drop column ssn
-    alter table orders rename to customers
-    alter table orders rename to o2
-    alter table customers rename to c2
-    alter table orders rename column note to n
-    alter table customers rename column ssn to id2
-    alter table orders set schema archive
-    alter table orders alter note type text using (select ssn from customers limit 1)
-    alter table orders alter note type text
-    alter table orders alter note set default 'x'
-    alter table orders add check (note <> 'x')
-    alter table orders add foreign key (id) references customers
-    alter table orders attach partition customers for values in (1)
-    alter table customers attach partition orders default
-    alter table orders inherit customers
-    alter table orders drop column note cascade
-    alter table orders drop column total_of
-    alter table orders add x int, rename to y
-    alter table orders enable row level security
-    alter table orders owner to x
-    alter view order_totals set (security_invoker)
-    alter view orders add x int
-    drop table customers
-    drop table orders cascade
-    drop table people
-    drop view order_totals
-    drop schema archive cascade
-    drop index i
-    create index on customers (ssn)
-    create unique index on customers (id)
-    create index on orders (lower(note))
-    create index on orders (id) where note > 'x'
-    create index on orders (note text_pattern_ops)
-    create index on orders using mine (note)
-    create function f() returns text language sql as 'select ssn from customers'
-    create trigger tr after insert on orders execute function f()
-    create rule r as on insert to orders do also select * from customers
-    create policy p on orders using (exists (select from customers where ssn = note))
-    comment on table customers is 'x'
-    comment on column customers.ssn is 'x'
-    comment on function spent(int) is 'x'
-    refresh materialized view m
-    create statistics st on id, note from orders
-    cluster customers using i
-    vacuum
-    vacuum customers
-    analyze
-    reindex table customers
-    grant select on orders to x
-    grant select on customers to public
-    create extension hstore
-    create type feeling as enum ('x')
-    alter type mood add value 'x'
-    create domain d as text
-    create schema app
-    create sequence s
-    alter sequence s restart
-    select id into temp t from orders
-    create table t as select pg_get_viewdef(1), airlock.reveal(ssn) from customers
-    with x as (select 1) select * into t from x union select ssn from customers into y
-""".strip().split("\n")
-
-
-def statement(
-    sql: str,
-    fields: FieldView | None = None,
-    *,
-    covers: tuple[str, ...] = EVERY,
-    altered: Altered = Altered.NOT,
-) -> Statement:
-    """The one statement of a text, where nothing refuses it."""
-    found = inspect(sql, CATALOGUE, {} if fields is None else fields, covers=covers, altered=altered)
-    (one,) = found.statements
-    if one.refusal is not None:
-        raise one.refusal
-    return one
-
-
-def parts(line: str) -> tuple[str, set[str], set[str]]:
-    """A line's statement, and what it writes and reads."""
-    sql, _, names = line.strip().partition("->")
-    writes, _, reads = names.partition("<")
-    return sql.strip(), set(writes.split()), set(reads.split())
 
 
 @pytest.mark.parametrize("line", IN_CLEAR)
@@ -358,69 +170,6 @@ def test_what_reaches_beyond_the_database_is_refused_whatever_is_masked(sql: str
         assert any(one.refusal for one in found.statements), sql
 
 
-@pytest.mark.parametrize("sql", [line.strip() for line in HARMLESS])
-def test_what_can_tell_nothing_passes_where_something_is_masked(sql: str) -> None:
-    catalogue = with_table("archive.orders_old")
-    (one,) = inspect(sql, catalogue, FIELDS, covers=EVERY).statements
-    assert one.refusal is None, one.refusal and one.refusal.message
-    assert one.facts.effects - {Effect.READ} == ({Effect.WRITE} if sql.startswith("truncate") else {Effect.DDL})
-
-
-@pytest.mark.parametrize("sql", [line.strip() for line in MASKED])
-@pytest.mark.parametrize("covers", [EVERY, ("public.*",), ()])
-def test_what_could_tell_is_refused_where_something_is_masked(sql: str, covers: tuple[str, ...]) -> None:
-    try:
-        found = inspect(sql, CATALOGUE, FIELDS, covers=covers)
-    except Refusal:
-        return
-    refusals = [one.refusal for one in found.statements if one.refusal]
-    assert refusals, found.rewritten
-
-
-@pytest.mark.parametrize("line", [*IN_CLEAR, *ADMIN])
-def test_one_relation_that_is_hidden_leaves_only_what_is_harmless(line: str) -> None:
-    sql, _, _ = parts(line)
-    if sql.startswith(
-        ("create table t as", "select id into", "comment on table orders", "create table t (id int prim")
-    ):
-        return
-    with pytest.raises(Refusal):
-        statement(sql, covers=("public.*",))
-
-
-def test_what_a_rule_lets_nobody_read_closes_its_own_changes_and_not_all() -> None:
-    def refused(sql: str, catalogue: Catalogue = CATALOGUE) -> bool:
-        (one,) = inspect(sql, catalogue, {}, covers=EVERY, but=("public.people",)).statements
-        assert one.refusal is None or one.refusal.rule == "ddl-masked"
-        return one.refusal is not None
-
-    for sql in ("alter table orders add x int", "create table t (id int)", "create index on orders (note)"):
-        assert not refused(sql)
-    for name in ("people", "staff"):  # One is a child of the other.
-        assert refused(f"alter table {name} add x int")
-        assert refused(f"drop table {name}")
-    assert refused("create table archive.people (id int)")
-    assert refused("drop table archive.people", with_table("archive.people", ("pg_catalog", "archive", "public")))
-    assert refused("create view v as select 1")
-    assert (
-        "pg_get_viewdef" not in inspect("select pg_get_viewdef(1)", CATALOGUE, {}, covers=EVERY, but=("x.y",)).rewritten
-    )
-
-
-def with_table(name: str, path: tuple[str, ...] = ("pg_catalog", "public")) -> Catalogue:
-    """The catalogue with one more table."""
-    schema, _, called = name.partition(".")
-    like = CATALOGUE.relations["public", "orders"]
-    made = replace(like, oid=17000, schema=schema, name=called)
-    return replace(
-        CATALOGUE,
-        relations={**CATALOGUE.relations, (schema, called): made},
-        by_oid={**CATALOGUE.by_oid, made.oid: made},
-        path=path,
-        version=f"{name} {path}",
-    )
-
-
 MADE = """
     create view v as select id from archive.orders; delete from v -> held
     alter view order_totals rename to v; delete from v -> held
@@ -465,14 +214,6 @@ def test_a_view_of_the_sessions_own_is_code(sql: str) -> None:
     assert statement(sql).facts.code
 
 
-def test_new_tables_hold_masked_values() -> None:
-    for sql in ("create table t as select ssn from customers", "select ssn into t from customers"):
-        found = inspect(sql, CATALOGUE, FIELDS, covers=EVERY)
-        assert "'***'" in found.rewritten
-        assert found.scrub
-        assert found.statements[0].facts.masked == {"public.customers.ssn"}
-
-
 def test_what_a_new_table_is_made_from_has_its_own_effects() -> None:
     facts = statement("create table t as with x as (delete from archive.orders returning id) select * from x").facts
     assert facts.effects == {Effect.DDL, Effect.WRITE}
@@ -482,43 +223,6 @@ def test_what_a_new_table_is_made_from_has_its_own_effects() -> None:
     assert raised.value.rule == "write-reads-masked"
     (call,) = statement("create table t as select nextval('s') as n").facts.calls
     assert (str(call), call.acting) == ("nextval", True)
-
-
-def test_a_table_is_not_taken_away_from_before_a_hidden_one() -> None:
-    path = ("pg_catalog", "archive", "public")
-    for catalogue, covers in (
-        (with_table("archive.customers", path), EVERY),
-        (with_table("archive.orders_2024", path), ("archive.*", "public.customers")),
-    ):
-        name = next(one.qualified for one in catalogue.by_oid.values() if one.oid == 17000)
-        (one,) = inspect(f"drop table {name}", catalogue, FIELDS, covers=covers).statements
-        assert one.refusal is not None
-        assert one.refusal.rule == "ddl-masked"
-
-
-AFTER = (
-    "select 1",
-    "select * from orders",
-    "insert into orders values (1)",
-    "fetch c",
-    "execute p",
-    "begin",
-    "show work_mem",
-    "alter table orders add x int",
-    "declare c cursor for select 1",
-    "copy orders to stdout",
-)
-
-
-@pytest.mark.parametrize("sql", AFTER)
-def test_a_change_under_masks_is_committed_before_anything_else_is_decided(sql: str) -> None:
-    for altered in (Altered.SCHEMA, Altered.CODE):
-        with pytest.raises(Refusal) as raised:
-            inspect(sql, CATALOGUE, FIELDS, covers=EVERY, altered=altered)
-        assert raised.value.rule == "ddl-transaction"
-        assert "COMMIT" in (raised.value.hint or "")
-    for control in ("commit", "rollback", "savepoint s", "rollback to s", "release s"):
-        assert inspect(control, CATALOGUE, FIELDS, covers=EVERY, altered=Altered.SCHEMA)
 
 
 def test_where_nothing_is_masked_names_that_are_not_known_yet_pass_under_every_name_that_they_could_have() -> None:
@@ -555,11 +259,6 @@ def test_after_code_was_defined_everything_in_its_transaction_counts_as_code() -
 def test_upkeep_of_everything_is_under_rules_about_each_relation(sql: str) -> None:
     every = {one.qualified for one in CATALOGUE.by_oid.values() if not one.system}
     assert statement(sql, covers=EVERY).facts.writes == every
-
-
-def test_a_rule_that_masks_for_others_only_leaves_the_schema_open() -> None:
-    fields: FieldView = {"public.customers": RelationFields(clear=frozenset({"id"}), others=None)}
-    assert statement("drop table customers", fields).facts.writes == {"public.customers"}
 
 
 POLICY = """
@@ -631,14 +330,3 @@ def test_what_is_written_in_c_is_named_all_the_same() -> None:
 
 def test_constraints_may_be_deferred_where_nothing_is_masked() -> None:
     assert statement("set constraints all deferred").facts.effects == {Effect.SESSION}
-
-
-def test_nothing_of_a_statement_is_told_by_its_refusal() -> None:
-    for sql in MASKED:
-        try:
-            found = inspect(sql.strip(), CATALOGUE, FIELDS, covers=EVERY)
-            refusals = [one.refusal for one in found.statements if one.refusal]
-        except Refusal as refusal:
-            refusals = [refusal]
-        for refusal in refusals:
-            assert not re.search(r"'x'|it's", refusal.message)
