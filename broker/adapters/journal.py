@@ -57,6 +57,11 @@ def journal_path(home: Path, stream: str) -> Path:
     return home / "recordings" / f"{stream}.journal"
 
 
+def stranded_path(home: Path, stream: str) -> Path:
+    """Return where records are kept that their grants' recordings did not take."""
+    return home / "recordings" / f"{stream}.stranded.journal"
+
+
 def check(record: bytes) -> int:
     """Return what a record makes behind its check, never zero; as the compiled core does."""
     words = memoryview(record + bytes(-len(record) % 16)).cast("Q")

@@ -10,6 +10,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,20 @@ import structlog
 
 from broker.adapters.disk import AppendFile, Disk
 from broker.adapters.eventlog import EventLog, Fact, LogDamaged, cut_torn
-from broker.adapters.journal import DELAY_SECONDS, SIZE, Line, journal_path, left_behind, mapped
+from broker.adapters.journal import (
+    DELAY_SECONDS,
+    SIZE,
+    Line,
+    journal_path,
+    left_behind,
+    mapped,
+    packed,
+    stranded_path,
+    unpacked,
+)
 from broker.adapters.metrics import Metrics
 from broker.adapters.segments import read_lines, segments
+from broker.adapters.stories import Story
 from broker.core import compiled
 from broker.errors import RecordingFailed
 from broker.sessions.eventchain import (
@@ -43,84 +55,6 @@ OPEN_FILES = 128
 _log = structlog.get_logger("recorder")
 _SPOKEN = re.compile(rb'"recorded":"([0-9]+:[0-9a-f]{64})"')
 _GRANT = re.compile(r"[A-Za-z0-9_-]{4,64}")
-
-
-@dataclass(slots=True)
-class Story:
-    """What a grant's recording says so far: what its summary counts, and what has no end yet."""
-
-    head: Head
-    types: set[str] = field(default_factory=set)
-    statements: int = 0
-    denied: int = 0
-    sessions: int = 0
-    masked: set[str] = field(default_factory=set)
-    revealed: set[str] = field(default_factory=set)
-    searched: set[str] = field(default_factory=set)
-    open_sessions: dict[str, str] = field(default_factory=dict)
-    """Session -> when it opened."""
-    open_statements: dict[tuple[str | None, str], None] = field(default_factory=dict)
-    open_holds: dict[str, str | None] = field(default_factory=dict)
-    """Hold -> its session, while it can still be used."""
-    extended: set[str] = field(default_factory=set)
-    """The orders that moved its end."""
-    shapes: set[str] = field(default_factory=set)
-    """Approved shapes that are not withdrawn."""
-    closed: bool = False
-
-    def take(self, kind: str, session: str | None, at: str, data: dict[str, Any]) -> None:
-        """Count one entry."""
-        self.types.add(kind)
-        match kind:
-            case "session.opened" if session is not None:
-                self.sessions += 1
-                self.open_sessions[session] = at
-            case "session.closed" | "session.settled" if session is not None:
-                self.open_sessions.pop(session, None)
-            case "statement.allowed":
-                self.statements += 1
-                self.count(data)
-                self.open_statements[session, str(data.get("statement"))] = None
-            case "statement.denied":
-                self.statements += 1
-                self.denied += 1
-            case "statement.finished":
-                self.open_statements.pop((session, str(data.get("statement"))), None)
-            case "hold.opened":
-                self.open_holds[str(data.get("hold"))] = session
-            case "hold.refused":
-                self.statements += 1
-                self.denied += 1
-                self.open_holds.pop(str(data.get("hold")), None)
-            case "hold.consumed" | "hold.timed_out" | "hold.abandoned":
-                self.open_holds.pop(str(data.get("hold")), None)
-            case "grant.extended":
-                self.extended.add(str(data.get("order")))
-            case "shape.approved":
-                self.shapes.add(str(data.get("shape")))
-            case "shape.withdrawn":
-                self.shapes.discard(str(data.get("shape")))
-            case "grant.closed":
-                self.closed = True
-            case _:
-                pass
-
-    def count(self, data: dict[str, Any]) -> None:
-        """Count what a statement that was allowed touches."""
-        self.masked.update(map(str, data.get("masked") or ()))
-        self.revealed.update(map(str, data.get("revealed") or ()))
-        self.searched.update(map(str, data.get("searched") or ()))
-
-    def totals(self) -> dict[str, Any]:
-        """Return what `grant.closed` says."""
-        return {
-            "statements": self.statements,
-            "denied": self.denied,
-            "masked": sorted(self.masked),
-            "revealed": sorted(self.revealed),
-            "searched": sorted(self.searched),
-            "sessions": self.sessions,
-        }
 
 
 @dataclass(slots=True)
@@ -175,10 +109,13 @@ class FileRecorder:
         self._clock = clock
         self._metrics = metrics
         self._journal_path = journal_path(home, log.stream)
+        self._stranded_path = stranded_path(home, log.stream)
         self._disk = disk or Disk()
         self.stories: dict[str, Story] = {}
         self.files: OrderedDict[str, AppendFile] = OrderedDict()
         self._journal: Journal | None = None
+        self._stranded: set[str] = set()
+        """Grants whose recordings did not take what stood in the journal, and are given it before anything else."""
         (home / "recordings").mkdir(parents=True, exist_ok=True, mode=0o700)
         self._left = self._left_behind()
 
@@ -225,9 +162,33 @@ class FileRecorder:
 
     def open(self, grant: str) -> AppendFile:
         """Return the file of a grant's recording; raises RecordingFailed where it has none."""
-        if grant not in self.stories:
+        if self._story(grant) is None:
             raise RecordingFailed("records belong in a recording, and their grant has none open")
         return self._file(grant)
+
+    def strand(self, records: dict[str, bytes]) -> None:
+        """Keep records of the journal aside, by their grants, until these grants' recordings take them.
+
+        All or none; raises RecordingFailed. The log's lock is held.
+        """
+        lines = [line for some in records.values() for line in unpacked(some)]
+        try:
+            file = AppendFile(self._stranded_path, self._disk)
+            try:
+                file.append(b"".join(map(packed, lines)))
+                file.sync()
+            finally:
+                file.close()
+        except OSError as error:
+            raise RecordingFailed(f"`{self._stranded_path.name}` cannot be written: {error.strerror}") from None
+        for line in lines:
+            self._left.setdefault(line.grant, []).append(line)
+        for grant in records:
+            _log.error("a recording does not take its records, which are kept aside", grant=grant)
+            self._stranded.add(grant)
+            self.stories.pop(grant, None)
+            if (open_file := self.files.pop(grant, None)) is not None:
+                self._log.commit.retire(open_file)
 
     def load(self, grant: str) -> Loaded:
         """Read what a grant's recording says from disk; raises RecordingFailed. Safe in a thread."""
@@ -255,12 +216,21 @@ class FileRecorder:
 
     def adopt(self, grant: str, loaded: Loaded) -> Story:
         """Go on with a recording where it ended; raises RecordingFailed, after which it is not gone on with."""
+        stranded = grant in self._stranded
+        self._stranded.discard(grant)
         try:
-            return self._adopt(grant, loaded)
+            story = self._adopt(grant, loaded)
         except RecordingFailed:
             # What stood in the journal is not all in it: the next one reads it anew.
             self._let_go(grant)
+            if stranded:
+                self._stranded.add(grant)
             raise
+        if stranded and not self._stranded:
+            # What stays there has its lines: a later start finds that out.
+            with suppress(OSError):
+                self._stranded_path.unlink()
+        return story
 
     def _adopt(self, grant: str, loaded: Loaded) -> Story:
         story = self.stories.setdefault(grant, loaded.story)
@@ -286,7 +256,9 @@ class FileRecorder:
 
     def forget(self, grant: str) -> None:
         """Let go of a grant whose recording is complete."""
-        self.seal()
+        # What cannot be sealed stays in the journal, and ends the sessions that it is of.
+        with suppress(RecordingFailed):
+            self.seal()
         self._let_go(grant)
 
     def _let_go(self, grant: str) -> None:
@@ -298,20 +270,23 @@ class FileRecorder:
         """Read what the last broker recorded and did not come to seal, by its grants."""
         found: dict[str, list[Line]] = {}
         try:
-            lines, self._torn = left_behind(self._journal_path)
+            left = left_behind(self._stranded_path), left_behind(self._journal_path)
         except OSError as error:
             raise RecordingFailed(f"the journal does not read: {error.strerror}") from None
-        for line in lines:
+        self._torn = any(one.torn for one in left)
+        for line in [line for one in left for line in one.lines]:
             found.setdefault(line.grant, []).append(line)
         return found
 
     def _put_aside(self) -> None:
         """Keep what no grant of today has taken up, for its recording did not read, or is gone; and what is torn."""
         lost = sorted(grant for grant in self._left if self._unsealed(grant))
-        if lost or self._torn:
-            aside = self._journal_path.with_suffix(f".journal.{time.time_ns()}.torn")
-            self._journal_path.rename(aside)
-            _log.error("not all that stood in the journal is sealed", grants=lost, torn=self._torn, file=aside.name)
+        for path in (self._stranded_path, self._journal_path):
+            if path.exists() and (lost or self._torn):
+                aside = path.with_suffix(f".journal.{time.time_ns()}.torn")
+                path.rename(aside)
+                _log.error("not all that stood in the journal is sealed", grants=lost, torn=self._torn, file=aside.name)
+        self._stranded_path.unlink(missing_ok=True)
 
     def _unsealed(self, grant: str) -> bool:
         """Say whether a grant's recording lacks what stood in the journal."""
@@ -332,7 +307,7 @@ class FileRecorder:
 
     def _write(self, entries: Sequence[Entry], lazy: bool, at: str | None = None) -> asyncio.Future[None]:
         grant, at = entries[0].grant, at or timestamp(self._clock.now())
-        story = self.stories.get(grant) if grant is not None else None
+        story = self._story(grant) if grant is not None else None
         if grant is None or story is None:
             for entry in entries:
                 if entry.detail:
@@ -366,6 +341,10 @@ class FileRecorder:
         for entry in entries:
             story.take(entry.type, entry.session, at, entry.data)
         return future
+
+    def _story(self, grant: str) -> Story | None:
+        """Return what a grant's recording says so far, where it has one; raises RecordingFailed."""
+        return self.adopt(grant, self.load(grant)) if grant in self._stranded else self.stories.get(grant)
 
     def _file(self, grant: str) -> AppendFile:
         file = self.files.get(grant)

@@ -15,9 +15,10 @@ from broker.adapters.endings import EVENTS, Ending, GrantBook
 from broker.adapters.leases import LeaseBook, reaped_sessions
 from broker.adapters.live import Live
 from broker.adapters.orders import OrderDesk
-from broker.adapters.recorder import FileRecorder, Story
+from broker.adapters.recorder import FileRecorder
 from broker.adapters.shapes import ShapeBook
 from broker.adapters.store import GrantRow, Store
+from broker.adapters.stories import Story
 from broker.errors import RecordingFailed
 from broker.sessions.model import CloseReason, Entry
 from workflows.grants import GrantEvent, GrantState

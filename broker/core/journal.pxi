@@ -84,7 +84,8 @@ cdef class Journal:
     """Takes records as they come, and has them sealed a moment later, or before anything else is written.
 
     `memory` outlives the process, where it is a mapped file: what a broker leaves there the next one takes up. `write`
-    takes the journal and seals what is in it, all or nothing; it returns what completes when that is synced, or raises.
+    takes the journal and seals what is in it, all or nothing but what is of the grants that it puts among the `failed`;
+    it returns what completes when that is synced, or raises.
     `later` has something called in a moment, `soon` at the end of the loop's turn, for what waits for the disk; without
     them, each record is sealed at once.
     """
@@ -98,6 +99,8 @@ cdef class Journal:
     cdef uint64_t _generation
     """Another each time that this is emptied."""
     cdef list _owners, _lanes, _said
+    cdef dict _failed
+    """Grants whose records are kept elsewhere, and why."""
     cdef bint _due, _stuck
 
     def __init__(self, memory, write, later, soon):
@@ -171,6 +174,7 @@ cdef class Journal:
         cdef Lane lane
         if not self._lanes:
             return
+        self._failed = {}
         try:
             pending = self._write(self)
         except Exception as error:
@@ -178,193 +182,14 @@ cdef class Journal:
             for lane in self._lanes:
                 lane.derail(error)
             raise
-        lanes = self._lanes
+        lanes, failed = self._lanes, self._failed
         self._owners, self._lanes, self._said = [], [], []
         self._stuck = self.urgent = False
         self._empty()
         for lane in lanes:
             lane.touched = False
-            lane.watch(pending)
-
-
-cdef class Book:
-    """A grant's recording while records are sealed into it."""
-
-    cdef object story, file
-    cdef Sheet lines
-    cdef bytes grant
-    cdef int64_t seq
-    cdef char hash[64]
-    cdef Py_ssize_t before
-
-    def __init__(self, str grant, story, file):
-        self.grant, self.story, self.file, self.before = grant.encode("ascii"), story, file, file.size
-        self.lines = Sheet()
-        self.seq = story.head[0]
-        memcpy(self.hash, PyUnicode_AsUTF8(story.head[1]), 64)
-
-
-cdef class Pen:
-    """Seals what is in a journal into the recordings and the feed, as FileRecorder does with entries; one loop's."""
-
-    cdef object _recorder, _log, _commit, _stories, _files, _metrics
-    cdef bytes _stream
-
-    def __init__(self, recorder, log, metrics):
-        self._recorder, self._log, self._commit, self._metrics = recorder, log, log.commit, metrics
-        self._stories, self._files = recorder.stories, recorder.files
-        self._stream = log.stream.encode("ascii")
-
-    def __call__(self, Journal journal):
-        """Write them now, all or none; what it returns is shared, and completes when they are synced."""
-        cdef Lane lane
-        cdef dict books = {}
-        try:
-            for lane in journal._lanes:
-                lane.book = books.get(lane.grant)
-                if lane.book is None:
-                    lane.book = books[lane.grant] = self._open(lane.grant)
-            with self._commit.lock:
-                pending = self._seal(journal, books)
-        except Exception:
-            self._metrics.failures.inc()
-            raise
-        finally:
-            for lane in journal._lanes:
-                lane.book = None
-            _events.rest()
-            _body.rest()
-        return pending
-
-    cdef Book _open(self, str grant):
-        story, file = self._stories.get(grant), self._files.get(grant)
-        if story is None or file is None:
-            file = self._recorder.open(grant)
-            story = self._stories[grant]
-        else:
-            self._files.move_to_end(grant)
-        return Book(grant, story, file)
-
-    cdef object _seal(self, Journal journal, dict books):
-        cdef Book book
-        cdef Lane lane
-        cdef const char* p = journal._data
-        cdef const char* end = p + journal._used
-        cdef char fed_hash[64]
-        cdef int64_t fed
-        log, commit = self._log, self._commit
-        feed = log.ready()
-        fed = log.head[0]
-        memcpy(fed_hash, PyUnicode_AsUTF8(log.head[1]), 64)
-        _events.size = 0
-        for lane in journal._owners:
-            if not _entry.read(p, end - p):
-                raise AssertionError("the journal does not read")
-            book = lane.book
-            book.seq += 1
-            fed += 1
-            _seal_entry(_entry, self._stream, book.grant, book.lines, book.seq, book.hash, fed, fed_hash)
-            p += _entry.size
-        done = []
-        try:
-            for book in books.values():
-                _append(book.file, book.lines)
-                done.append(book)
-            _append(feed, _events)
-        except Exception:
-            for book in done:
-                book.file.cut(book.before)
-            raise
-        kind_of_head = type(log.head)
-        for book in books.values():
-            book.story.head = _tuple(kind_of_head, (book.seq, PyUnicode_DecodeASCII(book.hash, 64, NULL)))
-            commit.mark(book.file)
-        log.head = _tuple(kind_of_head, (fed, PyUnicode_DecodeASCII(fed_hash, 64, NULL)))
-        commit.mark(feed)
-        self._count(journal)
-        return commit.future(lazy=not journal.urgent)
-
-    cdef int _count(self, Journal journal) except -1:
-        """Count them as `Story.take` does; most statements have begun and ended meanwhile."""
-        cdef Lane lane
-        cdef Book book
-        cdef const char* p = journal._data
-        cdef const char* end = p + journal._used
-        cdef dict tally = self._metrics.tally
-        cdef int64_t allowed = 0, finished = 0
-        for lane in journal._owners:
-            _entry.read(p, end - p)
-            lane.kinds |= 1 << _entry.kind
-            if _entry.kind == ALLOWED:
-                allowed += 1
-                (<Book> lane.book).story.statements += 1
-                lane.begun = p
-            elif lane.begun != NULL:
-                finished += 1
-                lane.begun = NULL
+        for lane in lanes:
+            if lane.grant in failed:
+                lane.derail(failed[lane.grant])
             else:
-                finished += 1
-                (<Book> lane.book).story.open_statements.pop(_named(_entry), None)
-            p += _entry.size
-        for lane in journal._lanes:
-            types = (<Book> lane.book).story.types
-            if lane.kinds & 1 << ALLOWED:
-                types.add("statement.allowed")
-            if lane.kinds & 1 << FINISHED:
-                types.add("statement.finished")
-            lane.kinds = 0
-            if lane.begun != NULL:
-                _entry.read(lane.begun, end - lane.begun)
-                lane.begun = NULL
-                (<Book> lane.book).story.open_statements[_named(_entry)] = None
-        for grant, said in journal._said:
-            self._stories[grant].count(said)
-        if allowed:
-            tally["statement.allowed"] = tally.get("statement.allowed", 0) + allowed
-        if finished:
-            tally["statement.finished"] = tally.get("statement.finished", 0) + finished
-        return 0
-
-
-cdef tuple _named(Entry entry):
-    return (
-        PyUnicode_DecodeASCII(entry.session, entry.session_size, NULL),
-        PyUnicode_DecodeASCII(entry.id, entry.id_size, NULL),
-    )
-
-
-def seal(bytes stream, bytes grant, recording, feed, bytes entries):
-    """Return the lines of a recording and of the feed that a grant's records make, and where both chains stand then.
-
-    What is returned is the recording's bytes, its head, the feed's bytes, its head.
-    """
-    cdef const char* p = PyBytes_AS_STRING(entries)
-    cdef const char* end = p + PyBytes_GET_SIZE(entries)
-    cdef int64_t recorded = recording[0], fed = feed[0]
-    cdef char record_hash[64]
-    cdef char feed_hash[64]
-    cdef Sheet lines = Sheet()
-    memcpy(record_hash, PyUnicode_AsUTF8(recording[1]), 64)
-    memcpy(feed_hash, PyUnicode_AsUTF8(feed[1]), 64)
-    _events.size = 0
-    while _entry.read(p, end - p):
-        recorded += 1
-        fed += 1
-        _seal_entry(_entry, stream, grant, lines, recorded, record_hash, fed, feed_hash)
-        p += _entry.size
-    heads = (recorded, record_hash[:64].decode("ascii")), (fed, feed_hash[:64].decode("ascii"))
-    return lines.taken(), heads[0], _events.taken(), heads[1]
-
-
-cdef int _append(file, Sheet sheet) except -1:
-    """Append all of a sheet to an AppendFile or nothing, as its `append` does."""
-    cdef Py_ssize_t written = 0
-    if file.plain:
-        written = write(file.fd, sheet.data, sheet.size)
-        if written == sheet.size:
-            file.size += written
-            return 0
-        if written > 0:
-            file.cut(file.size)
-    file.append(sheet.taken())
-    return 0
+                lane.watch(pending)

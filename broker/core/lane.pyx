@@ -77,9 +77,7 @@ cdef class Lane:
     cdef object said
     """What was last counted of its statements."""
     cdef const char* begun
-    """Where the record stands of what has begun and not ended, while they are counted."""
-    cdef int kinds
-    """Of which it has records, in bits, while they are counted."""
+    """Where the record stands of what has begun and not ended, while the journal is sealed."""
 
     def __init__(
         self, booking, derailed, Journal journal, str grant, str session, Ids ids, clock, monotonic, basis, policies, moves,
@@ -218,8 +216,9 @@ cdef class Lane:
         return 0
 
     cdef int derail(self, error) except -1:
-        """End the session: what it needs to have written is not."""
+        """End the session: what it needs to have written is not. Nothing passes from here on (fail closed)."""
         self._out = self._unsynced = False
+        self.expires = 0.0
         self._held = None
         self._derailed(error)
         return 0
@@ -410,3 +409,4 @@ cdef class Lane:
 
 include "side.pxi"
 include "journal.pxi"
+include "pen.pxi"

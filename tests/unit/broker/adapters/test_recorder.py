@@ -21,7 +21,7 @@ from broker.adapters import recorder as module
 from broker.adapters.clock import SystemClock
 from broker.adapters.disk import Disk
 from broker.adapters.eventlog import EventLog
-from broker.adapters.journal import Line, journal_path, left_behind, left_in, packed, unpacked
+from broker.adapters.journal import Line, journal_path, left_behind, left_in, packed, stranded_path, unpacked
 from broker.adapters.metrics import Metrics
 from broker.adapters.recorder import OPEN_FILES, FileRecorder, recording_path
 from broker.adapters.recordings import FileRecordings
@@ -161,6 +161,26 @@ async def test_closed_recording_stays_closed_and_late_facts_go_to_the_feed_only(
     assert verify(tmp_path).good
 
 
+@needs_core
+async def test_what_is_forgotten_while_the_disk_is_full_leaves_no_story_behind(tmp_path: Path) -> None:
+    full = False
+
+    def write(fd: int, data: bytes | memoryview) -> int:
+        if full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return os.write(fd, data)
+
+    log, recorder = make(tmp_path, Disk(write=write))
+    recorder.resume("grant2")
+    ride(lane_of(recorder, []))
+    full = True
+    recorder.forget("grant2")
+    recorder.forget("grant1")
+    assert (recorder.stories, dict(recorder.files)) == ({}, {})
+    full = False
+    log.close()
+
+
 def test_recordings_are_found_by_ids_only() -> None:
     for bad in ("../etc", "a/b", "", "x" * 100, "a.b"):
         with pytest.raises(ValueError):
@@ -187,6 +207,7 @@ def lane_of(
     grant: str = "grant1",
     *,
     waits: bool = False,
+    begun: int = 1,
 ) -> Lane:
     """A lane on which `select 1` and `select 2` are known."""
     assert compiled is not None
@@ -218,7 +239,7 @@ def lane_of(
         recorder.journal(),
         grant,
         "s1",
-        compiled.Ids(1),
+        compiled.Ids(begun),
         SystemClock(),
         None,
         lambda: (1, 9e9),
@@ -306,8 +327,9 @@ async def test_records_of_the_compiled_core_are_there_all_or_none_and_none_is_lo
         recorder.write(allowed(3))
     assert len(sent) == 4
     assert "No space left" in sent[-1]
+    assert not lane.depart(codec.query("select 1"))
     with pytest.raises(RecordingFailed):
-        lane.depart(codec.query("select 1"))
+        lane_of(recorder, sent).depart(codec.query("select 1"))
     assert lines_of(tmp_path) == [(ALLOWED, Q[1]), (FINISHED, Q[1])]
     full = False
     await recorder.write(allowed(4))
@@ -315,6 +337,69 @@ async def test_records_of_the_compiled_core_are_there_all_or_none_and_none_is_lo
     log.close()
     assert lines_of(tmp_path)[2:] == [(ALLOWED, Q[2]), (ALLOWED, "4")]
     assert verify(tmp_path).good
+
+
+@needs_core
+@pytest.mark.parametrize("fails", ["opened", "written", "written in part"])
+@pytest.mark.parametrize("killed", [False, True])
+async def test_a_recording_that_takes_nothing_ends_the_sessions_of_its_grant_alone_and_no_record_is_lost(
+    tmp_path: Path, fails: str, killed: bool
+) -> None:
+    spoilt = recording_path(tmp_path, "grant2")
+    good = True
+
+    def write(fd: int, data: bytes | memoryview) -> int:
+        if not good and os.readlink(f"/proc/self/fd/{fd}") == str(spoilt):
+            if fails == "written" or len(data) <= 40:
+                raise OSError(errno.EIO, "Input/output error")
+            return os.write(fd, data[:40])
+        return os.write(fd, data)
+
+    log, recorder = make(tmp_path, Disk(write=write))
+    recorder.resume("grant2")
+    first: list[str] = []
+    second: list[str] = []
+    lane = lane_of(recorder, first)
+    broken, later = (lane_of(recorder, second, grant="grant2", begun=begun) for begun in (1, 3))
+    if fails == "opened":
+        spoilt.mkdir()
+    elif fails == "written in part":
+        # What is there before stays as it is.
+        await recorder.write(allowed(8, "grant2"))
+    good = False
+    for one in (broken, lane, broken, lane):
+        ride(one)
+    ride(lane, land=False)
+    await recorder.write(allowed(7))
+    assert lines_of(tmp_path)[-2:] == [(ALLOWED, Q[3]), (ALLOWED, "7")]
+    assert len(first) == 5
+    assert len(second) == 5
+    assert not broken.depart(codec.query("select 1"))
+    # Nothing else of the grant is recorded before what it lacks.
+    with pytest.raises(RecordingFailed):
+        recorder.write(Entry("session.closed", "grant2", "s1", {}))
+    ride(later)
+    recorder.seal()
+    assert not later.depart(codec.query("select 1"))
+    assert recorder._metrics.failures._value.get() == 3
+    before = [(ALLOWED, "8")] if fails == "written in part" else []
+    missing = [(kind, one) for one in (Q[1], Q[2], Q[3]) for kind in (ALLOWED, FINISHED)]
+    if fails == "opened":
+        spoilt.rmdir()
+    good = True
+    if killed:
+        log.close()
+        assert verify(tmp_path).unsealed == 6
+        log, recorder = make(tmp_path)
+    story = recorder.resume("grant2")
+    await recorder.write(allowed(9, "grant2"))
+    recorder.journal()
+    log.close()
+    assert lines_of(tmp_path, "grant2") == [*before, *missing, (ALLOWED, "9")]
+    assert story.statements == len(before) + 4
+    assert not list((tmp_path / "recordings").glob("*stranded*"))
+    report = verify(tmp_path)
+    assert (report.good, report.unsealed) == (True, 0)
 
 
 @needs_core
@@ -439,6 +524,16 @@ async def test_what_could_not_be_taken_up_from_the_journal_is_taken_up_when_ther
     assert recorder.resume("grant1").statements == 2
     assert lines_of(tmp_path) == [(ALLOWED, Q[1]), (ALLOWED, Q[2])]
     log.close()
+    assert verify(tmp_path).good
+
+
+async def test_what_is_kept_aside_and_stands_in_the_journal_too_is_sealed_once(tmp_path: Path) -> None:
+    """Killed before the journal was emptied."""
+    leave(tmp_path, packed(left_line(1)) + packed(left_line(2)) + bytes(8))
+    stranded_path(tmp_path, "broker").write_bytes(packed(left_line(1)))
+    log, _ = make(tmp_path)
+    log.close()
+    assert lines_of(tmp_path) == [(ALLOWED, Q[1]), (ALLOWED, Q[2])]
     assert verify(tmp_path).good
 
 
