@@ -361,7 +361,7 @@ async def test_nothing_passes_once_a_session_has_failed_even_while_it_is_extende
         sides[0].arrived(codec.query(query))
     await served.until(lambda: bool(served.recorder.of("session.closed")))
     assert len(served.recorder.of("statement.allowed")) == before == len(served.recorder.of("statement.finished"))
-    assert not [one for one in served.live.sessions if one is session]
+    await served.until(lambda: not [one for one in served.live.sessions if one is session])
     with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
         await connection.execute(query)
     connection.terminate()
