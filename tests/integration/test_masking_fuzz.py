@@ -17,7 +17,7 @@ from broker.sql.catalogue import Catalogue
 from broker.sql.inspect import inspect
 from broker.sql.model import Refusal
 from tests.integration.sql_grammar import Grammar, mutant
-from tests.integration.test_masking_corpus import FIELDS, OBJECTS, World, texts, worlds
+from tests.integration.two_worlds import FIELDS, OBJECTS, World, texts, worlds
 from tests.support.catalogue import load_catalogue
 from tests.support.postgres import load_world
 

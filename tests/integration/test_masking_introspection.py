@@ -13,7 +13,7 @@ import pytest
 
 from broker.sql.system import EMPTY
 from tests.integration.postgres_world import endpoint
-from tests.integration.test_masking_corpus import World, worlds
+from tests.integration.two_worlds import World, worlds
 from tests.support.broker import POLICY, serving
 from tests.support.postgres import CASES
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from broker.protocols.postgres import codec
+from tests.integration.masking_cases import OF_SESSIONS
 from tests.integration.postgres_world import Raw, endpoint, enter, kinds, problem
-from tests.integration.test_masking_corpus import OF_SESSIONS
 from tests.support.broker import TestBroker, serving
 from tests.support.postgres import CASES, LEVELS, Server, load_world, running_server
 
