@@ -1,5 +1,7 @@
 """A denial: where its error stands, and what it leaves of what is around it."""
 
+import pytest
+
 from broker.protocols.postgres import codec
 from broker.protocols.postgres.events import (
     Recorded,
@@ -75,6 +77,23 @@ def test_an_earlier_error_of_the_segment_replaces_the_denial() -> None:
     play.upstream(PARSED, BOUND, error("23505"), ready())
     assert play.kinds() == "12EZ"
     assert play.outcomes() == [("q1", "failed")]
+
+
+@pytest.mark.parametrize("sql", ["drop x", "select 2"])
+def test_a_query_in_the_middle_of_a_segment_that_has_failed_is_skipped_as_the_server_does(sql: str) -> None:
+    play = Play(but_drop).client(codec.parse("s", "select 1"), codec.query(sql), codec.query("select 3"), codec.SYNC)
+    assert play.to_upstream() == codec.parse("s", "select 1") + codec.FLUSH
+    play.upstream(error("42P05"))
+    assert play.to_upstream() == codec.SYNC
+    assert play.upstream(ready()).kinds() == "EZ"
+    assert play.records == []
+
+
+def test_a_denied_query_in_the_middle_of_a_segment_fails_it_and_ends_it() -> None:
+    play = Play(but_drop).client(codec.parse("s", "select 1"), codec.query("drop x"), Q)
+    play.upstream(PARSED)
+    assert play.to_upstream() == codec.parse("s", "select 1") + codec.FLUSH + POISON + codec.SYNC + Q
+    assert play.upstream(error("34000"), ready(), complete("SELECT 1"), ready()).kinds() == "1EZCZ"
 
 
 def test_after_a_local_denial_nothing_passes_before_sync() -> None:

@@ -24,6 +24,7 @@ from tests.playbooks.postgres_play import (
     Play,
     Q,
     bind,
+    but_drop,
     columns,
     complete,
     denied,
@@ -253,6 +254,50 @@ def test_close_all_ends_the_portals_of_the_protocol_too() -> None:
     play.client(codec.query("close")).upstream(complete("CLOSE CURSOR ALL"), ready("T"))
     assert ("q2", "ok") in play.outcomes()
     assert describes(play, "p") is False
+
+
+@pytest.mark.parametrize(
+    ("answers", "outcomes"),
+    [
+        ([complete("INSERT 0 1"), error("55000")], [("q1", "ok")]),
+        ([complete("SELECT 1"), complete("SELECT 0"), complete("SELECT 0")], [("q1", "ok")]),
+        ([error("22012")], [("q1", "failed")]),
+        ([SUSPENDED, complete("SELECT 1"), error("55000")], [("q1", "ok")]),
+    ],
+)
+def test_a_statement_ends_once_however_often_its_portal_is_executed_before_that_is_known(
+    answers: list[bytes], outcomes: list[tuple[str, str]]
+) -> None:
+    play = Play().client(codec.parse("", "select 1"), bind(""), *[codec.execute("")] * 3, codec.SYNC)
+    play.upstream(PARSED, BOUND, *answers, ready())
+    assert play.outcomes() == outcomes
+    assert len(play.records) == 1
+
+
+def test_a_statement_is_cut_once_however_often_its_portal_was_executed() -> None:
+    play = Play().client(codec.parse("", "select 1"), bind(""), *[codec.execute("")] * 3)
+    assert play.client(codec.TERMINATE).outcomes() == [("q1", "cut")]
+
+
+def test_a_portal_whose_execution_was_skipped_is_recorded_anew_when_it_is_executed_again() -> None:
+    controls = {"savepoint": Control.SAVEPOINT, "rollback": Control.ROLLBACK_TO}
+    play = Play(lambda sql: permitted(sql, controls=[(controls.get(sql.split()[0], Control.NONE), "a", "")]))
+    play.client(codec.query("begin")).upstream(complete("BEGIN"), ready("T"))
+    play.client(codec.parse("s", "select 1"), bind("s", "p"), codec.SYNC).upstream(PARSED, BOUND, ready("T"))
+    play.client(codec.query("savepoint a")).upstream(complete("SAVEPOINT"), ready("T"))
+    play.client(codec.parse("s", "select 1"), codec.execute("p"), codec.SYNC).upstream(error("42P05"), ready("E"))
+    assert play.outcomes()[-1] == ("q2", "cut")
+    play.client(codec.query("rollback to a")).upstream(complete("ROLLBACK"), ready("T"))
+    play.client(codec.execute("p"), codec.SYNC).upstream(complete("SELECT 1"), ready("T"))
+    assert play.outcomes()[-2:] == [("q4", "ok"), ("q5", "ok")]
+    assert play.records[-1].entries[0].data["statement"] == "q5"
+
+
+def test_a_portal_that_ended_with_its_transaction_before_its_execution_was_answered_ends_once() -> None:
+    play = Play(but_drop).client(codec.parse("s", "select 1"), bind("s", "p"), codec.SYNC)
+    play.client(codec.execute("p"), codec.SYNC)
+    play.upstream(PARSED, BOUND, ready(), error("34000"), ready())
+    assert play.outcomes() == [("q1", "cut")]
 
 
 def test_a_cursor_is_fetched_from_and_not_executed() -> None:

@@ -83,6 +83,8 @@ class FrontPath:
     def _query(self, frame: Frame) -> Gate:
         session = self._session
         sql = codec.read_query(frame.body).sql
+        if not (yield from self._reached()):
+            return
         if session.ledger.allowed and not session.block and not (yield from self._may_end()):
             # The Query would have committed what its segment did: that has failed, and the segment ends here.
             yield from self._sync(Frame(ord("S"), b""))
@@ -112,6 +114,16 @@ class FrontPath:
         session.responses.push(expected)
         session.end_segment()
         yield ToUpstream(data)
+
+    def _reached(self) -> Generator[Command, Any, bool]:
+        """Say whether the server would look at a Query in the middle of a segment: behind an error it skips it."""
+        session = self._session
+        if session.touched or session.deferred:
+            session.touched = True
+            yield ToUpstream(codec.FLUSH)
+            while session.responses.queue and not session.skipping:
+                yield Drain(everything=True)
+        return not session.skipping
 
     def _parse(self, frame: Frame) -> Gate:
         session = self._session

@@ -286,6 +286,18 @@ class Session:
             yield Note(records.finished(self.facts, done.id, outcome, rows, seconds, sqlstate, done.copying))
             yield from self.fates.finished(done.id, outcome, len(self.savepoints))
             expected.since = self.now
+            if expected.portal is not None:
+                self._end_once(done.id, expected.portal)
+
+    def _end_once(self, id_: str, portal: Portal) -> None:
+        """Have a portal's statement that has ended be none of its later executions': those run nothing, or run anew."""
+        if id_ in portal.statements:
+            portal.statements, portal.rows = (), 0
+        for later in self.responses.queue:
+            if later.portal is portal:
+                for running in [one for one in later.statements if one.id == id_]:
+                    self.forget(running)
+                    later.statements.remove(running)
 
     def abandon(self, expected: Expected) -> Iterator[Note]:
         """Note that what is left of an expectation never ran, and forget what it would have changed."""
@@ -307,4 +319,4 @@ class Session:
             outcome = "ok" if portal.rows else "cut"
             yield Note(records.finished(self.facts, id_, outcome, portal.rows, self.now - portal.since))
             yield from self.fates.finished(id_, outcome, len(self.savepoints))
-        portal.statements = ()
+            self._end_once(id_, portal)
