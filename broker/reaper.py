@@ -34,6 +34,7 @@ from broker.adapters.leases import (
     reaped_sessions,
 )
 from broker.adapters.logs import configure_logs
+from broker.adapters.segments import closed_sessions
 from broker.config import Settings
 from broker.errors import AirlockError, Misconfigured
 from broker.protocols import offers
@@ -104,6 +105,9 @@ class Reaper:
         self._tail = Tail(self._folder / "leases.ndjson")
         self._watched: dict[str, _Watched] = {}
         self._reaped = set(reaped_sessions(self._folder))
+        # A lease whose close a lost host did not keep is looked after once more, and its end not said a second time.
+        leases = LeaseBook.read(self._folder / "leases.ndjson").leases
+        self._closed = closed_sessions(settings.home / "events") if leases else frozenset()
         self._said = os.open(
             self._folder / "reaped.ndjson", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
         )
@@ -213,6 +217,8 @@ class Reaper:
             if killed.identity is IdentityEnd.DISABLED:
                 left = {"identity": lease.identity, "resource": lease.resource, "owns": killed.owns}
                 self._events.append("identity.left", lease.grant, lease.session, left)
+            if lease.session in self._closed:
+                return
             data = {"reason": reason.value, **killed.facts(), "by": "reaper"}
             self._events.append("session.closed", lease.grant, lease.session, data)
         except (AirlockError, OSError):

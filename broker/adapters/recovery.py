@@ -16,6 +16,7 @@ from broker.adapters.leases import LeaseBook, reaped_sessions
 from broker.adapters.live import Live
 from broker.adapters.orders import OrderDesk
 from broker.adapters.recorder import FileRecorder
+from broker.adapters.segments import closed_sessions
 from broker.adapters.shapes import ShapeBook
 from broker.adapters.store import GrantRow, Store
 from broker.adapters.stories import Story
@@ -29,10 +30,14 @@ _log = structlog.get_logger("recovery")
 
 @dataclass(frozen=True, slots=True)
 class Survivors:
-    """Sessions of dead brokers: whose end the reaper has recorded, and whose end it has not come to yet."""
+    """Sessions of dead brokers: whose end the reaper has recorded, and whose end it has not come to yet.
+
+    Of the `closed` the feed says the end, whatever a lost host has kept of their leases and recordings.
+    """
 
     reaped: frozenset[str] = frozenset()
     open: frozenset[str] = frozenset()
+    closed: frozenset[str] = frozenset()
 
 
 async def survivors(home: Path, patience: float) -> Survivors:
@@ -43,7 +48,7 @@ async def survivors(home: Path, patience: float) -> Survivors:
         reaped = reaped_sessions(folder)
         left = frozenset(LeaseBook.read(folder / "leases.ndjson").leases) - reaped
         if not left or time.monotonic() > deadline:
-            return Survivors(reaped, left)
+            return Survivors(reaped, left, await asyncio.to_thread(closed_sessions, home / "events"))
         await asyncio.sleep(0.05)
 
 
@@ -102,5 +107,5 @@ async def _close_orphans(
         verified = session not in left.open
         facts = {"reason": CloseReason.ERROR.value, "verified": verified, "seconds": seconds, "outcome": "unknown"}
         # Of a session that still has its lease the reaper says the end in the feed; the recording needs one too.
-        kind = "session.settled" if session in left.reaped | left.open else "session.closed"
+        kind = "session.settled" if session in left.reaped | left.open | left.closed else "session.closed"
         await recorder.write(Entry(kind, row.id, session, facts))

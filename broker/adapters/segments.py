@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 _NAME = re.compile(r"([a-z][a-z0-9_-]{0,30})(?:\.([0-9]{15}))?\.ndjson")
+_CLOSED = re.compile(
+    rb'"session":"([A-Za-z0-9_-]+)","stream":"[^"]+","type":"session\.closed","hash":"[0-9a-f]{64}"}\n'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,22 @@ def segments(folder: Path, stream: str) -> list[Segment]:
         if (match := _NAME.fullmatch(path.name)) and match[1] == stream
     ]
     return sorted(found, key=lambda segment: segment.base)
+
+
+def closed_sessions(folder: Path) -> frozenset[str]:
+    """Return the sessions that the last two files of each stream say are verified gone.
+
+    A start writes hardly anything behind what it finds. A file that does not read says nothing: it keeps nobody from
+    ending a session, whose end is better said twice than never.
+    """
+    closed = set()
+    for path in [one.path for stream in streams(folder) for one in segments(folder, stream)[-2:]]:
+        with suppress(OSError):
+            content = path.read_bytes()
+            for found in _CLOSED.finditer(content):
+                if b'"verified":true' in content[content.rfind(b"\n", 0, found.start()) + 1 : found.start()]:
+                    closed.add(found[1].decode())
+    return frozenset(closed)
 
 
 def checkpoint_path(folder: Path, stream: str) -> Path:

@@ -11,6 +11,7 @@ import pytest
 
 from broker.adapters.disk import Disk
 from broker.adapters.leases import folder_of, line, written
+from broker.adapters.recorder import recording_path
 from broker.adapters.store import StoreUnavailable
 from broker.adapters.verify import verify
 from broker.errors import Misconfigured, RecordingFailed
@@ -87,6 +88,22 @@ async def test_session_that_the_reaper_ends_is_not_closed_twice_in_the_feed(
         last = (await bot.events())[-1]
         assert (last["type"], last["session"], last["data"]["verified"]) == ("session.settled", "s1", reaped)
     assert verify(world.settings.state).good
+
+
+async def test_session_whose_end_a_lost_host_kept_in_the_feed_alone_is_not_closed_twice(world: World) -> None:
+    process = world.make()
+    await process.start()
+    async with world.serve(process) as bot:
+        grant = await bot.grant()
+        await process.recorder.write(Entry("session.opened", grant["id"], "s1", {}))
+        path = recording_path(world.settings.home, grant["id"])
+        synced = path.stat().st_size
+        await process.recorder.write(Entry("session.closed", grant["id"], "s1", {"reason": "client", "verified": True}))
+    await die(process)
+    os.truncate(path, synced)
+    async with world.broker() as (_, bot):
+        told = [event["type"] for event in await bot.events() if event["session"] == "s1"]
+        assert told == ["session.opened", "session.closed", "session.settled"]
 
 
 async def test_death_between_event_and_row_ends_as_the_event_says(world: World) -> None:

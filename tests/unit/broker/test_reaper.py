@@ -1,6 +1,7 @@
 """The reaper's clocks: a session is late when either says so, and a clock that was set back gives nobody more."""
 
 import json
+import os
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from broker import reaper as module
-from broker.adapters.leases import LeaseFile, boot_time
+from broker.adapters.clock import SystemClock
+from broker.adapters.eventlog import EventLog
+from broker.adapters.leases import LeaseFile, boot_time, reaped_sessions
 from broker.config import Settings
 from broker.protocols import offers
 from broker.reaper import BROKER_GRACE, Reaper
@@ -23,7 +26,7 @@ class World:
 
     def __init__(self, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.settings = Settings(state=state)
-        (state / "secrets").mkdir()
+        (state / "secrets").mkdir(exist_ok=True)
         (state / "secrets" / "x").write_text("u:p")
         self.leases = LeaseFile(self.settings.home)
         self.reaper = Reaper(self.settings)
@@ -93,3 +96,32 @@ async def test_a_role_that_could_not_be_dropped_is_told_before_the_end(world: Wo
         ("identity.left", {"identity": "airlock_s_x", "resource": "prod-db", "owns": "owner of table public.mine"}),
         ("session.closed", {"reason": "expired", "verified": True, "identity": "disabled", "by": "reaper"}),
     ]
+
+
+@pytest.mark.parametrize("verified", [True, False])
+async def test_the_end_that_a_lost_host_kept_in_the_feed_alone_is_not_said_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verified: bool
+) -> None:
+    first = World(tmp_path, monkeypatch)
+    home = first.settings.home
+    lease = first.lease(60)
+    await first.leases.write(lease)
+    path = home / "leases" / "leases.ndjson"
+    synced = path.stat().st_size
+    assert await first.leases.close("s1")
+    log = EventLog(home, "broker", SystemClock())
+    await log.write("session.closed", "g1", "s1", {"reason": "client", "verified": verified})
+    log.close()
+    first.reaper.close()
+    first.leases.release()
+    os.truncate(path, synced)
+
+    again = World(tmp_path, monkeypatch)
+    assert await again.look() == ["s1"]
+    assert await again.look() == ["s1"]
+    again.reaper.close()
+    again.leases.release()
+    feed = b"".join((home / "events" / f"{stream}.ndjson").read_bytes() for stream in ("broker", "reaper"))
+    # One that was not verified gone is told once it is.
+    assert feed.count(b'"session.closed"') == (1 if verified else 2)
+    assert reaped_sessions(home / "leases") == {"s1"}
