@@ -15,7 +15,6 @@ import structlog
 import uvloop
 from aiohttp import web
 
-from broker.adapters.clock import SystemClock
 from broker.adapters.endpoints import PolicyEndpoints
 from broker.adapters.leases import LeaseFile
 from broker.adapters.logs import configure_logs
@@ -72,7 +71,7 @@ async def _serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     ports: dict[str, int] = {}
-    process = Process(settings, lambda policies, clock: _outside(settings, policies, clock, ports))
+    process = Process(settings, lambda policies, _: _outside(settings, policies, ports))
     listeners: list[Listener] = []
     runner = web.AppRunner(make_app(_services(process)), access_log=None, shutdown_timeout=2.0)
     try:
@@ -97,7 +96,7 @@ async def _serve(settings: Settings) -> None:
         await process.stop()
 
 
-def _outside(settings: Settings, policies: PolicyFiles, clock: SystemClock, ports: dict[str, int]) -> Outside:
+def _outside(settings: Settings, policies: PolicyFiles, ports: dict[str, int]) -> Outside:
     return Outside(
         offers=offers(),
         ports=ports,

@@ -70,16 +70,14 @@ async def recover(
             await _close_orphans(recorder, clock, row, story, left)
             if row.state is GrantState.ACTIVE:
                 await shapes.take_up(row.id, story.shapes)
-            await _take_up(row, story, clock, live, desk, book)
+            await _take_up(row, story, live, desk, book)
         except RecordingFailed as error:
             # Without its recording a grant opens nothing: it is not admitted.
             _log.error("a grant could not be taken up", grant=row.id, error=str(error))
     await book.tick()
 
 
-async def _take_up(
-    row: GrantRow, story: Story, clock: SystemClock, live: Live, desk: OrderDesk, book: GrantBook
-) -> None:
+async def _take_up(row: GrantRow, story: Story, live: Live, desk: OrderDesk, book: GrantBook) -> None:
     if row.state is GrantState.OPENING:
         await desk.finish(row)
     elif row.state is GrantState.ACTIVE:

@@ -61,8 +61,6 @@ class TokenKind(IntEnum):
     COMMA = 44
     DOT = 46
     SEMICOLON = 59
-    IDENT = 258
-    UIDENT = 259
     FCONST = 260
     SCONST = 261
     USCONST = 262
@@ -163,7 +161,7 @@ def parsed(text: bytes, limits: Limits = FULL) -> bytes:
     result = library.pg_query_parse(text)
     try:
         if result.error:
-            raise _unparseable(text, result.error.contents)
+            raise _unparseable(result.error.contents)
         written: bytes = result.parse_tree
         if len(written) > limits.tree:
             # The grammar repeats the source of `SET (a, b) = (...)` for each column.
@@ -179,7 +177,7 @@ def scan(text: bytes, limits: Limits = FULL) -> list[Token]:
     result = library.pg_query_scan(text)
     try:
         if result.error:
-            raise _unparseable(text, result.error.contents)
+            raise _unparseable(result.error.contents)
         data = ctypes.string_at(result.pbuf.data, result.pbuf.len)
     finally:
         library.pg_query_free_scan_result(result)
@@ -244,7 +242,7 @@ def _opening() -> tuple[int, ...]:
     return (TokenKind.LPAREN, ord("["), case.kind)
 
 
-def _unparseable(text: bytes, error: _Error) -> Refusal:
+def _unparseable(error: _Error) -> Refusal:
     message = (error.message or b"syntax error").decode(errors="replace")
     # libpg_query's cursor position counts characters from one.
     return Refusal("syntax", message, sqlstate="42601", position=error.cursorpos or None)

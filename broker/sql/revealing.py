@@ -16,7 +16,7 @@ from broker.sql.masks import quote_name
 from broker.sql.model import Refusal
 from broker.sql.relations import Scope
 from broker.sql.rewrite import Rewriter
-from broker.sql.tree import Node, strings, wrapped
+from broker.sql.tree import Node, called, strings, wrapped
 
 FUNCTION = ["airlock", "reveal"]
 _NAME = "airlock_reveal_"
@@ -138,15 +138,10 @@ def _relation(one: Reveal, tables: list[tuple[str, Node]], scope: Scope) -> tupl
     if not one.row and len(tables) != 1:
         raise _refusal(f"{one.field} could be of several tables", f"write airlock.reveal(table.{one.field})")
     known = {id(content): relation for _, content, _, relation in scope.resolved}
-    named = [content for kind, content in tables if one.row in ("", _called(kind, content))]
+    named = [content for _, content in tables if one.row in ("", called(content))]
     if len(named) != 1 or id(named[0]) not in known:
         raise _refusal(f"{one.field} is revealed from a table that stands in FROM itself", _HOW)
     return named[0], known[id(named[0])]
-
-
-def _called(kind: str, content: Node) -> str:
-    name: str = content.get("alias", {}).get("aliasname", content.get("relname", ""))
-    return name
 
 
 def _masked_by(scope: Scope, relation: Relation, field: str) -> set[str]:

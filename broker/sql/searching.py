@@ -16,7 +16,7 @@ from broker.sql.catalogue import Relation
 from broker.sql.masks import quote_name
 from broker.sql.relations import Scope
 from broker.sql.rewrite import Rewriter, fragment
-from broker.sql.tree import Node, strings, wrapped
+from broker.sql.tree import Node, called, strings, wrapped
 
 _TYPES = frozenset("text varchar bpchar uuid int2 int4 int8 numeric date".split())
 _OUTER = frozenset({"JOIN_LEFT", "JOIN_RIGHT", "JOIN_FULL"})
@@ -103,14 +103,9 @@ def _named(one: Candidate, tables: list[tuple[Node, bool]], scope: Scope) -> Ite
     known = {id(content): relation for _, content, _, relation in scope.resolved}
     if not one.row and len(tables) != 1:
         return
-    named = [(content, inner) for content, inner in tables if one.row in ("", _called(content))]
+    named = [(content, inner) for content, inner in tables if one.row in ("", called(content))]
     if len(named) == 1 and named[0][1] and id(named[0][0]) in known and "colnames" not in named[0][0].get("alias", {}):
         yield named[0][0], known[id(named[0][0])]
-
-
-def _called(content: Node) -> str:
-    name: str = content.get("alias", {}).get("aliasname", content.get("relname", ""))
-    return name
 
 
 def _most(scope: Scope, relation: Relation, field: str) -> int | None:

@@ -45,6 +45,12 @@ def strings(names: list[Node]) -> list[str]:
     return [part["String"].get("sval", "") for part in names if "String" in part]
 
 
+def called(content: Node) -> str:
+    """Return the name by which the rest of a statement calls what stands in its FROM."""
+    name: str = content.get("alias", {}).get("aliasname", content.get("relname", ""))
+    return name
+
+
 _PLACES = frozenset(
     {"location", "stmt_location", "stmt_len", "list_start", "list_end", "rexpr_list_start", "rexpr_list_end"}
 )

@@ -15,7 +15,8 @@ import pytest
 from bot.chat.slack import doctor
 from bot.chat.slack.doctor import Report
 from bot.chat.slack.manifest import REQUEST_PATH, manifest
-from tests.support.bot_world import REPOSITORY, free_port, story
+from broker.demo.cluster import free_port
+from tests.support.bot_world import REPOSITORY, story
 from tests.unit.bot.workspace.world import World, running
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,6 +15,7 @@ from typing import Any
 from bot.__main__ import start
 from bot.chat.slack.manifest import REQUEST_PATH, manifest
 from bot.config import Settings
+from broker.demo.cluster import free_port
 from tests.support.fake_broker import FakeBroker, fake_broker
 from tests.unit.bot.workspace.world import World, running
 
@@ -199,13 +199,6 @@ def buttons(message: dict[str, Any]) -> list[str]:
     """Return the action ids that a message offers."""
     blocks = [block for block in message["blocks"] if block["type"] == "actions"]
     return [element["action_id"] for block in blocks for element in block["elements"]]
-
-
-def free_port() -> int:
-    """Return a port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def options(view: dict[str, Any], label: str) -> list[str]:

@@ -64,7 +64,7 @@ def info(space: Workspace, args: Args) -> dict[str, Any]:
     return {"channel": channel_object(channel_of(space, args), members=flag(args, "include_num_members"))}
 
 
-def _listed(space: Workspace, args: Args, channels: list[Channel]) -> dict[str, Any]:
+def _listed(args: Args, channels: list[Channel]) -> dict[str, Any]:
     kinds = str(args.get("types") or "public_channel").replace(" ", "").split(",")
     wanted = [c for c in channels if ("im" if c.person else "public_channel") in kinds]
     chosen, cursor = page(wanted, args)
@@ -75,14 +75,14 @@ def _listed(space: Workspace, args: Args, channels: list[Channel]) -> dict[str, 
 @method("conversations.list", *_READ)
 def list_all(space: Workspace, args: Args) -> dict[str, Any]:
     """Lists the channels."""
-    return _listed(space, args, list(space.directory.channels.values()))
+    return _listed(args, list(space.directory.channels.values()))
 
 
 @method("users.conversations", *_READ)
 def list_joined(space: Workspace, args: Args) -> dict[str, Any]:
     """Lists the channels that a person, or the app, is in."""
     user = str(args.get("user") or BOT_USER_ID)
-    return _listed(space, args, space.directory.visible(user))
+    return _listed(args, space.directory.visible(user))
 
 
 @method("conversations.members", *_READ)

@@ -55,16 +55,16 @@ async def channels(space: Workspace, wish: Wish) -> dict[str, Any]:
     """Lists the channels, for one person only theirs, with what they have not read."""
     if not wish.get("as"):
         named = [channel for channel in space.directory.channels.values() if channel.person is None]
-        return {"ok": True, "channels": [_shown_channel(space, channel) for channel in named]}
+        return {"ok": True, "channels": [_shown_channel(channel) for channel in named]}
     person = person_in(space, wish, "as")
     shown = [
-        {**_shown_channel(space, channel), "unread": space.reads.unread(person.id, channel.id)}
+        {**_shown_channel(channel), "unread": space.reads.unread(person.id, channel.id)}
         for channel in space.directory.visible(person.id)
     ]
     return {"ok": True, "channels": shown}
 
 
-def _shown_channel(space: Workspace, channel: Channel) -> dict[str, Any]:
+def _shown_channel(channel: Channel) -> dict[str, Any]:
     return {
         "id": channel.id,
         "name": channel.name,

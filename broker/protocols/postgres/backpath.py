@@ -204,7 +204,7 @@ class BackPath:
                 if head.kind is not Kind.QUERY:
                     session.responses.pop()
             case Act.COPY_IN:
-                self._begin_copy(head)
+                self._begin_copy()
             case Act.COMPLETE:
                 yield from self._complete(head, codec.read_tag(frame.body) if kind == "C" else "")
             case Act.SUSPEND:
@@ -270,7 +270,7 @@ class BackPath:
             for at, column in enumerate(codec.read_row_description(frame.body))
         )
 
-    def _begin_copy(self, head: Expected) -> None:
+    def _begin_copy(self) -> None:
         session = self._session
         session.copying = True
         queue = session.responses.queue

@@ -88,7 +88,7 @@ async def examine(policy: Policy, resource: str, role: str, endpoint: Endpoint) 
     try:
         version = await admin.version()
         (one,) = await admin.fetch(_SERVER)
-        found += [*server(one, version), *_encrypted(endpoint, one)]
+        found += [*server(one), *_encrypted(endpoint, one)]
         (own,) = await admin.fetch(_ROLE)
         want = wanted(policy, resource, role, str(own["name"]))
         found += rights(own, str(one["database"]), alters=want.alters)

@@ -25,7 +25,7 @@ _ATTRIBUTES = {
 _CHANGES = ("insert", "update", "delete", "truncate")
 
 
-def server(one: Row, version: int) -> Iterator[Finding]:
+def server(one: Row) -> Iterator[Finding]:
     """Judge the server; its version was found to be served already."""
     yield good(f"PostgreSQL {one['version']}")
     if one["passwords"] != "scram-sha-256":

@@ -11,7 +11,7 @@ import binascii
 import hashlib
 import hmac
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
 
 from broker.sessions.model import ScramVerifier
@@ -148,7 +148,6 @@ class ScramClient:
     binding: bytes | None = None
     _server_first: str = ""
     _signature: bytes = b""
-    _salted: bytes = field(default=b"", repr=False)
 
     @property
     def mechanism(self) -> str:
