@@ -5,9 +5,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import psycopg
 import pytest
 
+from broker.errors import UpstreamUnavailable
+from broker.protocols.postgres import admin
 from tests.integration.postgres_world import endpoint, make_world, psql
 from tests.support.broker import TestBroker, serving
 from tests.support.postgres import Server
@@ -237,6 +240,32 @@ async def test_nothing_is_left_on_the_brokers_connection(served: TestBroker, pos
     activity = "select count(*) from pg_stat_activity where application_name = 'airlock:broker' and state <> 'idle'"
     await served.until(lambda: postgres.execute(activity) == [(0,)])
     assert postgres.execute("select count(*) from notes", "shop") == [(1000,)]
+
+
+async def test_a_broker_that_stops_in_the_middle_leaves_no_transaction_open(
+    served: TestBroker, postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin, "LEFT_SECONDS", 0.2)
+    asked = admin.Admin(endpoint(postgres, "app_write"))
+    open_ = "select count(*) from pg_stat_activity where application_name = 'airlock:broker' and xact_start is not null"
+
+    async def stopped(connection: asyncpg.Connection) -> None:
+        async with connection.transaction():
+            await connection.execute("lock notes in row exclusive mode")
+            assert postgres.execute(open_) == [(1,)]
+            await served.until(lambda: postgres.execute(open_) == [(0,)])
+            await connection.execute("select 1")
+
+    try:
+        with pytest.raises(UpstreamUnavailable):
+            await asked.aside(stopped)
+        assert await asked.fetch("select 1 as one") == [{"one": 1}]
+        await asked.aside(lambda connection: connection.execute("reset all"))
+        shown = await asked.fetch("show idle_in_transaction_session_timeout")
+        assert shown == [{"idle_in_transaction_session_timeout": "200ms"}]
+        assert await asked.fetch("show lock_timeout") == [{"lock_timeout": "30s"}]
+    finally:
+        await asked.close()
 
 
 async def test_card_learns_what_foreign_keys_and_triggers_would_do(served: TestBroker) -> None:

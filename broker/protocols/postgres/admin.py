@@ -20,6 +20,8 @@ from broker.transport.tls import client_context
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
+LEFT_SECONDS = 5.0
+"""After which the upstream ends a transaction that this process, stopped in its middle, leaves open with its locks."""
 LOOK_SECONDS = 1.0
 """How long a kill waits for the answer at first; an upstream that is only slow is given twice as long each time."""
 
@@ -187,6 +189,8 @@ class Admin:
                             "application_name": "airlock:broker",
                             "search_path": "pg_catalog, pg_temp",
                             "default_transaction_read_only": "on",
+                            "idle_in_transaction_session_timeout": str(int(LEFT_SECONDS * 1000)),
+                            "lock_timeout": str(int(ANSWER_SECONDS * 1000)),
                             # An inspected text means the same here, and a value that is written out stays one.
                             "standard_conforming_strings": "on",
                             "backslash_quote": "safe_encoding",
