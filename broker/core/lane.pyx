@@ -125,6 +125,9 @@ cdef class Lane:
         # What was found stands in the sheet: nothing else writes there before it is recorded.
         if not self._record_allowed(seat, now):
             return False
+        if now >= self.expires:
+            # What stood in the journal before it, or this itself, is not recorded: nothing departs (fail closed).
+            return True
         self._seat, self._data, self._out = seat, data, True
         self._segment += 1
         if not self._upstream.is_closing():
@@ -237,6 +240,8 @@ cdef class Lane:
             return False
         self._at = self._clocked()
         self._record_finished(now, self._at - self._since)
+        if now >= self.expires:
+            return True
         if self._first or self._seat.ticket.scrub:
             self._first = False
             self._booking.landed(chr(self._status), self._seat.ticket.ruling)

@@ -8,6 +8,8 @@ import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,11 +19,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from broker.adapters import journal as journal_module
 from broker.adapters import recorder as module
 from broker.adapters.clock import SystemClock
 from broker.adapters.disk import Disk
 from broker.adapters.eventlog import EventLog
-from broker.adapters.journal import Line, journal_path, left_behind, left_in, packed, stranded_path, unpacked
+from broker.adapters.journal import (
+    Line,
+    file_system,
+    journal_path,
+    left_behind,
+    left_in,
+    packed,
+    stranded_path,
+    unpacked,
+)
 from broker.adapters.metrics import Metrics
 from broker.adapters.recorder import OPEN_FILES, FileRecorder, recording_path
 from broker.adapters.recordings import FileRecordings
@@ -252,11 +264,13 @@ def lane_of(
     return lane
 
 
+ANSWER = codec.message(b"T", b"\0\0") + codec.message(b"C", b"SELECT 0\0") + codec.ready_for_query("I")
+
+
 def ride(lane: Lane, *, land: bool = True) -> None:
     assert lane.depart(codec.query("select 1"))
     if land:
-        shown = codec.message(b"T", b"\0\0")
-        assert lane.land(shown + codec.message(b"C", b"SELECT 0\0") + codec.ready_for_query("I"))
+        assert lane.land(ANSWER)
 
 
 def lines_of(home: Path, grant: str = "grant1") -> list[tuple[str, str]]:
@@ -631,13 +645,11 @@ async def test_what_a_recording_says_so_far_has_what_stands_in_the_journal(tmp_p
 
 
 @needs_core
-async def test_without_a_mapped_file_each_record_is_sealed_at_once(
+async def test_where_a_file_cannot_be_mapped_safely_each_record_is_sealed_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(_: Path) -> None:
-        raise OSError(errno.ENODEV, "No such device")
-
-    monkeypatch.setattr("broker.adapters.recorder.mapped", fails)
+    """As on one that copies on write, where a full disk would end the process."""
+    monkeypatch.setattr(journal_module, "_COPYING", (file_system(tmp_path),))
     log, recorder = make(tmp_path)
     sent: list[str] = []
     lane = lane_of(recorder, sent)
@@ -645,6 +657,40 @@ async def test_without_a_mapped_file_each_record_is_sealed_at_once(
     assert lines_of(tmp_path) == [(ALLOWED, Q[1])]
     assert sent == ["select 1"]
     log.close()
+
+
+@needs_core
+@pytest.mark.parametrize("departs", [False, True])
+async def test_what_its_recording_does_not_take_neither_departs_nor_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, departs: bool
+) -> None:
+    good = departs
+
+    def write(fd: int, data: bytes | memoryview) -> int:
+        if not good and "grant1" in os.readlink(f"/proc/self/fd/{fd}"):
+            raise OSError(errno.EIO, "Input/output error")
+        return os.write(fd, data)
+
+    monkeypatch.setattr(journal_module, "_COPYING", (file_system(tmp_path),))
+    log, recorder = make(tmp_path, Disk(write=write))
+    sent: list[str] = []
+    lane = lane_of(recorder, sent)
+    ride(lane, land=False)
+    if departs:
+        good = False
+        assert lane.land(ANSWER)
+    assert sent == ["select 1"] * departs + ["`grant1.ndjson` cannot be written: Input/output error"]
+    assert not lane.depart(codec.query("select 1"))
+    good = True
+    recorder.resume("grant1")
+    assert lines_of(tmp_path) == [(ALLOWED, Q[1]), (FINISHED, Q[1])][: 1 + departs]
+    log.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nobody says what file system it is")
+def test_the_file_system_is_the_one_that_the_system_says(tmp_path: Path) -> None:
+    said = subprocess.run(["stat", "-f", "-c", "%t", tmp_path], capture_output=True, text=True, check=True).stdout
+    assert file_system(tmp_path) == int(said, 16)
 
 
 @needs_core
