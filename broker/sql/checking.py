@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from broker.sql.catalogue import Relation
 from broker.sql.collect import Collected, collect
 from broker.sql.model import Refusal
 from broker.sql.nodes import QUERIES
 from broker.sql.relations import Scope
-from broker.sql.tree import Node, walk
+from broker.sql.tree import Node, strings, walk
 from policies.engine.decisions import Effect
 
 
@@ -56,8 +57,27 @@ def _of_target(kind: str, statement: Node, found: Collected, scope: Scope) -> Co
     """Return what could name the row that is written: of an INSERT what stands behind its source, which cannot."""
     if kind != "InsertStmt":
         return found
-    behind = [statement.get("onConflictClause", {}), statement.get("returningClause", [])]
+    conflict = statement.get("onConflictClause", {})
+    items = [one for one in conflict.get("targetList", []) if not _takes_over(one["ResTarget"])]
+    behind = [{**conflict, "targetList": items}, statement.get("returningClause", [])]
     return collect(behind, scope.catalogue, found.passed, in_clear=found.in_clear)
+
+
+def _takes_over(target: Node) -> bool:
+    """Say whether an item of DO UPDATE is `field = excluded.field`, which shows nothing of either."""
+    fields = target.get("val", {}).get("ColumnRef", {}).get("fields", [])
+    return "indirection" not in target and strings(fields) == ["excluded", target["name"]] and len(fields) == 2
+
+
+def _tests_masked(relation: Relation, scope: Scope) -> bool:
+    """Say whether a row could be in conflict with another by a masked field."""
+    if relation.kind not in ("r", "p"):
+        return True
+    for each in (relation, *scope.catalogue.heirs.get(relation.oid, ())):
+        hidden = {0} | {column.attnum for column in each.columns if column.name in scope.masks_of(each)}
+        if any(index.key & hidden for index in each.indexes):
+            return True
+    return False
 
 
 def _set_in_part(statement: Node) -> set[str]:
@@ -79,7 +99,8 @@ def check_writes(found: Collected, scope: Scope) -> None:
         reads_itself = kind != "InsertStmt" or "returningClause" in statement or "onConflictClause" in statement
         said = _of_target(kind, statement, found, scope) if reads_itself else found
         conflict = statement.get("onConflictClause")
-        if conflict is not None and ("conname" in conflict.get("infer", {}) or "infer" not in conflict):
+        named = conflict is None or ("infer" in conflict and "conname" not in conflict["infer"])
+        if not named and _tests_masked(relation, scope):
             raise Refusal(
                 "write-reads-masked",
                 "ON CONFLICT without columns could test a masked field",
@@ -91,12 +112,12 @@ def check_writes(found: Collected, scope: Scope) -> None:
                 f"setting a part of {relation.qualified}.{parts[0]} would read the rest, and it is masked for you",
                 "set the whole field",
             )
-        named = sorted(hidden & (said.names | said.functions)) if reads_itself else []
+        read = sorted(hidden & (said.names | said.functions)) if reads_itself else []
         called = {relation.name, content.get("alias", {}).get("aliasname", relation.name), "excluded", "old", "new"}
         called |= said.rows
-        whole = bool(hidden) and reads_itself and kind != "CopyStmt" and (said.star or bool(called & said.bare))
-        if named or whole:
-            field = f"{relation.qualified}.{named[0]}" if named else f"every field of {relation.qualified}"
+        whole = bool(hidden) and reads_itself and kind != "CopyStmt" and said.whole(content, called)
+        if read or whole:
+            field = f"{relation.qualified}.{read[0]}" if read else f"every field of {relation.qualified}"
             raise Refusal(
                 "write-reads-masked",
                 f"this would read {field} while changing it, and it is masked for you",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ from broker.sql.names import called_builtin, check_function, check_operator, che
 from broker.sql.nodes import EXPRESSIONS
 from broker.sql.sequences import FUNCTIONS as SEQUENCED
 from broker.sql.settings import moved_by_call, refusal_of_call, shows_only_settings
-from broker.sql.tree import Node, strings, wrapped
+from broker.sql.tree import Node, joined, strings, wrapped
 from policies.engine.decisions import OwnFunction
 
 MAX_QUERIES = 500
@@ -58,6 +59,13 @@ class Collected:
     rows: set[str] = field(default_factory=lambda: {"old", "new", "excluded"})
     """Names of the old and new rows of a target."""
     star: bool = False
+    """Every column of everything is meant."""
+    starred: set[int] = field(default_factory=set)
+    """Ids of the RangeVars of which every column is meant, by a star or since a join compares or renames them."""
+    spread: set[str] = field(default_factory=set)
+    """The name of a row in each `name.*`."""
+    placed: set[int] = field(default_factory=set)
+    """Ids of the stars of which it is known what they take in."""
     locks: bool = False
     sets: bool = False
     """It changes settings."""
@@ -76,6 +84,10 @@ class Collected:
     def ruled(self) -> frozenset[OwnFunction]:
         """Return every function that needs a rule of its own."""
         return frozenset(overload.function for overload in self.own) | self.builtin
+
+    def whole(self, content: Node, called: Set[str]) -> bool:
+        """Say whether every column of a relation is meant, which goes by these names."""
+        return self.star or id(content) in self.starred or not called.isdisjoint(self.bare | self.spread)
 
     @property
     def code(self) -> set[str] | None:
@@ -190,10 +202,8 @@ def _seen(found: Collected, catalogue: Catalogue, kind: str, content: Node, wrap
         case "RangeTableSample":
             _sample(found, content, wrapper)
             return False
-        case "SelectStmt" if "intoClause" in content and id(content) not in found.passed:
-            raise Refusal("statement-kind", "SELECT INTO would copy data into a table that no rule knows")
-        case "SelectStmt" if "groupClause" in content:
-            found.groups.append(content)
+        case "SelectStmt":
+            _select(found, content)
         case "InsertStmt" | "UpdateStmt" | "DeleteStmt" | "MergeStmt":
             found.targets.append((kind, content["relation"], content))
         case "LockingClause":
@@ -227,6 +237,18 @@ def _seen(found: Collected, catalogue: Catalogue, kind: str, content: Node, wrap
     return True
 
 
+def _select(found: Collected, content: Node) -> None:
+    if "intoClause" in content and id(content) not in found.passed:
+        raise Refusal("statement-kind", "SELECT INTO would copy data into a table that no rule knows")
+    if "groupClause" in content:
+        found.groups.append(content)
+    for target in content.get("targetList", ()):
+        column = target["ResTarget"].get("val", {}).get("ColumnRef", {})
+        if len(column.get("fields", ())) == 1 and "A_Star" in column["fields"][0]:
+            found.placed.add(id(column))
+            found.starred |= {id(each) for each in joined(content.get("fromClause", []))}
+
+
 def _listing(content: Node) -> Node | None:
     """Return the call of `FROM pg_show_all_settings()`, which pgAdmin connects with."""
     if set(content) - {"functions", "alias"} or len(content.get("functions", [])) != 1:
@@ -245,7 +267,8 @@ def _column(found: Collected, content: Node) -> bool:
     if len(fields) > 3:
         raise Refusal("name", "a column is named by its schema, table and name at most")
     if fields and "A_Star" in fields[-1]:
-        found.star = True
+        found.spread.update(parts[-1:])
+        found.star = found.star or not (parts or id(content) in found.placed)
     elif parts:
         found.names.add(parts[-1])
         if len(parts) == 1:
@@ -301,9 +324,9 @@ def _row(found: Collected, kind: str, content: Node) -> None:
     """Take note of what a row of FROM is called."""
     alias = content.get("alias", {})
     found.aliases.setdefault(alias.get("aliasname", content.get("relname", "")), []).append((kind, content))
-    if alias.get("colnames"):
+    if alias.get("colnames") and kind == "RangeVar":
         # Masked columns have other names, so every column counts as named.
-        found.star = True
+        found.starred.add(id(content))
 
 
 def _indirection(found: Collected, content: Node) -> None:
@@ -323,7 +346,8 @@ def _join(found: Collected, catalogue: Catalogue, content: Node) -> None:
     if "usingClause" in content or content.get("isNatural"):
         check_operator(catalogue, ["="], found.code)
     # The row of a join has every column, and calls them as it likes.
-    found.star = found.star or bool(content.get("isNatural")) or "alias" in content
+    if content.get("isNatural") or "alias" in content:
+        found.starred |= {id(each) for each in joined([content["larg"], content["rarg"]])}
     if "alias" in content:
         _row(found, "JoinExpr", content)
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from broker.sql.masks import quote_name
 from broker.sql.rewrite import Rewriter, fragment
-from broker.sql.tree import Node, strings, wrapped
+from broker.sql.tree import Node, joined, strings
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +23,7 @@ def group_by_keys(select: Node, keyed: dict[int, Table], rewriter: Rewriter) -> 
 
     The groups stay the same: rows that share a key share every column.
     """
-    tables = [keyed.get(id(content)) for content in _tables(select.get("fromClause", []))]
+    tables = [keyed.get(id(content)) for content in joined(select.get("fromClause", []))]
     items = [_column(item) for item in select["groupClause"]]
     for table in filter(None, tables):
         prefixes = ([table.name], []) if len(tables) == 1 else ([table.name],)
@@ -32,19 +31,6 @@ def group_by_keys(select: Node, keyed: dict[int, Table], rewriter: Rewriter) -> 
         added = [f"{quote_name(table.name)}.{quote_name(name)}" for name in table.columns if name not in found]
         if added and table.key and table.key <= set(found):
             _insert(select, found[min(table.key)], added, rewriter)
-
-
-def _tables(items: list[Node]) -> list[Node]:
-    """Return what is joined directly in a FROM, with an empty node for whatever is no table."""
-    found: list[Node] = []
-    stack: list[Any] = list(items)
-    while stack:
-        kind, content = wrapped(stack.pop()) or ("", {})
-        if kind == "JoinExpr":
-            stack += [content["larg"], content["rarg"]]
-        else:
-            found.append(content["relation"]["RangeVar"] if kind == "RangeTableSample" else content)
-    return found
 
 
 def _column(item: Node) -> list[str]:

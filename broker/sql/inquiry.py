@@ -81,7 +81,7 @@ class Inquiry:
     ) -> StatementFacts:
         """Inspect a query, or expressions that stand by themselves, and return its facts; raises Refusal."""
         returned: frozenset[str] = frozenset()
-        if not plain and not self.seen.in_clear:
+        if not self.seen.in_clear and not (plain and "withClause" not in root["SelectStmt"]):
             returned = mask_returned(root, self.catalogue, self.seen, self.rewriter)
         passed = frozenset(id(one.call) for one in reveals)
         found = collect(root, self.catalogue, passed, in_clear=self.seen.in_clear, relations=self.relations)

@@ -61,9 +61,11 @@ def subselect(scope: Scope, content: Node, relation: Relation, *, only: bool, sa
         if scope.mentions(content, column.name)
     ]
     wanted = sorted(SYSTEM_COLUMNS & scope.found.names - {column.name for column in relation.columns})
-    if wanted and scope.found.star:
+    if wanted and scope.found.whole(content, {scope.called(content)}):
         raise Refusal(
-            "system-column", f"{wanted[0]} and * do not go together on tables with masked fields", "name the columns"
+            "system-column",
+            f"{wanted[0]} does not go together with * or the whole row of {relation.name}, which has masked fields",
+            "name the columns",
         )
     if "tableoid" in wanted and scope.sight(relation).placed:
         raise Refusal(

@@ -159,7 +159,7 @@ class Scope:
 
     def mentions(self, content: Node, column: str) -> bool:
         """Say whether a column is named, or is in a star or a whole row."""
-        return self.found.star or self.called(content) in self.found.bare or column in self.found.names
+        return column in self.found.names or self.found.whole(content, {self.called(content)})
 
     def called(self, content: Node) -> str:
         """Return what a relation is called in its query."""

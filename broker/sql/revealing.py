@@ -115,7 +115,7 @@ def _check_rest(found: Collected) -> None:
     """Refuse whatever could reach the clear column by another way than its name, or by that."""
     if found.targets or found.sets:
         raise _refusal("airlock.reveal does not go together with a change", _HOW)
-    if found.star:
+    if found.star or found.starred or found.spread:
         raise _refusal("airlock.reveal does not go together with *", "name the fields that you need")
     if any(name.startswith(_NAME) for name in found.names | found.bare | found.functions):
         raise _refusal(f"names that begin with {_NAME} are the broker's own here", "use another name")

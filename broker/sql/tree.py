@@ -51,6 +51,19 @@ def called(content: Node) -> str:
     return name
 
 
+def joined(items: list[Node]) -> list[Node]:
+    """Return the content of what stands in a FROM, looking through joins; a table's RangeVar, sampled or not."""
+    found: list[Node] = []
+    stack: list[Any] = list(items)
+    while stack:
+        kind, content = wrapped(stack.pop()) or ("", {})
+        if kind == "JoinExpr":
+            stack += [content["larg"], content["rarg"]]
+        else:
+            found.append(content["relation"]["RangeVar"] if kind == "RangeTableSample" else content)
+    return found
+
+
 _PLACES = frozenset(
     {"location", "stmt_location", "stmt_len", "list_start", "list_end", "rexpr_list_start", "rexpr_list_end"}
 )

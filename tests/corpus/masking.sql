@@ -1043,3 +1043,42 @@ insert into baskets (id) values (1) on conflict (id) do update set tags[1][1] = 
 merge into baskets b using orders o on b.id = o.id when matched then update set items[-4] = '9'
 with u as (update baskets set tags[1][1] = 'y' where id = 1 returning id) select id from u
 explain update baskets set items[-4] = '9' where id = 1
+update customers c set name = (select x::text from (select c.*) x) where id = 1 returning name
+update customers c set name = (select to_json(x)::text from (select * from (select c) q) x) where id = 1 returning name
+update customers c set name = (select to_json(x)::text from (select * from (select c.*) q) x) where id = 1 returning name
+update customers c set name = x.y from lateral (select c.*) as x(a, b, y, d, e, f) where c.id = 1 returning c.name
+update customers c set name = d.s from (select * from customers) d(i, n, s) where c.id = d.i and c.id = 1 returning c.name
+update customers c set name = d.s from customers d(i, n, s) where c.id = d.i and c.id = 1 returning c.name
+update customers c set name = j.s from (customers d join orders o on o.id = d.id) as j(i, n, s) where c.id = j.i and c.id = 1 returning c.name
+update customers c set name = 'x' from (select * from customers natural join (values (1)) v(id)) d where d.id = c.id and d::text like '%7%'
+delete from customers c using (select * from customers) d(i, n, s) where d.s like '7%' and c.id = d.i
+insert into customers (id, ssn) values (1, 'z') on conflict (id) do update set name = excluded::text returning name
+insert into customers (id, ssn) values (1, 'z') on conflict (id) do update set name = (select x.s from (select customers.*) as x(i, n, s)) returning name
+insert into customers (id, ssn) values (1, 'z') on conflict (id) do update set name = (select excluded.s from (select customers.*) as excluded(i, n, s)) returning name
+insert into customers (id, ssn) values (1, 'z') on conflict (id) do update set name = (select excluded.ssn from customers excluded where excluded.id = 1) returning name
+insert into customers (id, ssn) values (1, 'z') on conflict (id) do update set name = (select excluded.x from (select customers as x) excluded)::text returning name
+insert into customers as excluded (id, ssn) values (1, 'z') on conflict (id) do update set name = excluded.ssn returning name
+insert into customers (id, ssn) values (1, 'z') on conflict (id) do update set name = 'x' where customers.ssn <> excluded.ssn
+insert into customers (id, ssn) values (1, 'z') on conflict (id) do update set name = 'x' where (excluded).ssn <> customers.ssn
+insert into customers (id, ssn) values (1, 'z') on conflict (id) do update set name = excluded.leak returning name
+insert into customers (id, ssn) values (9100, '731-55-0001') on conflict do nothing
+insert into v_checked (id, name, ssn) values (9100, 'x', '731-55-0001') on conflict do nothing
+insert into spokes values (5, 1, '731-55-0001') on conflict do nothing
+select xmin, * from customers where id = 1
+select c.xmin, c.* from customers c where id = 1
+select tableoid, c from customers c where id = 1
+select xmin, j.* from (customers c join orders o on o.id = c.id) as j
+select customers.xmin, * from customers natural join orders
+select x.* from customers c, lateral (select c) x where c.id = 1
+select x.* from customers c, lateral (select c.*) x where c.id = 1
+select q.s from (select * from customers) q(i, n, s) where i = 1
+with q(i, n, s) as (select * from customers) select s from q where i = 1
+with q as (select * from customers) select y.s from q as y(i, n, s) where i = 1
+select v.* from (values ((select to_json(c) from customers c where id = 1))) v(x)
+select (j).ssn from (customers c join orders o on o.id = c.id) j where c.id = 1
+select j from (customers natural join orders) j limit 1
+select count(*), exists (select * from customers where ssn like '7%') from orders
+select * from orders where (select c.* from (select ssn from customers where id = 1) c) like '7%'
+insert into customers (id, ssn) values (1, 'z') on conflict (id) do update set name = excluded.ssn returning name
+insert into customers (id, ssn) values (1, 'z') on conflict (id) do update set email = excluded.ssn returning *
+insert into baskets (id, tags) values (1, '{z}') on conflict (id) do update set tags[1][1] = excluded.tags

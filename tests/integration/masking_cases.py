@@ -44,6 +44,9 @@ HONEST = """
     select * from docs
     select profile, n from v_docs
     select * from own_types
+    select c.id, c.xmin is null, x.* from customers c, (select * from orders) x where c.id = 1 and x.id = 1
+    with o as (select * from orders), c as (select id, ssn, xmin from customers) select * from o natural join c
+    with r as (select proname, xmin x from pg_proc), l as (select lanname from pg_language) select * from r, l limit 1
 """.strip().split("\n")
 
 

@@ -26,6 +26,8 @@ from tests.support.postgres import CASES
 
 __all__ = ["worlds"]
 
+HONEST_WRITES = CASES.with_name("honest_writes.sql")
+
 
 def every_mask_decodes(world: World, relation: str) -> None:
     """Read a relation under every mask, as text and as binary: the same types, and rows that decode."""
@@ -216,6 +218,23 @@ def test_honest_statements_of_the_corpus_run(worlds: tuple[World, World]) -> Non
 @pytest.mark.parametrize("sql", HONEST)
 def test_honest_statements_run(worlds: tuple[World, World], sql: str) -> None:
     assert isinstance(worlds[0].run(sql), list), worlds[0].run(sql)
+
+
+@pytest.mark.parametrize("sql", HONEST_WRITES.read_text().splitlines()[1:])
+def test_honest_writes_run_where_they_read_nothing_masked_of_what_they_change(
+    worlds: tuple[World, World], sql: str
+) -> None:
+    left, right = (world.write(sql) for world in worlds)
+    assert isinstance(left, list), left
+    assert repr(left) == repr(right)
+
+
+@pytest.mark.parametrize("into", ["customers (id)", "spokes (id)", "v_checked (id)", "baskets (id)"])
+def test_a_conflict_by_any_field_is_asked_about_where_none_of_them_is_masked(
+    worlds: tuple[World, World], into: str
+) -> None:
+    answer = worlds[0].write(f"insert into {into} values (1) on conflict do nothing")
+    assert isinstance(answer, list) if into == "baskets (id)" else answer == ("refused", "write-reads-masked")
 
 
 def test_statements_with_effects_are_refused_or_leave_nothing(worlds: tuple[World, World]) -> None:
