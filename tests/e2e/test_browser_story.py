@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.test_workspace_page import FLAGS, chromium
+from tests.integration.pages import FLAGS, chromium
 from tests.support.require import require_program
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="python -m pip install playwright")

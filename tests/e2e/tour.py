@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from tests.e2e.conftest import REPOSITORY, start_demo
 from tests.e2e.test_browser_story import PHONE, Window, approve, open_psql
-from tests.integration.test_workspace_page import FLAGS, chromium
+from tests.integration.pages import FLAGS, chromium
 
 TOUR = REPOSITORY / "bot" / "workspace" / "tour"
 DESKTOP = (1280, 800)

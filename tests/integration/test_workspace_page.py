@@ -1,98 +1,16 @@
 """The page, in a real browser: what people see and press."""
 
 import asyncio
-import os
-import shutil
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from slack_sdk.errors import SlackApiError
 
-from tests.unit.bot.workspace.world import ALICE, DANA, REQUESTS, World, button, field_of, modal, running, section
+from tests.integration.pages import APPROVING, browser, card, colour, open_page, world
+from tests.unit.bot.workspace.world import ALICE, DANA, REQUESTS, World, field_of, modal, section
 
-playwright = pytest.importorskip("playwright.async_api", reason="python -m pip install playwright")
+__all__ = ["browser", "world"]
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 pytestmark = pytest.mark.browser
-
-
-def chromium() -> str:
-    for name in ("chromium", "chromium-browser", "google-chrome", "chrome"):
-        found = shutil.which(name)
-        if found:
-            return found
-    message = "no Chromium found: apt-get install chromium"
-    if os.environ.get("AIRLOCK_REQUIRE_ALL") == "1":
-        pytest.fail(message)
-    pytest.skip(message)
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with running(tmp_path / "state") as started:
-        yield started
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[Any]:
-    path = chromium()
-    async with playwright.async_playwright() as driver:
-        started = await driver.chromium.launch(executable_path=path, args=FLAGS)
-        yield started
-        await started.close()
-
-
-class Page:
-    """A page whose console must stay silent."""
-
-    def __init__(self, page: Any, world: World) -> None:
-        self.page = page
-        self.world = world
-        self.complaints: list[str] = []
-        page.set_default_timeout(4000)
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("console", lambda line: line.type == "error" and self.complaints.append(line.text))
-
-    async def show(self, where: str) -> Any:
-        await self.page.goto("about:blank")
-        await self.page.goto(f"{self.world.url}/#{where}")
-        await self.page.get_by_role("heading", level=1).wait_for()
-        return self.page
-
-
-async def open_page(browser: Any, world: World, width: int = 1280, **options: Any) -> Page:
-    context = await browser.new_context(viewport={"width": width, "height": 800}, **options)
-    return Page(await context.new_page(), world)
-
-
-APPROVING = ("rgb(10, 122, 90)", "rgb(18, 128, 95)")
-"""The green of a primary button, in a light and in a dark page."""
-
-
-async def colour(button: Any) -> str:
-    found: str = await button.evaluate("node => getComputedStyle(node).backgroundColor")
-    return found
-
-
-def card(text: str = "A card") -> list[dict[str, Any]]:
-    confirm = {
-        "title": {"type": "plain_text", "text": "Sure?"},
-        "text": {"type": "mrkdwn", "text": "Alice gets *read*"},
-        "confirm": {"type": "plain_text", "text": "Yes, approve"},
-        "deny": {"type": "plain_text", "text": "Back"},
-    }
-    buttons = [button("approve", "r1", style="primary", confirm=confirm), button("deny", "r1", style="danger")]
-    return [section(text), {"type": "actions", "elements": buttons}]
 
 
 async def test_command_card_confirm_and_edit(world: World, browser: Any) -> None:
@@ -299,54 +217,6 @@ async def test_phone_width_has_no_sideways_scroll_and_reaches_everything(world: 
     assert opened.complaints == []
 
 
-async def test_home_tab_shows_what_the_app_publishes(world: World, browser: Any) -> None:
-    @world.app.event("app_home_opened")
-    async def opened_home(event: dict[str, Any], client: Any) -> None:
-        await client.views_publish(user_id=event["user"], view={"type": "home", "blocks": [section("Your sessions")]})
-
-    await world.connect()
-    opened = await open_page(browser, world)
-    page = await opened.show("alice/@helper")
-    await page.get_by_role("tab", name="Home").click()
-    await page.get_by_text("Your sessions").wait_for()
-    assert opened.complaints == []
-
-
-async def test_home_tab_is_each_persons_own_its_buttons_work_and_what_is_typed_there_stays(
-    world: World, browser: Any
-) -> None:
-    def home(text: str) -> dict[str, Any]:
-        blocks = [section(text), {"type": "actions", "elements": [button("end", "g1")]}, field_of("Why", "why")]
-        return {"type": "home", "blocks": blocks}
-
-    @world.app.event("app_home_opened")
-    async def opened_home(event: dict[str, Any], client: Any) -> None:
-        if "view" not in event:
-            await client.views_publish(user_id=event["user"], view=home(f"Home of {event['user']}"))
-
-    @world.app.action("end")
-    async def end(ack: Any, body: dict[str, Any], client: Any) -> None:
-        await ack()
-        typed = body["view"]["state"]["values"]["why_block"]["why"]["value"]
-        await client.views_publish(user_id=body["user"]["id"], view=home(f"Ended because {typed}"))
-
-    await world.connect()
-    opened = await open_page(browser, world)
-    page = await opened.show("alice/@helper")
-    await page.get_by_role("tab", name="Home").click()
-    await page.get_by_text("Home of U0ALICE001").wait_for()
-    await page.get_by_label("Why").fill("done")
-    await world.client.chat_postMessage(channel="D0ALICE001", text="meanwhile")
-    await asyncio.sleep(0.2)
-    await page.get_by_role("button", name="End").click()
-    await page.get_by_text("Ended because done").wait_for()
-    await page.get_by_role("button", name="You are Alice").click()
-    await page.get_by_role("menuitemradio", name="Bob").click()
-    await page.get_by_text("Home of U0BOB00001").wait_for()
-    assert await page.get_by_text("Ended because").count() == 0
-    assert opened.complaints == []
-
-
 async def test_a_long_channel_shows_its_end_and_gives_the_rest_on_request(world: World, browser: Any) -> None:
     for number in range(700):
         world.space.messages.post(REQUESTS, {"user": ALICE, "text": f"line {number}"})
@@ -362,43 +232,6 @@ async def test_a_long_channel_shows_its_end_and_gives_the_rest_on_request(world:
     assert opened.complaints == []
 
 
-async def test_the_guide_ticks_what_was_done_wherever_it_was_done(tmp_path: Path, browser: Any) -> None:
-    steps = [
-        {"id": "ask", "title": "Ask", "text": "Ask.", "as": "alice", "where": "incidents", "command": "/ask x",
-         "done": {"fact": "commanded", "who": "alice"}},
-        {"id": "look", "title": "Look", "text": "Look.", "as": "bob", "where": "general",
-         "done": {"fact": "looked", "who": "bob", "where": "general", "after": "ask"}},
-    ]  # fmt: skip
-    guide = {"steps": steps, "end": "That was all of it."}
-    async with running(tmp_path / "state", guide=guide) as world:
-
-        @world.app.command("/ask")
-        async def ask(ack: Any) -> None:
-            await ack("fine")
-
-        await world.connect()
-        opened = await open_page(browser, world)
-        # Whoever comes without an address begins where the guide does.
-        page = await opened.show("")
-        await page.get_by_role("heading", name="#incidents", exact=True).wait_for()
-        await page.get_by_role("button", name="You are Alice").wait_for()
-        await page.get_by_text("0 of 2").wait_for()
-        # From a script, not from the page: the page hears of it all the same.
-        assert (await world.post("command", user="alice", channel="general", text="/ask y"))["ok"]
-        await page.get_by_text("1 of 2").wait_for()
-        await page.get_by_role("button", name="Go there as Bob: step 2").click()
-        await page.get_by_role("complementary", name="What to try next").get_by_text("That was all of it.").wait_for()
-        await page.get_by_role("button", name="Start over").click()
-        await page.get_by_text("0 of 2").wait_for()
-        await page.get_by_role("button", name="Go there as Alice: step 1").click()
-        await page.get_by_text("Filled in. Press Enter to send it.").filter(visible=True).wait_for()
-        await page.get_by_role("textbox", name="Message #incidents").press("Backspace")
-        await page.get_by_role("button", name="Fill it in: step 1").wait_for()
-        await page.get_by_role("button", name="Skip this step").click()
-        await page.get_by_text("1 of 2").wait_for()
-        assert opened.complaints == []
-
-
 async def test_a_permalink_leads_to_its_thread_within_the_page(world: World, browser: Any) -> None:
     top = await world.client.chat_postMessage(channel=REQUESTS, text="The card")
     link = (await world.client.chat_getPermalink(channel=REQUESTS, message_ts=top["ts"]))["permalink"]
@@ -409,28 +242,6 @@ async def test_a_permalink_leads_to_its_thread_within_the_page(world: World, bro
     await page.get_by_role("link", name="its card").click()
     await page.get_by_role("complementary", name="Thread").get_by_text("The card").wait_for()
     assert len(page.context.pages) == 1
-    assert opened.complaints == []
-
-
-async def test_one_panel_at_the_bottom_and_what_is_armed_stays_said(world: World, browser: Any) -> None:
-    opened = await open_page(browser, world)
-    page = await opened.show("alice/general")
-    await page.get_by_role("button", name="Payloads and faults").click()
-    await page.get_by_text("Nothing is armed.").wait_for()
-    await page.get_by_role("button", name="Next call: 500").click()
-    await page.get_by_text("Armed: the next call: 500.").wait_for()
-    with pytest.raises(SlackApiError):
-        await world.client.api_test()
-    await page.get_by_role("listitem").filter(has_text="api.test").get_by_text("500").wait_for()
-    await page.get_by_text("Nothing is armed.").wait_for()
-    await page.get_by_role("button", name="Drop the socket").click()
-    await page.get_by_text("Every socket was cut.").wait_for()
-    await page.get_by_role("button", name="Terminal").click()
-    await page.get_by_text("There is no psql on this machine").wait_for()
-    assert not await page.get_by_role("region", name="Payload inspector").is_visible()
-    await page.set_viewport_size({"width": 1280, "height": 500})
-    box = await page.locator("#main").bounding_box()
-    assert box["height"] >= 245, "there is always room for what is said"
     assert opened.complaints == []
 
 
@@ -459,45 +270,4 @@ async def test_up_and_down_walk_through_lists(world: World, browser: Any) -> Non
     await page.keyboard.press("ArrowDown")
     await page.keyboard.press("Enter")
     await page.get_by_role("button", name="You are Bob").wait_for()
-    assert opened.complaints == []
-
-
-async def test_without_psql_the_pane_says_what_to_install(world: World, browser: Any) -> None:
-    opened = await open_page(browser, world)
-    page = await opened.show("alice/general")
-    await page.get_by_role("button", name="Terminal").click()
-    await page.get_by_text("There is no psql on this machine").wait_for()
-    assert opened.complaints == []
-
-
-async def test_terminal_is_made_taller_by_dragging_and_by_keys_and_stays_so(world: World, browser: Any) -> None:
-    opened = await open_page(browser, world)
-    page = await opened.show("alice/general")
-    await page.get_by_role("button", name="Terminal").click()
-    bar = page.get_by_role("separator", name="Height of the terminal")
-
-    async def height() -> float:
-        return float((await page.locator("#terminal").bounding_box())["height"])
-
-    usual = await height()
-    assert usual <= 0.35 * 800
-    grip = await bar.bounding_box()
-    await page.mouse.move(grip["x"] + 300, grip["y"] + 4)
-    await page.mouse.down()
-    await page.mouse.move(grip["x"] + 300, grip["y"] - 96, steps=4)
-    await page.mouse.up()
-    assert abs(await height() - usual - 100) <= 2
-    await bar.press("ArrowUp")
-    assert abs(await height() - usual - 124) <= 2
-    taller = await height()
-    assert await bar.get_attribute("aria-valuenow") == str(round(taller))
-    await page.reload()
-    await page.get_by_role("button", name="Terminal").click()
-    assert await height() == taller
-    await bar.press("Home")
-    assert taller + 50 < await height() <= 0.8 * 800
-    await bar.press("End")
-    assert await height() == 150
-    await bar.dblclick()
-    assert await height() == usual
     assert opened.complaints == []
