@@ -9,7 +9,7 @@ from policies.engine.decide import decide_statement
 from policies.engine.decisions import Decision, Effect, StatementFacts
 from policies.engine.load import read_texts
 from policies.engine.model import Policy
-from tests.unit.policies.test_engine import SMALL
+from tests.unit.policies.small import SMALL
 
 WORLD = f"""{SMALL}  ove: {{name: Ove, groups: [ops]}}
 groups: {{devs: "", ops: "", ghosts: ""}}
