@@ -205,10 +205,12 @@ class HoldDesk:
 
     async def _refuse(self, held: Held, answer: HoldAnswer, by: str) -> None:
         reason = next((review.reason for review in reversed(answer.reviews) if review.person == by), "")
+        # Looked up before it is written: the policy may be another one, without them, after that.
+        refused = Refused(held.id, self._policies.current.people[by].name, reason)
         self._go(held, HoldEvent.REFUSE)
         held.answer = answer.id
         await self._now(held, entry_of(held, "hold.refused", answer, by=by, reason=reason))
-        _settle(held, Refused(held.id, self._policies.current.people[by].name, reason))
+        _settle(held, refused)
 
     async def _release(self, held: Held, answer: HoldAnswer, by: tuple[str, ...], reviews: list[Review]) -> None:
         self._go(held, HoldEvent.RELEASE)

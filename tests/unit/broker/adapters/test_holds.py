@@ -216,6 +216,17 @@ async def test_reviews_are_tallied_again_and_never_the_requesters() -> None:
     assert (await world.approve(hold.id, "bob", "dana")).state == "released"
 
 
+async def test_a_refusal_reaches_who_waits_though_its_reviewer_leaves_while_it_is_written() -> None:
+    world = Desk()
+    world.recorder.delay = 0.05
+    hold = world.desk.open(world.facts())
+    refusing = asyncio.create_task(world.approve(hold.id, answer=Answer.DENY))
+    await asyncio.sleep(0.02)
+    del world.policies.current.people["bob"]
+    assert (await refusing).state == "refused"
+    assert await asyncio.wait_for(hold.answered, 5) == Refused(hold.id, "Bob", "why")
+
+
 async def test_reviewers_are_looked_at_again_when_the_approval_is_used() -> None:
     world = Desk()
     hold = world.desk.open(world.facts())
