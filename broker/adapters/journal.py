@@ -87,7 +87,7 @@ def packed(line: Line, generation: int = 0) -> bytes:
     return _CHECK.pack(check(record)) + record
 
 
-def unpacked(memory: bytes | memoryview) -> Iterator[Line]:
+def unpacked(memory: bytes | bytearray | memoryview) -> Iterator[Line]:
     """Yield the records that stand in a journal, as far as they are whole and of one generation."""
     at, whole, first = 0, memoryview(memory), None
     while at + _HEAD.size <= len(whole):

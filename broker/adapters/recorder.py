@@ -9,7 +9,7 @@ import asyncio
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,10 +166,11 @@ class FileRecorder:
             raise RecordingFailed("records belong in a recording, and their grant has none open")
         return self._file(grant)
 
-    def strand(self, records: dict[str, bytes]) -> None:
+    def strand(self, records: Mapping[str, bytes | bytearray]) -> None:
         """Keep records of the journal aside, by their grants, until these grants' recordings take them.
 
-        All or none; raises RecordingFailed. The log's lock is held.
+        All or none; raises RecordingFailed. The log's lock is held. What comes late, under a grant whose recording is
+        closed, the next start finds.
         """
         lines = [line for some in records.values() for line in unpacked(some)]
         try:
@@ -185,8 +186,8 @@ class FileRecorder:
             self._left.setdefault(line.grant, []).append(line)
         for grant in records:
             _log.error("a recording does not take its records, which are kept aside", grant=grant)
-            self._stranded.add(grant)
-            self.stories.pop(grant, None)
+            if self.stories.pop(grant, None) is not None:
+                self._stranded.add(grant)
             if (open_file := self.files.pop(grant, None)) is not None:
                 self._log.commit.retire(open_file)
 
@@ -226,7 +227,7 @@ class FileRecorder:
             if stranded:
                 self._stranded.add(grant)
             raise
-        if stranded and not self._stranded:
+        if stranded and not self._left:
             # What stays there has its lines: a later start finds that out.
             with suppress(OSError):
                 self._stranded_path.unlink()
@@ -240,7 +241,7 @@ class FileRecorder:
             # A crash between a recording's line and its event leaves a line that no event speaks of; this one does.
             self._log.write("recording.resumed", grant, None, {"recorded": commitment(story.head)})
         if loaded.torn:
-            self.write(Entry("recording.torn", grant, None, {"bytes": loaded.torn}))
+            self._write((Entry("recording.torn", grant, None, {"bytes": loaded.torn}),), lazy=False)
         for line in loaded.unsealed:
             written = Written(line.before, line.behind, line.detail)
             entry = Entry(line.kind, grant, line.session, line.data, written=written)

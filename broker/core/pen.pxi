@@ -83,7 +83,6 @@ cdef class Pen:
         """Seal them, or none; None where a recording does not take its own, and is out of the books from then on."""
         cdef Book book
         cdef Book writing = None
-        cdef Lane lane
         cdef char fed_hash[64]
         log, commit = self._log, self._commit
         feed, fed = log.ready(), log.head[0]
@@ -99,9 +98,10 @@ cdef class Pen:
             if stranded:
                 self._recorder.strand(stranded)
         except Exception as error:
-            feed.cut(before)
+            if feed.size != before:
+                feed.cut(before)
             for book in books.values():
-                if book is not writing:
+                if book.file.size != book.before:
                     book.file.cut(book.before)
             if writing is None:
                 raise
@@ -133,7 +133,7 @@ cdef class Pen:
                 raise AssertionError("the journal does not read")
             book = lane.book
             if book is None:
-                stranded[lane.grant] = stranded.get(lane.grant, b"") + p[:_entry.size]
+                stranded.setdefault(lane.grant, bytearray()).extend(p[:_entry.size])
                 p += _entry.size
                 continue
             book.seq += 1

@@ -417,6 +417,62 @@ async def test_a_recording_that_takes_nothing_ends_the_sessions_of_its_grant_alo
 
 
 @needs_core
+async def test_a_recording_that_could_not_even_be_cut_back_gets_its_records_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = True
+
+    def write(fd: int, data: bytes | memoryview) -> int:
+        if not good and "grant1" in os.readlink(f"/proc/self/fd/{fd}"):
+            if len(data) <= 40:
+                raise OSError(errno.EIO, "Input/output error")
+            return os.write(fd, data[:40])
+        return os.write(fd, data)
+
+    def truncate(fd: int, size: int) -> None:
+        if "grant1" in os.readlink(f"/proc/self/fd/{fd}"):
+            raise OSError(errno.EIO, "Input/output error")
+        os.truncate(fd, size)
+
+    monkeypatch.setattr("broker.adapters.disk.os.ftruncate", truncate)
+    log, recorder = make(tmp_path, Disk(write=write))
+    first, second = lane_of(recorder, []), lane_of(recorder, [], begun=2)
+    good = False
+    ride(first)
+    recorder.seal()
+    good = True
+    ride(second)
+    recorder.seal()
+    log.close()
+    # The first line is there, the second one in part.
+    first_two = [(ALLOWED, Q[1]), ("recording.torn", ""), (FINISHED, Q[1])]
+    assert lines_of(tmp_path) == [*first_two, (ALLOWED, Q[2]), (FINISHED, Q[2])]
+    assert verify(tmp_path).good
+
+
+@needs_core
+async def test_a_closed_recording_takes_nothing_more_and_what_comes_late_is_put_aside(tmp_path: Path) -> None:
+    log, recorder = make(tmp_path)
+    recorder.resume("grant2")
+    late = lane_of(recorder, [], grant="grant2")
+    await recorder.write(Entry("grant.closed", "grant2", None, {}))
+    recorder.forget("grant2")
+    ride(late, land=False)
+    ride(lane_of(recorder, []))
+    recorder.seal()
+    await recorder.write(Entry("session.refused", "grant2", "s2", {}))
+    assert lines_of(tmp_path, "grant2") == [("grant.closed", "")]
+    assert lines_of(tmp_path) == [(ALLOWED, Q[1]), (FINISHED, Q[1])]
+    log.close()
+    log, recorder = make(tmp_path)
+    recorder.journal()
+    (aside,) = [one for one in (tmp_path / "recordings").glob("*.torn") if left_behind(one).lines]
+    assert [(line.grant, line.id) for line in left_behind(aside).lines] == [("grant2", Q[1])]
+    log.close()
+    assert verify(tmp_path).good
+
+
+@needs_core
 @pytest.mark.parametrize("sealed", [0, 1, 2, 3])
 async def test_what_a_broker_recorded_and_did_not_come_to_seal_the_next_one_seals(tmp_path: Path, sealed: int) -> None:
     """However far it came: what has a line already gets no second one."""
