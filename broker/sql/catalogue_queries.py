@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from broker.sql.system import CLOSED_COLUMNS, EMPTY
+from broker.sql.system import CLOSED_COLUMNS, EMPTY, NAMED_ONLY
 
 _TRUSTED = """
         trusted as (
@@ -271,7 +271,7 @@ def _quoted(names: Sequence[str]) -> str:
 
 for _name, _text in QUERIES.items():
     QUERIES[_name] = (
-        _text.replace("{closed}", _quoted(sorted(EMPTY.union(CLOSED_COLUMNS))))
+        _text.replace("{closed}", _quoted(sorted(EMPTY.union(CLOSED_COLUMNS, NAMED_ONLY))))
         .replace("{trusted}", _quoted(TRUSTED_EXTENSIONS))
         .replace("{harmless}", _quoted(sorted(HARMLESS_EXTENSIONS)))
         .replace("{looking}", _quoted(sorted(LOOKING)))

@@ -57,10 +57,11 @@ _SET_ONLY: dict[str, re.Pattern[str]] = {
 """What SET may do beside these, as it gives away a right or changes nothing."""
 _BEGUN = CHANGEABLE | {name: _SET_ONLY[name] for name in ("default_transaction_read_only", "row_security")}
 """What a session may begin with, beside timeouts."""
-_UNPINNED = frozenset(
-    "role session_authorization transaction_deferrable transaction_isolation transaction_read_only".split()
-)
-"""What RESET does not bring back to a pin: servers before 16 let it make a read-only transaction writable."""
+_UNPINNED = frozenset("role transaction_deferrable transaction_isolation transaction_read_only".split())
+"""What RESET does not bring back to a pin: servers before 16 let it make a read-only transaction writable.
+
+Who a session is may be reset, as no SET changes it: pools do so between two users of theirs, by words or DISCARD ALL.
+"""
 _CALL = frozenset({"funcname", "args", "funcformat", "location"})
 
 

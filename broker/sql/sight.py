@@ -18,6 +18,7 @@ from broker.sql.system import (
     CLOSED_IN_CLEAR,
     INFORMATION_SCHEMA_CLOSED,
     INFORMATION_SCHEMA_SECRET,
+    NAMED_ONLY,
     READABLE,
     READABLE_IN_CLEAR,
 )
@@ -329,7 +330,9 @@ def _names_clear(rules: list[RelationFields], column: Column) -> bool:
 
 def _system(relation: Relation, *, in_clear: bool) -> Sight:
     among = CLOSED_IN_CLEAR if in_clear else CLOSED_COLUMNS
-    names = among.get(relation.qualified, ())
+    names = set(among.get(relation.qualified, ()))
+    if not in_clear and relation.qualified in NAMED_ONLY:
+        names = {column.name for column in relation.columns} - NAMED_ONLY[relation.qualified]
     columns = [column for column in relation.columns if column.name in names]
     expressions = {column.name: closed(relation, column, in_clear=in_clear) for column in columns}
     problem = "holds data or other people's statements, and is closed" if _closed(relation, in_clear) else ""

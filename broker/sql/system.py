@@ -10,14 +10,32 @@ import re
 
 SYSTEM_SCHEMAS = frozenset({"pg_catalog", "information_schema"})
 
-EMPTY = frozenset(
-    f"pg_catalog.{name}" for name in "pg_locks pg_replication_slots pg_stat_database pg_stat_replication".split()
-)
+_COUNTING = """
+    pg_locks pg_replication_slots pg_stat_archiver pg_stat_bgwriter pg_stat_database pg_stat_database_conflicts
+    pg_stat_progress_analyze pg_stat_progress_basebackup pg_stat_progress_cluster pg_stat_progress_create_index
+    pg_stat_progress_vacuum pg_stat_replication pg_stat_slru
+""".split()
+EMPTY = frozenset(f"pg_catalog.{name}" for name in _COUNTING)
 """What counts and names what all sessions do: without any rows where something is masked, so that dashboards go on."""
 
-READABLE = frozenset(
+_STATISTICS = {
+    f"pg_stat{io}_{whose}_{what}": names
+    for whose in ("all", "sys", "user")
+    for what, names in {
+        "tables": "relid schemaname relname",
+        "indexes": "relid indexrelid schemaname relname indexrelname",
+        "sequences": "relid schemaname relname",
+    }.items()
+    for io in ("", "io")
+    if io or what != "sequences"
+}
+NAMED_ONLY = {f"pg_catalog.{name}": frozenset(columns.split()) for name, columns in _STATISTICS.items()}
+"""Statistics of relations, and what is shown of them: names, which tools ask for. Counts follow what rows there are."""
+
+READABLE = frozenset(_COUNTING).union(
+    _STATISTICS,
     """
-    pg_locks pg_replication_slots pg_stat_database pg_stat_replication
+    pg_available_extension_versions pg_available_extensions pg_prepared_statements pg_sequences
     pg_aggregate pg_am pg_amop pg_amproc pg_attrdef pg_attribute pg_auth_members pg_cast pg_class pg_collation
     pg_constraint pg_conversion pg_cursors pg_database pg_db_role_setting pg_default_acl pg_depend pg_description
     pg_enum pg_event_trigger pg_extension pg_foreign_data_wrapper pg_foreign_server pg_foreign_table pg_group pg_index
@@ -25,25 +43,19 @@ READABLE = frozenset(
     pg_operator pg_opfamily pg_parameter_acl pg_partitioned_table pg_policies pg_policy pg_proc pg_publication
     pg_publication_namespace pg_publication_rel pg_publication_tables pg_range pg_rewrite pg_roles pg_rules
     pg_prepared_xacts pg_sequence pg_settings pg_shdepend pg_shdescription pg_stat_activity pg_stat_gssapi pg_stat_ssl
-    pg_stat_user_tables pg_statistic_ext pg_subscription pg_subscription_rel
+    pg_statistic_ext pg_subscription pg_subscription_rel
     pg_tables pg_tablespace pg_timezone_abbrevs pg_timezone_names pg_transform pg_trigger pg_ts_config
     pg_ts_config_map pg_ts_dict pg_ts_parser pg_ts_template pg_type pg_user pg_user_mappings pg_views
-    """.split()
+    """.split(),
 )
 """Relations of pg_catalog that may be read; every other one is refused."""
 
 READABLE_IN_CLEAR = READABLE | frozenset(
     """
-    pg_stat_replication_slots pg_stat_subscription
-    pg_available_extension_versions pg_available_extensions pg_backend_memory_contexts pg_prepared_statements
-    pg_publication pg_seclabel pg_seclabels pg_sequences pg_shseclabel pg_stat_all_indexes pg_stat_all_tables
-    pg_stat_archiver pg_stat_bgwriter pg_stat_checkpointer pg_stat_database_conflicts pg_stat_io
-    pg_stat_progress_analyze pg_stat_progress_basebackup pg_stat_progress_cluster pg_stat_progress_copy
-    pg_stat_progress_create_index pg_stat_progress_vacuum pg_stat_slru pg_stat_sys_indexes pg_stat_sys_tables
-    pg_stat_user_functions pg_stat_user_indexes pg_stat_wal pg_stat_xact_all_tables pg_stat_xact_sys_tables
-    pg_stat_xact_user_functions pg_stat_xact_user_tables pg_statio_all_indexes pg_statio_all_sequences
-    pg_statio_all_tables pg_statio_sys_indexes pg_statio_sys_sequences pg_statio_sys_tables pg_statio_user_indexes
-    pg_statio_user_sequences pg_statio_user_tables pg_stats pg_stats_ext pg_stats_ext_exprs
+    pg_stat_replication_slots pg_stat_subscription pg_backend_memory_contexts pg_seclabel pg_seclabels pg_shseclabel
+    pg_stat_checkpointer pg_stat_io pg_stat_progress_copy pg_stat_user_functions pg_stat_wal pg_stat_xact_all_tables
+    pg_stat_xact_sys_tables pg_stat_xact_user_functions pg_stat_xact_user_tables pg_stats pg_stats_ext
+    pg_stats_ext_exprs
     """.split()
 )
 """Those where nothing is masked and nothing hidden: statistics too, and no secrets."""
@@ -85,24 +97,20 @@ CLOSED_COLUMNS: dict[str, frozenset[str]] = {
             "pg_prepared_xacts": "transaction gid prepared owner",
             "pg_policies": "qual with_check",
             "pg_policy": "polqual polwithcheck",
+            "pg_prepared_statements": "statement generic_plans custom_plans",
             "pg_proc": "prosrc probin prosqlbody proargdefaults proconfig",
             "pg_publication_rel": "prqual",
             "pg_publication_tables": "rowfilter",
             "pg_rewrite": "ev_action ev_qual",
             "pg_roles": "rolpassword rolconfig",
             "pg_rules": "definition",
+            "pg_sequences": "last_value",
             "pg_settings": "setting boot_val reset_val",
             "pg_shdescription": "description",
             "pg_stat_activity": "usesysid usename application_name client_addr client_hostname client_port xact_start"
             " query_start state_change wait_event_type wait_event state backend_xid backend_xmin query_id query",
             "pg_stat_gssapi": "gss_authenticated principal encrypted credentials_delegated",
             "pg_stat_ssl": "ssl version cipher bits client_dn client_serial issuer_dn",
-            # Counts follow which rows there are; Metabase asks for the relations' names beside them.
-            "pg_stat_user_tables": "seq_scan last_seq_scan seq_tup_read idx_scan last_idx_scan idx_tup_fetch n_tup_ins"
-            " n_tup_upd n_tup_del n_tup_hot_upd n_tup_newpage_upd n_live_tup n_dead_tup n_mod_since_analyze"
-            " n_ins_since_vacuum last_vacuum last_autovacuum last_analyze last_autoanalyze vacuum_count"
-            " autovacuum_count analyze_count autoanalyze_count total_vacuum_time total_autovacuum_time"
-            " total_analyze_time total_autoanalyze_time",
             "pg_statistic_ext": "stxexprs",
             "pg_subscription": "subconninfo",
             "pg_trigger": "tgargs tgqual",

@@ -11,7 +11,7 @@ from pathlib import Path
 import asyncpg.introspection
 import pytest
 
-from broker.sql.system import EMPTY
+from broker.sql.system import EMPTY, NAMED_ONLY
 from tests.integration.postgres_world import endpoint
 from tests.integration.two_worlds import World, worlds
 from tests.support.broker import POLICY, serving
@@ -123,6 +123,11 @@ def test_statistics_are_shown_without_their_numbers(worlds: tuple[World, World])
     ((_, (row,)),) = answer
     assert tuple(row[1:3]) == ("public", "orders")
     assert set(row[3:]) == {None}
+    for relation, names in NAMED_ONLY.items():
+        answer = worlds[0].run(f"select to_jsonb(s) - '{{{','.join(names)}}}'::text[] from {relation} s limit 9")
+        assert isinstance(answer, list), relation
+        assert {value for (row,) in answer[0][1] for value in row.values()} <= {None}, relation
+    assert worlds[0].run("select last_value from pg_sequences where sequencename = 's1'") == [("SELECT 1", [(None,)])]
 
 
 def test_of_other_sessions_only_their_being_is_shown(worlds: tuple[World, World]) -> None:
