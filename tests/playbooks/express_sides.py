@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 CODED, PLAIN = 20000, 20001
 """Types of users': one that later policies let no parameter have, one that they do."""
 HASHES = ("first", "second", "third")
-CONTROLS = {"begin": Control.BEGIN, "commit": Control.COMMIT}
+CONTROLS = {"begin": Control.BEGIN, "commit": Control.COMMIT, "declare held": Control.DECLARE_HELD}
 
 
 def decide(sql: str, version: int) -> Ruling:
@@ -53,7 +53,7 @@ def decide(sql: str, version: int) -> Ruling:
         effect=Effect.WRITE if sql == "insert" else Effect.READ,
         masked=masked,
         tripwire=[(7, 3)] if version else [],
-        controls=[(control, "", "")] if control is not None else None,
+        controls=[(control, "c", "")] if control is not None else None,
     )
 
 

@@ -21,7 +21,20 @@ from broker.sessions.eventchain import json_text
 from broker.sessions.model import Durability, Entry
 from broker.sql.model import Control
 from policies.engine.decisions import Effect, Limits
-from tests.playbooks.postgres_play import ASKING, ROW, Play, bind, columns, complete, facts, permitted, ready
+from tests.playbooks.postgres_play import (
+    ASKING,
+    BOUND,
+    NONCE,
+    PARSED,
+    ROW,
+    Play,
+    bind,
+    columns,
+    complete,
+    facts,
+    permitted,
+    ready,
+)
 from tests.support.require import needs_core
 
 if TYPE_CHECKING:
@@ -189,6 +202,54 @@ def test_a_bind_as_drivers_send_it_reads_quickly() -> None:
 def test_what_is_more_than_one_plain_read_takes_the_gate(ruling: Permitted) -> None:
     assert not boards(ruling)
     assert boards(permitted("select 1"))
+
+
+BOUND_RUN = codec.parse("", "select 1") + bind("") + EXECUTE + SYNC
+RAN = PARSED + BOUND + ROW + complete("SELECT 1")
+SIMPLE = codec.query("select 1"), columns(("a", 7, 2)) + ROW + complete("SELECT 1") + ready("T")
+BEGUN = codec.query("begin"), complete("BEGIN") + ready("T")
+
+
+@WAYS
+@pytest.mark.parametrize("cuts", [(), (1,), (2,), (1, 2)])
+def test_a_simple_query_on_the_lane_ends_the_portal_that_was_bound_before_it(core: bool, cuts: tuple[int, ...]) -> None:
+    policy = Policy()
+    for text in TEXTS:
+        policy.rule(text)
+    fast, slow = Side(policy, lane=True, core=core), Side(policy, lane=False)
+    script = [BEGUN, (BOUND_RUN, RAN + ready("T")), SIMPLE, (EXECUTE + SYNC, b"")]
+    for at, (sent, answered) in enumerate(script):
+        for side in (fast, slow):
+            # What comes in pieces goes through the gate.
+            for piece in (sent[:7], sent[7:]) if at in cuts else (sent,):
+                side.from_client(piece, float(at))
+            if answered:
+                side.from_upstream(answered, at + 0.5)
+            side.turn()
+        assert fast.upstream == slow.upstream
+        assert fast.client == slow.client
+    assert fast.landed == 2 - len(cuts)
+    assert fast.upstream.endswith(codec.execute(NONCE) + SYNC)
+    assert fast.settled() == slow.settled()
+
+
+@WAYS
+def test_while_a_cursor_outlives_its_transaction_the_ends_of_others_are_left_to_the_gate(core: bool) -> None:
+    policy = Policy()
+    for text in ("select 1", "declare held"):
+        policy.rule(text)
+    fast, slow = Side(policy, lane=True, core=core), Side(policy, lane=False)
+    for side in (fast, slow):
+        side.from_client(codec.query("declare held"), 1.0)
+        side.from_upstream(complete("DECLARE CURSOR") + ready(), 2.0)
+        for at in (3.0, 5.0):
+            side.from_client(BOUND_RUN, at)
+            side.from_upstream(RAN + ready(), at + 1)
+        side.turn()
+    assert (fast.rides, fast.landed) == (2, 0)
+    assert fast.written == slow.written
+    assert fast.settled() == slow.settled()
+    assert list(fast.machine._session.portals.known) == ["c"]
 
 
 def test_a_denial_that_is_known_takes_the_gate() -> None:
