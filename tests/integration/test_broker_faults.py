@@ -142,17 +142,22 @@ async def test_death_while_opening_opens_once(world: World) -> None:
         assert (await kinds(bot)).count("grant.opened") == 1
 
 
-async def test_full_disk_refuses_everything_and_recovers(world: World) -> None:
+class Room:
+    """What is left on a disk, until a test fills it."""
+
     full = False
 
-    def write(fd: int, data: memoryview) -> int:
-        if full:
+    def write(self, fd: int, data: memoryview) -> int:
+        if self.full:
             raise OSError(errno.ENOSPC, "No space left on device")
         return os.write(fd, data)
 
-    async with world.broker(disk=Disk(write=write)) as (process, bot):
+
+async def test_full_disk_refuses_everything_and_recovers(world: World) -> None:
+    room = Room()
+    async with world.broker(disk=Disk(write=room.write)) as (process, bot):
         grant = await bot.grant()
-        full = True
+        room.full = True
         with pytest.raises(RecordingFailed):
             process.recorder.write(Entry("statement.allowed", grant["id"], "s1", {"statement": "1"}))
         assert (await bot.post(bot.order()))[1]["code"] == "recording"
@@ -162,25 +167,19 @@ async def test_full_disk_refuses_everything_and_recovers(world: World) -> None:
         session.end = ending(session, process)
         await bot.call("DELETE", f"/v1/grants/{grant['id']}")
         assert session.ended == [CloseReason.ENDED]
-        full = False
+        room.full = False
         await bot.grant()
     assert verify(world.settings.state).good
 
 
 async def test_grant_that_ended_while_the_disk_was_full_is_recorded_and_closed_once_there_is_room(world: World) -> None:
-    full = False
-
-    def write(fd: int, data: memoryview) -> int:
-        if full:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return os.write(fd, data)
-
-    async with world.broker(disk=Disk(write=write)) as (process, bot):
+    room = Room()
+    async with world.broker(disk=Disk(write=room.write)) as (process, bot):
         grant = await bot.grant()
-        full = True
+        room.full = True
         assert (await bot.call("DELETE", f"/v1/grants/{grant['id']}"))[0] == 200
         assert process.live.active(grant["id"]) is None
-        full = False
+        room.full = False
         await until(lambda: not process.book._closings)
         assert [kind for kind in await kinds(bot) if kind.startswith("grant.")] == [
             "grant.opened",
