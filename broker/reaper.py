@@ -14,6 +14,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -61,34 +62,39 @@ class _Watched:
 
 
 class Tail:
-    """Reads what was appended to a file, and starts anew where it was replaced or cut."""
+    """Reads what was appended to a file, and starts anew where it was replaced or cut; from any thread."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lock = threading.Lock()
         self._inode = -1
         self._position = 0
         self._rest = b""
-        self.book = LeaseBook()
+        self._book = LeaseBook()
 
-    def look(self) -> bool:
-        """Take what is new; return whether there was anything."""
+    def look(self) -> LeaseBook:
+        """Take what is new; return all that stands there now, which no later look changes."""
+        with self._lock:
+            self._take()
+            return LeaseBook(dict(self._book.leases), set(self._book.orphans))
+
+    def _take(self) -> None:
         try:
             found = self._path.stat()
         except FileNotFoundError:
-            return False
+            return
         if found.st_ino != self._inode or found.st_size < self._position:
-            self._inode, self._position, self._rest, self.book = found.st_ino, 0, b"", LeaseBook()
+            self._inode, self._position, self._rest, self._book = found.st_ino, 0, b"", LeaseBook()
         if found.st_size == self._position:
-            return False
+            return
         with self._path.open("rb") as file:
             if os.fstat(file.fileno()).st_ino != self._inode:
-                return False
+                return
             file.seek(self._position)
             data = file.read()
         self._position += len(data)
         whole, newline, self._rest = (self._rest + data).rpartition(b"\n")
-        self.book.take_all(whole + newline)
-        return True
+        self._book.take_all(whole + newline)
 
 
 class Reaper:
@@ -147,14 +153,14 @@ class Reaper:
     def _look(self) -> None:
         # The lock is looked at before the file: a broker that starts between the two makes its leases' orphans known.
         alive = self._broker.held()
-        self._tail.look()
-        leases = self._tail.book.leases
+        book = self._tail.look()
+        leases = book.leases
         for session in [session for session, watched in self._watched.items() if session not in leases]:
             if self._watched[session].killing is None:
                 del self._watched[session]
         for session, lease in leases.items():
             if session not in self._reaped:
-                self._judge(lease, orphan=not alive or session in self._tail.book.orphans)
+                self._judge(lease, orphan=not alive or session in book.orphans)
 
     def _judge(self, lease: Lease, *, orphan: bool) -> None:
         watched = self._watched.get(lease.session)
@@ -207,8 +213,7 @@ class Reaper:
 
     def _say(self, lease: Lease, reason: CloseReason, killed: Killed) -> None:
         """Record the end, unless the broker has done so in the meantime."""
-        self._tail.look()
-        if lease.session not in self._tail.book.leases:
+        if lease.session not in self._tail.look().leases:
             return
         self._reaped.add(lease.session)
         try:

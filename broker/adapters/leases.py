@@ -125,8 +125,9 @@ class LeaseFile:
 
     def write(self, lease: Lease) -> asyncio.Future[None]:
         """Write a lease, or what is newly known of it; what it returns completes on disk, or raises LeaseFailed."""
-        self._open[lease.session] = lease
+        # In this order: what `_compact` finds open is then known to be ours.
         self._mine.add(lease.session)
+        self._open[lease.session] = lease
         return self._append(line({"op": "lease", **written(lease)}), synced=True)
 
     async def close(self, session: str) -> bool:
@@ -205,7 +206,9 @@ class LeaseFile:
         """Start the file anew where nothing of ours is open; what an earlier broker left behind is kept, above us."""
         partial = self._path.with_suffix(".part")
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        kept = [line({"op": "lease", **written(lease)}) for lease in self._open.values()]
+        # One of ours may come meanwhile: above us it would be an orphan, and its own line comes behind.
+        left = [lease for lease in list(self._open.values()) if lease.session not in self._mine]
+        kept = [line({"op": "lease", **written(lease)}) for lease in left]
         try:
             self._all(descriptor, b"".join(kept) + line({"op": "broker", "pid": os.getpid(), "at": time.time()}))
             os.fsync(descriptor)

@@ -1,5 +1,7 @@
 """The reaper's clocks: a session is late when either says so, and a clock that was set back gives nobody more."""
 
+import asyncio
+import io
 import json
 import os
 import time
@@ -13,10 +15,10 @@ import pytest
 from broker import reaper as module
 from broker.adapters.clock import SystemClock
 from broker.adapters.eventlog import EventLog
-from broker.adapters.leases import LeaseFile, boot_time, reaped_sessions
+from broker.adapters.leases import LeaseFile, boot_time, line, reaped_sessions, written
 from broker.config import Settings
 from broker.protocols import offers
-from broker.reaper import BROKER_GRACE, Reaper
+from broker.reaper import BROKER_GRACE, Reaper, Tail
 from broker.sessions.model import IdentityEnd, Killed, Lease, Source
 from broker.sessions.ports import Endpoint
 
@@ -125,3 +127,25 @@ async def test_the_end_that_a_lost_host_kept_in_the_feed_alone_is_not_said_again
     # One that was not verified gone is told once it is.
     assert feed.count(b'"session.closed"') == (1 if verified else 2)
     assert reaped_sessions(home / "leases") == {"s1"}
+
+
+async def test_leases_that_two_threads_look_at_together_are_all_known(
+    tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, lease = tmp_path / "leases.ndjson", world.lease(60)
+    lines = [line({"op": "lease", **written(replace(lease, session=f"s{number}"))}) for number in range(3)]
+    tail = Tail(path)
+
+    class Slow(io.FileIO):
+        def read(self, size: int = -1) -> bytes:
+            data = super().read(size) or b""
+            time.sleep(0.05)
+            return data
+
+    path.write_bytes(lines[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda self, how: Slow(self, how))
+        books = await asyncio.gather(asyncio.to_thread(tail.look), asyncio.to_thread(tail.look))
+    path.write_bytes(b"".join(lines))
+    assert set(tail.look().leases) == {"s0", "s1", "s2"}
+    assert [set(book.leases) for book in books] == [{"s0"}, {"s0"}]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -129,8 +130,7 @@ async def test_leases_are_synced_and_closes_are_seen_without(tmp_path: Path, mon
         assert len(synced) == expected
         assert synced[-1] == path(tmp_path).stat().st_size
         await leases.close("s1")
-        tail.look()
-        assert (tail.book.leases, len(synced)) == ({}, expected)
+        assert (tail.look().leases, len(synced)) == ({}, expected)
     leases.release()
 
 
@@ -139,13 +139,42 @@ async def test_the_file_is_begun_anew_when_nothing_is_open(tmp_path: Path, monke
     leases, tail = LeaseFile(tmp_path), Tail(path(tmp_path))
     for number in range(50):
         await leases.write(replace(LEASE, session=f"s{number}"))
-        tail.look()
-        assert set(tail.book.leases) == {f"s{number}"}
+        assert set(tail.look().leases) == {f"s{number}"}
         await leases.close(f"s{number}")
-        tail.look()
-        assert tail.book.leases == {}
-        assert tail.book.orphans == set()
+        book = tail.look()
+        assert (book.leases, book.orphans) == ({}, set())
     assert path(tmp_path).stat().st_size < 5000
+    leases.release()
+
+
+async def test_a_lease_that_comes_while_the_file_is_begun_anew_fails_nothing_and_is_no_orphan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = LeaseFile(tmp_path)
+    await before.write(LEASE)
+    before.release()
+    leases, written, opened = LeaseFile(tmp_path), module.written, os.open
+
+    def come(session: str) -> None:
+        leases._mine.add(session)
+        leases._open[session] = replace(LEASE, session=session)
+
+    def writes(lease: Lease) -> dict[str, object]:
+        come("s2")
+        return written(lease)
+
+    def opens(file: Path | str, *how: int) -> int:
+        if str(file).endswith(".part"):
+            come("s3")
+        return opened(file, *how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "COMPACT_BYTES", 1)
+        patch.setattr(module, "written", writes)
+        patch.setattr(module.os, "open", opens)
+        assert await leases.close("s4")
+    assert leases._open.keys() == {"s1", "s2", "s3"}
+    assert Tail(path(tmp_path)).look().orphans == {"s1"}
     leases.release()
 
 
