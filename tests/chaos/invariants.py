@@ -216,14 +216,15 @@ def _grant_shown(scene: Scene, grant: dict[str, Any], text: str, thread: list[di
 def sessions_covered(scene: Scene) -> Iterator[str]:
     """No session without a grant: every upstream connection under a role's name is a lease's, or the broker's own.
 
-    One that waits for a session has no lease: it has only logged in, and does not wait for long.
+    One that waits for a session has no lease, nor one whose lease could not be written: it has only logged in, and been
+    given its limits, and does not stay for long.
     """
     for backend in scene.rig.upstream.backends:
         if backend.user not in (READ, WRITE) or backend.name in _OWN or backend.began < scene.story.began:
             continue
         session = backend.name.removeprefix("airlock:")
         waits = backend.user == READ and all(
-            _plain(text).startswith((_LOGIN, _WAITING)) for _, text in backend.statements
+            _plain(text).startswith((_LOGIN, _WAITING, _ARMING)) for _, text in backend.statements
         )
         if session not in scene.watch.leases and waits:
             age = (backend.ended if backend.ended is not None else time.time()) - backend.began

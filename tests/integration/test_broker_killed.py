@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.adapters.journal import journal_path, left_in
 from broker.adapters.verify import verify
 from tests.support.require import needs_core
 from tests.unit.broker.adapters.test_recorder import make
@@ -93,6 +95,15 @@ def test_killed_with_records_in_the_journal_the_next_one_seals_them(tmp_path: Pa
     process.send_signal(signal.SIGKILL)
     rest = process.stdout.read()
     process.wait()
+    content = journal_path(tmp_path, "broker").read_bytes().rstrip(b"\0") + bytes(16)
+    whole, dice = left_in(content), random.Random(seed)
+    assert not whole.torn
+    for _ in range(20):
+        changed = bytearray(content)
+        changed[dice.randrange(len(content) - 8)] ^= dice.randrange(1, 256)
+        found = left_in(bytes(changed))
+        assert found.lines == whole.lines[: len(found.lines)]
+        assert found.torn or found.lines == whole.lines
 
     async def again() -> None:
         log, recorder = make(tmp_path)
