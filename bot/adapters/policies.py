@@ -6,7 +6,7 @@ from pathlib import Path
 
 import structlog
 
-from policies.engine.load import PolicyUnreadable, load
+from policies.engine.load import PolicyUnreadable, load, stamp
 from policies.engine.model import Policy
 
 log = structlog.get_logger()
@@ -17,44 +17,34 @@ class FolderPolicies:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._seen = self._stamp()
+        self._seen = stamp(folder)
         self._set(load(folder))
 
     @property
     def current(self) -> Policy:
-        return self._policy
+        return self._held[0]
 
     @property
     def hash(self) -> str:
-        return self._hash
+        return self._held[1]
 
     def refresh(self) -> bool:
         """Read the files again if they changed; keep the last good policy where they do not load."""
-        stamp = self._stamp()
-        if stamp == self._seen:
+        found = stamp(self._folder)
+        if found == self._seen:
             return False
-        self._seen = stamp
+        self._seen = found
         try:
             policy = load(self._folder)
         except PolicyUnreadable as error:
-            log.error("policy.rejected", findings=error.findings[:20], kept=self._hash)
+            log.error("policy.rejected", findings=error.findings[:20], kept=self.hash)
             return False
-        if policy.hash == self._hash:
+        if policy.hash == self.hash:
             return False
         self._set(policy)
-        log.info("policy.loaded", hash=self._hash)
+        log.info("policy.loaded", hash=self.hash)
         return True
 
     def _set(self, policy: Policy) -> None:
-        self._policy = policy
-        self._hash = policy.hash
-
-    def _stamp(self) -> tuple[tuple[str, int, int], ...]:
-        found = []
-        for file in sorted(self._folder.glob("*.yaml")):
-            try:
-                status = file.stat()
-            except OSError:
-                continue
-            found.append((file.name, status.st_mtime_ns, status.st_size))
-        return tuple(found)
+        # At once: files are read beside the loop, which looks at both.
+        self._held = policy, policy.hash

@@ -11,13 +11,11 @@ import structlog
 from broker.errors import RecordingFailed
 from broker.sessions.model import Entry
 from broker.sessions.ports import Recorder
-from policies.engine.load import PolicyUnreadable, load
+from policies.engine.load import PolicyUnreadable, load, stamp
 from policies.engine.model import Policy
 
 POLL_SECONDS = 1.0
 _log = structlog.get_logger("policies")
-
-Stamp = tuple[tuple[str, int, int, int], ...]
 
 
 class PolicyFiles:
@@ -25,7 +23,7 @@ class PolicyFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._stamp = _stamp(folder)
+        self._stamp = stamp(folder)
         self._policy = load(folder)
         self.hash = self._policy.hash
         """Looked at for each statement."""
@@ -52,23 +50,23 @@ class PolicyFiles:
         """Look at the files every second, for ever."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            if await asyncio.to_thread(_stamp, self._folder) != self._stamp:
+            if await asyncio.to_thread(stamp, self._folder) != self._stamp:
                 await self.reload()
 
     async def reload(self) -> None:
         """Read the files again; what does not load is recorded once and not obeyed."""
         async with self._reloading:
-            stamp = await asyncio.to_thread(_stamp, self._folder)
+            found = await asyncio.to_thread(stamp, self._folder)
             try:
                 policy = await asyncio.to_thread(load, self._folder)
             except PolicyUnreadable as error:
-                self._stamp = stamp
+                self._stamp = found
                 if error.findings != self._rejected:
                     self._rejected = error.findings
                     await self._record("policy.rejected", {"findings": error.findings[:50]})
                     _log.error("policy rejected, the last good one is kept", findings=error.findings[:50])
                 return
-            self._stamp = stamp
+            self._stamp = found
             recovered, self._rejected = self._rejected is not None, None
             changed = policy.hash != self.hash
             if changed or recovered:
@@ -86,14 +84,3 @@ class PolicyFiles:
         except RecordingFailed as error:
             # The policy counts all the same: keeping a wider one because a disk is full would not be safer.
             _log.error("not recorded", type=kind, error=str(error))
-
-
-def _stamp(folder: Path) -> Stamp:
-    stamps: list[tuple[str, int, int, int]] = []
-    for path in sorted(folder.glob("*.yaml")):
-        try:
-            found = path.stat()
-        except OSError:
-            continue
-        stamps.append((path.name, found.st_mtime_ns, found.st_size, found.st_ino))
-    return tuple(stamps)

@@ -39,6 +39,10 @@ _MESSAGES = {
 }
 
 
+Stamp = tuple[tuple[str, int, int, int], ...]
+"""What tells files apart from others, without their content."""
+
+
 class PolicyUnreadable(Exception):
     """the policy files do not load"""
 
@@ -142,6 +146,18 @@ def read_texts(texts: dict[str, str]) -> Policy:
     if found := [_finding(places, path, message) for path, message in problems(policy)]:
         raise PolicyUnreadable(found)
     return policy
+
+
+def stamp(folder: Path) -> Stamp:
+    """Return what changes when a file of a folder is written, replaced, added or removed."""
+    found: list[tuple[str, int, int, int]] = []
+    for path in sorted(folder.glob("*.yaml")):
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        found.append((path.name, status.st_mtime_ns, status.st_size, status.st_ino))
+    return tuple(found)
 
 
 def load(folder: Path) -> Policy:
