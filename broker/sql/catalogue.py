@@ -50,6 +50,8 @@ class Index:
     name: str
     key: frozenset[int]
     columns: frozenset[int]
+    partial: bool = False
+    """It has the rows that meet a condition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +309,7 @@ def _relation(row: Mapping[str, Any], columns: tuple[Column, ...], former: Forme
 def _index(text: str) -> Index:
     numbers, _, name = text.partition(' "')
     count, *columns = map(int, numbers.split())
-    return Index(name, frozenset(columns[:count]), frozenset(columns))
+    return Index(name, frozenset(columns[: abs(count)]), frozenset(columns), partial=count < 0)
 
 
 def _referrer(text: str) -> Referrer:

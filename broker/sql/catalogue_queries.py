@@ -135,8 +135,10 @@ QUERIES: dict[str, str] = {
                array(select a.attname::text from pg_index x join pg_attribute a on a.attrelid = x.indrelid
                      where x.indrelid = c.oid and x.indisprimary and x.indimmediate and a.attnum = any (x.indkey)
                      order by 1) as key,
-               -- Its name, by how many columns it is ordered, and every column that it has; 0 is an expression.
-               array(select concat_ws(' ', x.indnkeyatts, array_to_string(x.indkey::int2[], ' '), '"' || i.relname)
+               -- Its name, by how many columns it is ordered (below 0: it is of some rows), and every column that it
+               -- has; 0 is an expression.
+               array(select concat_ws(' ', case when x.indpred is null then x.indnkeyatts else -x.indnkeyatts end,
+                                      array_to_string(x.indkey::int2[], ' '), '"' || i.relname)
                      from pg_index x join pg_class i on i.oid = x.indexrelid
                      where x.indrelid = c.oid and c.oid >= 16384 order by 1) as indexes,
                (select p.partattrs::int2[]::int4[] from pg_partitioned_table p

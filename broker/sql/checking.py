@@ -75,7 +75,8 @@ def _tests_masked(relation: Relation, scope: Scope) -> bool:
         return True
     for each in (relation, *scope.catalogue.heirs.get(relation.oid, ())):
         hidden = {0} | {column.attnum for column in each.columns if column.name in scope.masks_of(each)}
-        if any(index.key & hidden for index in each.indexes):
+        # A condition could be of a masked field as well.
+        if hidden != {0} and any(index.partial or index.key & hidden for index in each.indexes):
             return True
     return False
 

@@ -1082,3 +1082,4 @@ select * from orders where (select c.* from (select ssn from customers where id 
 insert into customers (id, ssn) values (1, 'z') on conflict (id) do update set name = excluded.ssn returning name
 insert into customers (id, ssn) values (1, 'z') on conflict (id) do update set email = excluded.ssn returning *
 insert into baskets (id, tags) values (1, '{z}') on conflict (id) do update set tags[1][1] = excluded.tags
+insert into partly values (1, '7') on conflict do nothing

@@ -122,6 +122,10 @@ insert into spokes select o, o, ssn from customers, generate_series(1, 2) o wher
 -- Documents and arrays whose shape is masked too: how long they are, how deep, and whether they are there.
 create table public.baskets(id int primary key, label text, items jsonb, tags text[], spot public.point3, code text);
 insert into baskets select id, 'basket ' || id, case when ssn < '8' then '[1, 2, 3]' else '[1, {"a": 1}, 3, 4, 5]' end::jsonb, case when ssn < '8' then array['a', 'b'] end, case when ssn < '8' then null else row(1, 'x')::point3 end, ssn from customers where id < 4;
+-- A key that only rows with some masked values have.
+create table public.partly(id int, ssn text);
+insert into partly select id, ssn from customers where id < 4;
+create unique index partly_some on partly (id) where ssn < '8';
 grant select on all tables in schema public to lvl_read, lvl_write;
 grant insert, update, delete on all tables in schema public to lvl_write;
 grant insert on public.audit_log to lvl_read;

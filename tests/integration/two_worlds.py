@@ -34,6 +34,7 @@ FIELDS: FieldView = {
     "public.docs": RelationFields(clear=ID, masks={"profile": DOCUMENT}),
     "public.own_types": RelationFields(clear=ID),
     "public.spokes": RelationFields(clear=ID | {"hub"}),
+    "public.partly": RelationFields(clear=ID),
     "public.baskets": RelationFields(clear=ID | {"label"}),
     "public.ranked": RelationFields(clear=ID | {"tag", "note"}, masks={"code": Mask(MaskKind.PARTIAL, tail=4)}),
 }
