@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 
 from broker.protocols.postgres import codec
@@ -46,7 +45,7 @@ class BackPath:
         self._session = session
         self._scanner = BackendScanner()
         self._unsynced: set[int] = set()
-        self._held: deque[bytes | memoryview] = deque()
+        self._held: list[bytes | memoryview] = []
         self._held_size = 0
         self._paused = False
         self._eaten = 0
@@ -75,9 +74,8 @@ class BackPath:
         self._unsynced.discard(token)
         if self._unsynced:
             return
-        while self._held:
-            yield ToClient(self._held.popleft())
-        self._held_size = 0
+        held, self._held, self._held_size = self._held, [], 0
+        yield from map(ToClient, held)
         if self._paused:
             self._paused = False
             yield ResumeUpstream()

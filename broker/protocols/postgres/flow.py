@@ -6,7 +6,6 @@ import asyncio
 import secrets
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import datetime
@@ -117,7 +116,7 @@ class Flow:
         self.ending = False
         """The session is being ended: nothing goes another way than the gate's."""
         self._holder = Holder(house.broker.holds, self.feed, self._estimate)
-        self._events: deque[Event] = deque()
+        self._events: list[Event] = []
         self._busy = False
         self._slice = 0.0
         """When the deciding that goes on now began."""
@@ -173,7 +172,7 @@ class Flow:
                 self._quick.leave()
             self._scribe.settle()
             while self._events:
-                for command in self._machine.handle(self._events.popleft()):
+                for command in self._machine.handle(self._events.pop(0)):
                     self._do(command)
         except Exception:  # noqa: BLE001  _fail ends the session
             self._fail()

@@ -7,7 +7,6 @@ caller waits until it is known.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -109,7 +108,7 @@ class Change(Generic[V]):
 @dataclass(slots=True)
 class Registry(Generic[V]):
     known: dict[str, V] = field(default_factory=dict)
-    pending: deque[Change[V]] = field(default_factory=deque)
+    pending: list[Change[V]] = field(default_factory=list)
 
     @property
     def full(self) -> bool:
