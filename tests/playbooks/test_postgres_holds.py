@@ -187,6 +187,30 @@ def test_a_client_that_leaves_ends_the_wait() -> None:
     assert play.said[-1] == Close(CloseReason.CLIENT, None)
 
 
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [codec.TERMINATE],
+        [Q, codec.query("select 1")[:9], codec.query("select 1")[9:] + codec.TERMINATE[:2], codec.TERMINATE[2:]],
+        [codec.query(f"select '{codec.TERMINATE.decode()[:1]}'"), codec.SYNC + codec.TERMINATE + Q],
+    ],
+)
+def test_a_client_that_says_goodbye_ends_the_wait_though_its_connection_stays(chunks: list[bytes]) -> None:
+    play = held()
+    for chunk in chunks:
+        play.client(chunk)
+    assert play.said[-1] == Close(CloseReason.CLIENT, None)
+    answer(play, Released("h1"))
+    assert play.to_upstream() == b""
+
+
+def test_who_has_said_goodbye_already_is_not_waited_for() -> None:
+    held(Q, codec.message(b"Q", codec.TERMINATE), Q[:6])
+    play = Play(ask).client(Q, Q, codec.TERMINATE)
+    assert play.said[-1] == Close(CloseReason.CLIENT, None)
+    assert (play.holds, play.to_upstream()) == ([], b"")
+
+
 def test_parse_and_describe_wait_with_bind_so_that_no_lock_is_kept() -> None:
     play = held(codec.parse("", "insert"), bind(""), describe("P", ""), codec.execute(""), codec.SYNC)
     assert play.to_upstream() == b""

@@ -235,6 +235,10 @@ class Machine:
         match event:
             case FromClient(data=data):
                 self._scanner.feed(data)
+                if self.state is State.HELD and self._scanner.leaving:
+                    # Nobody waits for the answer any more, though the connection may stay.
+                    yield from self._end(CloseReason.CLIENT, None)
+                    return
                 yield from self._advance()
             case FromUpstream(data=data):
                 yield from self._from_upstream(data)
@@ -330,6 +334,9 @@ class Machine:
                     return
                 case Settle():
                     yield from self._back.settle(command)
+                case Hold(facts=about) if about.waits and self._scanner.leaving:
+                    yield from self._end(CloseReason.CLIENT, None)
+                    return
                 case Inspect() | Record() | Weigh() | Hold() | Use() | Match():
                     self._tokens += 1
                     self.state, self._gate, self._token = State.GATED, gate, self._tokens

@@ -21,6 +21,7 @@ from broker.protocols.postgres.memory import Memory, Room, Share
 
 _UINT32 = struct.Struct(">I")
 _EMPTY_ONLY = frozenset(b"HSX")
+_TERMINATE = ord("X")
 _FRONTEND = frozenset(b"QPBDECHSXdcfpF")
 # Rows and copy data: forwarded as they come, never read.
 _STREAMED = frozenset(b"Dd")
@@ -42,11 +43,12 @@ class FrontendScanner:
     A long one that there is no room for is let pass by (fail closed: it is handed out as lost).
     """
 
-    __slots__ = ("_buffer", "_lost", "_position", "_room", "_share", "_skipped")
+    __slots__ = ("_buffer", "_looked", "_lost", "_position", "_room", "_share", "_skipped")
 
     def __init__(self, share: Share | None = None) -> None:
         self._buffer = bytearray()
         self._position = 0
+        self._looked = 0
         self._share = share or Share(Memory())
         self._room: Room | None = None
         self._lost: Frame | None = None
@@ -64,11 +66,26 @@ class FrontendScanner:
             data = data[passed:]
         if self._position and self._position == len(self._buffer):
             self._buffer.clear()
-            self._position = 0
+            self._position = self._looked = 0
         elif self._position > _PIECE:
             del self._buffer[: self._position]
+            self._looked = max(0, self._looked - self._position)
             self._position = 0
         self._buffer += data
+
+    @property
+    def leaving(self) -> bool:
+        """Whether a Terminate is among what waits; what has been looked at is not looked at again."""
+        at = max(self._looked, self._position)
+        while len(self._buffer) - at >= 5:
+            (length,) = _UINT32.unpack_from(self._buffer, at + 1)
+            if self._buffer[at] == _TERMINATE and length == 4:
+                return True
+            if length < 4 or at + 1 + length > len(self._buffer):
+                break
+            at += 1 + length
+        self._looked = at
+        return False
 
     def next(self) -> Frame | None:
         """Return the next whole message, or None; raises ProtocolViolation."""
@@ -107,7 +124,7 @@ class FrontendScanner:
         if self._room is None:
             self._lost, self._skipped = Frame(kind, b"", lost=length), length + 1 - available
             self._buffer.clear()
-            self._position = 0
+            self._position = self._looked = 0
 
 
 class BackendScanner:

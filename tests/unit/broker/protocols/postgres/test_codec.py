@@ -2,6 +2,7 @@
 
 import contextlib
 import tracemalloc
+from itertools import accumulate
 
 import pytest
 from hypothesis import given
@@ -40,6 +41,23 @@ def test_client_messages_come_out_as_they_went_in(frames: list[Frame], sizes: li
             found.append(frame)
     assert found == frames
     assert scanner.buffered == 0
+
+
+_GOODBYE = Frame(ord("X"), b"")
+
+
+@given(st.lists(FRONTEND | st.just(_GOODBYE), max_size=20), SIZES, st.lists(st.booleans(), min_size=81, max_size=81))
+def test_a_goodbye_is_seen_among_what_waits_as_soon_as_it_is_there(
+    frames: list[Frame], sizes: list[int], takes: list[bool]
+) -> None:
+    scanner, fed, taken = FrontendScanner(), b"", 0
+    ends = list(accumulate(len(frame.whole()) for frame in frames))
+    for piece, take in zip(cut(b"".join(frame.whole() for frame in frames), sizes), takes, strict=False):
+        scanner.feed(piece)
+        fed += piece
+        here = [frame for frame, end in zip(frames, ends, strict=True) if end <= len(fed)]
+        assert scanner.leaving == (_GOODBYE in here[taken:])
+        taken += take and scanner.next() is not None
 
 
 @given(
