@@ -131,7 +131,7 @@ SELECT inhparent::pg_catalog.regclass, pg_get_expr(c.relpartbound, c.oid) FROM p
 SELECT pg_get_partkeydef('part'::regclass) AS partition_definition
 SELECT parent.relname FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class child ON i.inhrelid = child.oid JOIN pg_catalog.pg_class parent ON i.inhparent = parent.oid
 SELECT 1 AS one FROM orders LIMIT 1
-SELECT min_value, increment_by, last_value FROM pg_sequences
+SELECT min_value, increment_by FROM pg_sequences ORDER BY 1, 2
 SELECT cache_size, cycle FROM pg_sequences WHERE sequencename='s1'
 -- Prisma
 SELECT EXISTS(SELECT 1 FROM pg_namespace WHERE nspname = 'public'), version(), current_setting('server_version_num')::integer as numeric_version
