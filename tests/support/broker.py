@@ -324,7 +324,7 @@ class TestBroker:
         self.tickets.known[user] = TicketFacts(f"t{number}", user, grant, verifier, refusal)
         return Shown(user, password, resource, self.port, grant)
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 3.0) -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float = 15.0) -> None:
         """Wait for something to become true."""
         async with asyncio.timeout(seconds):
             while not condition():  # noqa: ASYNC110
