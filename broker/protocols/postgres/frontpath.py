@@ -227,6 +227,8 @@ class FrontPath:
             if plan.statements and not portal.statements:
                 # An error came while it was recorded, which finished the portal: the server skips this message.
                 return
+        else:
+            portal.again = True
         expected = Expected(Kind.EXECUTE, session.segment, plan.ruling, portal=portal, since=portal.since)
         expected.statements.extend(plan.running(portal.statements))
         session.tell(expected, plan.compared)

@@ -63,6 +63,8 @@ class Portal:
     """The rule of an approved shape that let it pass, where policy asked."""
     most: int | None = None
     """How many rows it may touch, where that is bounded."""
+    again: bool = False
+    """It was executed again under the ids of an execution before."""
     rows: int = 0
     since: float = 0.0
     level: int = 0

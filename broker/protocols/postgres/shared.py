@@ -287,13 +287,16 @@ class Session:
             yield from self.fates.finished(done.id, outcome, len(self.savepoints))
             expected.since = self.now
             if expected.portal is not None:
-                self._end_once(done.id, expected.portal)
+                self._end_once(done.id, expected.portal, queued=expected.portal.again)
 
-    def _end_once(self, id_: str, portal: Portal) -> None:
-        """Have a portal's statement that has ended be none of its later executions': those run nothing, or run anew."""
+    def _end_once(self, id_: str, portal: Portal, *, queued: bool) -> None:
+        """Have a portal's statement that has ended be none of its later executions': those run nothing, or run anew.
+
+        `queued` says that there may be such among what is not answered; a long pipeline is not looked through for each.
+        """
         if id_ in portal.statements:
             portal.statements, portal.rows = (), 0
-        for later in self.responses.queue:
+        for later in self.responses.queue if queued else ():
             if later.portal is portal:
                 for running in [one for one in later.statements if one.id == id_]:
                     self.forget(running)
@@ -319,4 +322,4 @@ class Session:
             outcome = "ok" if portal.rows else "cut"
             yield Note(records.finished(self.facts, id_, outcome, portal.rows, self.now - portal.since))
             yield from self.fates.finished(id_, outcome, len(self.savepoints))
-            self._end_once(id_, portal)
+            self._end_once(id_, portal, queued=True)
