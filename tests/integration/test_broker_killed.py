@@ -13,7 +13,7 @@ import pytest
 from broker.adapters.journal import journal_path, left_in
 from broker.adapters.verify import verify
 from tests.support.require import needs_core
-from tests.unit.broker.adapters.test_recorder import make
+from tests.unit.broker.adapters.recording import make
 
 OPENED = """
 import asyncio, sys
@@ -57,7 +57,7 @@ asyncio.run(main())
 LANES = (
     OPENED
     + """
-from tests.unit.broker.adapters.test_recorder import lane_of, ride
+from tests.unit.broker.adapters.recording import lane_of, ride
 
 class Effects(list):
     def __init__(self, grant):

@@ -14,14 +14,14 @@ from workflows.reviews import Answer
 
 __all__ = ["served"]
 
+REVEALING = POLICY.replace("ssn: hide", "ssn: {mask: hide, reveal: ask, reviewers: {groups: [dbas]}}")
 REVEALED = "select id, airlock.reveal(ssn), ssn from people where id = 1"
 
 
 async def test_revealed_field_waits_for_a_reviewer_and_comes_in_clear_once(
     served: TestBroker, postgres: Server
 ) -> None:
-    policy = POLICY.replace("ssn: hide", "ssn: {mask: hide, reveal: ask, reviewers: {groups: [dbas]}}")
-    served.policies.current = read_texts({"test.yaml": policy})
+    served.policies.current = read_texts({"test.yaml": REVEALING})
     ticket = served.ticket(role="ask")
     running = asyncio.create_task(psql(ticket, REVEALED))
     hold = await served.held()
@@ -41,8 +41,7 @@ async def test_revealed_field_waits_for_a_reviewer_and_comes_in_clear_once(
 
 
 async def test_prepared_reveal_is_asked_about_at_each_bind(served: TestBroker, postgres: Server) -> None:
-    policy = POLICY.replace("ssn: hide", "ssn: {mask: hide, reveal: ask, reviewers: {groups: [dbas]}}")
-    served.policies.current = read_texts({"test.yaml": policy})
+    served.policies.current = read_texts({"test.yaml": REVEALING})
     connection = await asyncpg.connect(**served.ticket(role="ask").asyncpg())
     try:
         prepared = await connection.prepare("select airlock.reveal(ssn) as s from people where id = $1")

@@ -129,7 +129,7 @@ class FrontDoor:
                 await self._cancel(body, address)
                 raise Left
             if step is Step.DEMAND_TLS:
-                if self.plain and local(str(connection.getsockname()[0]), str(connection.getpeername()[0])):
+                if self.plain and local(str(connection.getsockname()[0]), address):
                     return await self._taken(connection, None), body
                 await self._demand_tls(connection)
                 raise Left

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import cache
+from typing import Any
 
 from policies.engine.decide import decide_statement
 from policies.engine.decisions import Decision, Effect, StatementFacts
@@ -24,12 +25,12 @@ def policy(*rules: str) -> Policy:
     return read_texts({"world.yaml": WORLD, "rules.yaml": f"statements: [{', '.join(rules)}]"})
 
 
-def facts(verb: str = "DELETE", *, write: bool = True, bare: bool = False, **more: object) -> StatementFacts:
+def facts(verb: str = "DELETE", *, write: bool = True, bare: bool = False, **more: Any) -> StatementFacts:
     effects = frozenset({Effect.WRITE} if write else {Effect.READ})
     writes = frozenset({"public.t"}) if write else frozenset()
     reads = frozenset() if write else frozenset({"public.t"})
     missing = frozenset({"public.t"}) if bare else frozenset()
-    return StatementFacts(verb, effects, reads, writes, missing_where=missing, **more)  # type: ignore[arg-type]
+    return StatementFacts(verb, effects, reads, writes, missing_where=missing, **more)
 
 
 def decided(given: Policy, about: StatementFacts, now: datetime | None = MONDAY) -> Decision:
