@@ -9,9 +9,10 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from broker.demo.cluster import SUPERUSER, Cluster, ClusterFailed
 from broker.demo.install import NoPostgres, find_postgres
@@ -56,17 +57,39 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-_signals: list[int] = []
+_filling: list[Callable[[], object]] = []
+"""What ends the filling of the shop while that is under way."""
 
 
-def _leave(signum: int, _frame: FrameType | None) -> None:
-    _signals.append(signum)
-    raise SystemExit(0)
+def _leave(_signum: int, _frame: FrameType | None) -> None:
+    if not _filling:
+        raise SystemExit(0)
+    # Raised in a driver's C callback an exception is swallowed, and the filling would wait for ever for what that had
+    # to say; and some would be taken for an error of the driver's own.
+    _filling[0]()
 
 
-def _leave_if_told() -> None:
-    """Leave where a signal came and its exception was swallowed, as a driver's C callbacks do."""
-    if _signals:
+async def _fill(filling: Coroutine[Any, Any, None]) -> None:
+    """Fill the shop; a signal cancels that, and then leaves."""
+    task = asyncio.ensure_future(filling)
+    loop = asyncio.get_running_loop()
+    told = False
+
+    def cancel() -> None:
+        nonlocal told
+        told = True
+        loop.call_soon_threadsafe(task.cancel)
+
+    _filling.append(cancel)
+    try:
+        await task
+    except BaseException:
+        # Whatever a cancelled driver says, it was told to stop.
+        if not told:
+            raise
+    finally:
+        _filling.clear()
+    if told:
         raise SystemExit(0)
 
 
@@ -83,8 +106,7 @@ def _serve(options: argparse.Namespace, say: Callable[[str], None]) -> int:
         cluster.create(password)
     try:
         pid = cluster.start(options.port)
-        asyncio.run(prepare(options.port, password, folder, say))
-        _leave_if_told()
+        asyncio.run(_fill(prepare(options.port, password, folder, say)))
         say(f"PostgreSQL {install.version} is ready")
         if options.ready:
             write_private(options.ready, json.dumps({"pid": pid, "host": "127.0.0.1", "port": options.port}))

@@ -1,5 +1,6 @@
 """The demo's database is filled once, and is back after any kind of end."""
 
+import asyncio
 import os
 import shutil
 import signal
@@ -8,11 +9,13 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from broker.demo import upstream
 from broker.demo.install import find_bare_psql, find_postgres, speaks_tls
 from broker.demo.lifeline import command_line, is_alive
 from broker.demo.owner import reachable_install, server_home, server_owner
@@ -140,6 +143,43 @@ def test_ended_while_it_fills_the_shop_it_fills_it_at_the_next_start(make: Calla
     assert not upstream.ready.exists()
     upstream.start()
     assert upstream.query("select count(*) from orders") == [(120_000,)]
+
+
+def test_a_signal_that_comes_in_a_callback_of_the_driver_ends_the_filling_all_the_same() -> None:
+    async def filling() -> None:
+        # What a driver's compiled callback is told as an exception, nobody hears of.
+        asyncio.get_running_loop().call_soon(_swallowing, upstream._leave, signal.SIGTERM, None)
+        await asyncio.get_running_loop().create_future()
+
+    with pytest.raises(SystemExit) as left:
+        asyncio.run(upstream._fill(filling()))
+    assert left.value.code == 0
+
+
+def test_a_filling_that_makes_an_error_of_its_end_was_told_to_end() -> None:
+    async def filling() -> None:
+        upstream._leave(signal.SIGTERM, None)
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            raise ConnectionError("the connection was closed in the middle of an operation") from None
+
+    with pytest.raises(SystemExit) as left:
+        asyncio.run(upstream._fill(filling()))
+    assert left.value.code == 0
+
+
+def test_an_error_of_the_filling_is_said() -> None:
+    async def filling() -> None:
+        raise ConnectionError("the server is gone")
+
+    with pytest.raises(ConnectionError, match="the server is gone"):
+        asyncio.run(upstream._fill(filling()))
+
+
+def _swallowing(call: Callable[..., None], *arguments: object) -> None:
+    with suppress(BaseException):
+        call(*arguments)
 
 
 @as_root
