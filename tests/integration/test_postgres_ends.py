@@ -6,12 +6,17 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 from broker.adapters.leases import LeaseFailed
 from broker.protocols.postgres import codec, inspector
+from broker.protocols.postgres.admin import Admin
+from broker.protocols.postgres.login import LoginFailed
+from broker.protocols.postgres.spares import Spares
+from broker.protocols.postgres.upstream import Upstream
 from broker.sessions.model import CloseReason, Lease
 from tests.integration.postgres_world import backends, endpoint, enter, gone_within, kinds, make_world, problem, raw
 from tests.support.broker import TestBroker, serving
@@ -48,6 +53,38 @@ async def test_an_extended_session_works_on_past_its_old_end_and_ends_at_the_new
         await asyncio.sleep(max(0.0, until.timestamp() - time.time()))
         await gone_within(wheel_postgres, 1.0)
         assert b"the time of this access is over" in await asyncio.to_thread(client.rest)
+
+
+@pytest.mark.parametrize("lease", ["before", "behind"])
+async def test_a_session_that_is_extended_as_it_opens_has_a_lease_that_says_so(
+    served: TestBroker, monkeypatch: pytest.MonkeyPatch, lease: str
+) -> None:
+    """Otherwise the reaper would end it at the end that it began with."""
+    ticket, reached, go = served.ticket(), asyncio.Event(), asyncio.Event()
+    until = ticket.grant.expires_at + timedelta(seconds=60)
+    where = (Admin, "version") if lease == "before" else (Upstream, "_connected")
+    real = getattr(*where)
+
+    async def stuck(one: Any) -> Any:
+        if not reached.is_set():
+            reached.set()
+            await go.wait()
+            if lease == "behind":
+                raise LoginFailed("53300 sorry, too many clients already")
+        return await real(one)
+
+    monkeypatch.setattr(*where, stuck)
+    monkeypatch.setattr(Spares, "make_room", lambda *_: True)
+    with raw(served.port) as client:
+        entering = asyncio.create_task(asyncio.to_thread(enter, client, ticket))
+        await asyncio.wait_for(reached.wait(), 10)
+        (session,) = served.live.sessions
+        assert bool(served.leases.written) is (lease == "behind")
+        await session.extend(until)
+        go.set()
+        assert kinds(await entering).endswith("Z")
+        assert session.facts.grant.expires_at == until
+        assert served.leases.written[-1].expires_at == until
 
 
 async def test_a_session_that_fails_as_it_opens_is_recorded_to_its_end(

@@ -12,7 +12,10 @@ import pytest
 
 from broker.protocols.postgres import OFFER, codec
 from broker.protocols.postgres.identities import Sweep
+from broker.protocols.postgres.login import LoginFailed
 from broker.protocols.postgres.proxy import Session
+from broker.protocols.postgres.spares import Spares
+from broker.protocols.postgres.upstream import Upstream
 from broker.sessions.model import CloseReason, IdentityEnd, Lease
 from tests.integration.postgres_world import SLOW, endpoint, enter, make_maker, make_world, problem, raw, session_roles
 from tests.support.broker import MemoryLeases, TestBroker, serving
@@ -82,6 +85,24 @@ async def test_a_session_has_a_role_of_its_own_from_its_lease_to_its_end(served:
     assert served.recorder.of("session.opened")[0]["identity"] == name
     (closed,) = served.recorder.of("session.closed")
     assert (closed["verified"], closed["identity"]) == (True, "dropped")
+
+
+async def test_a_session_for_which_room_is_made_logs_in_with_the_role_that_it_has(
+    served: TestBroker, postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, tried = Upstream._login, []
+
+    async def full_at_first(one: Upstream, *rest: Any) -> Any:
+        tried.append(session_roles(postgres))
+        if len(tried) == 1:
+            raise LoginFailed("53300 sorry, too many clients already")
+        return await real(one, *rest)
+
+    monkeypatch.setattr(Upstream, "_login", full_at_first)
+    monkeypatch.setattr(Spares, "make_room", lambda *_: True)
+    async with await connected(served):
+        assert tried == [session_roles(postgres)] * 2
+        assert await own(served).end(CloseReason.REVOKED)
 
 
 async def test_sessions_of_one_grant_cannot_reach_each_other(served: TestBroker, postgres: Server) -> None:

@@ -36,6 +36,8 @@ class Backend:
         self._killer = level.provisioner or level
         self.identity = identity_of(house.name, facts.id) if level.provisioner is not None else None
         self.upstream = Upstream(self.identity.endpoint(level) if self.identity is not None else level)
+        self._has_role = False
+        """The role of its own is made; a second try to log in finds it."""
         self._lease: Lease | None = None
         self._spare = spare
         self._naming: Awaitable[None] | None = None
@@ -120,7 +122,9 @@ class Backend:
 
     async def extend(self, until: datetime) -> None:
         """Write the lease with a later end; where that fails the session keeps its old one (fail closed)."""
-        before = self._lease
+        before, facts = self._lease, self._facts
+        # What is still to be written of it, while it opens, has that end too.
+        self._facts = replace(facts, grant=replace(facts.grant, expires_at=until))
         if before is None:
             return
         self._lease = replace(before, expires_at=until)
@@ -128,7 +132,7 @@ class Backend:
             # Queued at once, so that the close of a session that ends meanwhile comes after it.
             await self._house.broker.leases.write(self._lease)
         except AirlockError:
-            self._lease = replace(self._lease, expires_at=before.expires_at)
+            self._lease, self._facts = replace(self._lease, expires_at=before.expires_at), facts
             raise
 
     async def kill(self, grace: float) -> Killed:
@@ -145,11 +149,12 @@ class Backend:
         """Begin what comes before anything is sent: the lease; then the role, so that no crash leaves one unknown."""
         self._lease = self._drafted()
         written = self._house.broker.leases.write(self._lease)
-        return written if self.identity is None else self._made(self.identity, written)
+        return written if self.identity is None or self._has_role else self._made(self.identity, written)
 
     async def _made(self, identity: Identity, leased: Awaitable[None]) -> None:
         await leased
         await identities.make(self._house.admins.of(self._killer), identity, self.level.user, self._kind.until)
+        self._has_role = True
 
     def _served(self, process: Served) -> None:
         """Begin to write down which process serves the session."""
