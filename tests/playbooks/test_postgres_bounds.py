@@ -189,6 +189,17 @@ def test_client_that_leaves_before_the_count_leaves_a_change_that_is_cut() -> No
     assert any(isinstance(command, Close) for command in play.said)
 
 
+def test_change_whose_session_ends_before_it_is_sent_is_cut() -> None:
+    play = Play(bounded).client(CHANGE)
+    assert CHANGE not in play.to_upstream()
+    assert play.hear(ClientGone(9.0)).outcomes() == [("q1", "cut")]
+    # So is the COMMIT that waits for what is deferred.
+    play = Play(bounded).client(codec.query("begin")).upstream(complete("BEGIN"), ready("T")).client(CHANGE)
+    play.upstream(counted(5) + ready("T")).upstream(complete("INSERT 0 1"), ready("T"))
+    play.upstream(counted(6) + ready("T")).client(codec.query("commit"))
+    assert play.hear(ClientGone(9.0)).outcomes() == [("q1", "ok"), ("q2", "ok"), ("q3", "cut")]
+
+
 def test_copy_data_passes_while_the_change_waits_for_its_count() -> None:
     play = begun(Play(bounded))
     play.upstream(codec.message(b"G", b"\0\0\0"))

@@ -430,3 +430,7 @@ def test_it_is_said_when_an_approved_run_fails_or_never_begins() -> None:
     late = held(codec.parse("", "insert"), RUN)
     answer(late, Released("h1")).upstream(PARSED, BOUND, complete("INSERT 0 1"), error("23505"), ready())
     assert undone(late) == ["rolled_back"]
+    # The session ends while the approval's use is on its way to the disk: nothing was sent.
+    unsent = Play(ask, slow=True).client(Q)
+    assert undone(answer(unsent, Released("h1")).hear(ClientGone(9.0))) == ["not_run"]
+    assert unsent.outcomes() == [("q1", "cut")]

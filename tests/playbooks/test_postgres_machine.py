@@ -28,6 +28,7 @@ from policies.engine.decisions import Effect
 from tests.playbooks.postgres_play import (
     ASKING,
     ROW,
+    RUN,
     Play,
     Q,
     bind,
@@ -150,6 +151,15 @@ ENDINGS = {
     "upstream": lambda play: UpstreamGone(play.at),
     "recording": lambda play: RecordingLost(play.at),
 }
+
+
+@pytest.mark.parametrize(
+    "asked", [codec.query("insert"), codec.parse("", "insert") + bind("", "p"), codec.parse("", "insert") + RUN]
+)
+def test_what_waits_for_its_record_as_the_session_ends_was_cut(asked: bytes) -> None:
+    play = Play(lambda sql: permitted(sql, effect=Effect.WRITE), slow=True).client(asked)
+    assert len(play.records) == 1
+    assert play.hear(ClientGone(9.0)).outcomes() == [("q1", "cut")]
 
 
 @pytest.mark.parametrize("name", ENDINGS)

@@ -97,6 +97,7 @@ class BackPath:
 
     def cut(self) -> Iterator[Note]:
         """Note that everything under way is cut."""
+        yield from self._session.cut_unsent()
         bounded = [self._session.bounded] if self._session.bounded is not None else []
         if bounded or self._session.responses.queue:
             # What was sent may have been done, and a COMMIT among it.

@@ -77,6 +77,7 @@ def _record(session: Session, cleared: Cleared, portal: Portal | None) -> Genera
         portal.statements, portal.hold, portal.shape, portal.most = ids, hold, cleared.shape, cleared.most
     if not ids:
         return
+    session.unsent |= dict.fromkeys(ids, session.now)
     parameters = portal.parameters if portal is not None else ()
     entries = records.allowed(session.facts, ids, ruling, parameters, hold, cleared.shape)
     if cleared.most is not None:

@@ -102,6 +102,8 @@ class Session:
     """Something of this segment has been sent, so the upstream may have an implicit transaction open."""
     deferred: list[bytes] = field(default_factory=list)
     """What begins this segment and is sent with what follows, so that a hold keeps no lock on what it only names."""
+    unsent: dict[str, float] = field(default_factory=dict)
+    """Statements that the gate recorded and has not sent yet; since when."""
     reviews: int = 0
     """How many statements have been held."""
     skipping: bool = False
@@ -188,6 +190,7 @@ class Session:
     def expect(self, expected: Expected) -> None:
         """Take note of what the statements that are sent would change."""
         for running in expected.statements:
+            self.unsent.pop(running.id, None)
             self.way.sent(running, expected.segment)
             if running.alters:
                 self.altered = self.altered.merged(running.alters)
@@ -282,6 +285,7 @@ class Session:
         """Note the end of the statement that runs now."""
         if expected.statements:
             done = expected.statements.popleft()
+            self.unsent.pop(done.id, None)
             seconds = self.now - expected.since
             yield Note(records.finished(self.facts, done.id, outcome, rows, seconds, sqlstate, done.copying))
             yield from self.fates.finished(done.id, outcome, len(self.savepoints))
@@ -316,10 +320,21 @@ class Session:
             if isinstance(bound, Portal) and not any(later.portal is bound for later in self.responses.queue):
                 yield from self.finish_portal(bound)
 
+    def cut_unsent(self) -> Iterator[Note]:
+        """Note that what is recorded and still in the gate, as the session ends, was never sent."""
+        bound = [one.portal_change.value for one in self.responses.queue if one.portal_change is not None]
+        owed: set[str] = set()
+        for portal in (*bound, *self.portals.known.values()):
+            owed |= set(portal.statements) if isinstance(portal, Portal) else set()
+        for id_ in [id_ for id_ in self.unsent if id_ not in owed]:
+            yield Note(records.finished(self.facts, id_, "cut", None, self.now - self.unsent.pop(id_)))
+            yield from self.fates.finished(id_, "cut", len(self.savepoints))
+
     def finish_portal(self, portal: Portal) -> Iterator[Note]:
         """Note the end of a portal that was recorded and is closed before its last row."""
         for id_ in portal.statements:
             outcome = "ok" if portal.rows else "cut"
+            self.unsent.pop(id_, None)
             yield Note(records.finished(self.facts, id_, outcome, portal.rows, self.now - portal.since))
             yield from self.fates.finished(id_, outcome, len(self.savepoints))
             self._end_once(id_, portal, queued=True)
