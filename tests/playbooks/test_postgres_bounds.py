@@ -29,9 +29,12 @@ CLOSES = CLOSED + CLOSED
 OURS = b"airlock-nonce-own"
 
 
+CONTROLS = {"begin": Control.BEGIN, "commit": Control.COMMIT, "back": Control.ROLLBACK_TO}
+
+
 def bounded(sql: str) -> Permitted:
     """Inserts may touch ten rows."""
-    control = {"begin": Control.BEGIN, "commit": Control.COMMIT}.get(sql, Control.NONE)
+    control = CONTROLS.get(sql, Control.NONE)
     if sql != "insert":
         return permitted(sql, controls=[(control, "", "")])
     return replace(permitted(sql, effect=Effect.WRITE), bound=Bound(10))
@@ -150,6 +153,37 @@ def test_inside_a_transaction_the_failure_is_the_transactions() -> None:
     told = play.upstream(error("34000"), ready("E")).to_client()
     assert b"this touched 11 rows" in told
     assert told.endswith(ready("E"))
+
+
+def test_change_waits_until_it_is_known_which_transaction_it_is_in() -> None:
+    """Wrapped by mistake it would be kept whatever its client then says; unwrapped by mistake, whatever is counted."""
+    for before, status, answer, stands in (("begin", "I", "BEGIN", "T"), ("commit", "T", "COMMIT", "I")):
+        play = Play(bounded)
+        if status == "T":
+            play.client(codec.query("begin")).upstream(complete("BEGIN"), ready("T"))
+        play.client(codec.query(before), CHANGE)
+        assert OURS not in play.to_upstream()
+        sent = play.upstream(complete(answer), ready(stands)).to_upstream()
+        assert OURS in sent
+        assert (b"begin\0" in sent) is (stands == "I")
+
+
+@pytest.mark.parametrize("extended", [False, True])
+def test_commit_waits_until_it_is_known_whether_there_is_anything_to_commit(extended: bool) -> None:
+    play = Play(bounded).client(codec.query("begin")).upstream(complete("BEGIN"), ready("T")).client(CHANGE)
+    play.upstream(counted(5) + ready("T")).upstream(complete("INSERT 0 1"), ready("T")).upstream(
+        counted(6) + ready("T")
+    )
+    play.client(codec.query("wrong")).upstream(error("22012"), ready("E")).to_upstream()
+    commit = codec.parse("", "commit") + RUN if extended else codec.query("commit")
+    play.client(codec.query("back"), commit)
+    assert b"set constraints all immediate\0" not in play.to_upstream()
+    play.upstream(complete("ROLLBACK"), ready("T"))
+    if extended:
+        assert codec.execute("") not in play.upstream(PARSED, BOUND).to_upstream()
+    assert b"set constraints all immediate\0" in play.to_upstream() or extended
+    play.upstream(counted(6) + done("SET CONSTRAINTS") + counted(16) + (b"" if extended else ready("T")))
+    assert b"rollback\0" in play.to_upstream()
 
 
 def test_in_the_extended_protocol_completion_waits_for_the_count_and_sync_for_deferred_triggers() -> None:

@@ -101,6 +101,21 @@ def watched(session: Session, plan: Plan, most: int | None) -> bool:
     return open_changes and any(one.control is Control.COMMIT for one in plan.statements)
 
 
+def settled(session: Session, plan: Plan, *, wrapping: bool = False) -> Steps:
+    """Wait until it is known which transaction is open, where that says how a text is sent.
+
+    A client need not wait for what its BEGIN, COMMIT or ROLLBACK TO is answered with before it sends the next. A change
+    in the extended protocol is wrapped in nothing.
+    """
+    commits = any(one.control is Control.COMMIT for one in plan.statements)
+    if not (wrapping or (commits and session.ledger.allowed)) or not session.responses.queue:
+        return
+    if session.touched:
+        yield ToUpstream(codec.FLUSH)
+    while session.responses.queue:
+        yield Drain(everything=True)
+
+
 def query(session: Session, expected: Expected, data: bytes, most: int | None) -> Steps:
     """Run a simple query that may touch so many rows, or one that commits such changes."""
     if most is None:

@@ -97,6 +97,7 @@ class FrontPath:
         if cleared is None:
             return
         plan, ids = cleared.plan, cleared.ids
+        yield from bounding.settled(session, plan, wrapping=cleared.most is not None)
         expected = Expected(Kind.QUERY, session.segment, plan.ruling, since=session.now)
         expected.statements.extend(plan.running(ids))
         if session.skipping:
@@ -224,11 +225,12 @@ class FrontPath:
                 return
             plan = cleared.plan
             portal.since = session.now
-            if plan.statements and not portal.statements:
-                # An error came while it was recorded, which finished the portal: the server skips this message.
-                return
         else:
             portal.again = True
+        yield from bounding.settled(session, plan)
+        if plan.statements and not portal.statements:
+            # An error came while it was recorded, which finished the portal: the server skips this message.
+            return
         expected = Expected(Kind.EXECUTE, session.segment, plan.ruling, portal=portal, since=portal.since)
         expected.statements.extend(plan.running(portal.statements))
         session.tell(expected, plan.compared)
