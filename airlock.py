@@ -71,12 +71,20 @@ def bot_migrate() -> None:
 
 
 @broker_app.callback()
-def broker(context: typer.Context) -> None:
+def broker(
+    context: typer.Context,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers", min=1, max=64, help="Processes that serve sessions (default: AIRLOCK_WORKERS, or 1)."
+        ),
+    ] = None,
+) -> None:
     """Run the broker."""
     if context.invoked_subcommand is None:
         from broker.__main__ import main as run
 
-        run()
+        run(workers)
 
 
 @broker_app.command("migrate")

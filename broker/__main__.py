@@ -15,6 +15,7 @@ import structlog
 import uvloop
 from aiohttp import web
 
+from broker.adapters.crew import Crew
 from broker.adapters.endpoints import PolicyEndpoints
 from broker.adapters.leases import LeaseFile
 from broker.adapters.logs import configure_logs
@@ -33,9 +34,9 @@ from workflows.storage.migrate import migrate as migrate_database
 _log = structlog.get_logger("broker")
 
 
-def main() -> None:
+def main(workers: int | None = None) -> None:
     """Run a broker until it is told to stop; exits 2 where it cannot start."""
-    settings = Settings()
+    settings = Settings() if workers is None else Settings(workers=workers)
     configure_logs(settings.log_level)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.umask(0o077)
@@ -72,11 +73,16 @@ async def _serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     ports: dict[str, int] = {}
     process = Process(settings, lambda policies, _: _outside(settings, policies, ports))
+    crew = Crew(process, settings.workers) if settings.workers > 1 else None
     listeners: list[Listener] = []
     runner = web.AppRunner(make_app(_services(process)), access_log=None, shutdown_timeout=2.0)
     try:
         await process.start()
-        listeners = await _listen(settings, process, ports)
+        if crew is None:
+            listeners = await _listen(settings, process, ports)
+        else:
+            process.monitor.watch(crew.unready)
+            ports |= await crew.open(settings.listen_host, _wanted(settings, process))
         await runner.setup()
         await web.TCPSite(runner, settings.api_host, settings.api_port).start()
         host, port = runner.addresses[0][:2]
@@ -85,14 +91,19 @@ async def _serve(settings: Settings) -> None:
         gc.collect()
         gc.freeze()
         if settings.ready_file is not None:
-            _tell_ready(settings.ready_file, {"pid": os.getpid(), "api": url, "ports": ports})
+            workers = {} if crew is None else {"workers": crew.pids}
+            _tell_ready(settings.ready_file, {"pid": os.getpid(), "api": url, "ports": ports, **workers})
         _log.info("the broker is ready", api=url, ports=ports, policy=process.policies.hash)
         await stop.wait()
         _log.info("the broker stops")
     finally:
         process.feed.close()
-        await asyncio.gather(*(listener.close() for listener in listeners), return_exceptions=True)
+        closing = [listener.close() for listener in listeners] if crew is None else [crew.close()]
+        await asyncio.gather(*closing, return_exceptions=True)
         await runner.cleanup()
+        await process.end_sessions()
+        if crew is not None:
+            await crew.stop()
         await process.stop()
 
 
@@ -133,12 +144,15 @@ async def _listen(settings: Settings, process: Process, ports: dict[str, int]) -
         home=settings.home,
     )
     listeners: list[Listener] = []
-    for name, offer in process.outside.offers.items():
-        port = settings.protocol_port(name, offer.default_port)
-        listener = await offer.listen(broker, settings.listen_host, port)
+    for name, port in _wanted(settings, process).items():
+        listener = await process.outside.offers[name].listen(broker, settings.listen_host, port)
         ports[name] = listener.port
         listeners.append(listener)
     return listeners
+
+
+def _wanted(settings: Settings, process: Process) -> dict[str, int]:
+    return {name: settings.protocol_port(name, offer.default_port) for name, offer in process.outside.offers.items()}
 
 
 def _tell_ready(path: Path, facts: dict[str, object]) -> None:

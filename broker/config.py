@@ -33,6 +33,8 @@ class Settings(BaseSettings):
     """SQLAlchemy URL; by default a SQLite file."""
     ready_file: Path | None = None
     max_sessions: int = Field(default=5000, ge=1)
+    workers: int = Field(default=1, ge=1, le=64)
+    """How many processes serve sessions, behind the same ports; with one, the broker serves them itself."""
     log_level: str = "info"
 
     @property

@@ -62,6 +62,11 @@ def journal_path(home: Path, stream: str) -> Path:
     return home / "recordings" / f"{stream}.journal"
 
 
+def worker_journal(home: Path, number: int) -> Path:
+    """Return where a worker keeps what it has recorded and not had sealed."""
+    return journal_path(home, f"worker-{number}")
+
+
 def stranded_path(home: Path, stream: str) -> Path:
     """Return where records are kept that their grants' recordings did not take."""
     return home / "recordings" / f"{stream}.stranded.journal"

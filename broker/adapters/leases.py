@@ -78,6 +78,23 @@ class Lock:
             self._descriptor = None
 
 
+class ReaperWatch:
+    """Tells any process of the broker whether there is a reaper."""
+
+    def __init__(self, home: Path) -> None:
+        folder = folder_of(home)
+        self._lock = Lock(folder / "reaper.lock")
+        self._beat = str(folder / "reaper.beat")
+
+    def alive(self) -> bool:
+        """Say whether a reaper holds its lock and has been awake within the last two seconds."""
+        try:
+            beat = float(_content(self._beat))
+        except (OSError, ValueError):
+            return False
+        return -1.0 < boot_time() - beat < BEAT_MAX_AGE and self._lock.held()
+
+
 def folder_of(home: Path) -> Path:
     """Return where leases are, made where it is missing."""
     folder = home / "leases"
@@ -102,8 +119,7 @@ class LeaseFile:
         self._lock = Lock(self._folder / "broker.lock")
         if not self._lock.acquire():
             raise Misconfigured(f"another broker holds `{self._folder}`")
-        self._reaper = Lock(self._folder / "reaper.lock")
-        self._beat = str(self._folder / "reaper.beat")
+        self.reaper_alive = ReaperWatch(home).alive
         self._open = dict(LeaseBook.read(self._path).leases)
         self._mine: set[str] = set()
         self._reaped: tuple[int, frozenset[str]] = (0, frozenset())
@@ -114,14 +130,6 @@ class LeaseFile:
         self._queue: SimpleQueue[_Line | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
         self._thread.start()
-
-    def reaper_alive(self) -> bool:
-        """Say whether a reaper holds its lock and has been awake within the last two seconds."""
-        try:
-            beat = float(_content(self._beat))
-        except (OSError, ValueError):
-            return False
-        return -1.0 < boot_time() - beat < BEAT_MAX_AGE and self._reaper.held()
 
     def write(self, lease: Lease) -> asyncio.Future[None]:
         """Write a lease, or what is newly known of it; what it returns completes on disk, or raises LeaseFailed."""
@@ -140,6 +148,10 @@ class LeaseFile:
         self._mine.discard(session)
         await self._append(line({"op": "close", "session": session}), synced=False)
         return session not in self._ended()
+
+    def of(self, session: str) -> Lease | None:
+        """Return what is known of a session that this broker has not closed."""
+        return self._open.get(session)
 
     def sessions(self) -> frozenset[str]:
         """Return the sessions that are not verified gone, also those that earlier brokers left behind."""

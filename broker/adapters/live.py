@@ -119,6 +119,12 @@ class Live:
             self._gone.set()
             self._gone = asyncio.Event()
 
+    async def cancel(self, session: str) -> None:
+        """Cancel what a session runs; nothing where it is over."""
+        held = (one for sessions in self._sessions.values() for one in sessions if one.facts.id == session)
+        if (found := next(held, None)) is not None:
+            await found.cancel()
+
     def sessions(self, grant: str) -> list[LiveSession]:
         """Return a grant's live sessions."""
         return list(self._sessions.get(grant, ()))

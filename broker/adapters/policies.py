@@ -31,6 +31,8 @@ class PolicyFiles:
         self._reloading = asyncio.Lock()
         self._recorder: Recorder | None = None
         self._changed: Callable[[], Awaitable[None]] | None = None
+        self.heard: list[Callable[[Policy], None]] = []
+        """Who is told of another policy at once, before anything is decided again."""
 
     @property
     def current(self) -> Policy:
@@ -71,6 +73,8 @@ class PolicyFiles:
             changed = policy.hash != self.hash
             if changed or recovered:
                 self._policy, self.hash = policy, policy.hash
+                for hear in self.heard:
+                    hear(policy)
                 await self._record("policy.loaded", {"hash": self.hash})
                 _log.info("policy loaded", hash=self.hash)
         if changed and self._changed is not None:

@@ -117,11 +117,15 @@ class Process:
             asyncio.create_task(_for_ever("policies", self.policies.poll)),
         ]
 
+    async def end_sessions(self) -> None:
+        """End live sessions, and let none open."""
+        if not await self.live.stop(patience=5.0):
+            _log.warning("not every session was verified gone; the reaper goes on with them")
+
     async def stop(self) -> None:
         """End live sessions, finish what is under way, and put everything on disk."""
         self.feed.close()
-        if not await self.live.stop(patience=5.0):
-            _log.warning("not every session was verified gone; the reaper goes on with them")
+        await self.end_sessions()
         for task in self._tasks:
             task.cancel()
         await self.book.stop(patience=5.0)
@@ -137,6 +141,11 @@ class Health:
         self._log = log
         self._leases = leases
         self._metrics = metrics
+        self._watched: list[Callable[[], list[str]]] = []
+
+    def watch(self, unready: Callable[[], list[str]]) -> None:
+        """Ask somebody else, too, what keeps the broker from doing its work."""
+        self._watched.append(unready)
 
     def unready(self) -> list[str]:
         """Say what keeps the broker from doing its work; nothing is ready."""
@@ -145,7 +154,7 @@ class Health:
             reasons.append(f"nothing can be recorded: {self._log.failure}")
         if not self._leases.reaper_alive():
             reasons.append("no reaper watches the sessions, so none opens")
-        return reasons
+        return reasons + [reason for ask in self._watched for reason in ask()]
 
     def metrics(self) -> bytes:
         """Return the metrics' text exposition."""

@@ -9,7 +9,7 @@ import asyncio
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,6 +87,24 @@ def read_recording(path: Path, grant: str) -> Iterator[tuple[dict[str, Any], Hea
         yield content, head
 
 
+def open_journal(path: Path, write: Callable[[Journal], Awaitable[None]]) -> Journal:
+    """Return an empty journal that outlives this process, or where it cannot, one that keeps nothing back."""
+    assert compiled is not None
+    loop = asyncio.get_running_loop()
+    try:
+        memory = mapped(path)
+    except OSError as error:
+        _log.warning("there is no journal, so each record is sealed at once", error=error.strerror)
+        unmapped: Journal = compiled.Journal(bytearray(SIZE), write, None, None)
+        return unmapped
+
+    def later(call: Callable[[], None]) -> None:
+        loop.call_later(DELAY_SECONDS, call)
+
+    made: Journal = compiled.Journal(memory, write, later, loop.call_soon)
+    return made
+
+
 def commitment(head: Head) -> str:
     """Write which line of a recording is meant, and its hash."""
     return f"{head.seq}:{head.hash}"
@@ -144,21 +162,32 @@ class FileRecorder:
         """Return what takes the lazy records of the compiled core's lanes; raises RecordingFailed."""
         if self._journal is None:
             assert compiled is not None
-            self._put_aside()
-            pen = compiled.Pen(self, self._log, self._metrics)
-            loop = asyncio.get_running_loop()
-            try:
-                memory = mapped(self._journal_path)
-            except OSError as error:
-                _log.warning("there is no journal, so each record is sealed at once", error=error.strerror)
-                self._journal = compiled.Journal(bytearray(SIZE), pen, None, None)
-            else:
-
-                def later(call: Callable[[], None]) -> None:
-                    loop.call_later(DELAY_SECONDS, call)
-
-                self._journal = compiled.Journal(memory, pen, later, loop.call_soon)
+            self.put_aside()
+            self._journal = open_journal(self._journal_path, compiled.Pen(self, self._log, self._metrics))
         return self._journal
+
+    def carrier(self) -> Journal:
+        """Return what seals what other processes have in their journals (`Journal.deliver`)."""
+        assert compiled is not None
+        made: Journal = compiled.Journal(bytearray(SIZE), compiled.Pen(self, self._log, self._metrics), None, None)
+        return made
+
+    def take_up(self, path: Path) -> None:
+        """Seal what a process that is no more left in its journal, each record once; raises RecordingFailed."""
+        records: dict[str, bytearray] = {}
+        try:
+            for line in left_behind(path).lines:
+                records.setdefault(line.grant, bytearray()).extend(packed(line))
+            if records:
+                with self._log.commit.lock:
+                    self.strand(records)
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise RecordingFailed(f"`{path.name}` does not read: {error.strerror}") from None
+        for grant in records:
+            # What its recording does not take stays stranded.
+            with suppress(RecordingFailed):
+                self._story(grant)
 
     def open(self, grant: str) -> AppendFile:
         """Return the file of a grant's recording; raises RecordingFailed where it has none."""
@@ -271,7 +300,7 @@ class FileRecorder:
         """Read what the last broker recorded and did not come to seal, by its grants."""
         found: dict[str, list[Line]] = {}
         try:
-            left = left_behind(self._stranded_path), left_behind(self._journal_path)
+            left = [left_behind(path) for path in self._journals()]
         except OSError as error:
             raise RecordingFailed(f"the journal does not read: {error.strerror}") from None
         self._torn = any(one.torn for one in left)
@@ -279,15 +308,22 @@ class FileRecorder:
             found.setdefault(line.grant, []).append(line)
         return found
 
-    def _put_aside(self) -> None:
-        """Keep what no grant of today has taken up, for its recording did not read, or is gone; and what is torn."""
+    def _journals(self) -> list[Path]:
+        """Return what this process or others may have left something in: of the same lines, the oldest first."""
+        return sorted((self._home / "recordings").glob("*.journal"), key=lambda path: path != self._stranded_path)
+
+    def put_aside(self) -> None:
+        """Keep what no grant of today has taken up, for its recording did not read, or is gone; and what is torn.
+
+        Afterwards there is no journal.
+        """
         lost = sorted(grant for grant in self._left if self._unsealed(grant))
-        for path in (self._stranded_path, self._journal_path):
-            if path.exists() and (lost or self._torn):
+        for path in self._journals():
+            if lost or self._torn:
                 aside = path.with_suffix(f".journal.{time.time_ns()}.torn")
                 path.rename(aside)
                 _log.error("not all that stood in the journal is sealed", grants=lost, torn=self._torn, file=aside.name)
-        self._stranded_path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
     def _unsealed(self, grant: str) -> bool:
         """Say whether a grant's recording lacks what stood in the journal."""

@@ -1,12 +1,13 @@
 from asyncio import Future, Transport
 from collections.abc import Awaitable, Callable
 from mmap import mmap
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from broker.adapters.eventlog import EventLog
 from broker.adapters.metrics import Metrics
 from broker.adapters.recorder import FileRecorder
 from broker.core import Moves as Moves
+from broker.errors import RecordingFailed
 from broker.protocols.postgres.booking import Booking
 from broker.protocols.postgres.flow import Flow
 from broker.sessions.ports import Clock, Policies
@@ -24,7 +25,10 @@ class Ids:
     def __init__(self, first: int) -> None: ...
     def __call__(self) -> str: ...
 
-class Lane:
+class Writer:
+    grant: str
+
+class Lane(Writer):
     expires: float
     armed: bool
     kept: int
@@ -66,9 +70,21 @@ class Journal:
     ) -> None: ...
     urgent: bool
     def flush(self) -> None: ...
+    def deliver(
+        self, records: bytes, urgent: bool, said: list[tuple[str, dict[str, Any]]]
+    ) -> tuple[Future[None], dict[str, Exception]]: ...
 
 class Pen:
     def __init__(self, recorder: FileRecorder, log: EventLog, metrics: Metrics) -> None: ...
+    def __call__(self, journal: Journal) -> Future[None]: ...
+
+class Courier:
+    def __init__(
+        self,
+        send: Callable[
+            [bytes, bool, list[tuple[str, dict[str, Any]]]], tuple[Future[None], dict[str, RecordingFailed]]
+        ],
+    ) -> None: ...
     def __call__(self, journal: Journal) -> Future[None]: ...
 
 def seal(

@@ -35,14 +35,27 @@ include "messages.pxi"
 include "seats.pxi"
 
 
-cdef class Lane:
+cdef class Writer:
+    """A session whose records a journal takes."""
+
+    cdef readonly str grant
+    cdef bint touched
+    """The journal has records of it."""
+    cdef object book
+    """Its grant's, while the journal is sealed."""
+    cdef object said
+    """What was last counted of its statements."""
+    cdef const char* begun
+    """Where the record stands of what has begun and not ended, while the journal is sealed."""
+
+
+cdef class Lane(Writer):
     """One session's lane; `booking` is what gives tickets and takes over what is left (booking.Booking).
 
     While it is `armed`, nothing of the session is under way but its own ride, and Python looks at nothing before
     `leave`. What the booking, the pen or a stream raises passes through, with the session's state unknown.
     """
 
-    cdef readonly str grant
     cdef bytes _grant_id, _session_id
     cdef Journal _journal
     cdef Ids _ids
@@ -70,14 +83,6 @@ cdef class Lane:
     """The answer to what is out waits for its record to be on disk."""
     cdef object _awaited
     cdef bytes _held
-    cdef bint touched
-    """The journal has records of it."""
-    cdef object book
-    """Its grant's, while the journal is sealed."""
-    cdef object said
-    """What was last counted of its statements."""
-    cdef const char* begun
-    """Where the record stands of what has begun and not ended, while the journal is sealed."""
 
     def __init__(
         self, booking, derailed, Journal journal, str grant, str session, Ids ids, clock, monotonic, basis, policies, moves,

@@ -45,15 +45,15 @@ cdef class Pen:
 
         Those of a grant whose recording does not open, or does not take them, are stranded: others go on without.
         """
-        cdef Lane lane
+        cdef Writer writer
         cdef dict books = {}, failed = journal._failed
         try:
-            for lane in journal._lanes:
-                if lane.grant not in books and lane.grant not in failed:
+            for writer in journal._lanes:
+                if writer.grant not in books and writer.grant not in failed:
                     try:
-                        books[lane.grant] = self._open(lane.grant)
+                        books[writer.grant] = self._open(writer.grant)
                     except Exception as error:
-                        failed[lane.grant] = error
+                        failed[writer.grant] = error
             with self._commit.lock:
                 pending = None
                 while pending is None:
@@ -62,8 +62,8 @@ cdef class Pen:
             self._metrics.failures.inc()
             raise
         finally:
-            for lane in journal._lanes:
-                lane.book = None
+            for writer in journal._lanes:
+                writer.book = None
             _events.rest()
             _body.rest()
         if failed:
@@ -120,20 +120,20 @@ cdef class Pen:
     cdef int64_t _lines(self, Journal journal, dict books, int64_t fed, char* fed_hash, dict stranded) except -1:
         """Make the lines of what the books are for, the rest is stranded; return the feed's number behind them."""
         cdef Book book
-        cdef Lane lane
+        cdef Writer writer
         cdef const char* p = journal._data
         cdef const char* end = p + journal._used
         _events.size = 0
         for book in books.values():
             book.begin()
-        for lane in journal._lanes:
-            lane.book, lane.begun = books.get(lane.grant), NULL
-        for lane in journal._owners:
+        for writer in journal._lanes:
+            writer.book, writer.begun = books.get(writer.grant), NULL
+        for writer in journal._owners:
             if not _entry.read(p, end - p):
                 raise AssertionError("the journal does not read")
-            book = lane.book
+            book = writer.book
             if book is None:
-                stranded.setdefault(lane.grant, bytearray()).extend(p[:_entry.size])
+                stranded.setdefault(writer.grant, bytearray()).extend(p[:_entry.size])
                 p += _entry.size
                 continue
             book.seq += 1
@@ -141,19 +141,19 @@ cdef class Pen:
             _seal_entry(_entry, self._stream, book.grant, book.lines, book.seq, book.hash, fed, fed_hash)
             if _entry.kind == ALLOWED:
                 book.allowed += 1
-                lane.begun = p
+                writer.begun = p
             else:
                 book.finished += 1
                 # Most have begun in this journal too.
-                if lane.begun == NULL:
+                if writer.begun == NULL:
                     book.ended.append(_named(_entry))
-                lane.begun = NULL
+                writer.begun = NULL
             p += _entry.size
         return fed
 
     cdef int _count(self, Journal journal, dict books) except -1:
         """Count what is sealed as `Story.take` does."""
-        cdef Lane lane
+        cdef Writer writer
         cdef Book book
         cdef dict tally = self._metrics.tally
         for book in books.values():
@@ -165,15 +165,34 @@ cdef class Pen:
                 if count:
                     story.types.add(kind)
                     tally[kind] = tally.get(kind, 0) + count
-        for lane in journal._lanes:
-            if lane.begun != NULL:
-                _entry.read(lane.begun, journal._data + journal._used - lane.begun)
-                lane.begun = NULL
-                (<Book> lane.book).story.open_statements[_named(_entry)] = None
+        for writer in journal._lanes:
+            if writer.begun != NULL:
+                _entry.read(writer.begun, journal._data + journal._used - writer.begun)
+                writer.begun = NULL
+                (<Book> writer.book).story.open_statements[_named(_entry)] = None
         for grant, said in journal._said:
             if grant in books:
                 (<Book> books[grant]).story.count(said)
         return 0
+
+
+cdef class Courier:
+    """Has another process seal what is in a journal, which stays here until it has.
+
+    `send` is given the records, whether any of them waits for the disk, and what they touch; it returns what completes
+    when they are synced, and the grants whose recordings did not take their own, or raises.
+    """
+
+    cdef object _send
+
+    def __init__(self, send):
+        self._send = send
+
+    def __call__(self, Journal journal):
+        records = PyBytes_FromStringAndSize(journal._data, journal._used)
+        pending, failed = self._send(records, journal.urgent, journal._said)
+        journal._failed.update(failed)
+        return pending
 
 
 cdef tuple _named(Entry entry):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -86,6 +86,10 @@ class LiveSession(Protocol):
         """Cut the session and return whether its upstream work is verified gone; ending twice awaits the first."""
         ...
 
+    async def cancel(self) -> None:
+        """Cancel what the session runs, or waits for, as its client asked."""
+        ...
+
 
 class LiveSessions(Protocol):
     def add(self, session: LiveSession) -> bool:
@@ -98,6 +102,10 @@ class LiveSessions(Protocol):
 
     def remove(self, session: LiveSession) -> None:
         """Forget a session whose end is recorded."""
+        ...
+
+    async def cancel(self, session: str) -> None:
+        """Cancel what a session runs, wherever in the broker it is; nothing where it is over."""
         ...
 
 
@@ -171,6 +179,18 @@ class Holds(Protocol):
         ...
 
 
+class Door(Protocol):
+    """Where a protocol's connections come in, in place of a port of its own: another process listens."""
+
+    def serve(self, name: str, handler: Callable[[Any, str, Any], Awaitable[None]]) -> None:
+        """Have a protocol's connections served, each with its socket, its peer's address and its place (`Known`)."""
+        ...
+
+    async def close(self) -> None:
+        """Take nothing more, and drop connections that are still being set up."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Broker:
     """Everything a protocol's listener is given."""
@@ -185,6 +205,10 @@ class Broker:
     holds: Holds
     home: Path
     """A folder of the broker's own, for certificates and the like."""
+    common: Mapping[str, Any] = field(default_factory=dict)
+    """By protocol what its processes share, where there are several (`Offer.common`)."""
+    door: Door | None = None
+    """Where connections come in, where this process does not listen itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +235,11 @@ class Offer(Protocol):
     default_port: int
 
     async def listen(self, broker: Broker, host: str, port: int) -> Listener:
-        """Serve clients."""
+        """Serve clients; where the broker has a door, what comes in there."""
+        ...
+
+    def common(self) -> object:
+        """Make what all processes of a broker share of this protocol: each calls its methods, with plain values."""
         ...
 
     def ticket_line(self, resource: str, user: str, password: str, host: str, port: int) -> TicketLine:

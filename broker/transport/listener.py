@@ -7,12 +7,20 @@ import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Protocol
 
 MAX_STRANGERS = 1000
 MAX_STRANGERS_PER_ADDRESS = 50
 _BACKLOG = 512
 
-Handler = Callable[[socket.socket, str, "Visit"], Awaitable[None]]
+
+class Known(Protocol):
+    def known(self) -> None:
+        """Give up a connection's place among the strangers: its peer has proved who it is."""
+        ...
+
+
+Handler = Callable[[socket.socket, str, Known], Awaitable[None]]
 
 
 class Visit:

@@ -22,17 +22,19 @@ def main() -> int:
     parser.add_argument("--bars", action="store_true", help="measure the bars instead")
     parser.add_argument("--prove", action="store_true", help="whether the checks notice that nobody ends a session")
     parser.add_argument("--full", action="store_true", help="measure them as often as a release needs")
+    parser.add_argument("--workers", type=int, default=1, help="processes of the broker that serve sessions")
     options = parser.parse_args()
     started = time.monotonic()
     if options.bars:
         sizes = Sizes(1000, 1000, 300, 60, 200) if options.full else Sizes()
-        bars = asyncio.run(measure(sizes, lambda line: print(line, flush=True)))
+        bars = asyncio.run(measure(sizes, lambda line: print(line, flush=True), options.workers))
         return 0 if all(bar.held for bar in bars) else 1
     if options.prove:
         return asyncio.run(_proved())
     if clock_shim() is None:
         print(f"skipped: {NO_COMPILER}")
-    report = asyncio.run(Runner(lambda line: print(line, flush=True), options.short).run(options.seed, options.runs))
+    runner = Runner(lambda line: print(line, flush=True), options.short, options.workers)
+    report = asyncio.run(runner.run(options.seed, options.runs))
     print(report.summary())
     print(f"{time.monotonic() - started:.0f} s")
     return 1 if report.failed or report.rig_problems else 0

@@ -330,13 +330,13 @@ async def _timed(connection: psycopg.AsyncConnection[Any], sql: str) -> float:
     return time.monotonic()
 
 
-async def measure(sizes: Sizes, echo: Callable[[str], None]) -> list[Bar]:
+async def measure(sizes: Sizes, echo: Callable[[str], None], workers: int = 1) -> list[Bar]:
     """Measure every bar on a rig of its own."""
     upstream = Upstream()
     await upstream.start()
     found: list[Bar] = []
     try:
-        rig = Rig(upstream, echo)
+        rig = Rig(upstream, echo, workers)
         await rig.start()
         watch = Watch(rig)
         bars = Bars(rig, watch)

@@ -46,8 +46,9 @@ def clock_shim() -> Path | None:
 class Rig:
     """The processes and where they keep things; `say` writes into the timeline of whatever runs now."""
 
-    def __init__(self, upstream: Upstream, say: Callable[[str], None]) -> None:
+    def __init__(self, upstream: Upstream, say: Callable[[str], None], workers: int = 1) -> None:
         self.upstream = upstream
+        self.workers = workers
         self.root = Path(tempfile.mkdtemp(prefix="airlock-chaos-"))
         self.state = self.root / "state"
         self.policies = self.root / "policies"
@@ -90,6 +91,7 @@ class Rig:
                 "AIRLOCK_API_PORT": str(self._ports["api"]),
                 "AIRLOCK_PORT_POSTGRES": str(self._ports["postgres"]),
                 "AIRLOCK_PENDING_CAP": "100000",
+                "AIRLOCK_WORKERS": str(self.workers),
             }
         )
 

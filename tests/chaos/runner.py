@@ -68,8 +68,9 @@ class Report:
 class Runner:
     """Keeps an upstream and a rig, and plays plans on them."""
 
-    def __init__(self, echo: Callable[[str], None], short: bool = False) -> None:
+    def __init__(self, echo: Callable[[str], None], short: bool = False, workers: int = 1) -> None:
         self._echo = echo
+        self._workers = workers
         self._short = short
         self._upstream = Upstream()
         self._rig: Rig | None = None
@@ -193,7 +194,7 @@ class Runner:
     async def _fresh(self) -> None:
         await self._done_with_rig()
         self._broken = False
-        self._rig = Rig(self._upstream, self._say)
+        self._rig = Rig(self._upstream, self._say, self._workers)
         await self._rig.start()
         self._watch = Watch(self._rig)
         self._watching = asyncio.create_task(self._watch.run(), name="watch")

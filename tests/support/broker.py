@@ -221,6 +221,11 @@ class Live:
         if session in self.sessions:
             self.sessions.remove(session)
 
+    async def cancel(self, session: str) -> None:
+        for one in self.sessions:
+            if one.facts.id == session:
+                await one.cancel()
+
 
 @dataclass
 class MemoryLeases:

@@ -8,24 +8,24 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections import OrderedDict
-from typing import Generic, TypeVar
 
 from broker.protocols.postgres.startup import CancelKey
 
-S = TypeVar("S")
 GUESSES = 10
 """Wrong keys from one address within a window; beyond, its requests are not looked at until the window is over."""
 WINDOW = 10.0
 _ADDRESSES = 10_000
 
 
-class CancelKeys(Generic[S]):
+class CancelKeys:
+    """The keys of a broker's sessions, which are named by their ids: a request comes in wherever in the broker."""
+
     def __init__(self) -> None:
-        self._sessions: dict[int, dict[bytes, S]] = {}
+        self._sessions: dict[int, dict[bytes, str]] = {}
         """By process id, which two upstreams may both have, and secret."""
         self._guesses: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
-    def issue(self, session: S, pid: int) -> CancelKey:
+    def issue(self, session: str, pid: int) -> CancelKey:
         same = self._sessions.setdefault(pid, {})
         while (secret := secrets.token_bytes(4)) in same:
             pass
@@ -38,7 +38,7 @@ class CancelKeys(Generic[S]):
         if not same:
             self._sessions.pop(key.pid, None)
 
-    def find(self, key: CancelKey, address: str, now: float) -> S | None:
+    def find(self, key: CancelKey, address: str, now: float) -> str | None:
         """Return the session of a key, or None: wrong, or one guess too many."""
         since, count = self._guesses.get(address, (now, 0))
         if now - since > WINDOW:

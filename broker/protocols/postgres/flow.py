@@ -101,7 +101,7 @@ class Flow:
             self.ids,
             f"airlock-{secrets.token_hex(12)}",
             known=self.ruler.known,
-            rations=house.rations,
+            rations=house.common.rations,
             memory=house.memory,
             clear=lambda: house.terms(grant).clear,
             path=kind.search_path,

@@ -35,7 +35,7 @@ from broker.protocols.postgres.startup import (
 )
 from broker.protocols.postgres.upstream import read_frame
 from broker.sessions.model import REPLACED, SessionFacts, TicketFacts
-from broker.transport.listener import Visit
+from broker.transport.listener import Known
 from broker.transport.rawread import peek, read_exactly, send, waiting
 from broker.transport.stream import PeerGone, Stream
 from policies.engine.decide import may_ask
@@ -86,7 +86,7 @@ class FrontDoor:
     plain: bool = False
     deadline: float = DEADLINE
 
-    async def serve(self, connection: socket.socket, address: str, visit: Visit) -> None:
+    async def serve(self, connection: socket.socket, address: str, visit: Known) -> None:
         """Take a connection to a running session, or refuse it."""
         stream: Stream | None = None
         try:
@@ -168,11 +168,11 @@ class FrontDoor:
     async def _cancel(self, body: bytes, address: str) -> None:
         """Route a CancelRequest to its own session; the answer is the same whatever it finds: none."""
         try:
-            found = self.house.keys.find(read_cancel(body), address, time.monotonic())
+            found = self.house.common.keys.find(read_cancel(body), address, time.monotonic())
         except codec.ProtocolViolation:
             return
         if found is not None:
-            await found.cancel()
+            await self.house.broker.live.cancel(found)
 
     async def _startup(self, stream: Stream, packet: bytes | None, address: str) -> Startup:
         body = packet if packet is not None else await stream.read(packet_length(await stream.read(4)))

@@ -49,6 +49,14 @@ class Terms:
     """Nothing is masked for the person."""
 
 
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What every process of a broker shares of this protocol; one of them has it, and the others call it."""
+
+    keys: CancelKeys = field(default_factory=CancelKeys)
+    rations: Rations = field(default_factory=Rations)
+
+
 @dataclass(slots=True)
 class House:
     """What every session of this protocol shares; admin connections stay until the last session is verified gone."""
@@ -56,11 +64,10 @@ class House:
     broker: Broker
     admins: Admins
     inspector: Inspector
-    keys: CancelKeys[Session]
+    common: Common
     name: str
     """What tells this broker's roles at an upstream from those of others."""
     notes: Notes = field(default_factory=Notes)
-    rations: Rations = field(default_factory=Rations)
     memory: Memory = field(default_factory=Memory)
     spares: Spares = field(init=False)
     sessions: set[Session] = field(default_factory=set)

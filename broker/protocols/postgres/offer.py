@@ -14,14 +14,13 @@ from typing import Any
 from broker.config import Settings
 from broker.errors import Misconfigured
 from broker.protocols.postgres.admin import Admin, Admins
-from broker.protocols.postgres.cancel import CancelKeys
 from broker.protocols.postgres.catalogues import Catalogues, field_rules_of, read_rows
 from broker.protocols.postgres.estimator import Estimator
 from broker.protocols.postgres.examine import examine
 from broker.protocols.postgres.explaining import question
 from broker.protocols.postgres.frontdoor import FrontDoor
 from broker.protocols.postgres.holding import offered
-from broker.protocols.postgres.house import House
+from broker.protocols.postgres.house import Common, House
 from broker.protocols.postgres.identities import Sweep
 from broker.protocols.postgres.identity import house_of
 from broker.protocols.postgres.inspector import Inspector, level_of
@@ -31,7 +30,7 @@ from broker.protocols.postgres.workers import WorkerFailed, Workers
 from broker.sessions.findings import Finding
 from broker.sessions.holds import Asked
 from broker.sessions.model import Killed, Lease
-from broker.sessions.ports import Broker, Endpoint, TicketLine
+from broker.sessions.ports import Broker, Door, Endpoint, TicketLine
 from broker.sql.catalogue import build
 from broker.sql.model import Inspection, Refusal
 from broker.sql.placeholders import Parameters
@@ -45,20 +44,17 @@ from policies.engine.model import Policy
 class PostgresListener:
     """A running listener, with what its sessions share."""
 
-    def __init__(self, tcp: TcpListener, house: House, workers: Workers) -> None:
-        self._tcp = tcp
+    def __init__(self, door: TcpListener | Door, port: int, house: House, workers: Workers) -> None:
+        self._door = door
+        self.port = port
         self._house = house
         self._workers = workers
         self._sweeping = asyncio.get_running_loop().create_task(Sweep(house).run(), name="sweep roles")
         self._last: asyncio.Task[None] | None = None
 
-    @property
-    def port(self) -> int:
-        return self._tcp.port
-
     async def close(self) -> None:
         """Stop accepting; live sessions are ended by their owner, and the admin connections close after the last."""
-        await self._tcp.close()
+        await self._door.close()
         self._house.spares.close()
         self._sweeping.cancel()
         await asyncio.gather(self._sweeping, return_exceptions=True)
@@ -92,11 +88,19 @@ class PostgresOffer:
         catalogues = Catalogues(admins, field_rules_of(broker.policies))
         inspector = Inspector(broker.policies, catalogues, workers, broker.clock)
         secret = _secret(broker.home / "postgres.secret")
-        house = House(broker, admins, inspector, CancelKeys(), house_of(secret))
-        door = FrontDoor(house, context, binding, secret, plain=settings.plaintext == "loopback")
-        tcp = TcpListener(door.serve)
+        common = broker.common.get(self.name) or self.common()
+        house = House(broker, admins, inspector, common, house_of(secret))
+        front = FrontDoor(house, context, binding, secret, plain=settings.plaintext == "loopback")
+        if broker.door is not None:
+            broker.door.serve(self.name, front.serve)
+            return PostgresListener(broker.door, port, house, workers)
+        tcp = TcpListener(front.serve)
         await tcp.open(host, port)
-        return PostgresListener(tcp, house, workers)
+        return PostgresListener(tcp, tcp.port, house, workers)
+
+    def common(self) -> Common:
+        """Make what all processes of a broker share: cancel keys, and the rations of searches."""
+        return Common()
 
     def ticket_line(self, resource: str, user: str, password: str, host: str, port: int) -> TicketLine:
         """Write a ticket as a line that runs psql when pasted into a shell."""

@@ -86,7 +86,7 @@ class Session:
             await asyncio.shield(self._forget())
             raise
         self._opened = True
-        self._key = self._house.keys.issue(self, logged_in.pid)
+        self._key = self._house.common.keys.issue(self.facts.id, logged_in.pid)
         return greeting(self._key, logged_in, startup)
 
     def _record_opened(self) -> Awaitable[None]:
@@ -157,7 +157,7 @@ class Session:
         finally:
             self._upstream.abort()
             if self._key is not None:
-                self._house.keys.revoke(self._key)
+                self._house.common.keys.revoke(self._key)
             await self._say_closed(reason, killed)
             self._house.broker.live.remove(self)
             self._house.leave(self)

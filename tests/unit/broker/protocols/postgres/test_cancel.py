@@ -5,7 +5,7 @@ from broker.protocols.postgres.startup import CancelKey
 
 
 def test_sessions_of_two_upstreams_may_have_one_process_id() -> None:
-    keys: CancelKeys[str] = CancelKeys()
+    keys = CancelKeys()
     one, two = keys.issue("one", 77), keys.issue("two", 77)
     assert one.pid == two.pid == 77
     assert keys.find(one, "here", 0.0) == "one"
@@ -16,7 +16,7 @@ def test_sessions_of_two_upstreams_may_have_one_process_id() -> None:
 
 
 def test_a_wrong_secret_finds_nothing_and_is_counted() -> None:
-    keys: CancelKeys[str] = CancelKeys()
+    keys = CancelKeys()
     key = keys.issue("one", 77)
     for _ in range(GUESSES):
         assert keys.find(CancelKey(77, bytes(8)), "here", 0.0) is None
