@@ -146,18 +146,17 @@ async def test_an_asyncpg_pool_lends_a_connection_again_with_its_settings_reset(
     assert served.recorder.of("statement.denied") == []
 
 
-@pytest.mark.parametrize("text", [RESET, "reset all", "discard all"])
-async def test_a_reset_takes_back_what_was_set_and_no_pin(served: TestBroker, text: str) -> None:
-    _, output, errors = await psql(served.ticket(), PINS, "set datestyle to german", text, PINS, "show datestyle")
-    assert errors == ""
-    pins = [line for line in output.splitlines() if "|" in line]
-    assert pins[: len(pins) // 2] == pins[len(pins) // 2 :] != []
-    assert output.splitlines()[-1] == "ISO, MDY"
+async def test_a_reset_takes_back_what_was_set_and_no_pin(served: TestBroker) -> None:
+    for text in (RESET, "reset all", "discard all"):
+        _, output, errors = await psql(served.ticket(), PINS, "set datestyle to german", text, PINS, "show datestyle")
+        assert errors == "", text
+        pins = [line for line in output.splitlines() if "|" in line]
+        assert pins[: len(pins) // 2] == pins[len(pins) // 2 :] != [], text
+        assert output.splitlines()[-1] == "ISO, MDY", text
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
+async def test_set_config_sets_nothing_that_set_would_not(served: TestBroker) -> None:
+    for call in (
         "set_config('search_path', 'pg_temp, evil', false)",
         "set_config('statement_timeout', '0', true)",
         "set_config('client_encoding', 'SJIS', false)",
@@ -168,12 +167,10 @@ async def test_a_reset_takes_back_what_was_set_and_no_pin(served: TestBroker, te
         "set_config('jit', 'off', id = 1) from people",
         "set_config(setting_name => 'jit', new_value => 'off', is_local => false)",
         "set_config(variadic array['jit', 'off', 'false'])",
-    ],
-)
-async def test_set_config_sets_nothing_that_set_would_not(served: TestBroker, call: str) -> None:
-    _, output, errors = await psql(served.ticket(), f"select {call}")
-    assert output == ""
-    assert "airlock: " in errors
+    ):
+        _, output, errors = await psql(served.ticket(), f"select {call}")
+        assert output == "", call
+        assert "airlock: " in errors, call
 
 
 async def test_set_config_is_a_change_of_settings_for_the_policy(served: TestBroker) -> None:
@@ -284,19 +281,18 @@ async def test_a_cursor_with_hold_outlives_its_commit_and_not_a_rollback(served:
             await connection.cursor(name="lost").fetchone()
 
 
-@pytest.mark.parametrize(
-    "end", ["close c", "close all", "commit", "rollback", "commit and chain", "rollback and chain"]
-)
-async def test_a_cursor_that_is_over_cannot_be_described(served: TestBroker, end: str) -> None:
-    async with await connected(served, autocommit=True) as connection:
-        await connection.execute("begin")
-        await connection.execute("declare c cursor for select id from notes")
-        assert await connection.cursor(name="c").fetchone() == (1,)
-        await connection.execute(end)
-        with pytest.raises(psycopg.errors.InvalidCursorName):
-            await connection.cursor(name="c").fetchone()
-        await connection.execute("rollback")
-        assert await (await connection.execute("select 1")).fetchone() == (1,)
+async def test_a_cursor_that_is_over_cannot_be_described(served: TestBroker, subtests: pytest.Subtests) -> None:
+    for end in ("close c", "close all", "commit", "rollback", "commit and chain", "rollback and chain"):
+        async with await connected(served, autocommit=True) as connection:
+            with subtests.test(end):
+                await connection.execute("begin")
+                await connection.execute("declare c cursor for select id from notes")
+                assert await connection.cursor(name="c").fetchone() == (1,)
+                await connection.execute(end)
+                with pytest.raises(psycopg.errors.InvalidCursorName):
+                    await connection.cursor(name="c").fetchone()
+                await connection.execute("rollback")
+                assert await (await connection.execute("select 1")).fetchone() == (1,)
 
 
 async def test_a_cursor_over_a_masked_table_hides_what_its_errors_would_say(served: TestBroker) -> None:

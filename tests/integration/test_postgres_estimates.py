@@ -105,9 +105,10 @@ async def test_question_is_recorded_as_a_statement_of_its_own_before_it_is_asked
     assert entry.detail == {"sql": "EXPLAIN delete from notes where id = 7"}
 
 
-@pytest.mark.parametrize(
-    ("text", "values", "least", "most"),
-    [
+async def test_planner_is_asked_with_the_values_of_this_statement(
+    served: TestBroker, subtests: pytest.Subtests
+) -> None:
+    cases: list[tuple[str, Any, int, int]] = [
         ("delete from notes where id <= %s", (100,), 90, 110),
         ("delete from notes where id <= %s", ("100",), 90, 110),
         ("insert into log (what) values (%s), (null)", ("it's \\ 'quoted'",), 2, 2),
@@ -116,42 +117,36 @@ async def test_question_is_recorded_as_a_statement_of_its_own_before_it_is_asked
         ("update moods set id = 0 where mood = 'calm'", None, 45, 50),
         ("with gone as (delete from notes where id <= 10 returning id) select count(*) from gone", None, 8, 12),
         ("delete from notes using people where people.id = notes.id and people.name = 'Ann'", None, 1, 10),
-    ],
-)
-async def test_planner_is_asked_with_the_values_of_this_statement(
-    served: TestBroker, text: str, values: Any, least: int, most: int
+    ]
+    for text, values, least, most in cases:
+        with subtests.test(text, values=values):
+            estimate, _ = await estimate_of(served, text, values)
+            assert estimate.rows is not None, estimate.why
+            assert least <= estimate.rows <= most
+
+
+async def test_where_planning_is_not_harmless_there_is_no_estimate_and_it_says_why(
+    served: TestBroker, postgres: Server, subtests: pytest.Subtests
 ) -> None:
-    estimate, _ = await estimate_of(served, text, values)
-    assert estimate.rows is not None, estimate.why
-    assert least <= estimate.rows <= most
-
-
-@pytest.mark.parametrize(
-    ("text", "values", "why"),
-    [
-        (
-            "insert into defaulted (id) values (1)",
-            None,
-            "planning could run code of your own, through public.defaulted",
-        ),
-        ("delete from indexed where id = 1", None, "planning could run code of your own, through public.indexed"),
-        ("delete from checked where id = 1", None, "planning could run code of your own, through public.checked"),
-        ("insert into smalls values (1)", None, "planning could run code of your own, through public.smalls"),
+    own = "planning could run code of your own, through public"
+    cases: list[tuple[str, Any, str]] = [
+        ("insert into defaulted (id) values (1)", None, f"{own}.defaulted"),
+        ("delete from indexed where id = 1", None, f"{own}.indexed"),
+        ("delete from checked where id = 1", None, f"{own}.checked"),
+        ("insert into smalls values (1)", None, f"{own}.smalls"),
         ("insert into moods values (1, %s)", ("calm",), "a parameter has a type of your own"),
         ("delete from notes where body in (select ssn from people)", None, "it reads masked fields"),
         ("delete from notes; delete from log", None, "it is more than one statement"),
         ("delete from notes where id = 1 / 0", None, "the planner gives none"),
-    ],
-)
-async def test_where_planning_is_not_harmless_there_is_no_estimate_and_it_says_why(
-    served: TestBroker, postgres: Server, text: str, values: Any, why: str
-) -> None:
+    ]
     before = postgres.log.read_text().count("lies ran")
-    estimate, hold = await estimate_of(served, text, values)
-    assert (estimate.rows, estimate.why) == (None, why)
-    assert hold.state == "waiting"
-    assert {one.name for one in estimate.relations} == set(hold.relations)
-    assert postgres.log.read_text().count("lies ran") == before
+    for text, values, why in cases:
+        with subtests.test(text):
+            estimate, hold = await estimate_of(served, text, values)
+            assert (estimate.rows, estimate.why) == (None, why)
+            assert hold.state == "waiting"
+            assert {one.name for one in estimate.relations} == set(hold.relations)
+            assert postgres.log.read_text().count("lies ran") == before
 
 
 async def test_value_cannot_become_code_where_a_role_reads_strings_in_the_old_way(
