@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
 
@@ -374,17 +374,21 @@ _KEYWORD_TYPES = (
 )  # fmt: skip
 
 
-def _column(row: Mapping[str, Any], former: Former) -> Column:
-    text = row["base"] or row["type"]
+@lru_cache(1024)
+def _qualified(text: str) -> str:
+    """Return a type as format_type writes it, with its schema; thousands of columns have a few dozen types."""
     bare = text.split("[")[0].split("(")[0]
     plain = any(bare == word or bare.startswith(f"{word} ") for word in _KEYWORD_TYPES)
-    qualified = text if plain or "." in bare else f"pg_catalog.{text}"
+    return text if plain or "." in bare else f"pg_catalog.{text}"
+
+
+def _column(row: Mapping[str, Any], former: Former) -> Column:
     known = row["typschema"] == "pg_catalog" or row["typname"] == "citext"
     typname = row["typname"] if known else f"{row['typschema']}.{row['typname']}"
     return Column(
         row["name"],
         row["attnum"],
-        qualified,
+        _qualified(row["base"] or row["type"]),
         row["category"],
         typname,
         row.get("code", ""),

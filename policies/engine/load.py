@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -124,14 +125,20 @@ class _Reader:
         return values
 
 
+@lru_cache(16)
+def _read(file: str, text: str) -> tuple[Any, _Reader]:
+    """Read one file; of a folder that is read again, most have not changed. What is returned is never changed."""
+    reader = _Reader(file)
+    return reader.read(text), reader
+
+
 def read_texts(texts: dict[str, str]) -> Policy:
     """Read named YAML texts as one policy; raises PolicyUnreadable with every finding."""
     merged: dict[str, Any] = {}
     places: dict[Path_, _Place] = {}
     findings: list[str] = []
     for file, text in sorted(texts.items()):
-        reader = _Reader(file)
-        content = reader.read(text)
+        content, reader = _read(file, text)
         findings += reader.findings
         if not isinstance(content, dict):
             findings.append(f"{file}:1: a policy file is a mapping with keys of {', '.join(sorted(_SECTIONS))}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 
@@ -59,11 +60,28 @@ __all__ = [
 ]
 
 
+def engine_of(server: Server, name: str) -> AsyncEngine:
+    return make_engine(server.url(name).replace("postgresql://", "postgresql+asyncpg://"))
+
+
+@pytest.fixture(scope="module")
+def migrated(wheel_postgres: Server) -> str:
+    """A database with nothing in it, made once: migrations take longer than most tests."""
+
+    async def make() -> None:
+        made = engine_of(wheel_postgres, "bot_empty")
+        await upgrade(made, MIGRATIONS)
+        await made.dispose()
+
+    wheel_postgres.create_database("bot_empty")
+    asyncio.run(make())
+    return "bot_empty"
+
+
 @pytest.fixture
-async def engine(wheel_postgres: Server) -> AsyncIterator[AsyncEngine]:
+async def engine(wheel_postgres: Server, migrated: str) -> AsyncIterator[AsyncEngine]:
     name = f"bot_{secrets.token_hex(4)}"
-    wheel_postgres.create_database(name)
-    made = make_engine(wheel_postgres.url(name).replace("postgresql://", "postgresql+asyncpg://"))
-    await upgrade(made, MIGRATIONS)
+    wheel_postgres.create_database(name, migrated)
+    made = engine_of(wheel_postgres, name)
     yield made
     await made.dispose()
