@@ -84,6 +84,9 @@ class Sweeper:
                         await reviewing.expire(desk, request)
             except RowMoved:
                 continue  # somebody answered in the last moment
+            except Exception:  # the others do not wait for one that stumbles, and the next sweep finds it
+                log.exception("sweep.failed", sweep="expire", request=id)
+                continue
             self._caused()
 
     async def offer(self) -> None:
@@ -92,9 +95,13 @@ class Sweeper:
             async with self._desks.open() as (desk, work):
                 ending = [grant.id for grant in await work.ending_grants(desk.now + LEAD)]
             for id in ending:
-                async with self._desks.open() as (desk, work):
-                    grant = await work.grant(id)
-                    offered = grant is not None and grant.live and await offer_due(desk, grant)
+                try:
+                    async with self._desks.open() as (desk, work):
+                        grant = await work.grant(id)
+                        offered = grant is not None and grant.live and await offer_due(desk, grant)
+                except Exception:  # as above
+                    log.exception("sweep.failed", sweep="offer", grant=id)
+                    continue
                 if offered:
                     self._caused()
 

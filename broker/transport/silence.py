@@ -1,4 +1,4 @@
-"""Tells a peer that is silently gone from one that only does not read.
+"""Tells a peer that is silently gone from one that only does not read; and one that has left from one that waits.
 
 TCP_USER_TIMEOUT cannot: the kernel also ends connections to a peer that answers every probe but has no room for more,
 so a client in a pager, or a COPY that waits for a lock, would lose its session.
@@ -13,6 +13,8 @@ import struct
 SILENT_SECONDS = 10.0
 _INFO = getattr(socket, "TCP_INFO", None)
 _SIZE = 60
+_CLOSED = frozenset({7, 8})
+"""Of `tcpi_state`, TCP_CLOSE and TCP_CLOSE_WAIT: the peer has reset or ended its side."""
 _PROBES, _UNACKNOWLEDGED, _LAST_ACK = struct.Struct("3xB"), struct.Struct("24xI"), struct.Struct("56xI")
 """Of tcp_info: probes without an answer, segments without one, milliseconds since the last answer."""
 
@@ -29,14 +31,29 @@ class Silence:
         return before and self._unheard
 
 
+def left(transport: asyncio.BaseTransport | None) -> bool:
+    """Say whether a peer has ended its side, though what it sent before that is not read; False where nobody tells."""
+    told = _told(transport) if transport is not None else b""
+    return bool(told) and told[0] in _CLOSED
+
+
 def _owes(transport: asyncio.BaseTransport) -> bool:
-    connection = transport.get_extra_info("socket")
-    if _INFO is None or connection is None:
-        return False
+    told = _told(transport)
     try:
-        told = connection.getsockopt(socket.IPPROTO_TCP, _INFO, _SIZE)
         probes, unacknowledged, since = (part.unpack_from(told)[0] for part in (_PROBES, _UNACKNOWLEDGED, _LAST_ACK))
-    except (OSError, struct.error):
-        # Closed by now, or a kernel that tells less.
+    except struct.error:
+        # A kernel that tells less.
         return False
     return bool(probes or unacknowledged) and since > SILENT_SECONDS * 1000
+
+
+def _told(transport: asyncio.BaseTransport) -> bytes:
+    """Return the kernel's `tcp_info` of a connection, nothing where there is none."""
+    connection = transport.get_extra_info("socket")
+    if _INFO is None or connection is None:
+        return b""
+    try:
+        told: bytes = connection.getsockopt(socket.IPPROTO_TCP, _INFO, _SIZE)
+    except OSError:
+        return b""
+    return told

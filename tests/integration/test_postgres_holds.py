@@ -116,11 +116,14 @@ async def test_ctrl_c_in_psql_gives_the_review_up(served: TestBroker, postgres: 
     assert written(postgres) == []
 
 
-async def test_a_client_that_disconnects_abandons_its_hold(served: TestBroker, postgres: Server) -> None:
+@pytest.mark.parametrize("behind", [0, 1_800_000], ids=["nothing behind", "more behind than is read meanwhile"])
+async def test_a_client_that_disconnects_abandons_its_hold(served: TestBroker, postgres: Server, behind: int) -> None:
     with raw(served.port) as client:
         await asyncio.to_thread(enter, client, served.ticket(role="ask"))
         client.send(codec.query(WRITE))
         hold = await served.held()
+        client.send(codec.query("select 1") * (behind // 14))
+        await asyncio.sleep(0.2 if behind else 0)
     started = time.monotonic()
     await served.until(lambda: bool(served.recorder.of("hold.abandoned")))
     assert time.monotonic() - started < 5

@@ -146,6 +146,11 @@ class Flow:
         """Tell the machine, and with it the client, that the session ends."""
         self.feed(Ended(reason, words(reason, self.again), time.monotonic()))
 
+    @property
+    def waiting(self) -> bool:
+        """Whether the client waits for reviewers, so that what it sends may stay unread."""
+        return self._holder.waiting
+
     def stop(self, reason: CloseReason) -> None:
         """Send what is still to be sent, and give up what is held."""
         self._flush()

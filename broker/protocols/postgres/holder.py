@@ -44,6 +44,11 @@ class Holder:
         self._task: asyncio.Task[None] | None = None
         self._asking: set[asyncio.Task[None]] = set()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether the client waits for reviewers."""
+        return self._waits and self._task is not None and not self._task.done()
+
     def hold(self, command: Hold) -> None:
         """Open a hold and wait for it."""
         try:

@@ -11,6 +11,7 @@ from unittest.mock import Mock
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from bot import reviewing
 from bot.adapters import sweeper
 from bot.adapters.boxes import Inbox, Outbox
 from bot.adapters.desks import Desks
@@ -80,6 +81,25 @@ async def test_sweep_that_fails_is_tried_again(
     sweeping.start()
     await asyncio.wait_for(enough.wait(), 20)
     await state_becomes(desks, request.id, RequestState.EXPIRED)
+
+
+async def test_one_request_that_cannot_be_expired_keeps_no_other_waiting(
+    desks: Desks, sweeping: Sweeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = await filed(desks), await filed(desks, "write")
+    clock, real = desks.clock, reviewing.expire
+    assert isinstance(clock, Still)
+
+    async def stumbles(desk: Any, request: Any) -> None:
+        if request.id == first.id:
+            raise ValueError("a row that nobody understands")
+        await real(desk, request)
+
+    monkeypatch.setattr(reviewing, "expire", stumbles)
+    clock.at = max(first.expires_at, second.expires_at)
+    sweeping.start()
+    await state_becomes(desks, second.id, RequestState.EXPIRED)
+    await state_becomes(desks, first.id, RequestState.PENDING)
 
 
 async def test_stopping_waits_for_the_sweep_under_way(sweeping: Sweeper, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,13 @@
 
 import socket
 import struct
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from broker.transport.listener import tune
-from broker.transport.silence import Silence
+from broker.transport.silence import Silence, left
 
 linux = pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="only Linux tells")
 
@@ -30,6 +32,23 @@ class Told:
 
     def getsockopt(self, *_: int) -> bytes:
         return self.info
+
+
+@linux
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_peer_that_has_ended_its_side_has_left_whatever_of_it_is_unread(ended: bool) -> None:
+    ours, theirs = socket.create_server(("127.0.0.1", 0)), socket.socket()
+    with ours, theirs:
+        theirs.connect(ours.getsockname())
+        accepted, _ = ours.accept()
+        with accepted:
+            theirs.sendall(b"x" * 100)
+            if ended:
+                theirs.close()
+            transport: Any = SimpleNamespace(get_extra_info=lambda _: accepted)
+            assert left(transport) is ended
+        assert not left(transport)
+    assert not left(None)
 
 
 @linux
