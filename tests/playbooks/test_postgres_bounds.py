@@ -140,6 +140,16 @@ def test_statement_that_fails_by_itself_is_told_at_once_and_its_transaction_ende
     assert play.upstream(done("ROLLBACK") + ready("I")).to_client() == ready("I")
 
 
+def test_cancel_that_meets_the_rollback_leaves_no_transaction_open() -> None:
+    """Its client began none, and would not know that it has to end one."""
+    play = begun(Play(bounded))
+    assert play.upstream(error("57014"), ready("E")).kinds() == "E"
+    assert b"rollback\0" in play.to_upstream()
+    play.upstream(CLOSES, error("57014"), ready("E"))
+    assert b"rollback\0" in play.to_upstream()
+    assert play.upstream(done("ROLLBACK") + ready("I")).to_client() == ready("I")
+
+
 def test_inside_a_transaction_the_failure_is_the_transactions() -> None:
     play = Play(bounded).client(codec.query("begin")).upstream(complete("BEGIN"), ready("T"))
     sent = play.client(CHANGE).to_upstream()

@@ -63,6 +63,7 @@ _ENDS = frozenset(
     }
 )
 _CHANGED = ("INSERT", "UPDATE", "DELETE", "MERGE", "COPY")
+_TRIES = 20
 _AGAIN = "change fewer rows at a time, or ask a reviewer about what it really touches"
 
 Steps = Generator[Command, Any, None]
@@ -135,7 +136,7 @@ def query(session: Session, expected: Expected, data: bytes, most: int | None) -
             yield Drain(everything=True)
         if expected.failed:
             if wrapped:
-                yield from ask_own(session, [_ROLLBACK], sync=True)
+                yield from _rolled_back(session)
             yield Settle(expected, (_ready(session),))
             return
         wrong = yield from _checked(session, expected, before, most, wrapped=wrapped)
@@ -256,8 +257,7 @@ def _deferred(session: Session, *, sync: bool) -> Generator[Command, Any, Wrong 
 def _failed(session: Session, expected: Expected, wrong: Wrong, *, sync: bool, ended: bool) -> Steps:
     """Have the change fail on both sides; `ended` says that its transaction is over with it."""
     if sync and ended:
-        if session.status != "I":
-            yield from ask_own(session, [_ROLLBACK], sync=True)
+        yield from _rolled_back(session)
     elif isinstance(wrong, Problem):
         if ended:
             yield from ask_own(session, [_ROLLBACK], sync=False)
@@ -267,6 +267,14 @@ def _failed(session: Session, expected: Expected, wrong: Wrong, *, sync: bool, e
         expected.problem = wrong
         wrong = Frame(ord("E"), wrong.encoded()[5:])
     yield Settle(expected, (_without_position(wrong), *([_ready(session)] if sync else [])))
+
+
+def _rolled_back(session: Session) -> Steps:
+    """End the transaction that is open; a cancel that came too late for the change may have met this in its place."""
+    for _ in range(_TRIES):
+        if session.status == "I":
+            return
+        yield from ask_own(session, [_ROLLBACK], sync=True)
 
 
 def _read(told: Told) -> _Count | Wrong | None:
