@@ -51,6 +51,9 @@ class Promises:
         """Complete one with what was found, or with what went wrong."""
         future = self.of(number)
         del self._open[number]
+        if future.done():
+            # Who waited for it has gone.
+            return
         if isinstance(found, Exception):
             future.set_exception(found)
         else:

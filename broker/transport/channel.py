@@ -92,14 +92,15 @@ class Channel:
 
     def cast(self, method: str, *arguments: Any) -> None:
         """Have something done, and hear nothing of it."""
-        self._send((_CAST, 0, method, arguments))
+        self._send(framed((_CAST, 0, method, arguments)))
 
     def call(self, method: str, *arguments: Any) -> asyncio.Future[Any]:
         """Ask for something; what it returns raises what was raised there, or ChannelLost where that end is gone."""
         self._last += 1
+        message = framed((_CALL, self._last, method, arguments))
         future: asyncio.Future[Any] = self._loop.create_future()
         self._calls[self._last] = future
-        self._send((_CALL, self._last, method, arguments))
+        self._send(message)
         if self._closed:
             _lose(future)
         return future
@@ -147,11 +148,11 @@ class Channel:
             self.close()
             self._lost()
 
-    def _send(self, message: tuple[Any, ...]) -> None:
+    def _send(self, message: bytes) -> None:
         if self._closed:
             return
         waited = bool(self._unsent)
-        self._unsent += framed(message)
+        self._unsent += message
         if not waited:
             self._flush()
         if len(self._unsent) > MOST_UNSENT:
@@ -192,7 +193,13 @@ class Channel:
         if not data:
             self._give_up()
             return
-        for message in self._frames.take(data):
+        try:
+            messages = self._frames.take(data)
+        except Exception as error:  # noqa: BLE001  what follows cannot be told apart any more (fail closed)
+            _log.error("what another process says does not read", error=f"{type(error).__name__}: {error}")
+            self._give_up()
+            return
+        for message in messages:
             if message[0] in (_DONE, _FAILED):
                 self._answered(*message)
             else:
@@ -206,6 +213,7 @@ class Channel:
             future.set_result(value)
         else:
             future.set_exception(value)
+            _looked_at(future)
 
     def _handle_arrived(self) -> None:
         while self._arrived and not self._closed:
@@ -234,16 +242,24 @@ class Channel:
             if isinstance(found, Exception):
                 _log.error("what another process asked for went wrong", error=f"{type(found).__name__}: {found}")
             return
-        if not isinstance(found, Exception):
-            self._send((_DONE, number, found))
-            return
-        if not isinstance(found, AirlockError):
+        if isinstance(found, Exception) and not isinstance(found, AirlockError):
             found = AirlockError(f"{type(found).__name__}: {found}")
-        self._send((_FAILED, number, found))
+        try:
+            message = framed((_FAILED if isinstance(found, Exception) else _DONE, number, found))
+            if isinstance(found, Exception):
+                # One that is made of other words than it says would end its reader.
+                Frames().take(message)
+        except Exception as error:  # noqa: BLE001  whoever asked waits for an answer, and nothing else runs there
+            message = framed((_FAILED, number, AirlockError(f"the answer cannot be sent: {type(error).__name__}")))
+        self._send(message)
 
 
 def _lose(future: asyncio.Future[Any]) -> None:
     if not future.done():
         future.set_exception(ChannelLost(ChannelLost.__doc__))
-        # Not everybody who asked still wants to know.
-        future.exception()
+        _looked_at(future)
+
+
+def _looked_at(future: asyncio.Future[Any]) -> None:
+    """Not everybody who asked still wants to know what went wrong."""
+    future.exception()

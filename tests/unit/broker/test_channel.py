@@ -1,7 +1,9 @@
 """Calls between processes of one broker: in order, both ways, whatever a socket makes of them."""
 
 import asyncio
+import pickle
 import socket
+import struct
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +29,13 @@ def test_messages_are_whole_however_they_are_cut(messages: list[tuple[Any, ...]]
         found += frames.take(data[at : at + size])
         at, turn = at + size, turn + 1
     assert found == messages
+
+
+class OfTwo(AirlockError):
+    """made of two words, and says one: it pickles, and does not read"""
+
+    def __init__(self, one: str, two: str) -> None:
+        super().__init__(one + two)
 
 
 class Ends:
@@ -133,6 +142,40 @@ async def test_without_the_other_end_every_call_fails_at_once_and_so_does_each_l
         assert ends.lost == ["there"]
     finally:
         ends.end()
+
+
+async def test_an_answer_that_cannot_be_sent_fails_the_call_and_no_other() -> None:
+    class Strange(AirlockError):
+        """nothing that pickles"""
+
+    def here(method: str, _: tuple[Any, ...]) -> Any:
+        if method == "raise":
+            raise Strange("no")
+        if method == "raise two":
+            raise OfTwo("one", "two")
+        return (lambda: None) if method == "return" else method
+
+    ends = Ends(here, lambda *_: None)
+    try:
+        for method in ("raise", "raise two", "return"):
+            with pytest.raises(AirlockError, match="the answer cannot be sent"):
+                await ends.asked(method)
+        with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
+            await ends.asked("else", lambda: None)
+        assert await ends.asked("else") == "else"
+    finally:
+        ends.end()
+
+
+async def test_an_end_that_says_what_does_not_read_is_given_up_and_nobody_waits_for_it() -> None:
+    ours, theirs = socket.socketpair()
+    lost: list[bool] = []
+    channel = Channel(ours, lambda *_: None, lambda: lost.append(True))
+    theirs.sendall(struct.pack("=I", 3) + b"???")
+    with pytest.raises(ChannelLost):
+        channel.ask("anything")
+    assert lost == [True]
+    theirs.close()
 
 
 async def _called(channel: Channel, method: str) -> Any:
