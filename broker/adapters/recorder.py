@@ -187,11 +187,11 @@ class FileRecorder:
         for grant in records:
             # What its recording does not take stays stranded.
             with suppress(RecordingFailed):
-                self._story(grant)
+                self.story(grant)
 
     def open(self, grant: str) -> AppendFile:
         """Return the file of a grant's recording; raises RecordingFailed where it has none."""
-        if self._story(grant) is None:
+        if self.story(grant) is None:
             raise RecordingFailed("records belong in a recording, and their grant has none open")
         return self._file(grant)
 
@@ -343,9 +343,11 @@ class FileRecorder:
         return [(line, head) for line, head in sealed if commitment(head).encode() not in spoken]
 
     def _write(self, entries: Sequence[Entry], lazy: bool, at: str | None = None) -> asyncio.Future[None]:
-        grant, at = entries[0].grant, at or timestamp(self._clock.now())
-        story = self._story(grant) if grant is not None else None
-        if grant is None or story is None:
+        grant, late = entries[0].grant, at is not None
+        at = at or timestamp(self._clock.now())
+        story = self.story(grant) if grant is not None else None
+        # What stood in a journal was recorded before; nothing else comes behind a recording's last line.
+        if grant is None or story is None or (story.closed and not late):
             for entry in entries:
                 if entry.detail:
                     raise RecordingFailed(f"`{entry.type}` belongs in a recording, and its grant has none open")
@@ -379,7 +381,7 @@ class FileRecorder:
             story.take(entry.type, entry.session, at, entry.data)
         return future
 
-    def _story(self, grant: str) -> Story | None:
+    def story(self, grant: str) -> Story | None:
         """Return what a grant's recording says so far, where it has one; raises RecordingFailed."""
         return self.adopt(grant, self.load(grant)) if grant in self._stranded else self.stories.get(grant)
 

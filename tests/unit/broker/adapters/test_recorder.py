@@ -125,10 +125,14 @@ async def test_changed_recording_is_not_written_on(tmp_path: Path) -> None:
         make(tmp_path)
 
 
-async def test_closed_recording_stays_closed_and_late_facts_go_to_the_feed_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize("forgotten", [True, False])
+async def test_closed_recording_stays_closed_and_late_facts_go_to_the_feed_only(
+    tmp_path: Path, forgotten: bool
+) -> None:
     log, recorder = make(tmp_path)
     await recorder.write(Entry("grant.closed", "grant1", None, {}))
-    recorder.forget("grant1")
+    if forgotten:
+        recorder.forget("grant1")
     await recorder.write(Entry("session.refused", "grant1", "s2", {"reason": "this access was ended"}))
     with pytest.raises(RecordingFailed, match="none open"):
         recorder.write(allowed(1))
