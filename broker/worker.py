@@ -53,6 +53,9 @@ def main() -> None:
     for ignored in (signal.SIGTERM, signal.SIGINT):
         signal.signal(ignored, signal.SIG_IGN)
     number, channel, over = map(int, sys.argv[1:])
+    for descriptor in (channel, over):
+        # Nobody that this process starts keeps them open when it is gone.
+        os.set_inheritable(descriptor, False)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_Serving(settings, number, socket.socket(fileno=channel), socket.socket(fileno=over)).run())
 

@@ -9,9 +9,11 @@ from typing import Any
 import structlog
 
 from broker.adapters.endpoints import resolved
+from broker.adapters.leases import LeaseFile
 from broker.adapters.process import Process
 from broker.adapters.seats import RemoteSession
-from broker.errors import AirlockError, Misconfigured
+from broker.adapters.stories import Story
+from broker.errors import Misconfigured
 from broker.sessions.model import CloseReason, Entry, IdentityEnd, Killed, Lease
 
 RETRY_SECONDS = 0.5
@@ -26,17 +28,26 @@ async def bury(process: Process, session: RemoteSession) -> None:
     killed = Killed(verified=lease is None)
     try:
         process.holds.leave(facts.id, CloseReason.ERROR.value)
-        while lease is not None and not killed.verified:
-            killed = await _kill(process, lease)
-            if not killed.verified:
-                await asyncio.sleep(RETRY_SECONDS)
-        reaped = lease is not None and not await session.leases.close(facts.id)
-        await _say(process, session, lease, killed, reaped=reaped)
-    except AirlockError as error:
+        if lease is not None:
+            killed = await _gone(process, session.leases, lease)
+            await session.leases.close(facts.id)
+        await _say(process, session, lease, killed)
+    except Exception as error:  # noqa: BLE001  whatever one meets must not keep the others alive
         _log.error("a dead worker's session could not be closed", session=facts.id, error=str(error))
     finally:
-        session.gone.set_result(killed.verified)
+        session.settle(verified=killed.verified)
         process.live.remove(session)
+
+
+async def _gone(process: Process, leases: LeaseFile, lease: Lease) -> Killed:
+    """End a session's upstream work, however long that takes; the reaper may be first."""
+    while True:
+        killed = await _kill(process, lease)
+        if killed.verified:
+            return killed
+        if leases.reaped(lease.session):
+            return Killed(verified=True)
+        await asyncio.sleep(RETRY_SECONDS)
 
 
 async def _kill(process: Process, lease: Lease) -> Killed:
@@ -48,15 +59,16 @@ async def _kill(process: Process, lease: Lease) -> Killed:
         return Killed(verified=False)
 
 
-async def _say(process: Process, session: RemoteSession, lease: Lease | None, killed: Killed, *, reaped: bool) -> None:
+async def _say(process: Process, session: RemoteSession, lease: Lease | None, killed: Killed) -> None:
     """Record what a dead worker could not: how its session's statement and the session ended."""
     facts, recorder = session.facts, process.recorder
-    grant = facts.grant.id
-    for whose, statement in list(recorder.resume(grant).open_statements):
-        if whose == facts.id:
-            unknown = {"statement": statement, "outcome": "unknown"}
-            recorder.write(Entry("statement.finished", grant, facts.id, unknown))
-    if facts.id not in recorder.resume(grant).open_sessions:
+    grant, reaped = facts.grant.id, session.leases.reaped(facts.id)
+    story = recorder.story(grant)
+    if story is None or story.closed:
+        # It took so long that the recording is closed, which it stays: this is a fact for the feed.
+        if reaped or lease is None:
+            return
+    elif not _settled(process, session, story):
         return
     if killed.identity is IdentityEnd.DISABLED and lease is not None and not reaped:
         left = {"identity": lease.identity, "resource": lease.resource, "owns": killed.owns}
@@ -70,3 +82,22 @@ async def _say(process: Process, session: RemoteSession, lease: Lease | None, ki
     }
     kind = "session.settled" if reaped else "session.closed"
     await recorder.write(Entry(kind, grant, facts.id, data))
+
+
+def _settled(process: Process, session: RemoteSession, story: Story) -> bool:
+    """Record the ends of what a session has left open; False where its own is recorded already."""
+    facts, recorder = session.facts, process.recorder
+    ends = [
+        ("statement.finished", {"statement": statement, "outcome": "unknown"})
+        for whose, statement in story.open_statements
+        if whose == facts.id
+    ]
+    # An approval that was used up and not recorded with a statement: nothing has run by it.
+    ends += [
+        ("hold.abandoned", {"hold": hold, "reason": CloseReason.ERROR.value})
+        for hold, whose in story.open_holds.items()
+        if whose == facts.id and not process.holds.alive(hold)
+    ]
+    for kind, data in ends:
+        recorder.write(Entry(kind, facts.grant.id, facts.id, data))
+    return facts.id in story.open_sessions

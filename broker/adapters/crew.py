@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -20,8 +20,7 @@ import structlog
 
 from broker.adapters.burial import bury
 from broker.adapters.process import Process
-from broker.adapters.seats import Worker
-from broker.errors import AirlockError
+from broker.adapters.seats import Worker, WorkerFailed
 from broker.transport.handing import give
 from broker.transport.listener import Known, TcpListener
 
@@ -29,6 +28,8 @@ STOP_SECONDS = 5.0
 LOOK_SECONDS = 0.5
 MOST_MISSED = 40
 """How often a worker is looked at without an answer; then it is ended. By count: this process may stand still too."""
+FEW_MISSED = 3
+"""How often; beyond, connections go to others where there are any."""
 WORKER_PATIENCE = 8.0
 """How long a client waits where no worker runs: the front door gives it ten seconds in all."""
 _PAUSE, _LONGEST_PAUSE = 0.2, 5.0
@@ -90,18 +91,27 @@ class Crew:
         for worker in workers:
             worker.end()
             worker.close()
+            _leave(worker)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, *waits, return_exceptions=True)
 
     def _tell(self, method: str, *arguments: Any) -> None:
-        for worker in self._workers.values():
+        # One that turns out to be gone is taken out meanwhile.
+        for worker in list(self._workers.values()):
             worker.channel.cast(method, *arguments)
 
     async def _start(self, number: int) -> None:
         worker = Worker(self._process, self._common, number, self._lost)
         try:
             await worker.start()
+            # Of what has changed since it was told what it begins with, it has not heard.
+            worker.channel.cast("policy", self._process.policies.current)
+            anchor = self._process.clock.anchored
+            worker.channel.cast("clock", anchor.wall, anchor.boot)
+            if worker.channel.closed:
+                # Nobody has heard of its end: it was none of the crew.
+                raise WorkerFailed(f"{WorkerFailed.__doc__}: it was gone at once")
         except BaseException:
             worker.end()
             worker.close()
@@ -134,7 +144,7 @@ class Crew:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._serving.wait(), WORKER_PATIENCE)
         others = [worker for worker in self._workers.values() if worker is not besides]
-        return min(others, key=lambda one: one.load, default=None)
+        return min(others, key=lambda one: (one.missed > FEW_MISSED, one.load), default=None)
 
     async def _look(self) -> None:
         """See that each worker answers, and that they reckon time from where this process does, for ever."""
@@ -160,12 +170,13 @@ class Crew:
         if not self._workers:
             self._serving.clear()
         if self._stopping:
-            # The reaper goes on with what is left of them.
-            for session in worker.sessions.values():
-                session.gone.set_result(False)
+            _leave(worker)
             return
         _log.error("a worker is gone, and its sessions with it", worker=worker.number, sessions=len(worker.sessions))
-        task = asyncio.get_running_loop().create_task(self._replace(worker), name=f"replace worker {worker.number}")
+        self._begin(self._replace(worker), f"replace worker {worker.number}")
+
+    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -174,7 +185,11 @@ class Crew:
         if worker.child is not None:
             await worker.child.wait()
         worker.close()
-        buried = [asyncio.ensure_future(bury(self._process, session)) for session in worker.sessions.values()]
+        for common in self._common.values():
+            common.leave(frozenset(worker.sessions))
+        for session in worker.sessions.values():
+            # However long their upstreams take, nobody else waits.
+            self._begin(bury(self._process, session), f"bury {session.facts.id}")
         pause, sealed = _PAUSE, False
         while True:
             try:
@@ -184,8 +199,14 @@ class Crew:
                 sealed = True
                 await self._start(worker.number)
                 break
-            except (AirlockError, OSError) as error:
-                _log.error("a worker could not be replaced", worker=worker.number, error=str(error))
+            except Exception as error:  # noqa: BLE001  whatever it was, the next try may do better
+                named = f"{type(error).__name__}: {error}"
+                _log.error("a worker could not be replaced", worker=worker.number, error=named)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
-        await asyncio.gather(*buried)
+
+
+def _leave(worker: Worker) -> None:
+    """Leave a worker's sessions to the reaper, because the broker stops."""
+    for session in worker.sessions.values():
+        session.settle(verified=False)

@@ -156,6 +156,10 @@ class HoldDesk:
         self._go(held, HoldEvent.ABANDON)
         self._later(held, entry_of(held, "hold.abandoned", reason=reason), Abandoned(hold, reason))
 
+    def alive(self, hold: str) -> bool:
+        """Say whether a hold can still be answered, or its approval used."""
+        return hold in self._live
+
     def leave(self, session: str, reason: str) -> None:
         """Abandon every hold that a session which is over waits for."""
         for held in list(self._live.values()):

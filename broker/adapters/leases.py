@@ -157,6 +157,10 @@ class LeaseFile:
         """Return the sessions that are not verified gone, also those that earlier brokers left behind."""
         return frozenset(self._open) - self._ended()
 
+    def reaped(self, session: str) -> bool:
+        """Say whether the reaper has verified and recorded a session's end."""
+        return session in self._ended()
+
     def _ended(self) -> frozenset[str]:
         """Return what the reaper has ended; its file only grows, and is read again where it has."""
         try:

@@ -73,6 +73,12 @@ class Live:
             until = active.facts.expires_at
             await asyncio.gather(*(self._prolong(session, until) for session in self.sessions(grant)))
 
+    async def catch_up(self, session: LiveSession) -> None:
+        """Let a session that has just been registered live as long as its grant does by now."""
+        active = self._grants.get(session.facts.grant.id)
+        if active is not None and active.facts.expires_at > session.facts.grant.expires_at:
+            await self._prolong(session, active.facts.expires_at)
+
     async def _prolong(self, session: LiveSession, until: datetime) -> None:
         try:
             await session.extend(until)

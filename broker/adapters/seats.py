@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import reduce
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from broker.adapters.journal import worker_journal
@@ -22,6 +24,7 @@ from broker.core import compiled
 from broker.errors import AirlockError, RecordingFailed
 from broker.sessions.holds import HoldFacts
 from broker.sessions.model import CloseReason, Entry, SessionFacts
+from broker.sessions.ports import Common
 from broker.transport.channel import Channel, ChannelLost
 from broker.transport.handing import handing_pair
 from broker.transport.listener import Known
@@ -31,6 +34,12 @@ START_SECONDS = 30.0
 
 class WorkerFailed(AirlockError):
     """a worker process of this broker does not start"""
+
+
+def _environment() -> dict[str, str]:
+    """Return this process's, such that another finds the same program from wherever it was started."""
+    paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 @dataclass(eq=False, slots=True)
@@ -55,14 +64,21 @@ class RemoteSession:
         return self.facts.id not in self.leases.sessions() if verified is None else verified
 
     async def cancel(self) -> None:
-        self.worker.channel.cast("cancel", self.facts.id)
+        # Waited for: who asked takes the answer's end as a sign that what runs next is not meant.
+        with suppress(ChannelLost):
+            await self.worker.channel.call("cancel", self.facts.id)
+
+    def settle(self, *, verified: bool) -> None:
+        """Say how it ended, to who waits for that."""
+        if not self.gone.done():
+            self.gone.set_result(verified)
 
 
 class Worker:
     """One worker process as long as it lives, and what it is asked and asks; `lost` is called when it is gone."""
 
     def __init__(
-        self, process: Process, common: Mapping[str, Any], number: int, lost: Callable[[Worker], None]
+        self, process: Process, common: Mapping[str, Common], number: int, lost: Callable[[Worker], None]
     ) -> None:
         self.number = number
         self.sessions: dict[str, RemoteSession] = {}
@@ -75,6 +91,7 @@ class Worker:
         self._numbers = count(1)
         self._promised: dict[asyncio.Future[Any], int] = {}
         self._asking: asyncio.Future[Any] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self.missed = 0
         """How often it has been looked at since its last answer."""
         self._carrier = process.recorder.carrier() if compiled is not None else None
@@ -122,6 +139,7 @@ class Worker:
                 *(sys.executable, "-m", "broker.worker", *arguments),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), over.fileno()),
+                env=_environment(),
                 # Ctrl-C in a terminal is for the broker alone, which ends all in order.
                 start_new_session=True,
             )
@@ -206,6 +224,10 @@ class Worker:
         added = self._process.live.add(session)
         if added:
             self.sessions[facts.id] = session
+            # An extension may have come between the look at its ticket and now.
+            task = asyncio.get_running_loop().create_task(self._process.live.catch_up(session))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         return added
 
     def _remove(self, session: str) -> None:
@@ -218,4 +240,5 @@ class Worker:
 
     def _call_common(self, path: tuple[str, ...], arguments: tuple[Any, ...]) -> Any:
         protocol, *names = path
-        return reduce(getattr, names, self._common[protocol])(*arguments)
+        found: Any = self._common[protocol]
+        return reduce(getattr, names, found)(*arguments)

@@ -179,6 +179,14 @@ class Holds(Protocol):
         ...
 
 
+class Common(Protocol):
+    """What all processes of a broker share of a protocol."""
+
+    def leave(self, sessions: frozenset[str]) -> None:
+        """Let go of what is kept of sessions whose process has died."""
+        ...
+
+
 class Door(Protocol):
     """Where a protocol's connections come in, in place of a port of its own: another process listens."""
 
@@ -238,7 +246,7 @@ class Offer(Protocol):
         """Serve clients; where the broker has a door, what comes in there."""
         ...
 
-    def common(self) -> object:
+    def common(self) -> Common:
         """Make what all processes of a broker share of this protocol: each calls its methods, with plain values."""
         ...
 

@@ -81,6 +81,7 @@ class Door:
         visit = HandedVisit(number, self._known)
         try:
             for one in accepted:
+                one.set_inheritable(False)
                 one.setblocking(False)
                 await self._handlers[name](one, address, visit)
         finally:

@@ -38,6 +38,12 @@ class CancelKeys:
         if not same:
             self._sessions.pop(key.pid, None)
 
+    def leave(self, sessions: frozenset[str]) -> None:
+        """Revoke the keys of sessions that could not do so themselves."""
+        for pid, same in list(self._sessions.items()):
+            for secret in [secret for secret, session in same.items() if session in sessions]:
+                self.revoke(CancelKey(pid, secret))
+
     def find(self, key: CancelKey, address: str, now: float) -> str | None:
         """Return the session of a key, or None: wrong, or one guess too many."""
         since, count = self._guesses.get(address, (now, 0))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from broker.protocols.postgres import codec, pins
 from broker.protocols.postgres.admin import Admins
 from broker.protocols.postgres.cancel import CancelKeys
+from broker.protocols.postgres.identities import Swept
 from broker.protocols.postgres.inspector import Inspector
 from broker.protocols.postgres.login import LoggedIn
 from broker.protocols.postgres.memory import Memory
@@ -55,6 +56,11 @@ class Common:
 
     keys: CancelKeys = field(default_factory=CancelKeys)
     rations: Rations = field(default_factory=Rations)
+    swept: Swept = field(default_factory=Swept)
+
+    def leave(self, sessions: frozenset[str]) -> None:
+        """Let go of what is kept of sessions whose process has died."""
+        self.keys.leave(sessions)
 
 
 @dataclass(slots=True)

@@ -69,12 +69,24 @@ async def _end(admin: Admin, name: str) -> Killed:
     return Killed(verified=not rows[0]["open"], identity=IdentityEnd.DISABLED, owns=owns)
 
 
+class Swept:
+    """The roles whose end was said: where several processes sweep, one of them says it."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+
+    def first(self, name: str) -> bool:
+        """Say whether nobody has said it yet."""
+        first = name not in self._names
+        self._names.add(name)
+        return first
+
+
 class Sweep:
     """Ends this broker's roles that no lease speaks of any more: never those of others, nor of a session that lives."""
 
     def __init__(self, house: House) -> None:
         self._house = house
-        self._told: set[str] = set()
 
     async def run(self) -> None:
         """Look at once, and now and then, for ever."""
@@ -112,6 +124,5 @@ class Sweep:
             now = datetime.now(UTC)
             lease = Lease(session, "", "postgres", resource, role, now, os.getpid(), 0, maker.source, identity=name)
             killed = await admin.kill(lease)
-            if killed.verified and name not in self._told:
-                self._told.add(name)
+            if killed.verified and house.common.swept.first(name):
                 broker.recorder.write(records.swept(resource, name, killed))

@@ -1,0 +1,290 @@
+"""Workers as the broker has them, in this process: their ends of the sockets are a test's own."""
+
+import asyncio
+import dataclasses
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker.adapters import burial, endings, live
+from broker.adapters.crew import Crew
+from broker.adapters.leases import LeaseFile, folder_of, line
+from broker.adapters.process import Process
+from broker.adapters.seats import Worker
+from broker.adapters.verify import verify
+from broker.sessions.holds import Asked, HoldFacts
+from broker.sessions.model import CloseReason, Entry, GrantFacts, Killed, Lease, SessionFacts, Source
+from broker.transport.channel import Channel
+from policies.engine.decisions import Need, Requirement
+from tests.integration.broker import Bot, PretendOffer, World, facts_of, until
+from workflows.holds import HoldEvent
+
+SOURCE = Source("127.0.0.1", 5432, "shop", "disable", "someone:invented")
+
+
+class Shared:
+    """What a pretended protocol's processes share."""
+
+    def __init__(self) -> None:
+        self.left: set[str] = set()
+
+    def leave(self, sessions: frozenset[str]) -> None:
+        self.left |= sessions
+
+
+class KillingOffer(PretendOffer):
+    """Whether upstreams answer is for tests to say."""
+
+    def __init__(self) -> None:
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.shared = Shared()
+
+    def common(self) -> Shared:
+        return self.shared
+
+    async def kill(self, lease: Lease, endpoint: object) -> Killed:
+        return Killed(verified=self.answers.is_set())
+
+
+class End:
+    """A worker's end, which keeps what it is told and does nothing of it."""
+
+    def __init__(self, connection: socket.socket, over: socket.socket) -> None:
+        self.told: list[tuple[str, tuple[Any, ...]]] = []
+        self.does: dict[str, Any] = {}
+        self.over = over
+        self.socket = connection
+        self.channel = Channel(connection, self._asked, lambda: None)
+
+    def _asked(self, method: str, arguments: tuple[Any, ...]) -> Any:
+        self.told.append((method, arguments))
+        return self.does[method](*arguments) if method in self.does else True
+
+    def heard(self, method: str) -> list[Any]:
+        return [arguments[0] for name, arguments in self.told if name == method]
+
+    def die(self) -> None:
+        self.over.close()
+        self.channel.close()
+
+
+class Hands:
+    """A crew of ends; each starts once `may_start` is set."""
+
+    def __init__(self, world: World, process: Process, bot: Bot, offer: KillingOffer) -> None:
+        self.world, self.process, self.bot, self.offer = world, process, bot, offer
+        self.crew = Crew(process, 2)
+        self.ends: list[End] = []
+        self.may_start = asyncio.Event()
+        self.may_start.set()
+        self.leases = process.outside.leases
+
+    async def start(self, worker: Worker) -> None:
+        theirs, over = worker._given
+        self.ends.append(End(theirs, over))
+        worker.channel.cast("begin", self.process.policies.current, 0.0, 0.0)
+        await self.may_start.wait()
+
+    async def session(self, grant: GrantFacts, *, lease: bool = True, opened: bool = True) -> SessionFacts:
+        """A session of the first end's."""
+        facts = SessionFacts(f"s{len(self.process.live.sessions(grant.id))}{grant.id[-4:]}", "t1", grant)
+        assert await self.ends[0].channel.call("live.add", facts)
+        if lease:
+            values = (facts.id, grant.id, "pretend", grant.resource, grant.role, grant.expires_at, 1, 0, SOURCE)
+            await self.ends[0].channel.call("leases.write", Lease(*values))
+        if opened:
+            await self.process.recorder.write(Entry("session.opened", grant.id, facts.id, {"person": "alice"}))
+        return facts
+
+    async def granted(self) -> GrantFacts:
+        return facts_of(self.process, await self.bot.grant())
+
+    def recorded(self, grant: GrantFacts) -> list[tuple[str, dict[str, Any]]]:
+        text = (self.world.settings.home / "recordings" / f"{grant.id}.ndjson").read_text()
+        return [(one["type"], one["data"]) for one in map(json.loads, text.splitlines())]
+
+    async def said(self, session: SessionFacts) -> list[tuple[str, bool | None]]:
+        events = [event for event in await self.bot.events() if event["session"] == session.id]
+        return [(one["type"], one["data"].get("verified")) for one in events]
+
+
+@asynccontextmanager
+async def hands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hands]:
+    monkeypatch.setattr(burial, "RETRY_SECONDS", 0.02)
+    world, offer = World(tmp_path), KillingOffer()
+    leases: Any = LeaseFile(world.settings.home)
+    world.leases = leases
+    process = world.make()
+    offers: Any = process.outside.offers
+    offers["pretend"] = offer
+    await process.start()
+    try:
+        async with world.serve(process) as bot:
+            found = Hands(world, process, bot, offer)
+            monkeypatch.setattr(Worker, "start", lambda worker: found.start(worker))
+            await found.crew._start(1)
+            yield found
+            await found.process.end_sessions()
+            await found.crew.stop()
+    finally:
+        await process.stop()
+        leases.release()
+    assert verify(world.settings.state).good
+
+
+async def test_a_worker_hears_of_the_policy_that_came_while_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with hands(tmp_path, monkeypatch) as found:
+        found.may_start.clear()
+        starting = asyncio.create_task(found.crew._start(2))
+        await until(lambda: len(found.ends) == 2)
+        text = (found.world.settings.policies / "all.yaml").read_text()
+        found.world.write_policy(text.replace("max_duration: 1h", "max_duration: 2h"))
+        await found.process.policies.reload()
+        found.may_start.set()
+        await starting
+        await until(lambda: found.ends[1].heard("policy"))
+        for end in found.ends:
+            assert end.heard("policy")[-1].hash == found.process.policies.hash
+        assert found.ends[1].heard("clock")
+
+
+async def test_a_worker_that_is_gone_as_it_is_ready_is_none_of_the_crew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with hands(tmp_path, monkeypatch) as found:
+        found.may_start.clear()
+        starting = asyncio.create_task(found.crew._start(2))
+        await until(lambda: len(found.ends) == 2)
+        found.ends[1].die()
+        await asyncio.sleep(0.05)
+        found.may_start.set()
+        with pytest.raises(Exception, match="gone at once"):
+            await starting
+        assert list(found.crew._workers) == [1]
+
+
+async def test_all_others_are_told_where_one_turns_out_to_be_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with hands(tmp_path, monkeypatch) as found:
+        await found.crew._start(2)
+        found.may_start.clear()
+        found.ends[0].die()
+        found.crew._tell("clock", 1.0, 2.0)
+        await until(lambda: ("clock", (1.0, 2.0)) in found.ends[1].told)
+        found.may_start.set()
+
+
+async def test_an_upstream_that_does_not_answer_keeps_neither_the_next_worker_nor_the_closing_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "END_SECONDS", 0.05)
+    monkeypatch.setattr(endings, "DRAIN_PATIENCE", 0.05)
+    async with hands(tmp_path, monkeypatch) as found:
+        grant = await found.granted()
+        session, unopened = await found.session(grant), await found.session(grant, lease=False, opened=False)
+        found.offer.answers.clear()
+        found.ends[0].die()
+        await until(lambda: len(found.ends) == 2)
+        assert found.offer.shared.left == {session.id, unopened.id}
+        _, ended = await found.bot.json("DELETE", f"/v1/grants/{grant.id}", json={"reason": "over"})
+        assert ended["verified"] is False
+        await until(lambda: found.recorded(grant)[-1][0] == "grant.closed")
+        assert found.process.live.sessions(grant.id)
+        found.offer.answers.set()
+        await until(lambda: not found.process.live.sessions(grant.id))
+        # The recording is closed and stays it; the feed says the end, once.
+        assert found.recorded(grant)[-1][0] == "grant.closed"
+        assert grant.id not in found.process.recorder.stories
+        assert await found.said(session) == [("session.opened", None), ("session.closed", True)]
+        assert await found.said(unopened) == []
+
+
+@pytest.mark.parametrize("leased", [True, False], ids=["before its lease is closed", "after its lease was closed"])
+async def test_what_the_reaper_has_ended_is_not_said_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leased: bool
+) -> None:
+    async with hands(tmp_path, monkeypatch) as found:
+        grant = await found.granted()
+        session = await found.session(grant)
+        found.offer.answers.clear()
+        reaped = folder_of(found.world.settings.home) / "reaped.ndjson"
+        reaped.write_bytes(line({"session": session.id, "at": datetime.now(UTC).isoformat()}))
+        if not leased:
+            assert await found.ends[0].channel.call("leases.close", session.id) is False
+        found.ends[0].die()
+        await until(lambda: not found.process.live.sessions(grant.id))
+        assert await found.said(session) == [("session.opened", None), ("session.settled", True)]
+
+
+async def test_an_approval_that_a_dead_worker_used_and_did_not_record_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with hands(tmp_path, monkeypatch) as found:
+        grant = await found.granted()
+        session = await found.session(grant)
+        needed = Requirement((Need(1, ("dbas",)),))
+        facts = HoldFacts(session, "q1", Asked("delete from t"), needed, ("asked",), 600.0, 1)
+        used, _, _, _, _ = await found.ends[0].channel.call("holds.open", facts)
+        waits, _, _, _, _ = await found.ends[0].channel.call("holds.open", dataclasses.replace(facts, statement="q2"))
+        at_once = dataclasses.replace(facts, statement="q3", waits=False)
+        stays, _, _, _, _ = await found.ends[0].channel.call("holds.open", at_once)
+        held = found.process.holds._live[used]
+        found.process.holds._go(held, HoldEvent.RELEASE)
+        assert await found.ends[0].channel.call("holds.use", used, None)
+        found.ends[0].die()
+        await until(lambda: not found.process.live.sessions(grant.id))
+        given_up = [data["hold"] for kind, data in found.recorded(grant) if kind == "hold.abandoned"]
+        assert sorted(given_up) == sorted([used, waits])
+        assert found.process.holds.alive(stays)
+
+
+async def test_a_session_that_its_worker_registers_after_an_extension_has_the_later_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with hands(tmp_path, monkeypatch) as found:
+        grant = await found.granted()
+        later = grant.expires_at + timedelta(minutes=5)
+        active = found.process.live.active(grant.id)
+        assert active is not None
+        found.process.live.extend(dataclasses.replace(active.row, expires_at=later))
+        session = await found.session(grant)
+        await until(lambda: found.ends[0].heard("extend"))
+        assert ("extend", (session.id, later)) in found.ends[0].told
+
+
+async def test_the_stop_of_the_broker_leaves_to_the_reaper_what_does_not_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with hands(tmp_path, monkeypatch) as found:
+        grant = await found.granted()
+        await found.session(grant)
+        found.ends[0].does["end"] = lambda *_: asyncio.get_running_loop().create_future()
+        (session,) = found.process.live.sessions(grant.id)
+        ending = asyncio.create_task(session.end(CloseReason.SHUTDOWN))
+        await until(lambda: found.ends[0].heard("end"))
+        await found.crew.stop()
+        assert await asyncio.wait_for(ending, 5) is False
+        found.process.live.remove(session)
+
+
+async def test_a_cancel_is_over_when_the_worker_has_sent_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with hands(tmp_path, monkeypatch) as found:
+        grant = await found.granted()
+        facts = await found.session(grant)
+        sent = asyncio.get_running_loop().create_future()
+        found.ends[0].does["cancel"] = lambda _: sent
+        cancelling = asyncio.ensure_future(found.ends[0].channel.call("live.cancel", facts.id))
+        await until(lambda: found.ends[0].heard("cancel") == [facts.id])
+        assert not cancelling.done()
+        sent.set_result(None)
+        await cancelling
