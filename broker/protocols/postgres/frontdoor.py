@@ -37,6 +37,7 @@ from broker.protocols.postgres.upstream import read_frame
 from broker.sessions.model import REPLACED, SessionFacts, TicketFacts
 from broker.transport.listener import Known
 from broker.transport.rawread import peek, read_exactly, send, waiting
+from broker.transport.secured import secured
 from broker.transport.stream import PeerGone, Stream
 from policies.engine.decide import may_ask
 
@@ -147,13 +148,14 @@ class FrontDoor:
         return stream, None
 
     async def _taken(self, connection: socket.socket, context: ssl.SSLContext | None) -> Stream:
-        """Hand a socket over to the loop, which speaks TLS on it where it is given how."""
+        """Hand a socket over to the loop, and speak TLS on it where it is said how."""
         taken = connection.dup()
         connection.close()
         stream = Stream()
-        await asyncio.get_running_loop().connect_accepted_socket(
-            lambda: stream, taken, ssl=context, ssl_handshake_timeout=self.deadline if context is not None else None
-        )
+        if context is None:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: stream, taken)
+        else:
+            await secured(taken, context, stream, server_side=True)
         return stream
 
     async def _demand_tls(self, connection: socket.socket) -> None:

@@ -20,6 +20,7 @@ from broker.protocols.postgres.startup import CancelKey
 from broker.sessions.ports import Endpoint
 from broker.transport.listener import tune
 from broker.transport.rawread import read_exactly
+from broker.transport.secured import secured
 from broker.transport.stream import PeerGone, Stream
 from broker.transport.tls import client_context, peer_end_point
 
@@ -196,9 +197,10 @@ async def _secured(endpoint: Endpoint, connection: socket.socket) -> Stream:
         await loop.sock_sendall(connection, codec.request(codec.SSL_REQUEST))
         if await read_exactly(connection, 1) != b"S":
             raise UpstreamUnavailable("the upstream does not offer TLS", "it offers no secure connection")
-    _, stream = await loop.create_connection(
-        Stream, sock=connection, ssl=context, server_hostname=endpoint.host if context else None
-    )
+        stream = Stream()
+        await secured(connection, context, stream, server_side=False, host=endpoint.host)
+        return stream
+    _, stream = await loop.create_connection(Stream, sock=connection)
     return stream
 
 
