@@ -16,6 +16,7 @@ from tests.playbooks.postgres_play import (
     POISON,
     ROW,
     RUN,
+    SUSPENDED,
     Play,
     bind,
     complete,
@@ -214,6 +215,18 @@ def test_in_the_extended_protocol_completion_waits_for_the_count_and_sync_for_de
     assert play.to_upstream() == POISON + codec.SYNC
     told = play.upstream(error("34000"), ready("I")).to_client()
     assert b"this touched 14 rows" in told
+
+
+def test_portal_that_ends_with_its_transaction_while_it_is_counted_runs_no_further() -> None:
+    play = Play(bounded).client(codec.parse("", "insert"), bind(""), codec.execute("", 1))
+    play.upstream(PARSED, BOUND, counted(0)).upstream(ROW, SUSPENDED).upstream(counted(1)).client(codec.SYNC)
+    # Its Sync is answered only after the client has asked for the rest.
+    play.upstream(counted(1) + done("SET CONSTRAINTS") + counted(1)).client(codec.execute("")).to_client()
+    play.upstream(ready("I")).to_upstream()
+    play.upstream(counted(1))
+    assert play.to_upstream() == POISON + codec.FLUSH
+    assert b"34000" in play.upstream(error("34000")).to_client()
+    assert play.outcomes() == [("q1", "ok")]
 
 
 def test_earlier_failure_of_a_segment_leaves_the_change_unsent() -> None:

@@ -27,6 +27,8 @@ from broker.sql.model import Altered, Control
 from policies.engine.decisions import Effect
 from tests.playbooks.postgres_play import (
     ASKING,
+    BOUND,
+    PARSED,
     ROW,
     RUN,
     Play,
@@ -160,6 +162,16 @@ def test_what_waits_for_its_record_as_the_session_ends_was_cut(asked: bytes) -> 
     play = Play(lambda sql: permitted(sql, effect=Effect.WRITE), slow=True).client(asked)
     assert len(play.records) == 1
     assert play.hear(ClientGone(9.0)).outcomes() == [("q1", "cut")]
+
+
+def test_portal_that_ends_with_its_transaction_while_its_execution_is_recorded_is_said_to_be_gone() -> None:
+    play = Play(lambda sql: permitted(sql, effect=Effect.WRITE), slow=True).client(codec.parse("", "insert") + bind(""))
+    play.client(codec.SYNC).upstream(PARSED, BOUND).client(codec.execute("") + codec.SYNC)
+    assert play.upstream(ready()).kinds() == "12Z"
+    assert play.outcomes() == [("q1", "cut")]
+    play.hear(Recorded(play.machine._token, play.at))
+    assert b"34000" in play.to_client()
+    assert play.upstream(ready()).kinds() == "Z"
 
 
 @pytest.mark.parametrize("name", ENDINGS)

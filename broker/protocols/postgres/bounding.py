@@ -29,7 +29,7 @@ from broker.protocols.postgres.codec import Frame
 from broker.protocols.postgres.events import Command, Drain, Note, Settle, ToClient, ToUpstream
 from broker.protocols.postgres.owning import Told, ask_own, fail_own
 from broker.protocols.postgres.plan import Plan
-from broker.protocols.postgres.replies import Problem, denial, passed_problem
+from broker.protocols.postgres.replies import Problem, denial, no_portal, passed_problem
 from broker.protocols.postgres.responses import Expected
 from broker.protocols.postgres.ruling import Denied, shown_text
 from broker.protocols.postgres.shared import Session
@@ -165,6 +165,12 @@ def execute(session: Session, expected: Expected, data: bytes, most: int | None)
     if before is None:
         yield from _skipped(session, expected)
         return
+    if expected.portal is not None and not expected.portal.statements:
+        # Its transaction has ended meanwhile, and with it the portal and what was recorded of it.
+        for running in expected.statements:
+            session.forget(running)
+        expected.statements.clear()
+        before = no_portal(codec.read_execute(data[5:]).portal)
     if isinstance(before, _Count):
         expected.withheld = []
         session.bounded = expected

@@ -14,7 +14,7 @@ from broker.protocols.postgres.holding import Cleared, narrowest, still_approved
 from broker.protocols.postgres.pathway import elsewhere
 from broker.protocols.postgres.plan import Plan, Planner, Planning, found_in, stale
 from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Registry, own_types
-from broker.protocols.postgres.replies import Problem, denial, too_far
+from broker.protocols.postgres.replies import Problem, denial, no_portal, too_far
 from broker.protocols.postgres.responses import Expected, Kind
 from broker.protocols.postgres.ruling import Denied
 from broker.protocols.postgres.shared import Session
@@ -183,7 +183,7 @@ class FrontPath:
         registry: Registry[Any] = session.prepared if message.kind == "S" else session.portals
         found: Prepared | Portal | Cursor | None = yield from found_in(registry, message.name, session.segment)
         if found is None:
-            missing = _no_statement if message.kind == "S" else _no_portal
+            missing = _no_statement if message.kind == "S" else no_portal
             yield from self._refuse(missing(message.name))
             return
         one = found.prepared if isinstance(found, Portal) else found
@@ -208,7 +208,7 @@ class FrontPath:
             yield from self._refuse(Problem("0A000", "what DECLARE made is not executed here", hint="use FETCH"))
             return
         if portal is None:
-            yield from self._refuse(_no_portal(message.portal))
+            yield from self._refuse(no_portal(message.portal))
             return
         plan = yield from self._planner().again(portal.prepared)
         if isinstance(plan, Denied):
@@ -229,7 +229,8 @@ class FrontPath:
             portal.again = True
         yield from bounding.settled(session, plan)
         if plan.statements and not portal.statements:
-            # An error came while it was recorded, which finished the portal: the server skips this message.
+            # It ended while this waited: by an error, behind which the server skips this, or with its transaction.
+            yield from self._refuse(no_portal(message.portal))
             return
         expected = Expected(Kind.EXECUTE, session.segment, plan.ruling, portal=portal, since=portal.since)
         expected.statements.extend(plan.running(portal.statements))
@@ -380,7 +381,3 @@ def _just(command: Command) -> Gate:
 def _no_statement(name: str) -> Problem:
     what = f'prepared statement "{name}"' if name else "unnamed prepared statement"
     return Problem("26000", f"{what} does not exist")
-
-
-def _no_portal(name: str) -> Problem:
-    return Problem("34000", f'portal "{name}" does not exist')

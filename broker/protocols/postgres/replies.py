@@ -57,6 +57,10 @@ def denial(sqlstate: str, message: str, rules: Sequence[str], hint: str | None, 
     return Problem(sqlstate, message, f"rules: {', '.join(rules)}" if rules else None, hint, position)
 
 
+def no_portal(name: str) -> Problem:
+    return Problem("34000", f'portal "{name}" does not exist')
+
+
 def too_far(copying: Copying) -> Problem:
     """Word the end of a COPY that went beyond its limit."""
     way = "in: none of it was kept" if copying.incoming else "out"
