@@ -182,6 +182,9 @@ def test_hosts_that_are_lost_take_their_sessions_along_and_nobody_elses(server: 
         try:
             told = host.hear(60)
             names = {f"airlock:{session}": state for session, state in told["sessions"].items()}
+            # What runs a query all this time leaves the processor to other tests.
+            for (pid,) in server.execute("select pid from pg_stat_activity where application_name like 'airlock:s%'"):
+                os.setpriority(os.PRIO_PROCESS, pid, 10)
             clients = [_client(outside.far, ticket) for ticket in told["tickets"]]
             clients[1].send(codec.query("select a.body || b.body || c.body from notes a, notes b, notes c"))
             Thread(target=_drain, args=(clients[1],), daemon=True).start()

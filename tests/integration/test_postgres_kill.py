@@ -68,17 +68,10 @@ PORTAL = codec.parse("", "select * from notes") + codec.message(b"B", b"p\0\0" +
 STATES = {
     "idle": State((), "idle"),
     "idle on a spare": State((), "idle", "ahead", ahead=True),
-    "a long query on a spare": State(_sql(SLOW), role="ahead", ahead=True),
     "idle in a transaction": State(_sql("begin", "insert into log (what) values ('x')"), "idle in transaction"),
     "a failed transaction": State(_sql("begin", "select 1/0"), "idle in transaction (aborted)"),
-    "a long query": State(_sql(SLOW)),
-    "a long query of several statements": State(_sql(f"insert into log (what) values ('x'); {SLOW}")),
-    "queries behind a long one": State((*_sql(SLOW), *_sql("insert into log (what) values ('x')") * 1000)),
-    "streaming to a client that does not read": State(_sql(STREAM), told=False),
-    "copying out": State(_sql(f"copy ({STREAM}) to stdout"), told=False),
     "copying in": State(_sql("copy notes (id, body) from stdin")),
     "a suspended portal": State((*_sql("begin"), PORTAL + codec.SYNC), "idle in transaction"),
-    "a cursor's FETCH": State(_sql("begin", f"declare c cursor for {SLOW}", "fetch c")),
     "a Parse that waits for a lock": State((codec.parse("p", "select * from locked") + codec.SYNC,)),
     "waiting for a lock": State(_sql("insert into log (what) values ('x'); insert into locked values (1)")),
     "a held statement": State(_sql("insert into log (what) values ('x')"), "idle", "ask"),
@@ -88,6 +81,14 @@ STATES = {
     "PREPARE TRANSACTION": State(
         _sql("begin", "insert into log (what) values ('x')", "prepare transaction 'x'"), "idle in transaction (aborted)"
     ),
+    # These take a processor each for as long as they run.
+    "a long query on a spare": State(_sql(SLOW), role="ahead", ahead=True),
+    "a long query": State(_sql(SLOW)),
+    "a long query of several statements": State(_sql(f"insert into log (what) values ('x'); {SLOW}")),
+    "queries behind a long one": State((*_sql(SLOW), *_sql("insert into log (what) values ('x')") * 1000)),
+    "streaming to a client that does not read": State(_sql(STREAM), told=False),
+    "copying out": State(_sql(f"copy ({STREAM}) to stdout"), told=False),
+    "a cursor's FETCH": State(_sql("begin", f"declare c cursor for {SLOW}", "fetch c")),
 }
 
 
@@ -172,7 +173,7 @@ async def test_a_revoked_session_is_told_why_and_verified_gone(served: TestBroke
         (session,) = served.live.sessions
         begun = time.monotonic()
         assert await asyncio.gather(*(session.end(CloseReason.REVOKED) for _ in range(3))) == [True] * 3
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 15
         assert gone(wheel_postgres)
         frames = await asyncio.to_thread(client.until, "E")
         assert "this access was revoked" in problem(frames[-1])["M"]
@@ -211,7 +212,7 @@ async def test_a_client_that_leaves_takes_its_work_along(served: TestBroker, whe
         if how == "reset":
             client.socket.setsockopt(1, 13, b"\1\0\0\0\0\0\0\0")
         client.close()
-        await gone_within(wheel_postgres, 1.0)
+        await gone_within(wheel_postgres, 15.0)
     await served.until(lambda: bool(served.recorder.of("session.closed")))
     assert served.recorder.of("session.closed")[0]["reason"] == "client"
     assert wheel_postgres.execute("select count(*) from log", "shop") == [(0,)]

@@ -32,6 +32,7 @@ from tests.integration.postgres_world import (
 from tests.support.broker import POLICY, Line
 from tests.support.postgres import Server
 
+WAITING = "select count(*) from notes"
 OLD = "1970-01-01T00:00:00+00:00"
 ROOT = Path(__file__).parents[2]
 
@@ -126,13 +127,14 @@ async def test_the_reaper_ends_sessions_of_a_broker_that_cannot(
     policy = policy.replace("read: {", "read: {spares: 1, ") if ahead else policy
     (secrets / "x").write_text("app:app-password\n")
     with (
+        locked(wheel_postgres),
         reaper(tmp_path, secrets),
         broker_process(tmp_path, policy, wheel_postgres.port, 2.0) as (process, shown),
     ):
         ticket = Line(shown["user"], shown["password"], "prod-db", shown["port"])
         with raw(shown["port"]) as client:
             assert kinds(await asyncio.to_thread(enter, client, ticket)).endswith("Z")
-            client.send(codec.query(SLOW))
+            client.send(codec.query(WAITING))
             deadline = time.monotonic() + 1.5
             while len(backends(wheel_postgres)) != 1 + ahead:
                 assert time.monotonic() < deadline
@@ -196,13 +198,14 @@ async def test_the_reaper_follows_an_extension_and_ends_the_session_at_its_new_e
     policy = POLICY.replace("port: 1,", f"port: {wheel_postgres.port},")
     (secrets / "x").write_text("app:app-password\n")
     with (
+        locked(wheel_postgres),
         reaper(tmp_path, secrets),
         broker_process(tmp_path, policy, wheel_postgres.port, 2.0, longer=2.0) as (process, shown),
     ):
         ticket = Line(shown["user"], shown["password"], "prod-db", shown["port"])
         with raw(shown["port"]) as client:
             assert kinds(await asyncio.to_thread(enter, client, ticket)).endswith("Z")
-            client.send(codec.query(SLOW))
+            client.send(codec.query(WAITING))
             leases = tmp_path / "broker" / "leases" / "leases.ndjson"
             later = shown["ends"] + 1.0
             while not any(
@@ -215,6 +218,14 @@ async def test_the_reaper_follows_an_extension_and_ends_the_session_at_its_new_e
             assert len(backends(wheel_postgres)) == 1
             await asyncio.sleep(max(0.0, shown["ends"] + 2.0 - time.time()))
             await gone_within(wheel_postgres, 3.0)
+
+
+@contextmanager
+def locked(server: Server) -> Iterator[None]:
+    """Have whoever reads the notes wait, which takes no time of the processor."""
+    with server.connect("shop", autocommit=False) as other:
+        other.execute("lock table notes in access exclusive mode")
+        yield
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
