@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from tests.support.require import missing
 from tests.unit.bot.workspace.world import World, button, running, section
@@ -29,19 +30,32 @@ def chromium() -> str:
     return found if found is not None else missing("no Chromium found", "apt-get install chromium")
 
 
-@pytest.fixture
+ONE_LOOP = pytest.mark.asyncio(loop_scope="module")
+"""For modules with a browser: it lives as long as their loop."""
+
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     async with running(tmp_path / "state") as started:
         yield started
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Any]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running_browser() -> AsyncIterator[Any]:
+    """One program for all tests of a module: it starts in a second of processor time."""
     path = chromium()
     async with playwright.async_playwright() as driver:
         started = await driver.chromium.launch(executable_path=path, args=FLAGS)
         yield started
         await started.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def browser(running_browser: Any) -> AsyncIterator[Any]:
+    """A browser without a page; what a test opens is closed with it."""
+    yield running_browser
+    for context in running_browser.contexts:
+        await context.close()
 
 
 class Page:
@@ -51,7 +65,7 @@ class Page:
         self.page = page
         self.world = world
         self.complaints: list[str] = []
-        page.set_default_timeout(4000)
+        page.set_default_timeout(15_000)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("console", lambda line: line.type == "error" and self.complaints.append(line.text))
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from tests.integration.pages import APPROVING, browser, card, colour, open_page, world
+from tests.integration.pages import APPROVING, ONE_LOOP, browser, card, colour, open_page, running_browser, world
 from tests.unit.bot.workspace.world import ALICE, DANA, REQUESTS, World, field_of, modal, section
 
-__all__ = ["browser", "world"]
+__all__ = ["browser", "running_browser", "world"]
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, ONE_LOOP]
 
 
 async def test_command_card_confirm_and_edit(world: World, browser: Any) -> None:

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from slack_sdk.errors import SlackApiError
 
-from tests.integration.pages import browser, open_page, world
+from tests.integration.pages import ONE_LOOP, browser, open_page, running_browser, world
 from tests.unit.bot.workspace.world import World, button, field_of, running, section
 
-__all__ = ["browser", "world"]
+__all__ = ["browser", "running_browser", "world"]
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, ONE_LOOP]
 
 
 async def test_home_tab_shows_what_the_app_publishes(world: World, browser: Any) -> None:

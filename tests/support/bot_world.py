@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,10 @@ class Story:
     settings: Settings
     policies: Path
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.world.space.feed.witnessed_by(lambda effect: self._changed.set())
 
     async def start_bot(self) -> None:
         """Start the bot on the same state."""
@@ -156,13 +160,17 @@ class Story:
 
         return await self.eventually(find)
 
-    async def eventually(self, find: Callable[[], Any], seconds: float = 10) -> Any:
-        """Wait for something to be found."""
-        for _ in range(int(seconds * 50)):
+    async def eventually(self, find: Callable[[], Any], seconds: float = 20) -> Any:
+        """Wait for something to be found: look whenever people see a change, and now and then."""
+        deadline = time.monotonic() + seconds
+        while True:
+            self._changed.clear()
             if (found := await find()) is not None:
                 return found
-            await asyncio.sleep(0.02)
-        raise AssertionError(f"it never came: {await self.everything()}")
+            if time.monotonic() > deadline:
+                raise AssertionError(f"it never came: {await self.everything()}")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), 0.05)
 
     async def everything(self) -> str:
         """Say what is there, for a test that failed."""

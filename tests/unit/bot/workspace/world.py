@@ -106,7 +106,7 @@ class World:
             await handler.close_async()
 
 
-async def until(fact: Callable[[], Any], seconds: float = 3) -> None:
+async def until(fact: Callable[[], Any], seconds: float = 15) -> None:
     """Waits for something to become true."""
     for _ in range(int(seconds * 100)):
         if fact():
