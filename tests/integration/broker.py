@@ -249,7 +249,7 @@ class Times:
         self.wall += span.total_seconds()
 
 
-async def until(condition: Any, patience: float = 5.0) -> None:
+async def until(condition: Any, patience: float = 20.0) -> None:
     """Wait until something is so."""
     async with asyncio.timeout(patience):
         while not condition():  # noqa: ASYNC110

@@ -34,7 +34,7 @@ async def test_broker_that_is_away_is_asked_again_until_it_answers(told: Story) 
 
 
 async def test_broker_that_is_away_is_asked_no_longer_than_the_statement_waits(told: Story) -> None:
-    _, message, _ = await held(told, expires_at=datetime.now(UTC) + timedelta(seconds=3))
+    _, message, _ = await held(told, expires_at=datetime.now(UTC) + timedelta(seconds=5))
     told.broker.away = True
     await told.click("bob", "hold.approve", message)
     assert await told.whispers_in_thread("bob", "the broker did not answer in time. Your answer changed nothing.")

@@ -337,7 +337,7 @@ async def test_sessions_end_although_the_database_is_gone(world: World) -> None:
         process.store.move = hangs
         times.passed(timedelta(hours=1))
         await process.book.tick()
-        await until(lambda: session.ended == [CloseReason.EXPIRED], patience=1)
+        await until(lambda: session.ended == [CloseReason.EXPIRED])
         answers.set()
         await until(lambda: not process.book._closings)
         row = await process.store.grant(grant["id"])

@@ -82,7 +82,7 @@ async def test_a_grant_that_ends_takes_its_holds_along_before_it_is_closed(world
         await answered(bot, refused.id, (await process.holds.get(refused.id)).digest, Answer.DENY)
         await bot.call("DELETE", f"/v1/grants/{grant['id']}", params={"by": "bob"})
         types: list[str] = []
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while "grant.closed" not in types:
                 events = await bot.events()
                 types = [event["type"] for event in events]

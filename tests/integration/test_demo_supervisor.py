@@ -258,7 +258,7 @@ def test_children_end_when_the_supervisor_is_killed(start: Callable[..., Run]) -
     pids = run.wait_ready()["pids"]
     os.kill(run.process.pid, signal.SIGKILL)
     run.process.wait()
-    wait_for(lambda: not [name for name in _NAMES if is_alive(pids[name])], 5)
+    wait_for(lambda: not [name for name in _NAMES if is_alive(pids[name])], 30)
     again = start()
     wait_for(lambda: again.ready.exists() and again.summary()["pids"]["supervisor"] == again.process.pid)
 

@@ -35,10 +35,10 @@ async def served(wheel_postgres: Server, tmp_path: Path) -> AsyncIterator[TestBr
 async def test_an_extended_session_works_on_past_its_old_end_and_ends_at_the_new_one(
     served: TestBroker, wheel_postgres: Server
 ) -> None:
-    ticket = served.ticket(lasts=1.5)
+    ticket = served.ticket(lasts=3.0)
     with raw(served.port) as client:
         await asyncio.to_thread(enter, client, ticket)
-        until = ticket.grant.expires_at + timedelta(seconds=2)
+        until = ticket.grant.expires_at + timedelta(seconds=3)
         (session,) = served.live.sessions
         await session.extend(until)
         assert [lease.expires_at for lease in served.leases.written][-1] == until
@@ -51,7 +51,7 @@ async def test_an_extended_session_works_on_past_its_old_end_and_ends_at_the_new
         armed = row.body[6:].decode()
         assert timedelta(hours=3) < timedelta(milliseconds=int(armed.removesuffix("ms"))) < timedelta(hours=5), armed
         await asyncio.sleep(max(0.0, until.timestamp() - time.time()))
-        await gone_within(wheel_postgres, 1.0)
+        await gone_within(wheel_postgres, 15.0)
         assert b"the time of this access is over" in await asyncio.to_thread(client.rest)
 
 
@@ -177,10 +177,9 @@ async def test_masked_results_wait_until_their_record_is_on_disk(served: TestBro
     with raw(served.port) as client:
         await asyncio.to_thread(enter, client, served.ticket())
         served.recorder.delay = 2.0
-        begun = time.monotonic()
         client.send(codec.query("select body from notes where id = 1"))
         assert kinds(await asyncio.to_thread(client.until, "Z")) == "TDCZ"
-        assert time.monotonic() - begun < 1.5
+        assert served.recorder.pending
         begun = time.monotonic()
         client.send(codec.query("select ssn from people"))
         assert kinds(await asyncio.to_thread(client.until, "Z")) == "TDDCZ"

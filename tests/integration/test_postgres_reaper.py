@@ -18,6 +18,7 @@ import pytest
 from broker.adapters.leases import LeaseFile
 from broker.adapters.recovery import survivors
 from broker.protocols.postgres import codec
+from tests.integration.broker import until
 from tests.integration.postgres_world import (
     SLOW,
     backends,
@@ -49,7 +50,7 @@ def reaper(state: Path, secrets: Path) -> Iterator[subprocess.Popen[bytes]]:
     }
     process = subprocess.Popen([sys.executable, "-m", "broker.reaper"], cwd=ROOT, env=environment)
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while not ready.exists():
             assert process.poll() is None
             assert time.monotonic() < deadline
@@ -59,7 +60,7 @@ def reaper(state: Path, secrets: Path) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.send_signal(signal.SIGCONT)
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
 
 
 SERVER = """
@@ -103,7 +104,7 @@ def broker_process(
     text = SERVER.format(root=str(ROOT), **values, maker=maker)
     process = subprocess.Popen([sys.executable, "-c", text], cwd=ROOT)
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while not (state / "ready.json").exists():
             assert process.poll() is None
             assert time.monotonic() < deadline
@@ -114,7 +115,7 @@ def broker_process(
         process.wait()
 
 
-@pytest.mark.parametrize(("how", "limit"), [(signal.SIGSTOP, 3.0), (signal.SIGKILL, 3.0)])
+@pytest.mark.parametrize(("how", "limit"), [(signal.SIGSTOP, 15.0), (signal.SIGKILL, 15.0)])
 async def test_the_reaper_ends_sessions_of_a_broker_that_cannot(
     wheel_postgres: Server, tmp_path: Path, how: signal.Signals, limit: float
 ) -> None:
@@ -129,13 +130,13 @@ async def test_the_reaper_ends_sessions_of_a_broker_that_cannot(
     with (
         locked(wheel_postgres),
         reaper(tmp_path, secrets),
-        broker_process(tmp_path, policy, wheel_postgres.port, 2.0) as (process, shown),
+        broker_process(tmp_path, policy, wheel_postgres.port, 4.0) as (process, shown),
     ):
         ticket = Line(shown["user"], shown["password"], "prod-db", shown["port"])
         with raw(shown["port"]) as client:
             assert kinds(await asyncio.to_thread(enter, client, ticket)).endswith("Z")
             client.send(codec.query(WAITING))
-            deadline = time.monotonic() + 1.5
+            deadline = time.monotonic() + 15
             while len(backends(wheel_postgres)) != 1 + ahead:
                 assert time.monotonic() < deadline
                 await asyncio.sleep(0.02)
@@ -146,12 +147,8 @@ async def test_the_reaper_ends_sessions_of_a_broker_that_cannot(
                 await asyncio.sleep(max(0.0, shown["ends"] - time.time()))
             await gone_within(wheel_postgres, limit)
             assert time.monotonic() - begun < limit
-        stream = tmp_path / "broker" / "events"
-        deadline = time.monotonic() + 3
-        while not (lines := [line for path in stream.glob("reaper*.ndjson") for line in _lines(path)]):
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.05)
-        (line,) = [line for line in lines if line["type"] == "session.closed"]
+        await until(lambda: _told(tmp_path))
+        (line,) = _told(tmp_path)
         assert line["data"]["verified"] is True
         assert line["data"]["reason"] == ("expired" if how is signal.SIGSTOP else "error")
 
@@ -175,18 +172,14 @@ async def test_a_broker_that_starts_again_waits_until_survivors_and_their_roles_
         client.send(codec.query(SLOW))
         assert len(session_roles(wheel_postgres)) == 1
         process.send_signal(signal.SIGKILL)
-        begun = time.monotonic()
         # What a broker that starts again waits for, before it listens.
-        left = await survivors(tmp_path / "broker", 3.0)
+        left = await survivors(tmp_path / "broker", 15.0)
         assert left.open == frozenset()
         assert len(left.reaped) == 1
         assert session_roles(wheel_postgres) == []
-        while not (lines := [one for path in (tmp_path / "broker" / "events").glob("reaper*") for one in _lines(path)]):
-            assert time.monotonic() - begun < 5.0
-            await asyncio.sleep(0.05)
-    assert [(one["type"], one["data"].get("identity")) for one in lines if one["session"]] == [
-        ("session.closed", "dropped")
-    ]
+        await until(lambda: _told(tmp_path))
+        (line,) = _told(tmp_path)
+    assert (line["type"], line["data"].get("identity")) == ("session.closed", "dropped")
 
 
 async def test_the_reaper_follows_an_extension_and_ends_the_session_at_its_new_end(
@@ -200,7 +193,7 @@ async def test_the_reaper_follows_an_extension_and_ends_the_session_at_its_new_e
     with (
         locked(wheel_postgres),
         reaper(tmp_path, secrets),
-        broker_process(tmp_path, policy, wheel_postgres.port, 2.0, longer=2.0) as (process, shown),
+        broker_process(tmp_path, policy, wheel_postgres.port, 4.0, longer=2.0) as (process, shown),
     ):
         ticket = Line(shown["user"], shown["password"], "prod-db", shown["port"])
         with raw(shown["port"]) as client:
@@ -217,7 +210,7 @@ async def test_the_reaper_follows_an_extension_and_ends_the_session_at_its_new_e
             await asyncio.sleep(max(0.0, shown["ends"] + 1.0 - time.time()))
             assert len(backends(wheel_postgres)) == 1
             await asyncio.sleep(max(0.0, shown["ends"] + 2.0 - time.time()))
-            await gone_within(wheel_postgres, 3.0)
+            await gone_within(wheel_postgres, 15.0)
 
 
 @contextmanager
@@ -226,6 +219,12 @@ def locked(server: Server) -> Iterator[None]:
     with server.connect("shop", autocommit=False) as other:
         other.execute("lock table notes in access exclusive mode")
         yield
+
+
+def _told(state: Path) -> list[dict[str, Any]]:
+    """What the reaper's own log says of sessions; beside its events it has checkpoints, as time goes by."""
+    lines = [line for path in (state / "broker" / "events").glob("reaper*.ndjson") for line in _lines(path)]
+    return [line for line in lines if line.get("session")]
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
@@ -237,13 +236,12 @@ async def test_a_stopped_or_ended_reaper_is_seen(tmp_path: Path) -> None:
     try:
         assert not leases.reaper_alive()
         with reaper(tmp_path, tmp_path) as process:
-            assert leases.reaper_alive()
+            await until(leases.reaper_alive)
             process.send_signal(signal.SIGSTOP)
             await asyncio.sleep(2.2)
             assert not leases.reaper_alive()
             process.send_signal(signal.SIGCONT)
-            await asyncio.sleep(0.7)
-            assert leases.reaper_alive()
+            await until(leases.reaper_alive)
         assert not leases.reaper_alive()
     finally:
         leases.release()

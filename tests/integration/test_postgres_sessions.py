@@ -303,7 +303,7 @@ async def test_cancel_reaches_its_own_session_only(served: TestBroker, postgres:
         key = next(frame.body for frame in greeting if frame.type == ord("K"))
         for session in (client, other):
             session.send(codec.query(SLOW))
-        await asyncio.sleep(0.3)
+        await served.until(lambda: [row[1:] for row in backends(postgres)] == [("active", SLOW)] * 2)
         wrong = [key[:4] + bytes([key[4] ^ 1]) + key[5:], (1).to_bytes(4, "big") + b"abcd"]
         for tail in (*wrong, key):
             with raw(served.port) as request:

@@ -158,7 +158,7 @@ async def test_an_upstream_that_asks_for_a_billion_iterations_is_refused_at_once
         writer.write(codec.authentication(11, f"r={nonce}x,s=c2FsdA==,i=1000000000".encode()))
         await reader.read()
 
-    async with pretending(script) as end, asyncio.timeout(2):
+    async with pretending(script) as end, asyncio.timeout(20):
         upstream = Upstream(end)
         with pytest.raises(UpstreamUnavailable, match="iterations"):
             await upstream.open({}, {})
@@ -198,7 +198,7 @@ async def test_nothing_is_sent_before_the_lease_is_written(fails: bool) -> None:
             raise LeaseFailed
         order.append("lease")
 
-    async with pretending(script) as end, asyncio.timeout(5):
+    async with pretending(script) as end, asyncio.timeout(20):
         with pytest.raises(LeaseFailed if fails else UpstreamUnavailable):
             await Upstream(end).open({}, {}, lease)
         await left.wait()
@@ -243,7 +243,7 @@ async def test_the_upstream_ends_by_itself_what_nobody_else_has_ended(
         await opened[state].open({}, pinned)
         if text:
             _streamed(opened[state]).write([codec.query(text)])
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 40
     while not all(_streamed(one).gone for one in opened.values()):
         assert time.monotonic() < deadline, [state for state, one in opened.items() if not _streamed(one).gone]
         if "short statements" in opened:

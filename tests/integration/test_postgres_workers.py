@@ -185,7 +185,7 @@ async def test_a_dead_worker_takes_its_own_sessions_along_and_no_others(world: R
         os.kill(pid, signal.SIGKILL)
         with pytest.raises((asyncpg.PostgresError, OSError)):
             await running
-        await until(lambda: len(backends(wheel_postgres)) == 1, patience=3)
+        await until(lambda: len(backends(wheel_postgres)) == 1)
         closed = await soon(lambda: found.told("session.closed"))
         assert [(one["session"], one["data"]["verified"]) for one in closed] == [(mine, True)]
         assert await second.fetchval("select count(*) from notes") == 1000

@@ -165,7 +165,7 @@ async def test_live_updates_reach_only_those_who_may_see_them(world: World) -> N
     gus = await world.session.ws_connect(f"{world.url}/local/live?as=gus")
     await world.client.chat_postMessage(channel=REQUESTS, text="for members")
     await world.client.chat_postEphemeral(channel=REQUESTS, user=ALICE, text="for alice")
-    texts = [(await alice.receive_json(timeout=1))["body"]["text"] for _ in range(2)]
+    texts = [(await alice.receive_json(timeout=15))["body"]["text"] for _ in range(2)]
     assert texts == ["for members", "for alice"]
     with pytest.raises(asyncio.TimeoutError):
         await gus.receive_json(timeout=0.2)

@@ -131,10 +131,10 @@ async def test_form_that_asks_for_too_much_is_answered_in_the_acknowledgement(ri
 
 async def test_payload_that_a_form_may_answer_waits_for_as_long_as_its_trigger_lives() -> None:
     reserved = Reserved()
-    reserved.reserve("a", 0.05)
+    reserved.reserve("a", 0.5)
     reserved.reserve("b", 60)
     assert reserved.has("a")
     reserved.release("b")
     assert not reserved.has("b")
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.6)
     assert not reserved.has("a")

@@ -101,10 +101,10 @@ async def test_messages_to_one_channel_keep_their_distance() -> None:
     await asyncio.gather(
         *(pacer.turn("chat.postMessage", "C1") for _ in range(4)), pacer.turn("chat.postMessage", "C2")
     )
-    assert 0.14 < asyncio.get_running_loop().time() - start < 0.5
-    start = asyncio.get_running_loop().time()
-    await asyncio.gather(*(Pacer(0).turn("chat.postMessage", "C1") for _ in range(100)))
-    assert asyncio.get_running_loop().time() - start < 0.1
+    assert asyncio.get_running_loop().time() - start > 0.14
+    at_once = Pacer(0)
+    async with asyncio.timeout(4):
+        await asyncio.gather(*(at_once.turn("chat.postMessage", "C1") for _ in range(100)))
 
 
 class Stuck:
@@ -128,7 +128,7 @@ async def test_answer_to_the_broker_waits_for_no_message(engine: AsyncEngine, de
         await queue(desks, *((f"m{number}", f"thread:{number}") for number in range(40)))
         await asyncio.sleep(0.1)
         await queue(desks, ("a", "answer:h1"))
-        await asyncio.wait_for(stuck.answered.wait(), 3)
+        await asyncio.wait_for(stuck.answered.wait(), 20)
         stuck.open.set()
 
 
@@ -147,7 +147,7 @@ async def test_card_of_a_hold_waits_for_no_counter(engine: AsyncEngine, desks: D
         await queue(desks, *((f"m{number}", f"thread:{number}") for number in range(40)))
         await asyncio.sleep(0.1)
         await queue(desks, ("h", "hold:h1"))
-        await asyncio.wait_for(stuck.answered.wait(), 3)
+        await asyncio.wait_for(stuck.answered.wait(), 20)
         stuck.open.set()
 
 

@@ -217,11 +217,16 @@ async def test_one_writer_at_a_time(tmp_path: Path) -> None:
 async def test_checkpoints_come_by_time_and_by_number(tmp_path: Path) -> None:
     log = make(tmp_path, checkpoint_seconds=0.1)
     await log.write("a.happened", None, None, {})
-    await asyncio.sleep(0.4)
-    await asyncio.gather(*(log.write("a.happened", None, None, {}) for _ in range(1500)))
-    await asyncio.sleep(0.1)
     path = tmp_path / "events" / "broker.checkpoints.ndjson"
-    assert len(path.read_bytes().splitlines()) >= 2
+
+    async def checkpoints(count: int) -> None:
+        async with asyncio.timeout(20):
+            while not path.exists() or len(path.read_bytes().splitlines()) < count:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    await checkpoints(1)
+    await asyncio.gather(*(log.write("a.happened", None, None, {}) for _ in range(1500)))
+    await checkpoints(2)
     log.close()
     assert verify(tmp_path).checkpoints == len(path.read_bytes().splitlines())
 
