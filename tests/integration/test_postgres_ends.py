@@ -110,7 +110,7 @@ async def test_a_session_that_fails_as_it_opens_is_recorded_to_its_end(
 async def test_a_session_whose_new_lease_cannot_be_written_keeps_its_old_end(
     served: TestBroker, wheel_postgres: Server
 ) -> None:
-    ticket = served.ticket(lasts=1.5)
+    ticket = served.ticket(lasts=4.0)
     with raw(served.port) as client:
         await asyncio.to_thread(enter, client, ticket)
         (session,) = served.live.sessions
