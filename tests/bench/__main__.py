@@ -66,6 +66,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--selects", type=int, default=24000, help="of each run of pgbench's point select")
     parser.add_argument("--idle", type=int, default=200, help="idle sessions whose memory is measured, once")
     parser.add_argument("--budget", type=float, default=1500.0, help="seconds that no further round may pass")
+    parser.add_argument("--workers", type=int, default=1, help="processes of Airlock's broker that serve sessions")
     parser.add_argument("--server", default="wheel", help="`wheel`, `debian`, a major version or a folder")
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
     options = parser.parse_args()
@@ -98,8 +99,8 @@ def _bench(
     with (
         upstream(install, folder, 3 * options.idle + 300) as (server, ways),
         other_proxies(ways, folder) as (others, skipped),
-        airlock(ways[0], folder / "airlock-tls", tls=True) as ours,
-        airlock(ways[0], folder / "airlock-plain", tls=False) as plain,
+        airlock(ways[0], folder / "airlock-tls", tls=True, workers=options.workers) as ours,
+        airlock(ways[0], folder / "airlock-plain", tls=False, workers=options.workers) as plain,
     ):
         decisions = Decisions(load_catalogue(server, DATABASE), policy_text(ways[0]))
         peers = [*ways, *others, *ours, *plain]
@@ -119,6 +120,7 @@ def _facts(install: Install, clients: Clients, options: argparse.Namespace) -> d
         "load": list(os.getloadavg()),
         "python": platform.python_version(),
         "core": _CORE,
+        "workers": options.workers,
         "server": f"{install.label} {install.version}",
         "clients": str(clients.bin),
         "upstream_tls": False,
@@ -163,12 +165,12 @@ def _measure(results: report.Results, clients: Clients, work: Work, peer: Peer) 
         return
     if work.once and where in results.figures:
         return
-    before = cpu_seconds(peer.pid) if peer.pid is not None else 0.0
+    before = cpu_seconds(peer.pids)
     try:
         figure = work.measure(clients, peer)
         results.figures.setdefault(where, []).append(figure)
-        if peer.pid is not None and work.statements:
-            spent = (cpu_seconds(peer.pid) - before) * 1_000_000 / work.statements(peer)
+        if peer.pids and work.statements:
+            spent = (cpu_seconds(peer.pids) - before) * 1_000_000 / work.statements(peer)
             results.cpu.setdefault(where, []).append(spent)
     except WorkFailed as error:
         results.failed[where] = str(error)

@@ -67,7 +67,7 @@ def policy_text(direct: Peer) -> str:
 
 
 @contextmanager
-def airlock(direct: Peer, folder: Path, *, tls: bool) -> Iterator[list[Peer]]:
+def airlock(direct: Peer, folder: Path, *, tls: bool, workers: int = 1) -> Iterator[list[Peer]]:
     """Run a broker and its reaper in front of the server; yields ways without masks, with them, and with spares."""
     state, policies = folder / "state", folder / "policies"
     policies.mkdir(parents=True)
@@ -83,6 +83,7 @@ def airlock(direct: Peer, folder: Path, *, tls: bool) -> Iterator[list[Peer]]:
         "AIRLOCK_API_PORT": "0",
         "AIRLOCK_PORT_POSTGRES": "0",
         "AIRLOCK_LOG_LEVEL": "warning",
+        "AIRLOCK_WORKERS": str(workers),
         "AIRLOCK_PLAINTEXT": "never" if tls else "loopback",
     }
     ready = {"AIRLOCK_READY_FILE": str(folder / "ready.json")}
@@ -91,7 +92,8 @@ def airlock(direct: Peer, folder: Path, *, tls: bool) -> Iterator[list[Peer]]:
         _module("broker", folder, settings | ready) as broker,
     ):
         url = _wait_ready(broker, folder)
-        way = partial(_way, key=key, url=url, tls=tls, pid=broker.pid)
+        pids = broker.pid, *json.loads((folder / "ready.json").read_text()).get("workers", ())
+        way = partial(_way, key=key, url=url, tls=tls, pids=pids)
         yield [
             way("airlock", CLEAR),
             replace(way("airlock masked", MASKED), masked=True),
@@ -123,7 +125,7 @@ def _wait_ready(broker: subprocess.Popen[bytes], folder: Path, patience: float =
     raise programs.BenchFailed(f"the broker did not start:\n{programs.tail(folder / 'broker.log')}")
 
 
-def _way(name: str, resource: str, key: Ed25519PrivateKey, url: str, *, tls: bool, pid: int) -> Peer:
+def _way(name: str, resource: str, key: Ed25519PrivateKey, url: str, *, tls: bool, pids: tuple[int, ...]) -> Peer:
     now = datetime.now(UTC)
     order = Order(
         id=f"o{secrets.token_hex(6)}",
@@ -142,7 +144,7 @@ def _way(name: str, resource: str, key: Ed25519PrivateKey, url: str, *, tls: boo
     path = f"/v1/grants/{grant['id']}/tickets"
     ticket = _post(url, path, {}, sign_call("POST", path, key, datetime.now(UTC), PERSON))
     user, password = ticket["user"], ticket["password"]
-    return Peer(name, ticket["port"], ticket["database"], user, password, tls, pid=pid)
+    return Peer(name, ticket["port"], ticket["database"], user, password, tls, pids=pids)
 
 
 def _post(url: str, path: str, body: dict[str, str], token: str | None = None) -> dict[str, Any]:

@@ -20,7 +20,7 @@ class Peer:
     """A way to the database; `tls` is of the client's side, `masked` says that fields arrive masked, `ahead` that
     connections to the server are logged in before they are needed, which matters for setting up alone.
 
-    `pid` is the process in between, where there is one.
+    `pids` are the processes in between, where there is one or more.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Peer:
     tls: bool
     masked: bool = False
     ahead: bool = False
-    pid: int | None = None
+    pids: tuple[int, ...] = ()
 
     @property
     def label(self) -> str:
@@ -121,7 +121,7 @@ def _pgbouncer(program: str, direct: Peer, folder: Path, tls: bool) -> Iterator[
     command = [program, str(folder / "pgbouncer.ini")]
     with programs.running("pgbouncer", command, folder, owner=owner) as process:
         programs.wait_listening("pgbouncer", process, port, folder)
-        yield Peer("pgbouncer", port, direct.database, direct.user, direct.password, tls, pid=process.pid)
+        yield Peer("pgbouncer", port, direct.database, direct.user, direct.password, tls, pids=(process.pid,))
 
 
 @contextmanager
@@ -137,4 +137,4 @@ def _haproxy(program: str, direct: Peer, folder: Path, tls: bool) -> Iterator[Pe
     command = [program, "-db", "-f", str(folder / "haproxy.cfg")]
     with programs.running("haproxy", command, folder, owner=owner) as process:
         programs.wait_listening("haproxy", process, port, folder)
-        yield Peer("haproxy", port, direct.database, direct.user, direct.password, tls, pid=process.pid)
+        yield Peer("haproxy", port, direct.database, direct.user, direct.password, tls, pids=(process.pid,))

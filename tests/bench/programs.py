@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -93,15 +93,15 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the processor's time that a process has taken, with that of its threads."""
-    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """Return the processor's time that processes have taken, with that of their threads."""
+    stats = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13] for pid in pids]
+    return sum(int(user) + int(system) for user, system in stats) / os.sysconf("SC_CLK_TCK")
 
 
-def memory_kib(pid: int) -> int:
-    """Return what a process alone keeps in memory."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+def memory_kib(pids: Iterable[int]) -> int:
+    """Return what processes alone keep in memory."""
+    lines = [line for pid in pids for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()]
     return sum(int(line.split()[1]) for line in lines if line.startswith(("Private_Clean:", "Private_Dirty:")))
 
 

@@ -93,7 +93,7 @@ def works(masked_narrow: str, selects: int, idle: int) -> list[Work]:
         f"idle session, of {idle}",
         "KiB",
         _idle(idle),
-        lambda peer: peer.pid is not None and _is_measured(peer),
+        lambda peer: bool(peer.pids) and _is_measured(peer),
         cost=True,
         once=True,
     )
@@ -197,18 +197,17 @@ def _idle(sessions: int) -> Callable[[Clients, Peer], float]:
     """Measure what the process in between keeps for each session that has run a statement and waits."""
 
     def measure(_: Clients, peer: Peer) -> float:
-        assert peer.pid is not None
         with ExitStack() as stack:
             # The first ones warm up what all of them share.
             for count in (5, sessions):
-                before = memory_kib(peer.pid)
+                before = memory_kib(peer.pids)
                 for _number in range(count):
                     session = psycopg.connect(_dsn(peer), autocommit=True)
                     stack.callback(session.close)
                     session.execute("SELECT 1")
                 # What setting up has left is given back within a moment.
                 time.sleep(1)
-            return (memory_kib(peer.pid) - before) / sessions
+            return (memory_kib(peer.pids) - before) / sessions
 
     return measure
 
