@@ -89,15 +89,16 @@ class _Serving:
 
     async def _serve(self, channel: Channel, door: Door) -> list[Listener]:
         settings = self._settings
+        recorder = RemoteRecorder(channel, self._promises, worker_journal(settings.home, self._number))
         broker = Broker(
             clock=self._clock,
             policies=self._policies,
             tickets=RemoteTickets(channel),
-            recorder=RemoteRecorder(channel, self._promises, worker_journal(settings.home, self._number)),
+            recorder=recorder,
             live=self._live,
             leases=RemoteLeases(channel, settings.home),
             endpoints=PolicyEndpoints(self._policies, settings.secrets_path),
-            holds=RemoteHolds(channel, self._promises),
+            holds=RemoteHolds(channel, self._promises, recorder),
             home=settings.home,
             common={name: Far(channel, name) for name in offers()},
             door=door,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -81,9 +82,16 @@ class RemoteRecorder:
 
     def write_all(self, entries: Sequence[Entry], *, lazy: bool = False) -> Awaitable[None]:
         """Write records of one grant now, all or none."""
+        self.seal()
+        return self._promises.of(self._ask("write", tuple(entries), lazy))
+
+    def seal(self) -> None:
+        """Have what stands in this process's journal sealed, so that what the broker writes next comes behind it.
+
+        Raises RecordingFailed.
+        """
         if self._journal is not None:
             self._journal.flush()
-        return self._promises.of(self._ask("write", tuple(entries), lazy))
 
     def journal(self) -> Journal:
         """Return what takes the lazy records of the compiled core's lanes; what stands there outlives this process."""
@@ -197,14 +205,16 @@ class RemoteLeases:
 
 
 class RemoteHolds:
-    """Implements Holds."""
+    """Implements Holds; what it has recorded comes behind what its session has done before."""
 
-    def __init__(self, channel: Channel, promises: Promises) -> None:
+    def __init__(self, channel: Channel, promises: Promises, recorder: RemoteRecorder) -> None:
         self._channel = channel
         self._promises = promises
+        self._recorder = recorder
 
     def open(self, facts: HoldFacts) -> Hold:
         """Have a statement reviewed; raises RecordingFailed, as may what the hold's futures complete with."""
+        self._recorder.seal()
         try:
             hold, seconds, fresh, opened, answered = self._channel.ask("holds.open", facts)
         except ChannelLost as error:
@@ -214,7 +224,7 @@ class RemoteHolds:
 
     def estimated(self, hold: str, estimate: Estimate) -> None:
         """Add what the upstream says of a held statement to what its reviewers see."""
-        self._channel.cast("holds.estimated", hold, estimate)
+        self._cast("holds.estimated", hold, estimate)
 
     def use(self, hold: str, requirement: Requirement | None) -> bool:
         """Use up an approval, once; False where it is over, or does not meet what policy demands by now."""
@@ -227,11 +237,17 @@ class RemoteHolds:
 
     def drop(self, hold: str, reason: str) -> None:
         """Abandon a hold; one that is over already stays what it is."""
-        self._channel.cast("holds.drop", hold, reason)
+        self._cast("holds.drop", hold, reason)
 
     def leave(self, session: str, reason: str) -> None:
         """Abandon every hold that a session which is over waits for."""
-        self._channel.cast("holds.leave", session, reason)
+        self._cast("holds.leave", session, reason)
+
+    def _cast(self, method: str, *arguments: Any) -> None:
+        # What cannot be sealed ends the sessions that it is of, who learn of it.
+        with suppress(RecordingFailed):
+            self._recorder.seal()
+        self._channel.cast(method, *arguments)
 
 
 class RemotePolicies:

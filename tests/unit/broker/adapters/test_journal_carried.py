@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+from unittest.mock import Mock
 
 import pytest
 
 from broker.adapters.journal import left_behind, worker_journal
 from broker.adapters.recorder import FileRecorder, open_journal, recording_path
+from broker.adapters.remote import Promises, RemoteHolds, RemoteRecorder
 from broker.adapters.verify import verify
 from broker.core import compiled
 from broker.errors import RecordingFailed
@@ -112,6 +114,40 @@ async def test_without_the_broker_nothing_departs_and_what_is_recorded_stays(tmp
         away.journal().flush()
     assert sent[-1] == "the broker is gone"
     assert [line.kind for line in left_behind(away.path).lines] == [ALLOWED, FINISHED]
+    log.close()
+
+
+async def test_a_hold_is_recorded_behind_what_its_session_has_done_before(tmp_path: Path) -> None:
+    log, recorder = make(tmp_path)
+    carrier = recorder.carrier()
+
+    class Near:
+        """A broker that is asked here and now."""
+
+        def __init__(self) -> None:
+            self.asked: list[str] = []
+
+        def ask(self, method: str, *arguments: Any) -> Any:
+            self.asked.append(method)
+            return (1, carrier.deliver(*arguments)[1]) if method == "seal" else ("h1", 60.0, True, 2, 3)
+
+        cast = ask
+
+    near: Any = Near()
+    away = RemoteRecorder(near, Promises(), worker_journal(tmp_path, 1))
+    holds, facts, estimate = RemoteHolds(near, Promises(), away), Mock(), Mock()
+    lane = lane_of(cast("Any", away), [])
+    for record in (
+        lambda: holds.open(facts),
+        lambda: holds.estimated("h1", estimate),
+        lambda: holds.drop("h1", "client"),
+        lambda: holds.leave("s1", "client"),
+    ):
+        near.asked.clear()
+        ride(lane)
+        record()
+        assert near.asked[0] == "seal"
+        assert len(near.asked) == 2
     log.close()
 
 
