@@ -173,6 +173,8 @@ class GrantBook:
             if not killed.done():
                 killed.set_result(verified)
             drained = await self._live.drained(row.id, DRAIN_PATIENCE)
+            # Once more: a session may have had a statement held while it was being cut.
+            self._left(row.id, _REASONS[state].value)
             await self._close(row, state, ending, verified and drained)
         finally:
             if not killed.done():

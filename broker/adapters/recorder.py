@@ -180,7 +180,7 @@ class FileRecorder:
                 records.setdefault(line.grant, bytearray()).extend(packed(line))
             if records:
                 with self._log.commit.lock:
-                    self.strand(records)
+                    self._keep_aside(records)
             path.unlink(missing_ok=True)
         except OSError as error:
             raise RecordingFailed(f"`{path.name}` does not read: {error.strerror}") from None
@@ -201,6 +201,10 @@ class FileRecorder:
         All or none; raises RecordingFailed. The log's lock is held. What comes late, under a grant whose recording is
         closed, the next start finds.
         """
+        self._keep_aside(records)
+        _log.error("recordings do not take their records, which are kept aside", grants=sorted(records))
+
+    def _keep_aside(self, records: Mapping[str, bytes | bytearray]) -> None:
         lines = [line for some in records.values() for line in unpacked(some)]
         try:
             file = AppendFile(self._stranded_path, self._disk)
@@ -214,7 +218,6 @@ class FileRecorder:
         for line in lines:
             self._left.setdefault(line.grant, []).append(line)
         for grant in records:
-            _log.error("a recording does not take its records, which are kept aside", grant=grant)
             if self.stories.pop(grant, None) is not None:
                 self._stranded.add(grant)
             if (open_file := self.files.pop(grant, None)) is not None:

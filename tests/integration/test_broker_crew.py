@@ -115,6 +115,11 @@ class Hands:
         return [(one["type"], one["data"].get("verified")) for one in events]
 
 
+def held(session: SessionFacts, statement: str, *, waits: bool = True) -> HoldFacts:
+    needed = Requirement((Need(1, ("dbas",)),))
+    return HoldFacts(session, statement, Asked("delete from t"), needed, ("asked",), 600.0, 1, waits=waits)
+
+
 @asynccontextmanager
 async def hands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hands]:
     monkeypatch.setattr(burial, "RETRY_SECONDS", 0.02)
@@ -232,20 +237,41 @@ async def test_an_approval_that_a_dead_worker_used_and_did_not_record_is_given_u
     async with hands(tmp_path, monkeypatch) as found:
         grant = await found.granted()
         session = await found.session(grant)
-        needed = Requirement((Need(1, ("dbas",)),))
-        facts = HoldFacts(session, "q1", Asked("delete from t"), needed, ("asked",), 600.0, 1)
+        facts = held(session, "q1")
         used, _, _, _, _ = await found.ends[0].channel.call("holds.open", facts)
         waits, _, _, _, _ = await found.ends[0].channel.call("holds.open", dataclasses.replace(facts, statement="q2"))
         at_once = dataclasses.replace(facts, statement="q3", waits=False)
         stays, _, _, _, _ = await found.ends[0].channel.call("holds.open", at_once)
-        held = found.process.holds._live[used]
-        found.process.holds._go(held, HoldEvent.RELEASE)
+        found.process.holds._go(found.process.holds._live[used], HoldEvent.RELEASE)
         assert await found.ends[0].channel.call("holds.use", used, None)
         found.ends[0].die()
         await until(lambda: not found.process.live.sessions(grant.id))
         given_up = [data["hold"] for kind, data in found.recorded(grant) if kind == "hold.abandoned"]
         assert sorted(given_up) == sorted([used, waits])
         assert found.process.holds.alive(stays)
+
+
+async def test_a_hold_that_is_opened_while_its_grant_ends_is_given_up_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with hands(tmp_path, monkeypatch) as found:
+        grant = await found.granted()
+        session = await found.session(grant, lease=False)
+        worker, opened = found.ends[0].channel, []
+
+        async def end(*_: object) -> bool:
+            """What was on its way as the broker said so."""
+            hold, _, _, _, _ = await worker.call("holds.open", held(session, "q1", waits=False))
+            opened.append(hold)
+            await found.process.recorder.write(Entry("session.closed", grant.id, session.id, {"verified": True}))
+            worker.cast("live.remove", session.id)
+            return True
+
+        found.ends[0].does["end"] = end
+        await found.bot.json("DELETE", f"/v1/grants/{grant.id}", json={"reason": "over"})
+        await until(lambda: found.recorded(grant)[-1][0] == "grant.closed")
+        assert [data["hold"] for kind, data in found.recorded(grant) if kind == "hold.abandoned"] == opened
+        assert not found.process.holds.alive(opened[0])
 
 
 async def test_a_session_that_its_worker_registers_after_an_extension_has_the_later_end(
