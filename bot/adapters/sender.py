@@ -118,4 +118,6 @@ class Sender(Rounds):
                 wait = after if after is not None else min(0.25 * 2 ** min(row.attempts, 10), LONGEST_WAIT)
                 log.warning("outbox.later", key=row.key, error=error, seconds=wait, uncertain=uncertain)
                 again = self._clock.now() + timedelta(seconds=wait)
+                # Noted before it is written: the wall clock may be set back before anybody looks at the row again.
+                self._due[row.lane] = (row.id, again), asyncio.get_running_loop().time() + wait
                 await self._outbox.failed(row, error, again, uncertain)

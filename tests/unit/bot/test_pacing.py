@@ -11,6 +11,7 @@ from bot.adapters.boxes import Urgency
 from bot.chat.slack import pacing
 from bot.chat.slack.pacing import TURN, Pacer, SlackBusy
 
+HASTY = True
 POST = "chat.postMessage"
 
 
@@ -18,6 +19,19 @@ async def take(pacer: Pacer, made: list[Any], urgency: Urgency, number: int, met
     TURN.set((urgency, number))
     await pacer.turn(method, "C1")
     made.append(number)
+
+
+async def test_messages_to_one_channel_keep_their_distance() -> None:
+    pacer, start = Pacer(0.05), asyncio.get_running_loop().time()
+    await pacer.turn(POST, "C1")
+    others = asyncio.gather(*(pacer.turn(POST, "C1") for _ in range(3)))
+    await pacer.turn(POST, "C2")
+    assert asyncio.get_running_loop().time() == start
+    await others
+    assert 0.15 <= asyncio.get_running_loop().time() - start < 0.16
+    start, at_once = asyncio.get_running_loop().time(), Pacer(0)
+    await asyncio.gather(*(at_once.turn(POST, "C1") for _ in range(100)))
+    assert asyncio.get_running_loop().time() == start
 
 
 async def test_what_people_wait_for_goes_first_and_the_rest_as_it_was_queued() -> None:
