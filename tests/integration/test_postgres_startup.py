@@ -182,6 +182,22 @@ async def test_doubled_keys_and_other_versions_are_refused(served: TestBroker) -
             assert "startup.protocol" in problem(await asyncio.to_thread(client.message))["D"]
 
 
+async def test_a_startup_packet_that_does_not_read_is_answered(served: TestBroker) -> None:
+    user = codec.string("user") + codec.string(served.ticket().user)
+    for pairs, why in (
+        (user + codec.string("application_name") + b"caf\xe9\0\0", "invalid byte sequence for encoding UTF8"),
+        (user + b"\0junk\0", "bytes after its end"),
+        (user + b"database", "a string has no end"),
+    ):
+        with raw(served.port) as client:
+            await asyncio.to_thread(client.secure)
+            body = codec.PROTOCOL_3_0.to_bytes(4, "big") + pairs
+            client.send((len(body) + 4).to_bytes(4, "big") + body)
+            told = problem(await asyncio.to_thread(client.message))
+            assert (told["S"], told["C"]) == ("FATAL", "08P01")
+            assert why in told["M"]
+
+
 async def test_later_minor_versions_and_extensions_are_negotiated_down(served: TestBroker) -> None:
     ticket = served.ticket()
     cases = ((0x0003_270F, []), (0x0003_0002, [("_pq_.x", "1")]), (codec.PROTOCOL_3_0, [("_pq_.x", "1")]))

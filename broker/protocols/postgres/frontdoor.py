@@ -188,6 +188,8 @@ class FrontDoor:
             startup = read_startup(body)
         except StartupRefused as refusal:
             raise Refused(refusal.problem) from None
+        except codec.ProtocolViolation as violation:
+            raise Refused(Problem("08P01", f"protocol violation: {violation}", fatal=True)) from None
         if startup.negotiated:
             stream.write([codec.negotiate_version(startup.spoken, startup.unknown)])
         return startup
