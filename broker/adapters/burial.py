@@ -9,19 +9,22 @@ from typing import Any
 import structlog
 
 from broker.adapters.endpoints import resolved
-from broker.adapters.leases import LeaseFile
+from broker.adapters.leases import LeaseFailed, LeaseFile
 from broker.adapters.process import Process
 from broker.adapters.seats import RemoteSession
 from broker.adapters.stories import Story
-from broker.errors import Misconfigured
+from broker.errors import Misconfigured, RecordingFailed
 from broker.sessions.model import CloseReason, Entry, IdentityEnd, Killed, Lease
 
 RETRY_SECONDS = 0.5
 _log = structlog.get_logger("workers")
 
 
-async def bury(process: Process, session: RemoteSession) -> None:
-    """End what a dead worker's session left at its upstream, and say so; the reaper does where this cannot."""
+async def bury(process: Process, session: RemoteSession, sealed: asyncio.Event) -> None:
+    """End what a dead worker's session left at its upstream, and say so; the reaper does where this cannot.
+
+    `sealed` is set when what the worker recorded is where it belongs: the end comes behind it.
+    """
     facts = session.facts
     # Without a lease it never reached its upstream, or its end there was verified.
     lease = session.leases.of(facts.id)
@@ -30,8 +33,8 @@ async def bury(process: Process, session: RemoteSession) -> None:
         process.holds.leave(facts.id, CloseReason.ERROR.value)
         if lease is not None:
             killed = await _gone(process, session.leases, lease)
-            await session.leases.close(facts.id)
-        await _say(process, session, lease, killed)
+        await sealed.wait()
+        await _close(process, session, lease, killed)
     except Exception as error:  # noqa: BLE001  whatever one meets must not keep the others alive
         _log.error("a dead worker's session could not be closed", session=facts.id, error=str(error))
     finally:
@@ -57,6 +60,20 @@ async def _kill(process: Process, lease: Lease) -> Killed:
     except Misconfigured as error:
         _log.error("a lease's upstream cannot be reached", session=lease.session, error=str(error))
         return Killed(verified=False)
+
+
+async def _close(process: Process, session: RemoteSession, lease: Lease | None, killed: Killed) -> None:
+    """Close the lease and say the end, however long the disk refuses."""
+    while True:
+        try:
+            if lease is not None:
+                await session.leases.close(session.facts.id)
+            await _say(process, session, lease, killed)
+        except (LeaseFailed, RecordingFailed) as error:
+            _log.error("a dead worker's session is not closed yet", session=session.facts.id, error=str(error))
+            await asyncio.sleep(RETRY_SECONDS)
+        else:
+            return
 
 
 async def _say(process: Process, session: RemoteSession, lease: Lease | None, killed: Killed) -> None:

@@ -187,16 +187,17 @@ class Crew:
         worker.close()
         for common in self._common.values():
             common.leave(frozenset(worker.sessions))
+        sealed = asyncio.Event()
         for session in worker.sessions.values():
             # However long their upstreams take, nobody else waits.
-            self._begin(bury(self._process, session), f"bury {session.facts.id}")
-        pause, sealed = _PAUSE, False
+            self._begin(bury(self._process, session, sealed), f"bury {session.facts.id}")
+        pause = _PAUSE
         while True:
             try:
                 # Another one begins with an empty journal, so what is in this one must be out of it.
-                if not sealed:
+                if not sealed.is_set():
                     self._process.recorder.take_up(worker.journal)
-                sealed = True
+                    sealed.set()
                 await self._start(worker.number)
                 break
             except Exception as error:  # noqa: BLE001  whatever it was, the next try may do better

@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 
-from broker.adapters import burial, endings, live
+from broker.adapters import burial, crew, endings, live
 from broker.adapters.crew import Crew
+from broker.adapters.journal import Line, packed, worker_journal
 from broker.adapters.leases import LeaseFile, folder_of, line
 from broker.adapters.process import Process
 from broker.adapters.seats import Worker
 from broker.adapters.verify import verify
+from broker.errors import RecordingFailed
+from broker.sessions.eventchain import timestamp
 from broker.sessions.holds import Asked, HoldFacts
 from broker.sessions.model import CloseReason, Entry, GrantFacts, Killed, Lease, SessionFacts, Source
 from broker.transport.channel import Channel
@@ -25,6 +28,7 @@ from policies.engine.decisions import Need, Requirement
 from tests.integration.broker import Bot, PretendOffer, World, facts_of, until
 from workflows.holds import HoldEvent
 
+STATEMENT = '"statement":"q1","text":"x"'
 SOURCE = Source("127.0.0.1", 5432, "shop", "disable", "someone:invented")
 
 
@@ -212,6 +216,39 @@ async def test_an_upstream_that_does_not_answer_keeps_neither_the_next_worker_no
         assert grant.id not in found.process.recorder.stories
         assert await found.said(session) == [("session.opened", None), ("session.closed", True)]
         assert await found.said(unopened) == []
+
+
+async def test_a_full_disk_delays_the_end_of_a_dead_workers_session_behind_what_it_has_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with hands(tmp_path, monkeypatch) as found:
+        grant = await found.granted()
+        session = await found.session(grant)
+        left = Line("statement.allowed", timestamp(datetime.now(UTC)), grant.id, session.id, "q1", "", STATEMENT, "{}")
+        worker_journal(found.world.settings.home, 1).write_bytes(packed(left))
+        recorder, tries = found.process.recorder, 0
+        take_up, write = recorder.take_up, recorder.write
+
+        def failing(path: Path) -> None:
+            nonlocal tries
+            if (tries := tries + 1) < 3:
+                raise RecordingFailed("no space left on device")
+            take_up(path)
+
+        def failing_write(entry: Entry) -> Any:
+            nonlocal tries
+            if (tries := tries + 1) < 6:
+                raise RecordingFailed("no space left on device")
+            return write(entry)
+
+        monkeypatch.setattr(crew, "_PAUSE", 0.1)
+        monkeypatch.setattr(recorder, "take_up", failing)
+        monkeypatch.setattr(recorder, "write", failing_write)
+        found.ends[0].die()
+        await until(lambda: not found.process.live.sessions(grant.id))
+        kinds = [kind for kind, _ in found.recorded(grant)]
+        assert kinds[-3:] == ["statement.allowed", "statement.finished", "session.closed"]
+        assert len(found.ends) == 2
 
 
 @pytest.mark.parametrize("leased", [True, False], ids=["before its lease is closed", "after its lease was closed"])
