@@ -34,6 +34,7 @@ from broker.adapters.remote import (
     RemoteTickets,
 )
 from broker.config import Settings
+from broker.errors import AirlockError
 from broker.protocols import offers
 from broker.sessions.ports import Broker, Listener
 from broker.transport.channel import Channel
@@ -56,8 +57,12 @@ def main() -> None:
     for descriptor in (channel, over):
         # Nobody that this process starts keeps them open when it is gone.
         os.set_inheritable(descriptor, False)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_Serving(settings, number, socket.socket(fileno=channel), socket.socket(fileno=over)).run())
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_Serving(settings, number, socket.socket(fileno=channel), socket.socket(fileno=over)).run())
+    except (AirlockError, OSError) as error:
+        sys.stderr.write(f"worker {number}: {error}\n")
+        sys.exit(2)
 
 
 class _Serving:

@@ -28,7 +28,7 @@ class Running:
         for name in ("prod-read", "prod-write", "dev-read"):
             (self.state / "secrets" / name).write_text(f"someone:{SECRET}\n")
 
-    def start(self, module: str = "broker", **environment: str) -> subprocess.Popen[bytes]:
+    def start(self, module: str = "broker", cwd: Path = ROOT, **environment: str) -> subprocess.Popen[bytes]:
         settings = {
             "AIRLOCK_STATE": str(self.state),
             "AIRLOCK_POLICIES": str(self.world.settings.policies),
@@ -37,9 +37,10 @@ class Running:
         }
         if module == "broker":
             settings["AIRLOCK_READY_FILE"] = str(self.ready)
+        words = ["-m", module] if cwd == ROOT else [str(ROOT / "airlock.py"), module]
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", module], cwd=ROOT, env={**os.environ, **settings, **environment}, stderr=log
+                [sys.executable, *words], cwd=cwd, env={**os.environ, **settings, **environment}, stderr=log
             )
         self.processes.append(process)
         return process

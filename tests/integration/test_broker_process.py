@@ -55,6 +55,20 @@ async def test_process_serves_stops_cleanly_and_leaves_no_secret_behind(running:
     assert running.state.joinpath("broker").stat().st_mode & 0o077 == 0
 
 
+def test_workers_start_from_any_folder_and_one_that_cannot_says_why(running: Running, tmp_path: Path) -> None:
+    home = running.state / "broker"
+    home.mkdir()
+    (home / "tls.crt").write_text("none")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    process = running.start(cwd=elsewhere, AIRLOCK_WORKERS="2", PYTHONPATH="")
+    assert process.wait(30) == 2
+    text = running.log.read_text()
+    assert "worker 1: the TLS certificate in" in text
+    assert "broker: a worker process of this broker does not start" in text
+    assert "Traceback" not in text
+
+
 async def test_killed_broker_comes_back_with_everything(running: Running) -> None:
     process = running.start()
     facts = running.wait_ready(process)
