@@ -1,14 +1,14 @@
 """pgJDBC through holds: extended and simple, batches, transactions with autosave, cancels and time limits."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.integration.postgres_world import endpoint, make_world
 from tests.support.broker import POLICY, TestBroker, serving
-from tests.support.jdbc import Program, compiled, said
+from tests.support.jdbc import Program, compiled
 from tests.support.postgres import Server
 from workflows.reviews import Answer
 
@@ -23,8 +23,10 @@ def written(postgres: Server) -> list[str | None]:
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Program:
-    return compiled(tmp_path_factory.mktemp("java"))
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    made = compiled(tmp_path_factory.mktemp("java"))
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ async def test_each_execution_of_a_prepared_statement_is_held_with_its_values(
 ) -> None:
     async with program.running("prepared", served.ticket(role="ask"), **mode) as process:
         seen = await answered(served, *[Answer.APPROVE] * 3)
-        assert await said(process) == ["changed 1"] * 3 + ["count 3"]
+        assert await process.said() == ["changed 1"] * 3 + ["count 3"]
     assert written(postgres) == ["one", "it's two", None]
     if mode is SIMPLE:
         assert [parameters for _, parameters in seen] == [[], [], []]
@@ -74,9 +76,9 @@ async def test_current_schema_is_where_what_has_no_schema_is_looked_up(
     async with serving(tmp_path, read, policy=policy, write=write) as broker:
         ticket = broker.ticket(role="write")
         async with program.running("prepared", ticket, currentSchema="app,public") as process:
-            assert await said(process) == ["changed 1"] * 3 + ["count 3"]
+            assert await process.said() == ["changed 1"] * 3 + ["count 3"]
         async with program.running("prepared", ticket, options="-csearch_path=app%20-cjit=off") as process:
-            assert (await said(process))[-1] == "count 6"
+            assert (await process.said())[-1] == "count 6"
     assert wheel_postgres.execute("select count(*) from public.log", "shop") == [(0,)]
 
 
@@ -86,7 +88,7 @@ async def test_denial_with_its_reason_is_an_exception_and_the_connection_goes_on
 ) -> None:
     async with program.running("denied", served.ticket(role="ask"), **mode) as process:
         await answered(served, Answer.DENY)
-        failed, count = await said(process)
+        failed, count = await process.said()
     assert failed.startswith("failed 42501 ERROR: airlock: Bob refused this statement: not today")
     assert count == "count 0"
     assert written(postgres) == []
@@ -95,7 +97,7 @@ async def test_denial_with_its_reason_is_an_exception_and_the_connection_goes_on
 async def test_batch_is_held_row_by_row_and_runs_whole(served: TestBroker, postgres: Server, program: Program) -> None:
     async with program.running("batch", served.ticket(role="ask"), **EXTENDED) as process:
         seen = await answered(served, *[Answer.APPROVE] * 3)
-        assert await said(process) == ["batch [1, 1, 1]", "count 3"]
+        assert await process.said() == ["batch [1, 1, 1]", "count 3"]
     assert [parameters for _, parameters in seen] == [["row 1"], ["row 2"], ["row 3"]]
     assert written(postgres) == ["row 1", "row 2", "row 3"]
 
@@ -103,7 +105,7 @@ async def test_batch_is_held_row_by_row_and_runs_whole(served: TestBroker, postg
 async def test_denial_within_a_batch_runs_none_of_it(served: TestBroker, postgres: Server, program: Program) -> None:
     async with program.running("batch", served.ticket(role="ask"), **EXTENDED) as process:
         await answered(served, Answer.APPROVE, Answer.DENY)
-        lines = await said(process)
+        lines = await process.said()
     assert "42501" in lines[1]
     assert "Bob refused this statement: not today" in lines[1]
     assert lines[-1] == "count 0"
@@ -117,7 +119,7 @@ async def test_denial_fails_a_transaction_on_both_sides(
 ) -> None:
     async with program.running("transaction", served.ticket(role="ask"), **mode) as process:
         await answered(served, Answer.APPROVE, Answer.DENY)
-        lines = await said(process)
+        lines = await process.said()
     assert lines[:2] == ["count 0", "changed 1"]
     assert "not today" in lines[2]
     assert lines[3].startswith("failed 25P02")
@@ -131,7 +133,7 @@ async def test_autosave_keeps_a_transaction_through_a_denial(
 ) -> None:
     async with program.running("transaction", served.ticket(role="ask"), autosave="always", **mode) as process:
         await answered(served, Answer.APPROVE, Answer.DENY)
-        lines = await said(process)
+        lines = await process.said()
     assert lines[:2] == ["count 0", "changed 1"]
     assert "not today" in lines[2]
     assert lines[3:] == ["count 1", "count 1"]
@@ -144,10 +146,8 @@ async def test_cancel_of_a_statement_gives_its_review_up(
     async with program.running("cancel", served.ticket(role="ask"), **EXTENDED) as process:
         await served.until(lambda: bool(served.recorder.of("hold.opened")), JAVA_SECONDS)
         hold = await served.held()
-        assert process.stdin is not None
-        process.stdin.write(b"\n")
-        await process.stdin.drain()
-        failed, count = await said(process)
+        process.tell()
+        failed, count = await process.said()
     assert failed.startswith("failed 57014 ERROR: airlock: canceled: the review was given up")
     assert count == "count 0"
     assert served.recorder.of("hold.abandoned") == [{"hold": hold.id, "reason": "cancelled"}]
@@ -156,7 +156,7 @@ async def test_cancel_of_a_statement_gives_its_review_up(
 
 async def test_query_timeout_gives_the_review_up(served: TestBroker, postgres: Server, program: Program) -> None:
     async with program.running("timeout", served.ticket(role="ask"), **EXTENDED) as process:
-        failed, count = await said(process)
+        failed, count = await process.said()
     assert failed.startswith("failed 57014")
     assert count == "count 0"
     assert len(served.recorder.of("hold.abandoned")) == 1
@@ -171,7 +171,7 @@ async def test_notices_arrive_as_warnings(
         await served.until(lambda: bool(served.recorder.of("hold.opened")), JAVA_SECONDS)
         await asyncio.sleep(0.5)
         await answered(served, Answer.APPROVE)
-        lines = await said(process)
+        lines = await process.said()
     assert len(lines) >= 2
     *waits, released = lines
     assert all("waiting for 1 of dbas (Bob or Dana) to review this statement" in line for line in waits)

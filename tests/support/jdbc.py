@@ -5,7 +5,6 @@ import os
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.broker import Shown
@@ -30,31 +29,72 @@ def driver() -> str:
     return str(jars[-1])
 
 
-@dataclass(frozen=True)
-class Program:
-    """The compiled program and what it needs to run."""
+class Run:
+    """One part of the program that is played, and what it says of it."""
 
-    java: str
-    classpath: str
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.over = False
+
+    def tell(self, line: str = "") -> None:
+        """Give it a line of input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+
+    async def said(self) -> list[str]:
+        """The lines that it says until it is over; it is to end well."""
+        lines = await asyncio.wait_for(asyncio.to_thread(self._rest), 60)
+        assert self.over, lines
+        return lines
+
+    def _rest(self) -> list[str]:
+        assert self._process.stdout is not None
+        lines: list[str] = []
+        for line in self._process.stdout:
+            if line == "over\n":
+                self.over = True
+                break
+            lines.append(line.removesuffix("\n"))
+        return lines
+
+
+class Program:
+    """The compiled program in a machine of its own, which plays one part after the other."""
+
+    def __init__(self, java: str, classpath: str) -> None:
+        self._command = [java, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", classpath, "Holds"]
+        self._process: subprocess.Popen[str] | None = None
 
     @asynccontextmanager
-    async def running(self, what: str, ticket: Shown, **properties: str) -> AsyncIterator[asyncio.subprocess.Process]:
-        """Run one of the program's parts with a ticket."""
+    async def running(self, what: str, ticket: Shown, **properties: str) -> AsyncIterator[Run]:
+        """Play one of the program's parts with a ticket; a machine that was not done with it is not used again."""
         listed = "&".join(f"{name}={value}" for name, value in {"sslmode": "require", **properties}.items())
         url = f"jdbc:postgresql://127.0.0.1:{ticket.port}/{ticket.database}?{listed}"
-        process = await asyncio.create_subprocess_exec(
-            *(self.java, "-XX:TieredStopAtLevel=1", "-cp", self.classpath, "Holds", what, url, ticket.user),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PGPASSWORD": ticket.password},
-        )
+        run = Run(self._machine())
+        run.tell("\t".join((what, url, ticket.user, ticket.password)))
         try:
-            yield process
+            yield run
         finally:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
+            if not run.over:
+                self.close()
+
+    def _machine(self) -> subprocess.Popen[str]:
+        if self._process is None:
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8", env=_PLAIN
+            )
+        return self._process
+
+    def close(self) -> None:
+        """End the machine."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+
+_PLAIN = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 
 
 def compiled(folder: Path) -> Program:
@@ -64,10 +104,3 @@ def compiled(folder: Path) -> Program:
     done = subprocess.run([javac, "-d", folder, SOURCE], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return Program(java, f"{folder}:{jars}")
-
-
-async def said(process: asyncio.subprocess.Process) -> list[str]:
-    """The lines that a program says until it is over; it is to end well."""
-    output, errors = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0, errors.decode()
-    return output.decode().splitlines()

@@ -1,3 +1,5 @@
+import java.io.BufferedReader;
+import java.io.InputStreamReader;
 import java.sql.BatchUpdateException;
 import java.sql.Connection;
 import java.sql.DriverManager;
@@ -12,6 +14,8 @@ import java.util.Properties;
 /** What a program on pgJDBC does while its statements are held; every outcome is one line of output. */
 public final class Holds {
     private static final String INSERT = "insert into log (what) values (?)";
+
+    private static final BufferedReader INPUT = new BufferedReader(new InputStreamReader(System.in));
 
     private static void say(String text) {
         System.out.println(text.replace("\n", " | "));
@@ -89,7 +93,7 @@ public final class Holds {
         try (Statement statement = connection.createStatement()) {
             Thread other = new Thread(() -> {
                 try {
-                    System.in.read();
+                    INPUT.readLine();
                     statement.cancel();
                 } catch (Exception error) {
                     say("cancel failed " + error);
@@ -122,12 +126,12 @@ public final class Holds {
         }
     }
 
-    public static void main(String[] arguments) throws Exception {
+    private static void play(String what, String url, String user, String password) throws Exception {
         Properties properties = new Properties();
-        properties.setProperty("user", arguments[2]);
-        properties.setProperty("password", System.getenv("PGPASSWORD"));
-        try (Connection connection = DriverManager.getConnection(arguments[1], properties)) {
-            switch (arguments[0]) {
+        properties.setProperty("user", user);
+        properties.setProperty("password", password);
+        try (Connection connection = DriverManager.getConnection(url, properties)) {
+            switch (what) {
                 case "prepared": prepared(connection); break;
                 case "denied": denied(connection); break;
                 case "batch": batch(connection); break;
@@ -135,8 +139,17 @@ public final class Holds {
                 case "cancel": cancel(connection); break;
                 case "timeout": timeout(connection); break;
                 case "notices": notices(connection); break;
-                default: throw new IllegalArgumentException(arguments[0]);
+                default: throw new IllegalArgumentException(what);
             }
+        }
+    }
+
+    /** Plays one part for each line of input; what it says of a part ends with `over`. */
+    public static void main(String[] arguments) throws Exception {
+        for (String line = INPUT.readLine(); line != null; line = INPUT.readLine()) {
+            String[] words = line.split("\t");
+            play(words[0], words[1], words[2], words[3]);
+            say("over");
         }
     }
 }
