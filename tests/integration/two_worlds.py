@@ -128,9 +128,7 @@ class World:
                 return "error", error.sqlstate
             return "error", error.sqlstate, error.diag.message_primary, error.diag.message_detail
         finally:
-            connection.execute("rollback")
-            connection.execute("deallocate all")
-            connection.execute("reset search_path")
+            connection.execute("rollback; deallocate all; reset search_path")
 
     def _rows(self, sql: str, connection: psycopg.Connection[Any]) -> list[object]:
         cursor = connection.cursor()
