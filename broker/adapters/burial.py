@@ -8,15 +8,13 @@ from typing import Any
 
 import structlog
 
-from broker.adapters.endpoints import resolved
 from broker.adapters.leases import LeaseFailed, LeaseFile
 from broker.adapters.process import Process
-from broker.adapters.seats import RemoteSession
+from broker.adapters.seats import RETRY_SECONDS, RemoteSession, kill
 from broker.adapters.stories import Story
-from broker.errors import Misconfigured, RecordingFailed
+from broker.errors import RecordingFailed
 from broker.sessions.model import CloseReason, Entry, IdentityEnd, Killed, Lease
 
-RETRY_SECONDS = 0.5
 _log = structlog.get_logger("workers")
 
 
@@ -45,21 +43,12 @@ async def bury(process: Process, session: RemoteSession, sealed: asyncio.Event) 
 async def _gone(process: Process, leases: LeaseFile, lease: Lease) -> Killed:
     """End a session's upstream work, however long that takes; the reaper may be first."""
     while True:
-        killed = await _kill(process, lease)
+        killed = await kill(process, lease)
         if killed.verified:
             return killed
         if leases.reaped(lease.session):
             return Killed(verified=True)
         await asyncio.sleep(RETRY_SECONDS)
-
-
-async def _kill(process: Process, lease: Lease) -> Killed:
-    try:
-        endpoint = resolved(lease.source, process.settings.secrets_path)
-        return await process.outside.offers[lease.protocol].kill(lease, endpoint)
-    except Misconfigured as error:
-        _log.error("a lease's upstream cannot be reached", session=lease.session, error=str(error))
-        return Killed(verified=False)
 
 
 async def _close(process: Process, session: RemoteSession, lease: Lease | None, killed: Killed) -> None:

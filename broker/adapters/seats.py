@@ -17,23 +17,40 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import structlog
+
+from broker.adapters.endpoints import resolved
 from broker.adapters.journal import worker_journal
 from broker.adapters.leases import LeaseFile
 from broker.adapters.process import Process
 from broker.core import compiled
-from broker.errors import AirlockError, RecordingFailed
+from broker.errors import AirlockError, Misconfigured, RecordingFailed
 from broker.sessions.holds import HoldFacts
-from broker.sessions.model import CloseReason, Entry, SessionFacts
+from broker.sessions.model import CloseReason, Entry, Killed, Lease, SessionFacts
 from broker.sessions.ports import Common
 from broker.transport.channel import Channel, ChannelLost
 from broker.transport.handing import handing_pair
 from broker.transport.listener import Known
 
 START_SECONDS = 30.0
+END_SECONDS = 2.0
+"""How long a worker has to end a session; beyond, it is ended from here as well."""
+RETRY_SECONDS = 0.5
+_log = structlog.get_logger("workers")
 
 
 class WorkerFailed(AirlockError):
     """a worker process of this broker does not start"""
+
+
+async def kill(process: Process, lease: Lease) -> Killed:
+    """End a session's upstream work as the reaper does."""
+    try:
+        endpoint = resolved(lease.source, process.settings.secrets_path)
+        return await process.outside.offers[lease.protocol].kill(lease, endpoint)
+    except Misconfigured as error:
+        _log.error("a lease's upstream cannot be reached", session=lease.session, error=str(error))
+        return Killed(verified=False)
 
 
 def _environment() -> dict[str, str]:
@@ -57,8 +74,15 @@ class RemoteSession:
         await self.worker.channel.call("extend", self.facts.id, until)
 
     async def end(self, reason: CloseReason) -> bool:
+        asked = self.worker.channel.call("end", self.facts.id, reason)
         try:
-            verified: bool | None = await self.worker.channel.call("end", self.facts.id, reason)
+            while not (await asyncio.wait({asked}, timeout=END_SECONDS))[0]:
+                # It stands still: its process at the upstream does not wait for it. Where nobody knows that yet, it may
+                # be about to come: then only the worker can say that it is gone, or its burial.
+                lease = self.leases.of(self.facts.id)
+                if lease is not None and lease.pid is not None and (await self.worker.kill(lease)).verified:
+                    return True
+            verified: bool | None = asked.result()
         except ChannelLost:
             return await asyncio.shield(self.gone)
         return self.facts.id not in self.leases.sessions() if verified is None else verified
@@ -125,6 +149,10 @@ class Worker:
             "holds.leave": holds.leave,
             "common": self._call_common,
         }
+
+    async def kill(self, lease: Lease) -> Killed:
+        """End from here what a session of this worker has at its upstream."""
+        return await kill(self._process, lease)
 
     @property
     def load(self) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from broker.adapters import burial, crew, endings, live
+from broker.adapters import burial, crew, endings, live, seats
 from broker.adapters.crew import Crew
 from broker.adapters.journal import Line, packed, worker_journal
 from broker.adapters.leases import LeaseFile, folder_of, line
@@ -49,11 +49,13 @@ class KillingOffer(PretendOffer):
         self.answers = asyncio.Event()
         self.answers.set()
         self.shared = Shared()
+        self.killed: list[str] = []
 
     def common(self) -> Shared:
         return self.shared
 
     async def kill(self, lease: Lease, endpoint: object) -> Killed:
+        self.killed.append(lease.session)
         return Killed(verified=self.answers.is_set())
 
 
@@ -96,13 +98,15 @@ class Hands:
         worker.channel.cast("begin", self.process.policies.current, 0.0, 0.0)
         await self.may_start.wait()
 
-    async def session(self, grant: GrantFacts, *, lease: bool = True, opened: bool = True) -> SessionFacts:
+    async def session(
+        self, grant: GrantFacts, *, lease: bool = True, opened: bool = True, pid: int | None = 7
+    ) -> SessionFacts:
         """A session of the first end's."""
         facts = SessionFacts(f"s{len(self.process.live.sessions(grant.id))}{grant.id[-4:]}", "t1", grant)
         assert await self.ends[0].channel.call("live.add", facts)
         if lease:
             values = (facts.id, grant.id, "pretend", grant.resource, grant.role, grant.expires_at, 1, 0, SOURCE)
-            await self.ends[0].channel.call("leases.write", Lease(*values))
+            await self.ends[0].channel.call("leases.write", Lease(*values, pid, 1))
         if opened:
             await self.process.recorder.write(Entry("session.opened", grant.id, facts.id, {"person": "alice"}))
         return facts
@@ -213,7 +217,7 @@ async def test_an_upstream_that_does_not_answer_keeps_neither_the_next_worker_no
         await until(lambda: not found.process.live.sessions(grant.id))
         # The recording is closed and stays it; the feed says the end, once.
         assert found.recorded(grant)[-1][0] == "grant.closed"
-        assert grant.id not in found.process.recorder.stories
+        await until(lambda: grant.id not in found.process.recorder.stories)
         assert await found.said(session) == [("session.opened", None), ("session.closed", True)]
         assert await found.said(unopened) == []
 
@@ -323,6 +327,33 @@ async def test_a_session_that_its_worker_registers_after_an_extension_has_the_la
         session = await found.session(grant)
         await until(lambda: found.ends[0].heard("extend"))
         assert ("extend", (session.id, later)) in found.ends[0].told
+
+
+async def test_a_worker_that_does_not_answer_keeps_no_session_alive_that_is_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seats, "END_SECONDS", 0.05)
+    async with hands(tmp_path, monkeypatch) as found:
+        grant = await found.granted()
+        leased, coming = await found.session(grant), await found.session(grant, pid=None)
+        hung = asyncio.get_running_loop().create_future()
+        found.ends[0].does["end"] = lambda *_: hung
+        sessions = found.process.live.sessions(grant.id)
+        assert [one.facts.id for one in sessions] == [leased.id, coming.id]
+        # Its process is ended from here; one that nobody knows yet may be about to come.
+        assert await sessions[0].end(CloseReason.REVOKED) is True
+        assert found.offer.killed == [leased.id]
+        waiting = asyncio.create_task(sessions[1].end(CloseReason.REVOKED))
+        found.offer.answers.clear()
+        still = asyncio.create_task(sessions[0].end(CloseReason.REVOKED))
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+        assert not still.done()
+        # What the worker says counts as soon as it says it.
+        hung.set_result(False)
+        assert (await waiting, await still) == (False, False)
+        found.offer.answers.set()
+        found.ends[0].die()
 
 
 async def test_the_stop_of_the_broker_leaves_to_the_reaper_what_does_not_end(
