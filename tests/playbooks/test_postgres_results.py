@@ -178,15 +178,27 @@ def test_what_is_said_of_a_table_that_nobody_named_is_withheld_where_anything_is
         assert (b"123-45" in play.to_client()) == (said or clear)
 
 
-def test_what_is_said_at_a_transactions_end_of_a_table_that_it_changed_is_passed() -> None:
-    def ruled(text: str) -> Permitted:
-        ruling = permitted(text, effect=Effect.WRITE)
-        (statement,) = ruling.inspection.statements
-        facts = replace(statement.facts, writes=frozenset({"public.notes"} if text == "insert" else ()))
-        return replace(ruling, inspection=replace(ruling.inspection, statements=(replace(statement, facts=facts),)))
+def into_notes(text: str) -> Permitted:
+    """Inserts change one table."""
+    ruling = permitted(text, effect=Effect.WRITE if text == "insert" else Effect.READ)
+    (statement,) = ruling.inspection.statements
+    facts = replace(statement.facts, writes=frozenset({"public.notes"} if text == "insert" else ()))
+    return replace(ruling, inspection=replace(ruling.inspection, statements=(replace(statement, facts=facts),)))
 
+
+def test_what_waits_for_its_record_has_named_its_table_whatever_ends_meanwhile() -> None:
+    play = Play(into_notes, slow=True)
+    play.clear = False
+    play.client(Q).hear(Recorded(play.machine._token, play.at)).client(codec.query("insert"))
+    play.upstream(complete("SELECT 1"), ready()).hear(Recorded(play.machine._token, play.at)).to_client()
+    about = {"D": "Key (id)=(1)", "s": "public", "t": "notes"}
+    assert b"Key (id)=(1)" in play.upstream(error("23505", "duplicate", **about), ready()).to_client()
+    assert not play.machine._session.named
+
+
+def test_what_is_said_at_a_transactions_end_of_a_table_that_it_changed_is_passed() -> None:
     about = {"D": "Key (id)=(123-45)", "s": "public", "t": "notes"}
-    play = Play(ruled)
+    play = Play(into_notes)
     play.clear = False
     play.client(codec.query("insert")).upstream(complete("INSERT 0 1"), ready("T"))
     play.client(codec.query("end")).upstream(error("23505", "duplicate", **about), ready())

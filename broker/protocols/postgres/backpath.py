@@ -329,9 +329,9 @@ class BackPath:
             if session.changed:
                 session.changed = False
                 yield Reload()
+            session.named = {name: since for name, since in session.named.items() if since > expected.segment}
             if not session.responses.queue:
                 session.scrub = False
-                session.named.clear()
         session.failed = False
 
     def _error(self, frame: Frame) -> Iterator[Command]:

@@ -72,7 +72,7 @@ def _record(session: Session, cleared: Cleared, portal: Portal | None) -> Genera
     session.watch(ruling.inspection.tripwire)
     if cleared.plan.writes:
         session.wrote = session.segment
-    session.named |= cleared.plan.named
+    session.named |= dict.fromkeys(cleared.plan.named, session.segment)
     if portal is not None:
         portal.statements, portal.hold, portal.shape, portal.most = ids, hold, cleared.shape, cleared.most
     if not ids:

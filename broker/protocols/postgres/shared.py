@@ -120,8 +120,11 @@ class Session:
     """Masked fields whose comparing the client was told of."""
     scrub: bool = False
     """A masked relation was in scope since the transaction began."""
-    named: set[str] = field(default_factory=set)
-    """Relations that the changes of the transaction name, with what stands behind them and follows them."""
+    named: dict[str, int] = field(default_factory=dict)
+    """Relations that the changes of the transaction name, with what stands behind them and follows them.
+
+    With the segment that named each last: the end of an earlier one says nothing of it.
+    """
     failed: bool = False
     """An error came since the upstream was last ready, so a transaction that ends with this segment is rolled back."""
     fatal_passed: bool = False
@@ -202,7 +205,7 @@ class Session:
 
     def withholds(self, body: bytes) -> bool:
         """Say whether the text of an error or notice is kept from the client, whatever its own statement reads."""
-        return self.scrub or (not self.clear() and speaks_of_others(body, self.named))
+        return self.scrub or (not self.clear() and speaks_of_others(body, self.named.keys()))
 
     def landed(self, status: str, ruling: Permitted) -> None:
         """Take note of where the transaction stands behind a plain read that went through in one step."""
