@@ -60,7 +60,7 @@ class Window:
 
     def has_done(self, *steps: str) -> None:
         """Waits until the guide has ticked steps, the page too."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 40
         while not set(steps) <= set(done := self.guide()["done"]):
             assert time.monotonic() < deadline, (steps, done, self.refused)
             self.page.wait_for_timeout(50)
@@ -93,7 +93,7 @@ def window(request: pytest.FixtureRequest, demo: dict[str, Any]) -> Iterator[Win
     with sync_api.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=path, args=FLAGS)
         page = browser.new_context(viewport={"width": width, "height": height}).new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(30_000)
         complaints: list[str] = []
         page.on("pageerror", lambda error: complaints.append(str(error)))
         opened = Window(page, demo["workspace"])
@@ -190,7 +190,7 @@ def leave_a_trail(window: Window, line: str) -> None:
         window.confirm("End now")
         sync_api.expect(ends).to_have_count(0)
     window.has_done("end")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 40
     while "this access was ended" not in (said := run(line, "select 1;\n")):
         assert time.monotonic() < deadline, said
     window.leads("Go there as Bob")

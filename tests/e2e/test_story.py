@@ -63,7 +63,7 @@ class Workspace:
         return answer
 
 
-def eventually(look: Callable[[], Any], otherwise: Callable[[], str], seconds: float = 20) -> Any:
+def eventually(look: Callable[[], Any], otherwise: Callable[[], str], seconds: float = 40) -> Any:
     """Wait for something to be there."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

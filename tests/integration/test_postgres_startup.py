@@ -431,7 +431,7 @@ async def test_silent_strangers_are_closed_and_capped(wheel_postgres: Server, tm
         def closed() -> int:
             return sum(_is_closed(one) for one in silent)
 
-        for _ in range(100):
+        for _ in range(400):
             if closed() >= 10:
                 break
             await asyncio.sleep(0.05)
