@@ -12,7 +12,7 @@ from tests.unit.broker.adapters.test_verify import write_some
 @pytest.mark.parametrize("folder", ["events", "recordings"])
 def test_every_flipped_byte_of_every_file_is_named(tmp_path: Path, folder: str) -> None:
     home = tmp_path / "small"
-    asyncio.run(write_some(home, times=7, segment=2000))
+    asyncio.run(write_some(home, times=5, segment=1400))
     for path in sorted((home / folder).glob("*.ndjson")):
         content = path.read_bytes()
         starts = [0]
