@@ -98,8 +98,12 @@ async def test_app_follows_a_disconnect_to_a_new_socket(world: World) -> None:
     await world.post("faults", disconnect=True)
     await until(lambda: sum(e["kind"] == "apps.connections.open" for e in world.space.journal.since(0)) == 2)
     await until(lambda: world.space.sockets.count == 1)
-    await world.post("command", user="alice", channel=GENERAL, text="/ask", wait_ms=100)
-    await until(lambda: len(got) == 1)
+    # What goes to the old socket while it closes nobody hears, as with Slack.
+    for _ in range(50):
+        await world.post("command", user="alice", channel=GENERAL, text="/ask", wait_ms=100)
+        if got:
+            break
+    assert got
 
 
 async def test_each_envelope_goes_to_one_of_two_sockets(world: World) -> None:
