@@ -19,13 +19,13 @@ from typing import Any
 import structlog
 import uvloop
 
+from broker.adapters.clock import SystemClock
 from broker.adapters.endpoints import PolicyEndpoints
 from broker.adapters.journal import worker_journal
 from broker.adapters.logs import configure_logs
 from broker.adapters.remote import (
     Far,
     Promises,
-    RemoteClock,
     RemoteHolds,
     RemoteLeases,
     RemoteLive,
@@ -74,7 +74,7 @@ class _Serving:
         self._sockets = channel, over
         self._stop = asyncio.Event()
         self._promises = Promises()
-        self._clock = RemoteClock()
+        self._clock = SystemClock()
 
     async def run(self) -> None:
         connection, over = self._sockets

@@ -76,34 +76,40 @@ class Sweeper:
     async def _expire(self) -> None:
         async with self._desks.open() as (desk, work):
             late = [request.id for request in await work.overdue(desk.now)]
-        for id in late:
-            try:
-                async with self._desks.open() as (desk, work):
-                    found = [request for request in await work.overdue(desk.now) if request.id == id]
-                    for request in found:
-                        await reviewing.expire(desk, request)
-            except RowMoved:
-                continue  # somebody answered in the last moment
-            except Exception:  # the others do not wait for one that stumbles, and the next sweep finds it
-                log.exception("sweep.failed", sweep="expire", request=id)
-                continue
-            self._caused()
+        await self._each("expire", late, self._expire_one)
+
+    async def _expire_one(self, id: str) -> bool:
+        try:
+            async with self._desks.open() as (desk, work):
+                found = [request for request in await work.overdue(desk.now) if request.id == id]
+                for request in found:
+                    await reviewing.expire(desk, request)
+        except RowMoved:
+            return False  # somebody answered in the last moment
+        return True
 
     async def offer(self) -> None:
         """Offer to extend what is about to end, each grant in a transaction of its own."""
         async with self._turn:
             async with self._desks.open() as (desk, work):
                 ending = [grant.id for grant in await work.ending_grants(desk.now + LEAD)]
-            for id in ending:
-                try:
-                    async with self._desks.open() as (desk, work):
-                        grant = await work.grant(id)
-                        offered = grant is not None and grant.live and await offer_due(desk, grant)
-                except Exception:  # as above
-                    log.exception("sweep.failed", sweep="offer", grant=id)
-                    continue
-                if offered:
-                    self._caused()
+            await self._each("offer", ending, self._offer_one)
+
+    async def _offer_one(self, id: str) -> bool:
+        async with self._desks.open() as (desk, work):
+            grant = await work.grant(id)
+            return grant is not None and grant.live and await offer_due(desk, grant)
+
+    async def _each(self, sweep: str, ids: list[str], work: Callable[[str], Awaitable[bool]]) -> None:
+        """Do what is due for each; `work` says whether something came of it that is to be sent."""
+        for id in ids:
+            try:
+                caused = await work(id)
+            except Exception:  # the others do not wait for one that stumbles, and the next sweep finds it
+                log.exception("sweep.failed", sweep=sweep, id=id)
+                continue
+            if caused:
+                self._caused()
 
     async def reload(self) -> None:
         """Read the policy files again if they changed."""

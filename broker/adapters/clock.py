@@ -79,7 +79,10 @@ class SystemClock:
 
     def anchor(self) -> None:
         """Trust the wall clock as it is now."""
-        wall, boot = self._wall(), self._boot()
+        self.reckon(self._wall(), self._boot())
+
+    def reckon(self, wall: float, boot: float) -> None:
+        """Reckon from a moment of both clocks: its own, or that of another process which keeps the time for both."""
         # In this order: a thread that looks in between reads no time ahead of either.
         self.anchored.boot = boot
         self.anchored.wall = wall

@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from broker.adapters.clock import SystemClock
+from broker.adapters.disk import retrieved
 from broker.adapters.leases import ReaperWatch
 from broker.adapters.recorder import open_journal
 from broker.core import compiled
@@ -30,22 +30,19 @@ if TYPE_CHECKING:
 
     from broker.core.lane import Journal
 
-T = TypeVar("T")
-
 
 class Promises:
     """What the other process completes later, by numbers that it gives out; each number is one future."""
 
     def __init__(self) -> None:
         self._open: dict[int, asyncio.Future[Any]] = {}
-        self._kept = 0
 
     def of(self, number: int) -> asyncio.Future[Any]:
         """Return what completes with a number, the same for the same one."""
         future = self._open.get(number)
         if future is None:
             future = self._open[number] = asyncio.get_running_loop().create_future()
-            future.add_done_callback(_looked_at)
+            future.add_done_callback(retrieved)
         return future
 
     def keep(self, number: int, found: Any) -> None:
@@ -59,12 +56,6 @@ class Promises:
             future.set_exception(found)
         else:
             future.set_result(found)
-
-
-def _looked_at(future: asyncio.Future[Any]) -> None:
-    # Whether anybody waits for it is no matter.
-    if not future.cancelled():
-        future.exception()
 
 
 class RemoteRecorder:
@@ -140,9 +131,6 @@ class RemoteLive:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._sessions: dict[str, LiveSession] = {}
-
-    def __len__(self) -> int:
-        return len(self._sessions)
 
     def add(self, session: LiveSession) -> bool:
         """Register a session before its upstream is dialled; False where its grant is over or the broker is full."""
@@ -260,16 +248,6 @@ class RemotePolicies:
     def obey(self, policy: Policy) -> None:
         """Decide by another policy from now on."""
         self.current, self.hash = policy, policy.hash
-
-
-class RemoteClock(SystemClock):
-    """The same machine's clocks, reckoned from the moment from which the broker's own process reckons."""
-
-    def reckon(self, wall: float, boot: float) -> None:
-        """Reckon from another moment."""
-        # In this order: a thread that looks in between reads no time ahead of either.
-        self.anchored.boot = boot
-        self.anchored.wall = wall
 
 
 class Far:

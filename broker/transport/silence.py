@@ -31,7 +31,7 @@ class Silence:
         return before and self._unheard
 
 
-def left(transport: asyncio.BaseTransport | None) -> bool:
+def has_left(transport: asyncio.BaseTransport | None) -> bool:
     """Say whether a peer has ended its side, though what it sent before that is not read; False where nobody tells."""
     told = _told(transport) if transport is not None else b""
     return bool(told) and told[0] in _CLOSED

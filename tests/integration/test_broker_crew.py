@@ -152,13 +152,19 @@ async def hands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     assert verify(world.settings.state).good
 
 
+async def begun(found: Hands) -> asyncio.Task[None]:
+    """A second worker's start, which waits for `may_start`."""
+    found.may_start.clear()
+    starting = asyncio.create_task(found.crew._start(2))
+    await until(lambda: len(found.ends) == 2)
+    return starting
+
+
 async def test_a_worker_hears_of_the_policy_that_came_while_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with hands(tmp_path, monkeypatch) as found:
-        found.may_start.clear()
-        starting = asyncio.create_task(found.crew._start(2))
-        await until(lambda: len(found.ends) == 2)
+        starting = await begun(found)
         text = (found.world.settings.policies / "all.yaml").read_text()
         found.world.write_policy(text.replace("max_duration: 1h", "max_duration: 2h"))
         await found.process.policies.reload()
@@ -174,9 +180,7 @@ async def test_a_worker_that_is_gone_as_it_is_ready_is_none_of_the_crew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with hands(tmp_path, monkeypatch) as found:
-        found.may_start.clear()
-        starting = asyncio.create_task(found.crew._start(2))
-        await until(lambda: len(found.ends) == 2)
+        starting = await begun(found)
         found.ends[1].die()
         await asyncio.sleep(0.05)
         found.may_start.set()

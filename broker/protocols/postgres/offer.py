@@ -99,7 +99,7 @@ class PostgresOffer:
         return PostgresListener(tcp, tcp.port, house, workers)
 
     def common(self) -> Common:
-        """Make what all processes of a broker share: cancel keys, and the rations of searches."""
+        """Make what all processes of a broker share: cancel keys, the rations of searches, which roles were swept."""
         return Common()
 
     def ticket_line(self, resource: str, user: str, password: str, host: str, port: int) -> TicketLine:

@@ -19,8 +19,7 @@ from broker.protocols.postgres.replies import Problem
 from broker.protocols.postgres.spares import Kind, Spare
 from broker.protocols.postgres.startup import CancelKey, Startup
 from broker.sessions.model import CloseReason, Entry, IdentityEnd, Killed, SessionFacts
-from broker.transport.silence import Silence
-from broker.transport.silence import left as left_unread
+from broker.transport.silence import Silence, has_left
 from broker.transport.stream import Stream
 
 GRACE_SECONDS = 0.05
@@ -136,7 +135,7 @@ class Session:
         for stream, silence in zip((self._client, self._upstream.stream), self._silences, strict=True):
             if not anew and stream is not None and silence.found(stream.transport):
                 stream.abort()
-        if self._flow.waiting and left_unread(self._client.transport):
+        if self._flow.waiting and has_left(self._client.transport):
             # An approval must not run a statement for nobody: its end stands behind what is not read before the answer.
             self._client.abort()
         self._timer = asyncio.get_running_loop().call_later(min(left, 1.0), self._arm)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from broker.transport.listener import tune
-from broker.transport.silence import Silence, left
+from broker.transport.silence import Silence, has_left
 
 linux = pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="only Linux tells")
 
@@ -46,9 +46,9 @@ def test_a_peer_that_has_ended_its_side_has_left_whatever_of_it_is_unread(ended:
             if ended:
                 theirs.close()
             transport: Any = SimpleNamespace(get_extra_info=lambda _: accepted)
-            assert left(transport) is ended
-        assert not left(transport)
-    assert not left(None)
+            assert has_left(transport) is ended
+        assert not has_left(transport)
+    assert not has_left(None)
 
 
 @linux

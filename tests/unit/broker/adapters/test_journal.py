@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -40,9 +39,6 @@ from tests.unit.broker.adapters.recording import (
     make,
     ride,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 @needs_core

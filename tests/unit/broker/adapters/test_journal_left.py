@@ -9,7 +9,7 @@ import random
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -46,9 +46,6 @@ from tests.unit.broker.adapters.recording import (
     make,
     ride,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 @needs_core
