@@ -1,4 +1,8 @@
-"""Append-only files: whole appends or none, and one thread that syncs many of them together."""
+"""Append-only files: whole appends or none, and one thread that syncs many of them together.
+
+That thread shares an interpreter with the loop, which stands still at each change between them: it wakes seldom, and
+syncs without the interpreter's lock where the core is compiled.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,20 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 
+from broker.core import compiled
 from broker.errors import RecordingFailed
 
 LAZY_SECONDS = 0.04
 """How long a record that nobody waits for may stay unsynced, beside what it stood in a journal."""
+
+LEFT_BEHIND = 1024 * 1024
+"""Bytes behind the end of a file that stay in the system's cache, for those who read what is new. Older ones are let go
+once they are on disk: their memory is taken for what is appended next, and not from what else runs on the machine."""
 
 _fdatasync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
@@ -36,10 +44,11 @@ class AppendFile:
         self.path = path
         self._made = not path.exists()
         self._disk = disk
-        self.plain = disk.write is os.write
-        """Nothing stands in for the system's own write."""
+        self.plain = disk == Disk()
+        """Nothing stands in for the system's own calls."""
         self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self.size = os.fstat(self.fd).st_size
+        self._let_go = self.size
 
     def append(self, data: bytes) -> None:
         """Append all of it or nothing; raises RecordingFailed."""
@@ -63,15 +72,36 @@ class AppendFile:
     def sync(self) -> None:
         """Wait until what was appended is on disk; raises OSError."""
         self._disk.fsync(self.fd)
+        self.synced()
+
+    def synced(self) -> None:
+        """Learn that what was appended is on disk, and let go of what is old."""
         if self._made:
             sync_folder(self.path.parent)
             self._made = False
+        old = self.size - LEFT_BEHIND - self._let_go
+        if old >= LEFT_BEHIND and hasattr(os, "posix_fadvise"):
+            # What is not on disk yet, the system keeps.
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(self.fd, self._let_go, old, os.POSIX_FADV_DONTNEED)
+            self._let_go += old
 
     def close(self) -> None:
         """Close the file."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+def sync_all(files: Collection[AppendFile]) -> None:
+    """Wait until what was appended to files is on disk; raises OSError."""
+    if compiled is None or not all(file.plain for file in files):
+        for file in files:
+            file.sync()
+        return
+    compiled.sync([file.fd for file in files])
+    for file in files:
+        file.synced()
 
 
 def sync_folder(folder: Path) -> None:
@@ -81,40 +111,6 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-class Beside:
-    """A thread that does one piece of work while its caller does another."""
-
-    def __init__(self, name: str) -> None:
-        self._given: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._done: SimpleQueue[Exception | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
-
-    def both(self, there: Callable[[], None], here: Callable[[], None]) -> None:
-        """Do both at once, and return when both are done; raises what either raised."""
-        self._given.put(there)
-        try:
-            here()
-        finally:
-            failed = self._done.get()
-        if failed is not None:
-            raise failed
-
-    def close(self) -> None:
-        """End the thread."""
-        self._given.put(None)
-        self._thread.join()
-
-    def _run(self) -> None:
-        while (work := self._given.get()) is not None:
-            failed: Exception | None = None
-            try:
-                work()
-            except Exception as error:  # noqa: BLE001  whatever it was, the caller hears of it
-                failed = error
-            self._done.put(failed)
 
 
 class GroupCommit:
@@ -142,7 +138,7 @@ class GroupCommit:
         self._closing = False
         self._since: float | None = None
         self._urgent = False
-        self._beside = Beside(f"sync-{name}-too")
+        self._resting = False
         self._thread = threading.Thread(target=self._run, name=f"sync-{name}", daemon=True)
         self._thread.start()
 
@@ -174,7 +170,8 @@ class GroupCommit:
         self._shared = future
         if self._since is None:
             self._since = time.monotonic()
-            self._wake.notify()
+            if self._resting:
+                self._wake.notify()
         return future
 
     def _hurry(self) -> None:
@@ -201,7 +198,6 @@ class GroupCommit:
             self._closing = True
             self._wake.notify()
         self._thread.join()
-        self._beside.close()
 
     def _run(self) -> None:
         while True:
@@ -229,35 +225,33 @@ class GroupCommit:
                 return
 
     def _wait(self) -> None:
-        """Wait for something urgent, for lazy records to be old enough, or for the next idle moment."""
-        idle = time.monotonic() + self._interval
+        """Wait for something urgent, for lazy records to be old enough, or for the next idle moment.
+
+        While lazy ones keep coming it looks for them by itself, and nobody wakes it.
+        """
+        began = time.monotonic()
+        idle = began + self._interval
+        look = began + min(LAZY_SECONDS, self._interval)
         while not self._urgent and not self._closing:
-            until = idle if self._since is None else min(idle, self._since + LAZY_SECONDS)
-            if (left := until - time.monotonic()) <= 0:
+            now = time.monotonic()
+            if now < look:
+                self._wake.wait(look - now)
+            elif self._since is not None or now >= idle:
                 return
-            self._wake.wait(left)
+            else:
+                self._resting = True
+                self._wake.wait(idle - now)
+                self._resting = False
+                if self._since is not None:
+                    look = self._since + LAZY_SECONDS
 
     def _sync(self, dirty: dict[AppendFile, None], safe: Callable[[], None]) -> None:
         try:
             if self.failure is None:
-                _sync_all(list(dirty), self._beside)
+                sync_all(dirty)
                 safe()
         except Exception as error:  # noqa: BLE001  whatever it was, nobody may believe that this is on disk
             self.failure = f"the disk failed to sync: {error}"
-
-
-def _sync_all(files: list[AppendFile], beside: Beside) -> None:
-    """Sync files, half of them in another thread: a disk takes hardly longer for two at once than for one."""
-
-    def each(of: list[AppendFile]) -> None:
-        for file in of:
-            file.sync()
-
-    half = len(files) // 2
-    if half:
-        beside.both(partial(each, files[:half]), partial(each, files[half:]))
-    else:
-        each(files)
 
 
 def retrieved(future: asyncio.Future[None]) -> None:

@@ -1,7 +1,5 @@
 # What is recorded stands in the journal, which outlives the process, until it is sealed: many records at a time.
 
-import os
-
 cdef extern from *:
     """
     #define AIRLOCK_MIXER 0x9E3779B97F4A7C15ULL

@@ -5,7 +5,6 @@ import errno
 import json
 import os
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -229,7 +228,3 @@ async def test_checkpoints_come_by_time_and_by_number(tmp_path: Path) -> None:
     await checkpoints(2)
     log.close()
     assert verify(tmp_path).checkpoints == len(path.read_bytes().splitlines())
-
-
-def test_disk_defaults_are_the_real_ones() -> None:
-    assert replace(Disk()).write is os.write
