@@ -194,7 +194,7 @@ EVENT_TYPES = {
     "statement.finished": "statement, outcome (ok, failed, cut, unknown), rows, milliseconds, sqlstate; "
     "copied ({direction, bytes, sha256}) of a COPY",
     "statement.explained": "statement (id), text (redacted): the upstream's planner is asked before it is decided",
-    "session.settled": "reason, verified, seconds, outcome: what a restarted broker knows of one the reaper ended",
+    "session.settled": "reason, verified, seconds, outcome: of one whose end was not seen, or not verified, before",
     "order.deferred": "request, order, needs, policy",
     "recording.read": "recording (grant), by: somebody read a recording with its literals",
     "recording.torn": "bytes: a half-written last line was cut off at a start",

@@ -69,13 +69,16 @@ async def _say(process: Process, session: RemoteSession, lease: Lease | None, ki
     """Record what a dead worker could not: how its session's statement and the session ended."""
     facts, recorder = session.facts, process.recorder
     grant, reaped = facts.grant.id, session.leases.reaped(facts.id)
-    story = recorder.story(grant)
+    story, said = recorder.story(grant), reaped
     if story is None or story.closed:
         # It took so long that the recording is closed, which it stays: this is a fact for the feed.
         if reaped or lease is None:
             return
     elif not _settled(process, session, story):
-        return
+        # The worker has said it itself; where it kept the lease, it did not know that nothing is left.
+        if lease is None:
+            return
+        said = True
     if killed.identity is IdentityEnd.DISABLED and lease is not None and not reaped:
         left = {"identity": lease.identity, "resource": lease.resource, "owns": killed.owns}
         recorder.write(Entry("identity.left", grant, facts.id, left))
@@ -86,7 +89,7 @@ async def _say(process: Process, session: RemoteSession, lease: Lease | None, ki
         "seconds": seconds,
         "outcome": "unknown",
     }
-    kind = "session.settled" if reaped else "session.closed"
+    kind = "session.settled" if said else "session.closed"
     await recorder.write(Entry(kind, grant, facts.id, data))
 
 

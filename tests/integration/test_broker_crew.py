@@ -276,6 +276,23 @@ async def test_what_the_reaper_has_ended_is_not_said_twice(
         assert await found.said(session) == [("session.opened", None), ("session.settled", True)]
 
 
+async def test_an_end_that_a_dead_worker_could_not_verify_is_said_once_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with hands(tmp_path, monkeypatch) as found:
+        grant = await found.granted()
+        session, verified = await found.session(grant), await found.session(grant)
+        for facts, known in ((session, False), (verified, True)):
+            closed = {"reason": "client", "verified": known, "seconds": 1.0}
+            await found.process.recorder.write(Entry("session.closed", grant.id, facts.id, closed))
+        await found.ends[0].channel.call("leases.close", verified.id)
+        found.ends[0].die()
+        await until(lambda: not found.process.live.sessions(grant.id))
+        ends = [("session.opened", None), ("session.closed", False), ("session.settled", True)]
+        assert await found.said(session) == ends
+        assert await found.said(verified) == [("session.opened", None), ("session.closed", True)]
+
+
 async def test_an_approval_that_a_dead_worker_used_and_did_not_record_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
