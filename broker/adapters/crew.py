@@ -196,7 +196,7 @@ class Crew:
             try:
                 # Another one begins with an empty journal, so what is in this one must be out of it.
                 if not sealed.is_set():
-                    self._process.recorder.take_up(worker.journal)
+                    await self._process.recorder.take_up(worker.journal)
                     sealed.set()
                 await self._start(worker.number)
                 break

@@ -12,8 +12,9 @@ import structlog
 from broker.adapters.clock import SystemClock
 from broker.adapters.live import Active, Live
 from broker.adapters.policies import PolicyFiles
-from broker.adapters.recorder import FileRecorder, commitment
+from broker.adapters.recorder import FileRecorder
 from broker.adapters.store import GrantRow, Store, StoreUnavailable
+from broker.adapters.stories import commitment
 from broker.errors import RecordingFailed
 from broker.sessions.model import CloseReason, Entry
 from broker.sessions.services import EndedView, EndKind, Refusal

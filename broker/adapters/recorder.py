@@ -6,19 +6,17 @@ The feed's line has `recorded`, the number and hash of the recording's line, so 
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from broker.adapters.disk import AppendFile, Disk
-from broker.adapters.eventlog import EventLog, Fact, LogDamaged, cut_torn
+from broker.adapters.eventlog import EventLog, Fact, cut_torn
 from broker.adapters.journal import (
     DELAY_SECONDS,
     SIZE,
@@ -31,20 +29,10 @@ from broker.adapters.journal import (
     unpacked,
 )
 from broker.adapters.metrics import Metrics
-from broker.adapters.segments import read_lines, segments
-from broker.adapters.stories import Story
+from broker.adapters.stories import Loaded, Story, commitment, read_story, recording_path
 from broker.core import compiled
 from broker.errors import RecordingFailed
-from broker.sessions.eventchain import (
-    RECORD,
-    ChainBroken,
-    Head,
-    LineUnwritable,
-    checked,
-    genesis,
-    record_line,
-    timestamp,
-)
+from broker.sessions.eventchain import Head, LineUnwritable, record_line, timestamp
 from broker.sessions.model import Entry, Written
 from broker.sessions.ports import Clock
 
@@ -53,38 +41,6 @@ if TYPE_CHECKING:
 
 OPEN_FILES = 128
 _log = structlog.get_logger("recorder")
-_SPOKEN = re.compile(rb'"recorded":"([0-9]+:[0-9a-f]{64})"')
-_GRANT = re.compile(r"[A-Za-z0-9_-]{4,64}")
-
-
-@dataclass(slots=True)
-class Loaded:
-    """A recording as found on disk; `torn` is how many bytes of a half-written line were cut off."""
-
-    story: Story
-    torn: int
-    unsealed: list[Line] = field(default_factory=list)
-    """What stood in the journal of the last broker, and is not in the recording yet."""
-    unspoken: list[tuple[Line, Head]] = field(default_factory=list)
-    """What did, and is there, and has no event yet."""
-
-
-def recording_path(home: Path, grant: str) -> Path:
-    """Return where a grant's recording is; raises ValueError for what is not a grant's id."""
-    if not _GRANT.fullmatch(grant):
-        raise ValueError("not a grant's id")
-    return home / "recordings" / f"{grant}.ndjson"
-
-
-def read_recording(path: Path, grant: str) -> Iterator[tuple[dict[str, Any], Head]]:
-    """Yield the lines of a recording, each checked against the one before; raises LogDamaged."""
-    head = genesis(RECORD, grant)
-    for line in read_lines(path, 0, path.stat().st_size):
-        try:
-            content, head = checked(RECORD, line, head)
-        except ChainBroken as error:
-            raise LogDamaged(f"`{path.name}`, line {head.seq + 1}: {error}") from None
-        yield content, head
 
 
 def open_journal(path: Path, write: Callable[[Journal], Awaitable[None]]) -> Journal:
@@ -103,11 +59,6 @@ def open_journal(path: Path, write: Callable[[Journal], Awaitable[None]]) -> Jou
 
     made: Journal = compiled.Journal(memory, write, later, loop.call_soon)
     return made
-
-
-def commitment(head: Head) -> str:
-    """Write which line of a recording is meant, and its hash."""
-    return f"{head.seq}:{head.hash}"
 
 
 def _spoken(written: Written | Line, head: Head) -> str:
@@ -172,8 +123,22 @@ class FileRecorder:
         made: Journal = compiled.Journal(bytearray(SIZE), compiled.Pen(self, self._log, self._metrics), None, None)
         return made
 
-    def take_up(self, path: Path) -> None:
-        """Seal what a process that is no more left in its journal, each record once; raises RecordingFailed."""
+    async def take_up(self, path: Path) -> None:
+        """Seal what a process that is no more left in its journal, each record once; raises RecordingFailed.
+
+        To find what is sealed already their recordings are read, beside whatever else goes on.
+        """
+        for grant in self._taken(path):
+            # What its recording does not take stays stranded; or somebody had to write behind it, and could not wait.
+            with suppress(RecordingFailed):
+                if grant in self._stranded:
+                    loaded = await asyncio.to_thread(self._read, grant, self._cut(grant))
+                    # As above: what was read is not all of it then.
+                    if grant in self._stranded:
+                        self.adopt(grant, loaded)
+
+    def _taken(self, path: Path) -> list[str]:
+        """Keep what a process left in its journal aside, and return of which grants; the journal is gone then."""
         records: dict[str, bytearray] = {}
         try:
             for line in left_behind(path).lines:
@@ -184,10 +149,7 @@ class FileRecorder:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise RecordingFailed(f"`{path.name}` does not read: {error.strerror}") from None
-        for grant in records:
-            # What its recording does not take stays stranded.
-            with suppress(RecordingFailed):
-                self.story(grant)
+        return list(records)
 
     def open(self, grant: str) -> AppendFile:
         """Return the file of a grant's recording; raises RecordingFailed where it has none."""
@@ -225,27 +187,19 @@ class FileRecorder:
 
     def load(self, grant: str) -> Loaded:
         """Read what a grant's recording says from disk; raises RecordingFailed. Safe in a thread."""
+        return self._read(grant, self._cut(grant))
+
+    def _cut(self, grant: str) -> int:
+        """Cut a half-written line off a grant's recording; returns its bytes, raises RecordingFailed."""
         path = recording_path(self._home, grant)
-        loaded = Loaded(Story(genesis(RECORD, grant)), 0)
-        missing = {(line.kind, line.id): line for line in self._left.get(grant, ())}
-        sealed: list[tuple[Line, Head]] = []
         try:
-            if path.exists():
-                loaded.torn = cut_torn(path)
-                for content, head in read_recording(path, grant):
-                    data = content["data"]
-                    loaded.story.take(content["type"], content["session"], content["at"], data)
-                    loaded.story.head = head
-                    if (line := missing.pop((content["type"], data.get("statement")), None)) is not None:
-                        sealed.append((line, head))
-                    else:
-                        # What is written behind it finds it sealed, in the feed as well.
-                        sealed.clear()
-            loaded.unspoken = self._unspoken(sealed)
-        except (LogDamaged, OSError) as error:
+            return cut_torn(path) if path.exists() else 0
+        except OSError as error:
             raise RecordingFailed(f"the recording of {grant} does not read: {error}") from None
-        loaded.unsealed = list(missing.values())
-        return loaded
+
+    def _read(self, grant: str, torn: int) -> Loaded:
+        feed = self._log.folder, self._log.stream
+        return read_story(recording_path(self._home, grant), grant, self._left.get(grant, ()), torn, feed)
 
     def adopt(self, grant: str, loaded: Loaded) -> Story:
         """Go on with a recording where it ended; raises RecordingFailed, after which it is not gone on with."""
@@ -335,15 +289,6 @@ class FileRecorder:
         except RecordingFailed:
             return True
         return bool(loaded.unsealed or loaded.unspoken)
-
-    def _unspoken(self, sealed: list[tuple[Line, Head]]) -> list[tuple[Line, Head]]:
-        """Return what no event speaks of, as a crash between a recording's lines and the feed's leaves it."""
-        if not sealed:
-            return []
-        # What was written together is in one segment, and what a start writes behind it fills no other.
-        last = segments(self._log.folder, self._log.stream)[-2:]
-        spoken = {found[1] for one in last for found in _SPOKEN.finditer(one.path.read_bytes())}
-        return [(line, head) for line, head in sealed if commitment(head).encode() not in spoken]
 
     def _write(self, entries: Sequence[Entry], lazy: bool, at: str | None = None) -> asyncio.Future[None]:
         grant, late = entries[0].grant, at is not None

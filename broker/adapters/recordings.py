@@ -10,8 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from broker.adapters.recorder import FileRecorder, recording_path
+from broker.adapters.recorder import FileRecorder
 from broker.adapters.segments import read_lines
+from broker.adapters.stories import recording_path
 from broker.errors import RecordingFailed
 from broker.sessions.model import Entry
 from broker.sessions.services import Refusal

@@ -237,11 +237,11 @@ async def test_a_full_disk_delays_the_end_of_a_dead_workers_session_behind_what_
         recorder, tries = found.process.recorder, 0
         take_up, write = recorder.take_up, recorder.write
 
-        def failing(path: Path) -> None:
+        async def failing(path: Path) -> None:
             nonlocal tries
             if (tries := tries + 1) < 3:
                 raise RecordingFailed("no space left on device")
-            take_up(path)
+            await take_up(path)
 
         def failing_write(entry: Entry) -> Any:
             nonlocal tries

@@ -11,8 +11,8 @@ import pytest
 
 from broker.adapters.disk import Disk
 from broker.adapters.leases import folder_of, line, written
-from broker.adapters.recorder import recording_path
 from broker.adapters.store import StoreUnavailable
+from broker.adapters.stories import recording_path
 from broker.adapters.verify import verify
 from broker.errors import Misconfigured, RecordingFailed
 from broker.sessions.model import CloseReason, Entry, Lease

@@ -15,7 +15,8 @@ from broker.adapters.journal import (
     journal_path,
 )
 from broker.adapters.metrics import Metrics
-from broker.adapters.recorder import FileRecorder, recording_path
+from broker.adapters.recorder import FileRecorder
+from broker.adapters.stories import recording_path
 from broker.core import compiled, new_moves
 from broker.protocols.postgres import codec
 from broker.sessions.model import Entry

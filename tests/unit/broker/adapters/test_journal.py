@@ -21,8 +21,9 @@ from broker.adapters.journal import (
     left_behind,
 )
 from broker.adapters.metrics import Metrics
-from broker.adapters.recorder import OPEN_FILES, FileRecorder, recording_path
+from broker.adapters.recorder import OPEN_FILES, FileRecorder
 from broker.adapters.recordings import FileRecordings
+from broker.adapters.stories import recording_path
 from broker.adapters.verify import verify
 from broker.errors import RecordingFailed
 from broker.protocols.postgres import codec

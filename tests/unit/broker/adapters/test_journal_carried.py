@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from unittest.mock import Mock
@@ -11,8 +12,9 @@ from unittest.mock import Mock
 import pytest
 
 from broker.adapters.journal import left_behind, worker_journal
-from broker.adapters.recorder import FileRecorder, open_journal, recording_path
+from broker.adapters.recorder import FileRecorder, open_journal
 from broker.adapters.remote import Promises, RemoteHolds, RemoteRecorder
+from broker.adapters.stories import recording_path
 from broker.adapters.verify import verify
 from broker.core import compiled
 from broker.errors import RecordingFailed
@@ -171,7 +173,7 @@ async def test_a_dead_workers_records_are_sealed_once(tmp_path: Path, sealed: bo
         recorder.resume("grant2")
         recorder.put_aside()
     else:
-        recorder.take_up(away.path)
+        await recorder.take_up(away.path)
     assert not away.path.exists()
     assert [line for line in lines_of(tmp_path) if line[1]] == [(ALLOWED, Q[1]), (FINISHED, Q[1])]
     assert [line for line in lines_of(tmp_path, "grant2") if line[1]] == [(ALLOWED, Q[4])]
@@ -179,6 +181,40 @@ async def test_a_dead_workers_records_are_sealed_once(tmp_path: Path, sealed: bo
     events = [json.loads(line) for line in (tmp_path / "events" / "broker.ndjson").read_bytes().splitlines()]
     assert sorted(e["data"]["statement"] for e in events if e["type"] == ALLOWED) == [Q[1], Q[4]]
     assert not list((tmp_path / "recordings").glob("*.torn"))
+    log.close()
+    assert verify(tmp_path).good
+
+
+async def test_what_is_written_while_a_dead_workers_records_are_looked_for_comes_behind_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, recorder = make(tmp_path)
+    recorder.resume("grant2")
+    away: Any = Away(recorder, tmp_path)
+    ride(lane_of(away, []), land=False)
+    ride(lane_of(away, [], grant="grant2", begun=4), land=False)
+    read, reads, reading, written = recorder._read, 0, threading.Event(), threading.Event()
+
+    def slow(grant: str, torn: int) -> Any:
+        nonlocal reads
+        reads += 1
+        found = read(grant, torn)
+        reading.set()
+        if threading.current_thread() is not threading.main_thread():
+            assert written.wait(30)
+        return found
+
+    monkeypatch.setattr(recorder, "_read", slow)
+    taking = asyncio.create_task(recorder.take_up(away.path))
+    assert await asyncio.to_thread(reading.wait, 30)
+    # Its writer cannot wait, nor does another grant's.
+    for grant in ("grant1", "grant2"):
+        await recorder.write(Entry("session.closed", grant, "s1", {"reason": "client"}))
+        assert lines_of(tmp_path, grant)[-2:] == [(ALLOWED, Q[1 if grant == "grant1" else 4]), ("session.closed", "")]
+    written.set()
+    await taking
+    assert reads == 3
+    await recorder.write(Entry("session.closed", "grant1", "s2", {"reason": "client"}))
     log.close()
     assert verify(tmp_path).good
 

@@ -28,7 +28,8 @@ from broker.adapters.journal import (
     unpacked,
 )
 from broker.adapters.metrics import Metrics
-from broker.adapters.recorder import FileRecorder, recording_path
+from broker.adapters.recorder import FileRecorder
+from broker.adapters.stories import recording_path
 from broker.adapters.verify import verify
 from broker.core import compiled
 from broker.errors import RecordingFailed

@@ -12,7 +12,7 @@ import pytest
 
 from broker.adapters import recorder as module
 from broker.adapters.disk import Disk
-from broker.adapters.recorder import recording_path
+from broker.adapters.stories import recording_path
 from broker.adapters.verify import verify
 from broker.errors import RecordingFailed
 from broker.sessions.model import Entry
