@@ -68,23 +68,26 @@ class AppendFile:
         except OSError as error:
             raise RecordingFailed(f"`{self.path.name}` cannot be cut back: {error.strerror}") from None
         self.size = size
+        self._let_go = min(self._let_go, size)
 
     def sync(self) -> None:
         """Wait until what was appended is on disk; raises OSError."""
+        size = self.size
         self._disk.fsync(self.fd)
-        self.synced()
+        self.synced(size)
 
-    def synced(self) -> None:
-        """Learn that what was appended is on disk, and let go of what is old."""
+    def synced(self, size: int) -> None:
+        """Learn that what stood before a size is on disk, and let go of what is old there."""
         if self._made:
             sync_folder(self.path.parent)
             self._made = False
-        old = self.size - LEFT_BEHIND - self._let_go
-        if old >= LEFT_BEHIND and hasattr(os, "posix_fadvise"):
-            # What is not on disk yet, the system keeps.
+        # Up to a multiple: a page that two ranges share would stay for ever.
+        start, end = self._let_go, (size // LEFT_BEHIND - 1) * LEFT_BEHIND
+        if end > start and hasattr(os, "posix_fadvise"):
+            # Nothing that is not on disk yet: the system would begin to write it, and tell nobody that it failed.
             with contextlib.suppress(OSError):
-                os.posix_fadvise(self.fd, self._let_go, old, os.POSIX_FADV_DONTNEED)
-            self._let_go += old
+                os.posix_fadvise(self.fd, start, end - start, os.POSIX_FADV_DONTNEED)
+            self._let_go = end
 
     def close(self) -> None:
         """Close the file."""
@@ -99,9 +102,11 @@ def sync_all(files: Collection[AppendFile]) -> None:
         for file in files:
             file.sync()
         return
+    # More may be appended meanwhile.
+    sizes = [file.size for file in files]
     compiled.sync([file.fd for file in files])
-    for file in files:
-        file.synced()
+    for file, size in zip(files, sizes, strict=True):
+        file.synced(size)
 
 
 def sync_folder(folder: Path) -> None:
@@ -210,9 +215,7 @@ class GroupCommit:
                 futures, self._futures, self._shared = self._futures, [], None
                 events, self._events = self._events, []
                 safe = self._before()
-            self._sync(dirty, safe)
-            for file in retired:
-                file.close()
+            self._sync(dirty, retired, safe)
             tell(futures, None if self.failure is None else partial(RecordingFailed, self.failure))
             for event in events:
                 event.set()
@@ -231,7 +234,8 @@ class GroupCommit:
         """
         began = time.monotonic()
         idle = began + self._interval
-        look = began + min(LAZY_SECONDS, self._interval)
+        # Those that came during the last sync have waited for as long as it took.
+        look = min(idle, (began if self._since is None else self._since) + LAZY_SECONDS)
         while not self._urgent and not self._closing:
             now = time.monotonic()
             if now < look:
@@ -243,13 +247,16 @@ class GroupCommit:
                 self._wake.wait(idle - now)
                 self._resting = False
                 if self._since is not None:
-                    look = self._since + LAZY_SECONDS
+                    look = min(idle, self._since + LAZY_SECONDS)
 
-    def _sync(self, dirty: dict[AppendFile, None], safe: Callable[[], None]) -> None:
+    def _sync(self, dirty: dict[AppendFile, None], retired: list[AppendFile], safe: Callable[[], None]) -> None:
         try:
-            if self.failure is None:
-                sync_all(dirty)
-                safe()
+            with contextlib.ExitStack() as after:
+                for file in retired:
+                    after.callback(file.close)
+                if self.failure is None:
+                    sync_all(dirty)
+                    safe()
         except Exception as error:  # noqa: BLE001  whatever it was, nobody may believe that this is on disk
             self.failure = f"the disk failed to sync: {error}"
 
