@@ -60,8 +60,7 @@ _COMMANDS = frozenset(
     AttachPartition ClusterOn ColumnDefault DetachPartition DetachPartitionFinalize DropCluster DropColumn
     DropConstraint DropExpression DropIdentity DropInherit DropNotNull DropOf ReplicaIdentity ResetOptions
     ResetRelOptions SetAccessMethod SetCompression SetExpression SetIdentity SetLogged SetNotNull SetOptions
-    SetRelOptions SetStatistics SetStorage
-    SetTableSpace SetUnLogged ValidateConstraint
+    SetRelOptions SetStatistics SetStorage SetTableSpace SetUnLogged ValidateConstraint
     """.split()
 )
 _GUARDS = frozenset(

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from broker.protocols.postgres import codec, records
 from broker.protocols.postgres.express import quick_bind
 from broker.protocols.postgres.fares import boards
-from broker.protocols.postgres.machine import State
 from broker.protocols.postgres.registry import Prepared
 from broker.protocols.postgres.ruling import Denied, Permitted
+from broker.protocols.postgres.states import State
 from broker.sessions.eventchain import json_text
 from broker.sessions.model import Durability, Entry
 from broker.sql.model import Control

@@ -13,9 +13,9 @@ from broker.protocols.postgres.events import (
     HoldWaited,
     PauseClient,
 )
-from broker.protocols.postgres.machine import State
 from broker.protocols.postgres.replies import Problem
 from broker.protocols.postgres.ruling import Ruling
+from broker.protocols.postgres.states import State
 from broker.sessions.holds import Abandoned, Answer, Pending, Refused, Released, TimedOut
 from broker.sessions.model import CloseReason, Durability
 from broker.sql.model import Control

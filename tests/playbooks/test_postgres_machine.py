@@ -19,9 +19,9 @@ from broker.protocols.postgres.events import (
     ToClient,
     UpstreamGone,
 )
-from broker.protocols.postgres.machine import LEGAL, EventIllegal, State
 from broker.protocols.postgres.replies import Problem
 from broker.protocols.postgres.ruling import Ruling
+from broker.protocols.postgres.states import LEGAL, EventIllegal, State
 from broker.sessions.model import CloseReason, Durability
 from broker.sql.model import Altered, Control
 from policies.engine.decisions import Effect

@@ -7,8 +7,8 @@ from broker.protocols.postgres.events import (
     Close,
     Synced,
 )
-from broker.protocols.postgres.machine import State
 from broker.protocols.postgres.ruling import Permitted, Ruling
+from broker.protocols.postgres.states import State
 from broker.sessions.model import CloseReason, Durability
 from broker.sql.model import Altered, Control
 from policies.engine.decisions import Effect, Limits

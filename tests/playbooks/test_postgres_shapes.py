@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from broker.protocols.postgres import codec
-from broker.protocols.postgres.machine import State
 from broker.protocols.postgres.ruling import Permitted, Ruling
+from broker.protocols.postgres.states import State
 from broker.sessions.model import Durability
 from broker.sessions.shapes import ShapeRule
 from broker.sql.model import Altered, Control

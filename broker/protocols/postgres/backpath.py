@@ -18,11 +18,11 @@ from broker.protocols.postgres.events import (
     Settle,
     ToClient,
 )
-from broker.protocols.postgres.replies import OVER_LIMIT, Problem, passed_problem, passes_status, too_far
+from broker.protocols.postgres.replies import OVER_LIMIT, passed_problem, passes_status, too_far
 from broker.protocols.postgres.responses import ROWS, Act, Expected, Kind
-from broker.protocols.postgres.ruling import Permitted
 from broker.protocols.postgres.scanning import BackendScanner, Run
 from broker.protocols.postgres.shared import Session
+from broker.protocols.postgres.tripwire import TRIPPED, trips
 from broker.sessions.model import CloseReason, Durability
 from broker.sql.model import Altered, Control
 from broker.sql.rewrite import whole_run
@@ -30,12 +30,6 @@ from broker.sql.rewrite import whole_run
 MAX_HELD = 1024 * 1024
 """Bytes of results that wait for their record to be on disk before the upstream is no longer read."""
 
-_TRIPPED = Problem(
-    "57P01",
-    "a masked field was about to be shown, so this session ends",
-    hint="report this statement to an operator of the broker",
-    fatal=True,
-)
 _ENDS = frozenset({Act.COMPLETE, Act.SUSPEND, Act.READY})
 _WITH_POSITION = frozenset({Kind.QUERY, Kind.PARSE, Kind.BIND, Kind.EXECUTE})
 
@@ -197,8 +191,8 @@ class BackPath:
         yield from self._tell(head)
         match act:
             case Act.DESCRIBE:
-                if self.trips(frame, head.ruling):
-                    yield Close(CloseReason.TRIPWIRE, _TRIPPED)
+                if trips(session.tripwire, frame.body, head.ruling):
+                    yield Close(CloseReason.TRIPWIRE, TRIPPED)
                     return
                 if head.kind is not Kind.QUERY:
                     session.responses.pop()
@@ -251,23 +245,6 @@ class BackPath:
     def _stands(self, frame: Frame) -> None:
         self._session.status = frame.body[:1].decode("ascii", "replace")
         self._session.block = self._session.status != "I"
-
-    def trips(self, frame: Frame, ruling: Permitted | None) -> bool:
-        """Say whether a result shows a masked field, or a whole row of a relation that has one (attribute 0).
-
-        What its statement reveals may come at its own place, and nowhere else.
-        """
-        wires = self._session.tripwire
-        if not wires:
-            return False
-        relations = {relation for relation, _ in wires}
-        revealed = ruling.inspection.revealed if ruling is not None else ()
-        return any(
-            column.relation in relations
-            and (not column.attribute or (column.relation, column.attribute) in wires)
-            and (at, column.relation, column.attribute) not in revealed
-            for at, column in enumerate(codec.read_row_description(frame.body))
-        )
 
     def _begin_copy(self) -> None:
         session = self._session

@@ -15,7 +15,6 @@ from functools import lru_cache
 
 from broker.protocols.postgres import codec, records
 from broker.protocols.postgres.backpath import BackPath
-from broker.protocols.postgres.codec import Frame
 from broker.protocols.postgres.fares import Bound, Fare, Ride, boards, meant
 from broker.protocols.postgres.memory import SMALL
 from broker.protocols.postgres.registry import MAX_ENTRIES, Change, Portal, Prepared, own_types
@@ -23,6 +22,7 @@ from broker.protocols.postgres.responses import Expected, Kind, Running
 from broker.protocols.postgres.ruling import Permitted, Ruling
 from broker.protocols.postgres.scanning import whole_rows
 from broker.protocols.postgres.shared import Session
+from broker.protocols.postgres.tripwire import trips
 from broker.sessions.model import Entry
 
 LARGEST = 64 * 1024
@@ -229,7 +229,7 @@ class ExpressLane:
         """Say whether a description trips no wire; the gate ends the session where it does."""
         wires = self._session.tripwire
         if fare.wires is not wires or fare.shown != description:
-            if self._back.trips(Frame(_T, description), fare.ruling):
+            if trips(wires, description, fare.ruling):
                 return False
             fare.wires, fare.shown = wires, description
         return True

@@ -52,12 +52,13 @@ from broker.protocols.postgres.explaining import Question
 from broker.protocols.postgres.holder import Holder
 from broker.protocols.postgres.house import House, words
 from broker.protocols.postgres.inspector import Matter
-from broker.protocols.postgres.machine import Machine, State
+from broker.protocols.postgres.machine import Machine
 from broker.protocols.postgres.ruler import Ruler
 from broker.protocols.postgres.ruling import Subject
 from broker.protocols.postgres.scribe import Scribe
 from broker.protocols.postgres.sinks import ClientSink, UpstreamSink
 from broker.protocols.postgres.spares import Kind
+from broker.protocols.postgres.states import State
 from broker.sessions.holds import Estimate
 from broker.sessions.model import CloseReason, SessionFacts
 from broker.transport.stream import Sink, Stream

@@ -8,7 +8,6 @@ it with the answer. One message is in the gate at a time, so order is kept; the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from broker.protocols.postgres.backpath import BackPath
@@ -57,6 +56,7 @@ from broker.protocols.postgres.replies import Problem, notice
 from broker.protocols.postgres.ruling import Permitted, Ruling
 from broker.protocols.postgres.scanning import FrontendScanner
 from broker.protocols.postgres.shared import Pathway, Session
+from broker.protocols.postgres.states import LEGAL, EventIllegal, State
 from broker.sessions.holds import Released
 from broker.sessions.model import CloseReason, Durability, Entry, SessionFacts
 from broker.sql.model import SearchPath
@@ -66,48 +66,6 @@ if TYPE_CHECKING:
 
 MAX_QUEUED = 1024 * 1024
 """Bytes of later messages that wait behind a gate before the client is no longer read."""
-
-
-class State(Enum):
-    OPEN = "open"
-    GATED = "gated"
-    """A message waits for its ruling or its record."""
-    HELD = "held"
-    """A message waits for reviewers."""
-    DRAINING = "draining"
-    """A message waits for what the upstream owes from earlier segments."""
-    CLOSED = "closed"
-
-
-_ALWAYS = frozenset(
-    {
-        FromClient,
-        FromUpstream,
-        Synced,
-        RecordingLost,
-        Ended,
-        ClientGone,
-        UpstreamGone,
-        # A client that gives up and an answer may cross each other; what comes second is void.
-        HoldOpened,
-        HoldWaited,
-        HoldAnswered,
-        CancelAsked,
-        Cancelled,
-    }
-)
-LEGAL: dict[State, frozenset[type]] = {
-    State.OPEN: _ALWAYS,
-    State.GATED: _ALWAYS | {Ruled, Recorded, HoldUsed, Matched},
-    State.HELD: _ALWAYS,
-    State.DRAINING: _ALWAYS,
-    State.CLOSED: _ALWAYS | {Ruled, Recorded, HoldUsed, Matched},
-}
-"""Which events may come in which state; a closed session hears everything and does nothing."""
-
-
-class EventIllegal(Exception):
-    """this event cannot come in this state"""
 
 
 RECORDING_FAILED = Problem(
