@@ -186,6 +186,7 @@ class BackPath:
         if head.withheld is not None and act in _ENDS:
             self._withhold(head, act, frame)
             return
+        yield from self._earlier(head)
         if head.ruling is not None and head.ruling.inspection.scrub:
             session.scrub = True
         yield from self._tell(head)
@@ -242,6 +243,16 @@ class BackPath:
         if act is Act.READY or head.kind is Kind.EXECUTE:
             self._session.responses.pop()
 
+    def _earlier(self, head: Expected) -> Iterator[Command]:
+        """Let out how earlier statements of a text completed, before what the next one answers."""
+        if not head.withheld:
+            return
+        earlier, head.withheld = head.withheld, None
+        head.complete += earlier
+        for one in earlier:
+            yield from self._answer(chr(one.type), one)
+        head.withheld = []
+
     def _stands(self, frame: Frame) -> None:
         self._session.status = frame.body[:1].decode("ascii", "replace")
         self._session.block = self._session.status != "I"
@@ -295,7 +306,8 @@ class BackPath:
             raise ProtocolViolation("upstream is in no known transaction state")
         yield from self._done(expected)
         yield from session.abandon(expected)
-        session.status, session.block = status, status != "I"
+        # Where a Query joined a transaction that nobody began, only a BEGIN of its own says that Sync does not end it.
+        session.status, session.block = status, status != "I" and (session.block or not expected.joined)
         session.copying = False
         if status == "I":
             yield from session.end_transaction(committed=not session.failed)
@@ -326,13 +338,8 @@ class BackPath:
                 pass
             session.skipping = session.skipping or not session.responses.queue
             return
-        if head is not None and head.withheld:
-            # What an earlier statement of the text completed with goes first, as it would have.
-            earlier, head.withheld = head.withheld, None
-            for one in earlier:
-                yield from self._answer(chr(one.type), one)
-            head.withheld = []
         if head is not None:
+            yield from self._earlier(head)
             head.failed = True
         data = self._passed(frame)
         match head:

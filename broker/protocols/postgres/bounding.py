@@ -125,7 +125,7 @@ def query(session: Session, expected: Expected, data: bytes, most: int | None) -
         else:
             yield from _let_through(session, expected, data)
         return
-    wrapped = not session.block
+    wrapped, id_ = not session.block, expected.statements[0].id
     told = yield from ask_own(session, [*([_BEGIN] if wrapped else []), COUNT], sync=True)
     before = _read(told)
     if isinstance(before, _Count):
@@ -139,7 +139,7 @@ def query(session: Session, expected: Expected, data: bytes, most: int | None) -
                 yield from _rolled_back(session)
             yield Settle(expected, (_ready(session),))
             return
-        wrong = yield from _checked(session, expected, before, most, wrapped=wrapped)
+        wrong = yield from _checked(session, expected, id_, before, most, wrapped=wrapped)
     else:
         wrong = before or _uncountable()
     if wrong is not None:
@@ -181,7 +181,8 @@ def execute(session: Session, expected: Expected, data: bytes, most: int | None)
         if expected.failed:
             session.bounded = None
             return
-        before = yield from _checked(session, expected, before, most, wrapped=False)
+        id_ = expected.statements[0].id
+        before = yield from _checked(session, expected, id_, before, most, wrapped=False)
     if before is not None:
         yield from _failed(session, expected, before, sync=False, ended=False)
         return
@@ -206,7 +207,7 @@ def before_end(session: Session) -> Generator[Command, Any, Problem | None]:
 def _let_through(session: Session, expected: Expected, data: bytes) -> Steps:
     session.expect(expected)
     session.responses.push(expected)
-    session.end_segment()
+    session.end_segment(joined=expected.joined)
     yield ToUpstream(data)
 
 
@@ -221,7 +222,7 @@ def _skipped(session: Session, expected: Expected) -> Steps:
 
 
 def _checked(
-    session: Session, expected: Expected, before: _Count, most: int, *, wrapped: bool
+    session: Session, expected: Expected, id_: str, before: _Count, most: int, *, wrapped: bool
 ) -> Generator[Command, Any, Wrong | None]:
     """Count what a change that is complete has touched; where it is wrapped and within its bound, commit it."""
     sync = expected.portal is None
@@ -230,7 +231,6 @@ def _checked(
     if not isinstance(after, _Count):
         return after or _uncountable()
     rows = max(after.rows - before.rows, _changed(expected))
-    id_ = expected.statements[0].id
     if (wrong := _above(rows, most, before, after)) is not None:
         yield Note(records.counted(session.facts, id_, rows if rows > most else None, most, kept=False))
         return wrong
@@ -314,7 +314,8 @@ def _uncountable() -> Problem:
 
 def _changed(expected: Expected) -> int:
     """Return what the change itself says: it knows of tables that the upstream's counters leave out."""
-    tags = [codec.read_tag(frame.body) for frame in expected.withheld or () if frame.type == ord("C")]
+    ends = (*expected.complete, *(expected.withheld or ()))
+    tags = [codec.read_tag(frame.body) for frame in ends if frame.type == ord("C")]
     return sum(codec.rows_of(tag) or 0 for tag in tags if tag.startswith(_CHANGED))
 
 

@@ -100,6 +100,7 @@ class FrontPath:
         yield from bounding.settled(session, plan, wrapping=cleared.most is not None)
         expected = Expected(Kind.QUERY, session.segment, plan.ruling, since=session.now)
         expected.statements.extend(plan.running(ids))
+        expected.joined = session.touched and not session.block
         if session.skipping:
             yield from session.abandon(expected)
             return
@@ -113,7 +114,7 @@ class FrontPath:
             return
         session.expect(expected)
         session.responses.push(expected)
-        session.end_segment()
+        session.end_segment(joined=expected.joined)
         yield ToUpstream(data)
 
     def _reached(self) -> Generator[Command, Any, bool]:

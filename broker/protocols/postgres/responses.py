@@ -122,10 +122,14 @@ class Expected:
     own: Own | None = None
     withheld: list[Frame] | None = None
     """How a bounded change completes, kept back until what it touched is counted."""
+    complete: list[Frame] = field(default_factory=list)
+    """How earlier statements of its text completed, which the client has."""
     failed: bool = False
     """What is withheld was answered with an error, which the client has."""
     notice: bytes = b""
     """What its client is told before the answer."""
+    joined: bool = False
+    """A Query among messages that wait for Sync: newer servers end its transaction with that, not with its own end."""
     muted: bool = False
     """Its client has got the broker's own error already."""
 

@@ -212,10 +212,13 @@ class Session:
         self.scrub = status != "I" and (self.scrub or ruling.inspection.scrub)
         self.status, self.block = status, status != "I"
 
-    def end_segment(self) -> None:
-        """Take note that a Sync or a Query is sent, which ends a transaction that nobody began."""
+    def end_segment(self, *, joined: bool = False) -> None:
+        """Take note that a Sync or a Query is sent, which ends a transaction that nobody began.
+
+        One that is `joined` need not: until Sync that may be open.
+        """
         self.segment += 1
-        self.touched = False
+        self.touched = joined
         if not self.block:
             self.way.doubt()
 
