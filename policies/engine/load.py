@@ -3,42 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from policies.engine.conditions import CopyLimit, Window
+from policies.engine.hints import unknown_key
 from policies.engine.model import Policy
 from policies.engine.problems import problems
-from policies.engine.rules import Rule
-from policies.engine.values import Strict
 
 Path_ = tuple[str | int, ...]
 MAX_DEPTH = 40
 MAX_NODES = 100_000
 """Values in one file, aliases counted each time they are used."""
 _SECTIONS = frozenset(Policy.model_fields)
-_MODELS: tuple[type[BaseModel], ...] = (
-    Policy,
-    *Strict.__subclasses__(),
-    *Rule.__subclasses__(),
-    CopyLimit,
-    Window,
-)
-_KEYS = sorted({name for model in _MODELS for name in model.model_fields})
 _MESSAGES = {
-    "extra_forbidden": "unknown key",
     "missing": "is required",
     "dict_type": "should be a mapping",
     "model_type": "should be a mapping",
     "list_type": "should be a list",
     "string_type": "should be a text",
 }
-
+_KINDS = frozenset({"dict_type", "model_type", "list_type"})
 
 Stamp = tuple[tuple[str, int, int, int], ...]
 """What tells files apart from others, without their content."""
@@ -177,7 +165,8 @@ def load(folder: Path) -> Policy:
         if file.suffix.lower() in (".yml", ".yaml") and file not in files
     ]
     if not files:
-        findings.append(f"{folder}: no policy files (*.yaml) here")
+        what = "no policy files (*.yaml) here" if folder.is_dir() else "no such folder"
+        findings.append(f"{folder}: {what}; another one is named with --policies or AIRLOCK_POLICIES")
     texts: dict[str, str] = {}
     for file in files:
         try:
@@ -221,13 +210,18 @@ def _merge(
 def _strict_findings(places: dict[Path_, _Place], merged: dict[str, Any], error: ValidationError) -> list[str]:
     """Say what the models refuse in the files' words: one finding a place, without the models' own names."""
     found: dict[Path_, str] = {}
+    kinds: set[Path_] = set()
     for problem in error.errors():
         path = _path_in(merged, problem["loc"], missing=problem["type"] == "missing")
         message = _MESSAGES.get(problem["type"], problem["msg"]).replace("Input should be", "should be")
-        if problem["type"] == "extra_forbidden" and (near := get_close_matches(str(path[-1]), _KEYS, 1, 0.7)):
-            message += f", did you mean `{near[0]}`?"
+        if problem["type"] == "extra_forbidden":
+            message = unknown_key(path)
         found.setdefault(path, _finding(places, path, message))
-    return list(found.values())
+        if problem["type"] in _KINDS:
+            kinds.add(path)
+    # What may be a list or a mapping is a fault of both where something in it is: what is in it says more.
+    inside = {path[:length] for path in found for length in range(len(path))}
+    return [text for path, text in found.items() if path not in kinds & inside]
 
 
 def _path_in(merged: Any, loc: Path_, missing: bool) -> Path_:

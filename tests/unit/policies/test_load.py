@@ -34,6 +34,22 @@ def test_sessions_with_roles_of_their_own_need_who_makes_them() -> None:
         read_texts({"small.yaml": good.replace("identity: ephemeral", "identity: ephemeral, spares: 1")})
 
 
+def test_a_key_in_what_may_be_a_list_or_a_mapping_is_the_only_finding() -> None:
+    asked = "access: [{id: a, decision: ask, reviewers: {count: 1, groups: [dbas], tail: 2}}]"
+    with pytest.raises(PolicyUnreadable) as caught:
+        read_texts({"small.yaml": SMALL, "extra.yaml": asked})
+    assert caught.value.findings == [
+        "extra.yaml:1: access[0].reviewers.tail: unknown key here; there is `fields.masks.NAME.tail`"
+    ]
+
+
+def test_a_folder_that_is_not_there_is_told_from_one_without_files(tmp_path: Path) -> None:
+    with pytest.raises(PolicyUnreadable, match=r"no policy files .* named with --policies or AIRLOCK_POLICIES"):
+        load(tmp_path)
+    with pytest.raises(PolicyUnreadable, match="no such folder"):
+        load(tmp_path / "none")
+
+
 def test_resource_that_the_doctor_would_take_for_slack_is_warned_of() -> None:
     made = policy()
     named = made.model_copy(update={"resources": {"slack": next(iter(made.resources.values()))}})
@@ -64,6 +80,9 @@ def test_resource_that_the_doctor_would_take_for_slack_is_warned_of() -> None:
         ("groups:\n  cats: !!python/object:os.system x", "extra.yaml:2", "could not determine a constructor"),
         ("fields: [{id: f, resource: db, relation: public.t, masks: {ssn: stars}}]", "masks.ssn: ", "should be 'hide'"),
         ("people: {zoe: {nmae: Zoe}}", "people.zoe.nmae", "unknown key, did you mean `name`?"),
+        ("resources: {a: {roles: {r: {provisioner: x}}}}", "a.roles.r.provisioner", "is `resources.NAME.provisioner`"),
+        ("resources: {a: {relations: []}}", "resources.a.relations", "there is `resources.NAME.roles.NAME.relations`"),
+        ("groups: {}\nzzzzzz: 1", "zzzzzz", "unknown key"),
         ("people: {zoe: {groups: []}}", "people.zoe.name", "is required"),
         ("statements: [{id: a, decision: deny, relations: [public.secret_*]}]", "relations[0]", "pattern"),
         ("statements: [{id: a, decision: deny, relations: ['*.secret']}]", "relations[0]", "pattern"),
