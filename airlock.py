@@ -164,7 +164,16 @@ def policy_explain(
     state: StateOption = None,
     at: Annotated[
         datetime | None,
-        typer.Option(help="The moment, for rules with hours, in this machine's zone; now without it.", metavar="TIME"),
+        typer.Option(
+            help='The moment, for rules with hours, in this machine\'s zone, like "2026-01-04 03:30"; now without it.',
+            metavar="TIME",
+        ),
+    ] = None,
+    rows: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="How many rows it would touch, for rules that ask; without it the server's planner says."
+        ),
     ] = None,
 ) -> None:
     """Say what would happen if somebody ran a statement, and why, without running it."""
@@ -173,7 +182,7 @@ def policy_explain(
     from broker.doctor import explain
 
     text = sys.stdin.read() if statement == "-" else statement
-    lines, good = explain(person, resource, role, text, at.astimezone() if at is not None else None)
+    lines, good = explain(person, resource, role, text, at.astimezone() if at is not None else None, rows)
     for line in lines:
         console.print(line)
     if not good:
@@ -290,8 +299,11 @@ def _policies(given: Path | None) -> Path:
 
 def _use_state(given: Path | None) -> Path:
     """Choose the state folder, and take the settings that a demo on it left there."""
-    demo_state = Path(".airlock/demo")
-    state = given or Path(os.environ.get("AIRLOCK_STATE") or (demo_state if demo_state.is_dir() else ".airlock"))
+    # The demo's is found from any folder that has no state of its own, as the policies beside this file are.
+    here = Path(".airlock")
+    places = (here / "demo", here, HERE / ".airlock" / "demo")
+    found = next((path for path in places if path.is_dir()), here)
+    state = given or Path(os.environ.get("AIRLOCK_STATE") or found)
     os.environ["AIRLOCK_STATE"] = str(state)
     settings = state / "settings.json"
     if settings.is_file():

@@ -35,8 +35,13 @@ class _Fixed:
         return self.current.hash
 
 
-def explain(person: str, resource: str, role: str, text: str, at: datetime | None = None) -> tuple[list[str], bool]:
-    """Return lines for a terminal (rich markup), and whether an answer was found; `at` is now, unless it is given."""
+def explain(
+    person: str, resource: str, role: str, text: str, at: datetime | None = None, rows: int | None = None
+) -> tuple[list[str], bool]:
+    """Return lines for a terminal (rich markup), and whether an answer was found.
+
+    `at` is now, and `rows` what the planner expects, unless they are given.
+    """
     settings = Settings()
     try:
         policy = load(settings.policies)
@@ -46,14 +51,17 @@ def explain(person: str, resource: str, role: str, text: str, at: datetime | Non
         near = get_close_matches(person, policy.people, 1)
         meant = f", did you mean `{near[0]}`?" if near else f": there are {', '.join(policy.people)}"
         return [f"[red]error[/]    {escape(f'the policy has no person `{person}`{meant}')}"], False
+    known, missing = _roles(policy, resource, role)
+    if not known:
+        return [f"[red]error[/]    {line}" for line in missing], False
     lines = [_access(policy, person, resource, role)]
-    if resource not in policy.resources or role not in policy.resources[resource].roles:
-        return lines, False
     try:
-        told = asyncio.run(_preview(settings, policy, person, resource, role, text, at or datetime.now(UTC)))
+        told = asyncio.run(_preview(settings, policy, person, resource, role, text, at or datetime.now(UTC), rows))
     except (AirlockError, OSError) as error:
-        hint = "is the upstream up, and its credential there? name the state folder with --state"
-        return [*lines, f"[red]error[/]    {escape(f'{resource}: {error}')}", f"         {hint}"], False
+        hint = f"`airlock doctor {resource}` says what mends it; another state folder is named with --state"
+        return [*lines, f"[red]error[/]    {escape(f'{resource}: {error}')}", f"         {escape(hint)}"], False
+    if rows is not None and not told["expected"]:
+        told["expected"] = "no rule that decides this asks how many rows"
     return [*lines, *_statement(told, "runs" if "[red]" not in lines[0] else "would")], True
 
 
@@ -117,7 +125,7 @@ async def _examined(settings: Settings, policy: Policy, resource: str, role: str
         endpoint = PolicyEndpoints(_Fixed(policy), settings.secrets_path).of(resource, role)
     except AirlockError as error:
         made = f"`airlock provision {resource} --print` shows what makes the role"
-        hint = f"put it there, or name the state folder with --state; {made}"
+        hint = f"put `user:password` there, or name the state folder with --state; {made}"
         return [problem(f"no way to {role} on {resource}: {error}", hint)]
     return await offer.examine(policy, resource, role, endpoint)
 
@@ -128,11 +136,18 @@ def _finding(one: Finding) -> list[str]:
 
 
 async def _preview(
-    settings: Settings, policy: Policy, person: str, resource: str, role: str, text: str, at: datetime
+    settings: Settings,
+    policy: Policy,
+    person: str,
+    resource: str,
+    role: str,
+    text: str,
+    at: datetime,
+    rows: int | None,
 ) -> dict[str, Any]:
     offer = offers()[policy.resources[resource].protocol]
     endpoint = PolicyEndpoints(_Fixed(policy), settings.secrets_path).of(resource, role)
-    return await offer.preview(policy, person, resource, role, text, endpoint, at)
+    return await offer.preview(policy, person, resource, role, text, endpoint, at, rows)
 
 
 def _access(policy: Policy, person: str, resource: str, role: str) -> str:
@@ -154,7 +169,8 @@ def _statement(told: dict[str, Any], verb: str) -> list[str]:
     """Say what a statement would do; `would` where nobody lets this person in to run it."""
     decision = told["decision"]
     said = f"  {escape(told['message'])}" if told["message"] else ""
-    lines = [f"{verb:<8} [{_COLOURS[decision]}]{decision}[/]{said}  [dim]({escape(', '.join(told['rules']))})[/]"]
+    by = f"  [dim]({escape(', '.join(told['rules']))})[/]" if told["rules"] else "  there is no statement in it"
+    lines = [f"{verb:<8} [{_COLOURS[decision]}]{decision}[/]{said}{by}"]
     for name, key in (
         ("does", "effects"),
         ("touches", "relations"),

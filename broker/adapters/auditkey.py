@@ -55,6 +55,8 @@ def read_public(path: Path) -> Ed25519PublicKey:
     """Read a public key (PEM); raises Misconfigured."""
     try:
         found = serialization.load_pem_public_key(path.read_bytes())
+    except FileNotFoundError:
+        raise Misconfigured(f"the public key is not there: `{path}`") from None
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise Misconfigured(f"`{path}` is not a public key: {type(error).__name__}") from None
     if not isinstance(found, Ed25519PublicKey):

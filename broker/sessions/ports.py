@@ -267,8 +267,12 @@ class Offer(Protocol):
         text: str,
         endpoint: Endpoint,
         now: datetime | None = None,
+        rows: int | None = None,
     ) -> dict[str, Any]:
-        """Say what would happen to a statement at a moment and why, without running it."""
+        """Say what would happen to a statement at a moment and why, without running it.
+
+        `rows` stands for what the upstream's planner would expect, where a rule asks about that.
+        """
         ...
 
     async def examine(self, policy: Policy, resource: str, role: str, endpoint: Endpoint) -> list[Finding]:

@@ -312,7 +312,7 @@ async def test_server_that_stores_md5_logs_statements_and_counts_no_rows_is_told
         ({"password": "wrong"}, "password authentication failed", "put the right `user:password` where"),
         ({"port": 1}, "cannot be used", "check host, port and database"),
         ({"database": "nowhere"}, "does not exist", "check host, port and database"),
-        ({"tls": "verify-full"}, "cannot be used", "check host, port"),
+        ({"tls": "verify-full"}, "cannot be used", "the server speaks no TLS"),
     ],
 )
 async def test_what_cannot_be_reached_is_a_finding(
@@ -322,7 +322,8 @@ async def test_what_cannot_be_reached_is_a_finding(
     found = await OFFER.examine(read(), "prod-db", "read", end)
     (last,) = [one for one in found if one.grade is Grade.PROBLEM]
     assert words in last.text
-    assert any(mend in line for line in last.mend) or change.get("tls")
+    assert any(mend in line for line in last.mend)
+    assert f"doc_read at {end.host}:{end.port}, database {end.database}, cannot be used: " in last.text
 
 
 async def test_transport_is_judged_by_where_it_leads(provisioned: Server) -> None:

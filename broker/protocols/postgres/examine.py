@@ -100,7 +100,7 @@ async def examine(policy: Policy, resource: str, role: str, endpoint: Endpoint) 
         if endpoint.provisioner is None:
             found += await _session(policy, resource, endpoint, admin, version)
     except (UpstreamUnavailable, Misconfigured) as error:
-        found.append(problem(f"{endpoint!r} cannot be used: {error}", *_how(str(error), endpoint)))
+        found.append(problem(f"{_named(endpoint)} cannot be used: {error}", *_how(str(error), endpoint)))
     finally:
         await admin.close()
     if endpoint.provisioner is not None and all(one.grade is not Grade.PROBLEM for one in found):
@@ -120,7 +120,7 @@ async def _own_roles(policy: Policy, resource: str, endpoint: Endpoint, maker: E
         if all(one.grade is not Grade.PROBLEM for one in found):
             found += await _session(policy, resource, endpoint, admin, version)
     except (UpstreamUnavailable, Misconfigured) as error:
-        found.append(problem(f"{maker!r} cannot be used: {error}", *_how(str(error), maker)))
+        found.append(problem(f"{_named(maker)} cannot be used: {error}", *_how(str(error), maker)))
     finally:
         await admin.close()
     return found
@@ -156,6 +156,10 @@ def _encrypted(endpoint: Endpoint, one: dict[str, Any]) -> Iterator[Finding]:
         yield good(f"{one['tls_version']}") if one["tls"] else problem("the server answered without TLS")
 
 
+def _named(endpoint: Endpoint) -> str:
+    return f"{endpoint.user} at {endpoint.host}:{endpoint.port}, database {endpoint.database},"
+
+
 def _how(error: str, endpoint: Endpoint) -> tuple[str, ...]:
     """Say what usually mends a connection that does not come about."""
     if "password authentication failed" in error or "InvalidPassword" in error:
@@ -167,6 +171,12 @@ def _how(error: str, endpoint: Endpoint) -> tuple[str, ...]:
     if "pg_hba" in error:
         kind = "host" if endpoint.tls == "disable" else "hostssl"
         return (f"in pg_hba.conf: {kind} {endpoint.database} {endpoint.user} ADDRESS/32 scram-sha-256",)
+    if "rejected SSL upgrade" in error:
+        without = " (or tls: disable in resources.yaml, for it is on this machine)"
+        on = without if _on_this_machine(endpoint.host) else ""
+        return (
+            f"the server speaks no TLS; with a certificate: alter system set ssl = on; select pg_reload_conf();{on}",
+        )
     if "SSL" in error or "certificate" in error:
         return ("name the server's certificate authority in resources.yaml, as `ca:`, and its name as `host:`",)
     if "asks for nothing" in error:

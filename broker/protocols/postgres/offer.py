@@ -126,14 +126,18 @@ class PostgresOffer:
         text: str,
         endpoint: Endpoint,
         now: datetime | None = None,
+        rows: int | None = None,
     ) -> dict[str, Any]:
-        """Say what would happen to a statement and why, under today's catalogue; raises UpstreamUnavailable."""
+        """Say what would happen to a statement and why, under today's catalogue; raises UpstreamUnavailable.
+
+        `rows` stands for what the planner would expect, where a rule asks about that.
+        """
         admin, workers = Admin(endpoint), Workers()
         try:
-            rows, version, _ = await read_rows(admin)
+            described, version, _ = await read_rows(admin)
             held = policy.resources.get(resource)
             path = held.search_path if held else ["public"]
-            catalogue = build(rows, path, version)
+            catalogue = build(described, path, version)
             found: Inspection | Refusal
             try:
                 view = field_view(policy, person, resource)
@@ -146,7 +150,10 @@ class PostgresOffer:
             ruling = rule(policy, Subject(person, resource, role), text, found, now)
             expected = ""
             if isinstance(ruling, Permitted) and ruling.estimating:
-                touched, expected = await _expected(admin, path, ruling)
+                if rows is None:
+                    touched, expected = await _expected(admin, path, ruling)
+                else:
+                    touched, expected = rows, f"{_counted(rows)}, as you say"
                 ruling = rule(policy, Subject(person, resource, role), text, found, now, touched)
         finally:
             await workers.close()
@@ -211,7 +218,11 @@ async def _expected(admin: Admin, path: Sequence[str], ruling: Permitted) -> tup
     estimate = await Estimator(admin, path, 0).estimate(about, record)
     if estimate.rows is None:
         return None, f"not known how many rows: {estimate.why}"
-    return estimate.rows, f"about {estimate.rows:,} row{'s' * (estimate.rows != 1)}, says the planner"
+    return estimate.rows, f"about {_counted(estimate.rows)}, says the planner"
+
+
+def _counted(rows: int) -> str:
+    return f"{rows:,} row{'s' * (rows != 1)}"
 
 
 def _secret(path: Path) -> bytes:
