@@ -200,7 +200,7 @@ def makes_writable(content: Node) -> bool:
 
 
 def _pinned(name: str) -> Refusal:
-    listed = ", ".join(sorted((*CHANGEABLE, *TIMEOUTS)))
+    listed = ", ".join(sorted((*CHANGEABLE, *TIMEOUTS, "search_path")))
     return Refusal("settings", f"{name} is pinned for this session", f"may be set: {listed}")
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,7 @@ async def test_each_line_has_its_own_psql_and_only_one_that_lost_its_session_giv
             "select pg_terminate_backend(pid) from pg_stat_activity where usename='pane' and state='idle'"
         )
         await mine.tell(send="select 1;", tab=2)
-        await until(lambda: [one.connected for one in clients()] == [True, False, True, True], 20)
+        await until(lambda: not clients()[1].connected, 20)
         wheel_postgres.execute("alter role pane login")
         await mine.tell(forget=True, tab=1)
         await mine.tell(open={"channel": DM, "ts": lines[MOST]})
@@ -154,6 +155,30 @@ async def test_each_line_has_its_own_psql_and_only_one_that_lost_its_session_giv
         await elsewhere.hears("gone", 2)
         assert [one.number for one in clients()] == [1, 3, 4, 5]
         assert sessions("idle in transaction") == 1, "what lives is never ended for another"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells")
+async def test_a_session_that_is_ended_while_nobody_types_is_said_to_be_over(
+    world: World, line: str, wheel_postgres: Server
+) -> None:
+    end = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'pane'"
+    async with pane(world) as mine:
+        await mine.tell(open={"channel": DM, "ts": await offer(world, line)})
+        await mine.hear("\x1f")
+        (client,) = world.space.panes.clients("U0ALICE001")
+        assert client.connected
+        wheel_postgres.execute(end)
+        assert (await mine.hears("lost"))["tab"] == 1
+        assert (client.running, client.connected) == (True, False)
+        # Told something, psql notices too, and here it may come back.
+        assert "terminating connection" in await mine.run("select 1;")
+        await until(lambda: client.connected, 20)
+        wheel_postgres.execute(end)
+        await mine.hears("lost")
+    async with pane(world) as again:
+        await again.hears("lost")
+        await again.tell(forget=True)
+        await again.hears("gone", 1)
 
 
 async def test_control_c_cancels_what_runs_and_clears_a_half_typed_statement(

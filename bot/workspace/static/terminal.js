@@ -170,6 +170,10 @@ const heard = {
     parts.input.select();
     grow();
   },
+  // The session is over though psql, which only reads when it is told something, has not noticed.
+  lost(_, __, psql) {
+    psql.lost = true;
+  },
   failed(why) {
     opening = false;
     parts.problem.textContent = why;
@@ -212,7 +216,10 @@ function renderLine() {
   const { mark, form, empty, stage, halt, leave, input, list } = parts;
   const running = Boolean(current && current.running);
   const key = JSON.stringify([...tabs.values()].map((psql) => [psql.number, psql.name, lives(psql), psql === current]));
-  if (key !== drawn) fill(list, [...tabs.values()].map(tabOf));
+  if (key !== drawn) {
+    fill(list, [...tabs.values()].map(tabOf));
+    showTab();
+  }
   drawn = key;
   byId("terminal").classList.toggle("has-tabs", tabs.size > 0);
   empty.hidden = Boolean(current);
@@ -227,9 +234,17 @@ function renderLine() {
   if (state.actions.psqlChanged) state.actions.psqlChanged();
 }
 
+// Where the tabs do not fit side by side, the one that is looked at does.
+function showTab() {
+  const tab = parts.list.querySelector(".current");
+  if (tab) tab.scrollIntoView({ block: "nearest", inline: "nearest" });
+}
+
+// What is hidden has no height; it is measured as it is shown.
 function grow() {
   parts.input.style.height = "auto";
-  parts.input.style.height = `${Math.min(parts.input.scrollHeight, 140)}px`;
+  const { scrollHeight } = parts.input;
+  if (scrollHeight) parts.input.style.height = `${Math.min(scrollHeight, 140)}px`;
   if (state.actions.textChanged) state.actions.textChanged();
 }
 
@@ -282,7 +297,11 @@ function show(wanted) {
   pane.hidden = !wanted;
   document.body.classList.toggle("with-terminal", wanted);
   if (wanted) state.actions.toggleInspector(false);
-  if (wanted) sendSize();
+  if (wanted) {
+    sendSize();
+    showTab();
+    grow();
+  }
   if (wanted && current) toEnd(current.screen.node);
   state.actions.keepEnds();
 }

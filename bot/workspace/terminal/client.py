@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from .peers import deserted
 from .ticket import NOWHERE, Connection, Origin
 
 CAGE = Path(__file__).with_name("cage.py")
@@ -25,11 +26,15 @@ KEPT = 256 * 1024
 """Characters of output that a page which comes later still sees."""
 PROMPT = "\x1e"
 """What `cage.py` has psql write before a prompt."""
+PROMPT_END = "\x1f"
+"""What it writes behind one."""
 _PROMPT_KEPT = 200
 _CHUNK = 65_536
 _BEHIND = 512 * 1024
 _UNREAD = 1024 * 1024
 _GRACE = 1.0
+_LOOK = 0.5
+"""Seconds between two looks whether a psql that waits for its next line still has somebody at the other end."""
 _AGE = re.compile(
     r"WARNING: psql major version \d+, server major version \d+\.\n +Some psql features might not work\.\n"
 )
@@ -92,6 +97,8 @@ class Client:
         self._greeted = False
         self._prompt = ""
         self._greeting = ""
+        self._deserted = False
+        self._watch: asyncio.Task[None] | None = None
 
     @property
     def running(self) -> bool:
@@ -100,8 +107,8 @@ class Client:
 
     @property
     def connected(self) -> bool:
-        """Says whether psql runs and has a session, as its last prompt says: `!` stands there for none."""
-        return self.running and not self._prompt.rpartition(PROMPT)[2].startswith("!")
+        """Says whether psql runs and has a session; where it has noticed that there is none, its prompt has a `!`."""
+        return self.running and not self._deserted and not self._prompt.rpartition(PROMPT)[2].startswith("!")
 
     @property
     def pid(self) -> int:
@@ -138,6 +145,7 @@ class Client:
             os.close(theirs)
         os.set_blocking(ours, False)
         self._pump = asyncio.create_task(self._read())
+        self._watch = asyncio.create_task(self._look())
 
     def attach(self) -> Reader:
         """Gives a page everything that is kept, and what comes."""
@@ -218,6 +226,8 @@ class Client:
         os.close(terminal)
         assert self._process is not None
         self.code = await asyncio.to_thread(self._process.wait)
+        if self._watch is not None:
+            self._watch.cancel()
         self.note({"end": self.code})
         self._heard("closed", "")
 
@@ -233,8 +243,19 @@ class Client:
                 self._heard("opened", f"{self.label}\n{self.origin.text}")
         if text:
             self._prompt = (self._prompt + text)[-_PROMPT_KEPT:]
+            self._deserted = False
             self.note({"out": text})
             self._heard("said", text)
+
+    async def _look(self) -> None:
+        """Notices that a session is over while psql waits to be told something, for until then it does not."""
+        while True:
+            await asyncio.sleep(_LOOK)
+            said = self._prompt
+            waits = self.connected and said.endswith(PROMPT_END)
+            if waits and await asyncio.to_thread(deserted, self.pid) and self._prompt == said:
+                self._deserted = True
+                self.note({"lost": True})
 
     async def _readable(self) -> None:
         loop = asyncio.get_running_loop()

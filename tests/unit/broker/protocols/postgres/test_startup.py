@@ -89,6 +89,7 @@ def test_what_could_not_be_set_is_refused_with_what_can_be_done(name: str) -> No
             read(pair)
         assert "connect without it" in (caught.value.problem.hint or "")
         assert "may be set: application_name, " in (caught.value.problem.hint or "")
+        assert ", search_path, " in (caught.value.problem.hint or "")
 
 
 def test_a_timeout_is_read_into_milliseconds() -> None:
