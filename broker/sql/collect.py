@@ -8,6 +8,7 @@ from typing import Any
 
 from broker.sql.catalogue import Catalogue, Overload
 from broker.sql.comparing import CLAUSES
+from broker.sql.grammar import SYNTAX, as_called, called
 from broker.sql.model import Refusal
 from broker.sql.names import called_builtin, check_function, check_operator, check_type, own_candidates
 from broker.sql.nodes import EXPRESSIONS
@@ -232,6 +233,8 @@ def _seen(found: Collected, catalogue: Catalogue, kind: str, content: Node, wrap
             found.rows.add(content.get("value", ""))
         case "IndexElem":
             found.names.add(content.get("name", ""))
+        case _ if kind in SYNTAX:
+            _own_call(found, catalogue, called(kind, content, catalogue.server_version))
         case "CurrentOfExpr":
             raise Refusal("cursor-write", "WHERE CURRENT OF is not passed: name the row by its key")
     return True
@@ -279,7 +282,7 @@ def _column(found: Collected, content: Node) -> bool:
 
 
 def _call(found: Collected, catalogue: Catalogue, content: Node, wrapper: Node) -> None:
-    parts = strings(content.get("funcname", []))
+    parts = as_called(strings(content.get("funcname", [])), catalogue.server_version)
     rewritten = check_function(catalogue, parts, found.code)
     found.functions.add(parts[-1])
     found.own.update(own_candidates(catalogue, parts[0] if len(parts) > 1 else None, parts[-1], found.code))
@@ -298,6 +301,15 @@ def _call(found: Collected, catalogue: Catalogue, content: Node, wrapper: Node) 
         raise Refusal("function", f"{parts[-1]} is passed with a type written out", "write null::type")
     if rewritten is not None and not shows_only_settings(parts[-1], content.get("args", []), in_clear=found.in_clear):
         found.calls.append((wrapper, content, rewritten))
+
+
+def _own_call(found: Collected, catalogue: Catalogue, name: str) -> None:
+    """Take note of what is a call of a function of users' to a server that does not know it as syntax."""
+    own = own_candidates(catalogue, None, name, found.code) if name else ()
+    if own:
+        check_function(catalogue, [name], found.code)
+        found.functions.add(name)
+        found.own.update(own)
 
 
 def _sample(found: Collected, content: Node, wrapper: Node) -> None:

@@ -97,7 +97,7 @@ def corpus(turn: int) -> list[Case]:
     for at, line in enumerate(CASES.with_name("masking.sql").read_text().splitlines(), 1):
         if not line.startswith("--") and line not in OF_SESSIONS and at % 2 == turn:
             found.append((f"masking.sql:{at}", "lvl_read", [["Q", line]], "SAME"))
-    return found + changes() + typed()
+    return found + changes() + typed() + called()
 
 
 ASKED_OR_DENIED = ("lvl_asked", "lvl_read", "open-db lvl_asked", "open-db lvl_read")
@@ -133,6 +133,17 @@ TYPES = (
     "create cast (evil.mood as int) with function evil.number(evil.mood) as implicit",
     "create type evil.plain as enum ('sad', 'ok')",
 )
+OLDER = (
+    ("json_value", "text, text"), ("json_query", "text, text"), ("json_exists", "text, text"), ("json_scalar", "text"),
+    ("json_serialize", "text"), ("json", "text"), ("json_array", "int, int"), ("json_arrayagg", "int"),
+    ("json_object", ""), ("json_object", "int, int"), ("merge_action", ""),
+)  # fmt: skip
+"""Functions of users' that an older server calls where a newer one has syntax."""
+PEEKS = tuple(
+    f'create function public."{name}"({arguments}) returns text language plpgsql as $$ begin '
+    "insert into public.audit_log values ('peeked'); return (select ssn from public.customers where id = 1); end $$"
+    for name, arguments in OLDER
+)
 CODED = {"evil.d": "x", "evil.d[]": "{x}", "evil.held": "(1,x)", "evil.mood": "ok"}
 HARMLESS = {"evil.plain": "ok", "customers": "(1,a,b,c,,)", "orders[]": "{}"}
 """Types of users' that run code of theirs, and others, each with a value of its own."""
@@ -152,6 +163,15 @@ def typed() -> list[Case]:
         bound: list[Op] = [["B", "", "own", [], [], [value]], ["E", ""], ["S"]]
         found.append((f"typed {name}: by name", "lvl_write", [*declared, *bound], "SAME"))
     return found
+
+
+def called() -> list[Case]:
+    """Calls of functions of users' in words that are syntax by now, which no rule lets be called."""
+    texts: list[str] = []
+    for name, arguments in OLDER:
+        values = ["1" if kind == "int" else "'x'" for kind in arguments.split(", ") if kind]
+        texts.append(f"select {name}({', '.join(values)})")
+    return [(f"called {sql}", role, [["Q", sql]], "SAME") for sql in texts for role in ("lvl_read", "lvl_write")]
 
 
 def encoded(op: Op, types: Mapping[str, int]) -> bytes:
@@ -252,7 +272,7 @@ async def worlds(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
             server = stack.enter_context(running_server(request.param, {"log_statement": "all"}))
             load_world(server, "world", name)
             roles = {level: endpoint(server, level, "world", password=server.passwords[level]) for level in LEVELS}
-            for statement in (*OWNED, *TYPES):
+            for statement in (*OWNED, *TYPES, *PEEKS):
                 server.execute(statement, "world")
             roles |= dict.fromkeys(("lvl_ddl", "lvl_asked"), roles["lvl_write"])
             broker = await stack.enter_async_context(

@@ -8,9 +8,11 @@ from types import FrameType
 
 import pytest
 
+from broker.sql.catalogue import Overload
 from broker.sql.inspect import inspect, tripwire
 from broker.sql.library import FULL, ON_THE_SPOT, Costly, scan
 from broker.sql.model import Refusal
+from policies.engine.decisions import OwnFunction
 from tests.unit.broker.sql.shop import CATALOGUE, FIELDS, refused
 
 
@@ -215,3 +217,36 @@ def test_rulers_and_comments_are_no_long_operators() -> None:
 def test_a_text_of_too_many_words_is_not_read_to_its_end() -> None:
     with pytest.raises(Refusal, match="more than 20000 words"):
         scan(b"," * 120_000)
+
+
+@pytest.mark.parametrize(
+    ("sql", "name", "since"),
+    [
+        ("select json_value(note, '$') from orders", "json_value", 17),
+        ("select json_query(note, '$') from orders", "json_query", 17),
+        ("select 1 where json_exists('x', '$')", "json_exists", 17),
+        ("select json_scalar('x')", "json_scalar", 17),
+        ("select json_serialize('x')", "json_serialize", 17),
+        ("select json('x')", "json", 17),
+        ("select * from orders, lateral json_value(note, '$') as x", "json_value", 17),
+        ("select merge_action()", "merge_action", 17),
+        ("select json_array(1, 2)", "json_array", 16),
+        ("select json_array()", "json_array", 16),
+        ("select json_arrayagg(id) from orders", "json_arrayagg", 16),
+        ("select json_object()", "json_object", 16),
+        ("select json_object('{a}', note) from orders", "json_object", 16),
+        ("update orders set note = json_scalar(note)", "json_scalar", 17),
+    ],
+)
+def test_syntax_that_a_server_does_not_know_is_a_call_of_a_function_of_users(sql: str, name: str, since: int) -> None:
+    own = Overload(OwnFunction("public", name, ("text",)))
+    shop = replace(
+        CATALOGUE,
+        functions=CATALOGUE.functions | {("public", name)},
+        overloads={**CATALOGUE.overloads, ("public", name): (own,)},
+    )
+    for version, called in ((since - 1, True), (since, False)):
+        (statement,) = inspect(sql, replace(shop, server_version=version * 10_000), FIELDS).statements
+        assert (own.function in statement.facts.calls) is called
+    (statement,) = inspect(sql, replace(CATALOGUE, server_version=130_000), FIELDS).statements
+    assert not statement.facts.calls
