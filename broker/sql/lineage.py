@@ -56,6 +56,10 @@ class Lineage:
     calls: frozenset[int] = frozenset()
     """oids of the functions that it calls by name."""
     locks: bool = False
+    stored: Origins = NONE
+    """What decides the same where all of it is computed: the order of windows that nobody reads counts too."""
+    keeps: bool = False
+    """What it reads, or some of that, is computed whole."""
 
 
 @lru_cache(maxsize=4096)
@@ -74,6 +78,8 @@ def lineage(text: str) -> Lineage | None:
         frozenset(number(each, "relid") for each in everything if each.get("rtekind") == "0" and _in_from(each)),
         frozenset(_calls(everything)),
         any(listed(each, "rowMarks") for each in everything if each[""] == "QUERY"),
+        _Query(query, None, kept=True).rows(),
+        any(_kept(each) for each in everything),
     )
 
 
@@ -95,6 +101,22 @@ def _in_from(entry: Node) -> bool:
     )
 
 
+def _inlined(entry: Node) -> bool:
+    """Say whether the server puts a WITH query where it is named, and computes of it what is read there.
+
+    What calls functions may not be, for they could be volatile.
+    """
+    once = entry.get("ctematerialized") == "2" or (entry.get("ctematerialized"), entry.get("cterefcount")) == ("0", "1")
+    called = any(each[""] == "FUNCEXPR" for each in nodes(entry["ctequery"]))
+    return once and entry.get("cterecursive") != "true" and not called
+
+
+def _kept(node: Node) -> bool:
+    if node[""] == "COMMONTABLEEXPR":
+        return not _inlined(node)
+    return bool(node[""] == "QUERY" and node.get("setOperations", "<>") != "<>")
+
+
 def _calls(everything: list[Node]) -> list[int]:
     return [int(each[key]) for each in everything for key in _CALLED if key in each]
 
@@ -105,6 +127,8 @@ class _Query:
 
     node: Node
     around: _Query | None
+    kept: bool = False
+    """It is computed whole, and not only what is read of it."""
     _outputs: tuple[Derived, ...] | None = None
     _entries: dict[int, tuple[Derived, ...]] = field(default_factory=dict)
     _with: dict[str, tuple[tuple[Derived, ...], Origins]] = field(default_factory=dict)
@@ -162,6 +186,16 @@ class _Query:
                 found |= self._of(target["expr"])
         if self._leaves() and self._compares():
             found = found.union(*(one.origins for one in self.outputs()))
+        return found | self._sorted() if self.kept else found
+
+    def _sorted(self) -> Origins:
+        """Return what rows are sorted by on their way to windows and aggregates, which others then see them in."""
+        windows = listed(self.node, "windowClause")
+        found = self._of(windows) | self._sorted_by(windows)
+        for target in self.targets:
+            for each in nodes(target["expr"]):
+                if each[""] == "AGGREF" and (listed(each, "aggorder") or listed(each, "aggdistinct")):
+                    found |= self._of(each.get("args"))
         return found
 
     def _met(self) -> Origins:
@@ -271,7 +305,8 @@ class _Query:
 
     def _subquery(self, at: int) -> _Query:
         if at not in self._inner:
-            self._inner[at] = _Query(self.range[at - 1]["subquery"], self)
+            kept = self.kept or at in self._leaves()
+            self._inner[at] = _Query(self.range[at - 1]["subquery"], self, kept)
         return self._inner[at]
 
     def _read_entry(self, at: int, entry: Node) -> tuple[Derived, ...]:
@@ -305,7 +340,7 @@ class _Query:
         for _ in range(_ROUNDS):
             if found.get("cterecursive") == "true":
                 owner._with[name] = last
-            query = _Query(found["ctequery"], owner)
+            query = _Query(found["ctequery"], owner, owner.kept or not _inlined(found))
             outputs = query.outputs()
             # SEARCH and CYCLE add columns, which may depend on every other one.
             extra = NONE.union(*(one.origins for one in outputs))

@@ -50,6 +50,8 @@ class Sight:
     problem: str = ""
     coded: bool = False
     """That is code of users' and nothing else: a rule may let it run where nothing is masked."""
+    stored: tuple[str, ...] = ()
+    """Of a view: what decides the same as `rows` where all of it is computed, and not only what is read of it."""
 
 
 NOTHING = Sight()
@@ -235,13 +237,16 @@ class Sights:
         behind = [self._catalogue.by_oid.get(oid) for oid in sorted(view.lineage.relations)]
         seen = [(each, self.of(each)) for each in behind if each is not None]
         masks, why = self._derived(relation, view.lineage.columns)
-        rows = () if self._shows_rows(relation) else self._masked(view.lineage.rows)
+        keeps, clear = view.lineage.keeps or relation.kind == "m", self._shows_rows(relation)
+        rows = [] if clear else self._masked(view.lineage.stored if relation.kind == "m" else view.lineage.rows)
+        stored = [] if clear else self._masked(view.lineage.stored)
+        behind_it = [name for _, sight in seen for name in (sight.stored if keeps else ()) or sight.rows]
         problem = self._not_open(relation) or view.problem or _problem_behind(behind, seen)
         return Sight(
             masks,
             why,
             _expressions(relation, masks),
-            tuple(dict.fromkeys([*rows, *(name for _, sight in seen for name in sight.rows)])),
+            tuple(dict.fromkeys([*rows, *behind_it])),
             tainted=bool(masks) or any(sight.masks or sight.tainted for _, sight in seen),
             through=frozenset(
                 name
@@ -251,6 +256,7 @@ class Sights:
             ),
             problem=problem,
             coded=bool(problem) and None not in behind and all(one.coded or not one.problem for _, one in seen),
+            stored=tuple(dict.fromkeys([*stored, *(name for _, one in seen for name in one.stored or one.rows)])),
         )
 
     def _derived(self, relation: Relation, columns: tuple[Derived, ...]) -> tuple[dict[str, Mask], dict[str, str]]:

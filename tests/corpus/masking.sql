@@ -1083,3 +1083,40 @@ insert into customers (id, ssn) values (1, 'z') on conflict (id) do update set n
 insert into customers (id, ssn) values (1, 'z') on conflict (id) do update set email = excluded.ssn returning *
 insert into baskets (id, tags) values (1, '{z}') on conflict (id) do update set tags[1][1] = excluded.tags
 insert into partly values (1, '7') on conflict do nothing
+-- Windows and sorted aggregates that are computed though nobody reads them, and defaults in plans.
+select * from v_kept
+select id from v_kept
+select * from v_twice
+select id from v_twice
+select * from v_arm
+select id from v_arm
+select * from v_first
+select id from v_first
+select * from v_gathered
+select * from v_volatile
+select id from v_volatile
+select * from v_ranked
+select id from v_ranked
+select * from v_kept_view
+select id from v_kept_view
+select * from v_arm_view
+select id from v_arm_view
+select * from v_once
+select id from v_once
+select * from v_numbered
+select id from v_numbered
+select * from mv_rank
+select id from mv_rank
+select * from mv_rank_view
+select id from mv_rank_view
+select * from v_of_mv_rank
+select id from v_of_mv_rank
+select * from mv_gathered
+select * from mv_numbered
+select id from mv_numbered
+with w as materialized (select * from v_ranked) select id from w
+select ids from mv_gathered
+select id from v_ranked union all select id from v_once
+explain (verbose, costs off) insert into customers (id) values (9200)
+explain verbose update customers set ssn = default where id = 1
+select json_value(ssn, '$'), json_scalar(ssn), json_serialize(ssn) from customers where id = 1

@@ -126,6 +126,23 @@ insert into baskets select id, 'basket ' || id, case when ssn < '8' then '[1, 2,
 create table public.partly(id int, ssn text);
 insert into partly select id, ssn from customers where id < 4;
 create unique index partly_some on partly (id) where ssn < '8';
+-- Windows and sorted aggregates over a masked field, computed though nobody reads them: rows come in its order.
+create view public.v_kept as with w as materialized (select id, name, rank() over (order by ssn) as r from customers where id < 6) select id, name, r from w;
+create view public.v_twice as with w as (select id, rank() over (order by ssn) as r from customers where id < 6) select a.id, a.r from w a join w b using (id);
+create view public.v_arm as select id, rank() over (order by ssn) as r from customers where id < 6 union all select id, 1 from orders where id < 3;
+create view public.v_first as with w as materialized (select id, rank() over (order by ssn) as r from customers where id < 6) select id, row_number() over () as n from w limit 2;
+create view public.v_gathered as with w as materialized (select array_agg(id) as ids, count(distinct ssn) as n from customers where id < 6) select ids, n from w;
+create view public.v_volatile as with w as (select id, rank() over (order by ssn) as r, clock_timestamp() as t from customers where id < 6) select id, t > '2000-01-01' as late from w;
+create view public.v_ranked as select id, name, rank() over (order by ssn) as r from customers where id < 6;
+create view public.v_kept_view as with w as materialized (select * from v_ranked) select id, name, r from w;
+create view public.v_arm_view as select id, r from v_ranked union all select 1, 1;
+create view public.v_once as with w as (select id, rank() over (order by ssn) as r from customers where id < 6) select id, r from w;
+create view public.v_numbered as with w as materialized (select id, ssn, row_number() over (order by id) as n from customers where id < 6) select id, ssn, n from w;
+create materialized view public.mv_rank as select id, name, rank() over (order by ssn) as r from customers where id < 6;
+create materialized view public.mv_rank_view as select * from v_ranked;
+create view public.v_of_mv_rank as select id from mv_rank;
+create materialized view public.mv_gathered as select array_agg(id) as ids, string_agg(name, ',' order by salary) as names from customers where id < 6;
+create materialized view public.mv_numbered as select id, ssn, row_number() over (order by id) as n from customers where id < 6;
 grant select on all tables in schema public to lvl_read, lvl_write;
 grant insert, update, delete on all tables in schema public to lvl_write;
 grant insert on public.audit_log to lvl_read;

@@ -30,6 +30,10 @@ HONEST = """
     select id, tax_id, e from v_cust order by id limit 3
     select * from v_keyed where id < 3
     select * from v_window where id < 4 order by id
+    select id, r from v_ranked
+    select id from v_once
+    select n, id from v_numbered
+    select n from mv_numbered
     select * from v_cte where id < 4
     select * from v_tree
     select * from v_sub where id < 3
@@ -97,6 +101,10 @@ LINEAGE = {
     "v_all": {"x": "by lineage from public.customers.ssn"},
     "v_keyed": {"ssn": "by lineage from public.customers.ssn"},
     "v_window": {"r": "by lineage from public.customers.ssn", "k": "by lineage from public.customers.email"},
+    "v_ranked": {"r": "by lineage from public.customers.ssn"},
+    "v_once": {"r": "by lineage from public.customers.ssn"},
+    "v_numbered": {"ssn": "by lineage from public.customers.ssn"},
+    "mv_numbered": {"ssn": "by lineage from public.customers.ssn"},
     "v_sub": dict.fromkeys(("s", "e"), "by lineage from public.customers.ssn")
     | {"a": "by lineage from public.customers.salary"},
     "v_tree": {"ssn": "by lineage from public.customers.ssn"},
