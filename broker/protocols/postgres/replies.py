@@ -77,6 +77,9 @@ _NAMING = ("42", "57", "25", "26", "34", "08", "53", "55", "3D", "3F", "2D", "3B
 # Texts of these quote values although their class does not: 42804 and 42846 name types only, 42P10 and 42611 positions;
 # 42602 and 42622 quote what was passed as a name at run time, 0A000 can quote a time zone or a locale.
 _QUOTING = frozenset({"42602", "42622", "42939", "0A000"})
+# Of a name in the statement's text these give the place; without one they quote a value that was looked up as a name
+# when it ran, as a cast to regclass does.
+_LOOKED_UP = frozenset({"3D000", "3F000", "42601", "42703", "42704", "42725", "42883", "42P01"})
 _STATES = {
     "22001": "value too long for its type",
     "22003": "numeric value out of range",
@@ -96,6 +99,8 @@ _STATES = {
     "40001": "could not serialize access",
     "40P01": "deadlock detected",
     "54001": "stack depth limit exceeded",
+    "55P03": "a lock is not available",
+    "57014": "the statement was canceled",
 }
 _CLASSES = {
     "01": "warning",
@@ -105,16 +110,22 @@ _CLASSES = {
     "22": "data exception",
     "23": "integrity constraint violation",
     "24": "invalid cursor state",
+    "25": "invalid transaction state",
     "2B": "dependent privilege descriptors still exist",
+    "3D": "invalid name of a database",
+    "3F": "invalid name of a schema",
     "40": "transaction rollback",
+    "42": "syntax error or access rule violation",
     "44": "with check option violation",
     "53": "insufficient resources",
     "54": "program limit exceeded",
+    "55": "something is not in the state that this needs",
+    "57": "operator intervention",
     "58": "system error",
     "P0": "raised by a function",
     "XX": "internal error",
 }
-_WITHHELD = " (its text is withheld: the statement reads masked fields)"
+_WITHHELD = " (its text is withheld: it could tell of fields that are masked for you)"
 
 
 def passed_problem(kind: bytes, body: bytes, edits: Sequence[tuple[int, int, int]] | None, *, scrub: bool) -> bytes:
@@ -145,10 +156,21 @@ def speaks_of_others(body: bytes, named: Set[str]) -> bool:
     if b"\0W" not in body and b"\0t" not in body:
         return False
     values = codec.read_fields(body)
-    if any(not line.startswith(_OWN_CONTEXT) for line in values.get("W", "").split("\n") if line):
+    if _from_within(values):
         return True
     about = f"{values.get('s', '')}.{values['t']}" if "t" in values and values.get("C") != "23503" else ""
     return bool(about) and about not in named
+
+
+def _from_within(values: dict[str, str]) -> bool:
+    return any(not line.startswith(_OWN_CONTEXT) for line in values.get("W", "").split("\n") if line)
+
+
+def _names_only(state: str, values: dict[str, str]) -> bool:
+    """Say whether a text can only name what the statement itself names: code of users' gives any state any text."""
+    if not state.startswith(_NAMING) or state in _QUOTING or _from_within(values):
+        return False
+    return state not in _LOOKED_UP or "P" in values
 
 
 def _scrubbed(values: dict[str, str]) -> dict[str, str]:
@@ -158,7 +180,7 @@ def _scrubbed(values: dict[str, str]) -> dict[str, str]:
     kept = {"S": values.get("S", "ERROR"), "V": values.get("V", "ERROR"), "C": state}
     if any(not word.isalpha() for word in (kept["S"], kept["V"])):
         kept |= {"S": "ERROR", "V": "ERROR"}
-    if state.startswith(_NAMING) and state not in _QUOTING:
+    if _names_only(state, values):
         kept["M"] = values.get("M", "")
     else:
         kept["M"] = (_STATES.get(state) or _CLASSES.get(state[:2]) or "error") + _WITHHELD

@@ -36,10 +36,28 @@ def test_texts_that_quote_values_are_replaced(state: str) -> None:
     assert "withheld" in told["M"]
 
 
-@pytest.mark.parametrize("state", ["42703", "42P01", "57014", "25P02", "26000", "34000"])
+@pytest.mark.parametrize("state", ["42703", "42P01", "42501", "57014", "25P02", "26000", "34000"])
 def test_texts_about_names_and_states_stay(state: str) -> None:
-    told = fields(passed_problem(b"E", body(S="ERROR", V="ERROR", C=state, M="its text"), None, scrub=True))
+    told = fields(passed_problem(b"E", body(S="ERROR", V="ERROR", C=state, M="its text", P="8"), None, scrub=True))
     assert told["M"] == "its text"
+
+
+@pytest.mark.parametrize("state", ["42703", "42P01", "42883", "42704", "42601", "3F000"])
+def test_a_name_that_has_no_place_in_the_statement_is_a_value(state: str) -> None:
+    text = f'relation "{SECRET}" does not exist'
+    told = fields(passed_problem(b"E", body(S="ERROR", V="ERROR", C=state, M=text, p="8"), None, scrub=True))
+    assert SECRET not in told["M"]
+    assert "withheld" in told["M"]
+
+
+@pytest.mark.parametrize("state", ["42P01", "42501", "57014", "55P03", "25001", "08006", "P0001"])
+def test_code_gives_what_it_says_any_state(state: str) -> None:
+    said = body(S="ERROR", V="ERROR", C=state, M=SECRET, P="8", W="PL/pgSQL function tell() line 1 at RAISE")
+    told = fields(passed_problem(b"E", said, None, scrub=True))
+    assert SECRET not in told["M"]
+    assert "withheld" in told["M"]
+    own = body(S="ERROR", V="ERROR", C="57014", M="canceling statement", W="COPY people, line 1")
+    assert fields(passed_problem(b"E", own, None, scrub=True))["M"] == "canceling statement"
 
 
 def test_what_is_not_scrubbed_passes_byte_by_byte() -> None:
