@@ -22,12 +22,16 @@ def explain(inquiry: Inquiry, content: Node, start: int) -> StatementFacts:
     before, inquiry.scrub = inquiry.scrub, False
     facts = inquiry.query(content["query"], "EXPLAIN")
     if inquiry.scrub:
-        _hide_estimates(inquiry.source, inquiry.rewriter, content, options, start)
+        # Of a change it shows the defaults of what is filled.
+        telling = TELLING_OPTIONS | {"verbose"} if facts.writes else TELLING_OPTIONS
+        _hide_estimates(inquiry.source, inquiry.rewriter, content, options, telling, start)
     inquiry.scrub = inquiry.scrub or before
     return facts
 
 
-def _hide_estimates(source: Source, rewriter: Rewriter, content: Node, options: dict[str, Node], start: int) -> None:
+def _hide_estimates(
+    source: Source, rewriter: Rewriter, content: Node, options: dict[str, Node], telling: frozenset[str], start: int
+) -> None:
     """Force COSTS OFF and the like: row estimates of masked relations follow the raw values."""
     first = source.first(start) + 1
     last = first - 1
@@ -36,7 +40,7 @@ def _hide_estimates(source: Source, rewriter: Rewriter, content: Node, options: 
     else:
         while options and source.word(last + 1) in ("analyze", "analyse", "verbose"):
             last += 1
-    kept = [_option(name, element) for name, element in options.items() if name not in TELLING_OPTIONS]
+    kept = [_option(name, element) for name, element in options.items() if name not in telling]
     hidden = ["COSTS OFF", *(["TIMING OFF", "SUMMARY OFF", "BUFFERS OFF"] if "analyze" in options else [])]
     written = f"({', '.join([*kept, *hidden])})"
     explain = source.words[first - 1]

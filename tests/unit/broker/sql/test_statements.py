@@ -82,6 +82,15 @@ def test_estimates_over_masked_relations_are_hidden() -> None:
     assert inspect("explain verbose select 1", CATALOGUE, FIELDS).rewritten == "explain verbose select 1"
 
 
+def test_a_plan_does_not_show_the_defaults_of_a_table_with_masked_fields() -> None:
+    for sql in ("explain verbose insert into customers (id) values (1)", "explain (verbose) delete from customers"):
+        assert inspect(sql, CATALOGUE, FIELDS).rewritten.startswith("explain (COSTS OFF) ")
+    kept = "explain verbose insert into orders (id) values (1)"
+    assert inspect(kept, CATALOGUE, FIELDS).rewritten == kept
+    read = "explain verbose select ssn from customers"
+    assert inspect(read, CATALOGUE, FIELDS).rewritten.startswith("explain (verbose, COSTS OFF) ")
+
+
 @pytest.mark.parametrize(
     "sql",
     [
