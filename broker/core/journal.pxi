@@ -125,18 +125,18 @@ cdef class Journal:
             self.flush()
         return self._data + self._used
 
-    cdef int put(self, Lane lane, Py_ssize_t size, object said, bint urgent) except -1:
+    cdef int put(self, Writer writer, Py_ssize_t size, object said, bint urgent) except -1:
         """Take what was written behind `begin`: from here on it is recorded."""
         cdef char* p = self._data + self._used
         cdef uint64_t check
-        self._owners.append(lane)
-        if not lane.touched:
-            lane.touched = True
-            self._lanes.append(lane)
-        if said is not None and said is not lane.said:
+        self._owners.append(writer)
+        if not writer.touched:
+            writer.touched = True
+            self._lanes.append(writer)
+        if said is not None and said is not writer.said:
             # Once is enough: what it touches is counted as a set.
-            lane.said = said
-            self._said.append((lane.grant, said))
+            writer.said = said
+            self._said.append((writer.grant, said))
         self._used += size
         memcpy(p + CHECK, &self._generation, 8)
         check = _check(p + CHECK, size - CHECK)
