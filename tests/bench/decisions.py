@@ -20,7 +20,7 @@ from broker.sql.inspect import inspect
 from policies.engine.decide import field_view
 from policies.engine.load import read_texts
 from tests.bench.airlock import CLEAR, MASKED, PERSON, ROLE
-from tests.support.broker import FixedPolicies
+from tests.support.ports import FixedPolicies
 
 TIMES = 200
 POINT = "SELECT abalance FROM pgbench_accounts WHERE aid = {};"

@@ -12,7 +12,7 @@ from broker.protocols.postgres import codec
 from broker.protocols.postgres.scram import ScramClient, salted_password
 from broker.sessions.model import Source
 from broker.sessions.ports import Endpoint
-from tests.support.broker import Shown
+from tests.support.broker import Shown, TestBroker
 from tests.support.postgres import Server
 
 SET_UP = (
@@ -207,3 +207,8 @@ def problem(frame: codec.Frame) -> dict[str, str]:
 
 def kinds(frames: list[codec.Frame]) -> str:
     return "".join(chr(frame.type) for frame in frames)
+
+
+async def still_serves(broker: TestBroker) -> None:
+    """Assert that another client is let in and answered."""
+    assert (await psql(broker.ticket(), "select 1"))[:2] == (0, "1\n")

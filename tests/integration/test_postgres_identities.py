@@ -18,7 +18,8 @@ from broker.protocols.postgres.spares import Spares
 from broker.protocols.postgres.upstream import Upstream
 from broker.sessions.model import CloseReason, IdentityEnd, Lease
 from tests.integration.postgres_world import SLOW, endpoint, enter, make_maker, make_world, problem, raw, session_roles
-from tests.support.broker import MemoryLeases, TestBroker, serving
+from tests.support.broker import TestBroker, serving
+from tests.support.ports import MemoryLeases
 from tests.support.postgres import Server
 
 

@@ -29,7 +29,7 @@ from broker.sessions.model import Durability, Entry
 from broker.sql.model import Control
 from policies.engine.decisions import Effect
 from tests.playbooks.postgres_play import NONCE, denied, facts, permitted
-from tests.support.broker import read_line
+from tests.support.ports import read_line
 
 if TYPE_CHECKING:
     from broker.core.lane import Journal, Lane

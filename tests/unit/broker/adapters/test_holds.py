@@ -14,7 +14,8 @@ from broker.sessions.model import GrantFacts, SessionFacts
 from broker.sessions.services import Refusal
 from policies.engine.decisions import Need, Requirement
 from policies.engine.load import read_texts
-from tests.support.broker import POLICY, AnswerKey, Clock, FixedPolicies, Recorder, ShapeRows
+from tests.support.broker import POLICY
+from tests.support.ports import AnswerKey, Clock, FixedPolicies, Recorder, ShapeRows
 from workflows.orders import Evidence, HoldAnswer, OrderedReview, sign_hold_answer
 from workflows.reviews import Answer
 

@@ -10,7 +10,7 @@ from broker.protocols.postgres.ruling import Denied, Permitted, Ruling, Subject
 from broker.protocols.postgres.workers import Workers, decoded, encoded
 from broker.sql.inspect import inspect
 from policies.engine.load import read_texts
-from tests.support.broker import FixedPolicies
+from tests.support.ports import FixedPolicies
 from tests.unit.broker.sql.shop import CATALOGUE
 
 POLICY = """
