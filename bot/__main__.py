@@ -52,9 +52,10 @@ from bot.chat.slack.tickets import Tickets
 from bot.config import Settings
 from policies.engine.load import PolicyUnreadable
 from workflows.logs import Unfailing
-from workflows.storage.engine import make_engine
-from workflows.storage.migrate import NotMigrated, upgrade
+from workflows.settings import unusable
+from workflows.storage.engine import DatabaseUnusable, make_engine
 from workflows.storage.migrate import migrate as migrate_database
+from workflows.storage.migrate import upgrade
 
 log = structlog.get_logger()
 START_PATIENCE = 30
@@ -68,9 +69,8 @@ def main() -> None:
         set_up_logs(settings)
         asyncio.run(run(settings))
     except ValidationError as error:
-        places = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
-        sys.exit(_stop("\n".join(places)))
-    except (PolicyUnreadable, SlackUnusable, OrderKeyUnusable, NotMigrated) as error:
+        sys.exit(_stop("\n".join(unusable(error))))
+    except (PolicyUnreadable, SlackUnusable, OrderKeyUnusable, DatabaseUnusable) as error:
         sys.exit(_stop(str(error)))
 
 
@@ -83,7 +83,9 @@ def migrate() -> None:
     """Bring the database up to date, as a release step of its own."""
     try:
         migrate_database(Settings().database_url, MIGRATIONS)
-    except NotMigrated as error:
+    except ValidationError as error:
+        sys.exit(_stop("\n".join(unusable(error))))
+    except DatabaseUnusable as error:
         sys.exit(_stop(str(error)))
 
 

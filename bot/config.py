@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, StringConstraints, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from workflows.settings import known_level
 from workflows.storage.engine import sqlite_url
 
 
@@ -53,7 +54,7 @@ class Settings(BaseSettings):
     """Seconds between two messages to one channel; by default 1, and 0 on loopback."""
     pending_cap: int = Field(default=10, ge=1)
     """How many requests one person may have waiting."""
-    log_level: str = "info"
+    log_level: Annotated[str, AfterValidator(known_level)] = "info"
 
     @field_validator("slack_api_url")
     @classmethod

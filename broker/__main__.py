@@ -23,12 +23,12 @@ from broker.adapters.policies import PolicyFiles
 from broker.adapters.process import Outside, Process, database_url
 from broker.adapters.tables import MIGRATIONS
 from broker.api.routes import Services, make_app
-from broker.config import Settings
+from broker.config import Settings, read_settings
 from broker.errors import AirlockError
 from broker.protocols import offers
 from broker.sessions.ports import Broker, Listener
 from policies.engine.load import PolicyUnreadable
-from workflows.storage.migrate import NotMigrated
+from workflows.storage.engine import DatabaseUnusable
 from workflows.storage.migrate import migrate as migrate_database
 
 _log = structlog.get_logger("broker")
@@ -36,18 +36,18 @@ _log = structlog.get_logger("broker")
 
 def main(workers: int | None = None) -> None:
     """Run a broker until it is told to stop; exits 2 where it cannot start."""
-    settings = Settings() if workers is None else Settings(workers=workers)
-    configure_logs(settings.log_level)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.umask(0o077)
     try:
+        settings = read_settings() if workers is None else read_settings(workers=workers)
+        configure_logs(settings.log_level)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings))
     except PolicyUnreadable as error:
         sys.exit(_stop("\n".join([f"{PolicyUnreadable.__doc__} (`airlock policy check`):", *error.findings])))
     except AirlockError as error:
         sys.exit(_stop(f"{type(error).__doc__}: {error}"))
-    except (NotMigrated, OSError) as error:
+    except (DatabaseUnusable, OSError) as error:
         sys.exit(_stop(str(error)))
 
 
@@ -58,11 +58,13 @@ def _stop(message: str) -> int:
 
 def migrate() -> None:
     """Bring the broker's database up to date; the release step."""
-    settings = Settings()
-    configure_logs(settings.log_level)
     try:
+        settings = read_settings()
+        configure_logs(settings.log_level)
         migrate_database(database_url(settings), MIGRATIONS)
-    except NotMigrated as error:
+    except AirlockError as error:
+        sys.exit(_stop(f"{type(error).__doc__}: {error}"))
+    except (DatabaseUnusable, OSError) as error:
         sys.exit(_stop(str(error)))
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from broker.errors import Misconfigured
+from workflows.settings import known_level, unusable
 
 
 class Settings(BaseSettings):
@@ -21,7 +22,7 @@ class Settings(BaseSettings):
     policies: Path = Path("policies")
     secrets: Path | None = None
     api_host: str = "127.0.0.1"
-    api_port: int = 8420
+    api_port: int = Field(default=8420, ge=0, le=65535)
     listen_host: str = "127.0.0.1"
     public_host: str = "127.0.0.1"
     """The name that engineers' programs connect to; it is what tickets say."""
@@ -35,7 +36,7 @@ class Settings(BaseSettings):
     max_sessions: int = Field(default=5000, ge=1)
     workers: int = Field(default=1, ge=1, le=64)
     """How many processes serve sessions, behind the same ports; with one, the broker serves them itself."""
-    log_level: str = "info"
+    log_level: Annotated[str, AfterValidator(known_level)] = "info"
 
     @property
     def home(self) -> Path:
@@ -52,9 +53,17 @@ class Settings(BaseSettings):
     def protocol_port(self, protocol: str, default: int) -> int:
         """Return the port a protocol listens on: `AIRLOCK_PORT_<NAME>`, else its own default."""
         text = os.environ.get(f"AIRLOCK_PORT_{protocol.upper()}", "")
-        if text and not text.isdecimal():
+        if text and not (text.isdecimal() and int(text) <= 65535):
             raise Misconfigured(f"AIRLOCK_PORT_{protocol.upper()} is not a port: `{text}`")
         return int(text) if text else default
+
+
+def read_settings(**given: Any) -> Settings:
+    """Read the settings, but for those that are given; raises Misconfigured, which names the variables."""
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise Misconfigured("; ".join(unusable(error))) from None
 
 
 def resolve(reference: str, secrets: Path) -> str:

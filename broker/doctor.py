@@ -11,7 +11,7 @@ from typing import Any
 from rich.markup import escape
 
 from broker.adapters.endpoints import PolicyEndpoints
-from broker.config import Settings, resolve
+from broker.config import Settings, read_settings, resolve
 from broker.errors import AirlockError
 from broker.protocols import offers
 from broker.sessions.findings import Finding, Grade, problem
@@ -42,11 +42,10 @@ def explain(
 
     `at` is now, and `rows` what the planner expects, unless they are given.
     """
-    settings = Settings()
-    try:
-        policy = load(settings.policies)
-    except PolicyUnreadable as error:
-        return [f"[red]error[/]    {escape(finding)}" for finding in error.findings], False
+    read = _read()
+    if isinstance(read, list):
+        return [f"[red]error[/]    {escape(finding)}" for finding in read], False
+    settings, policy = read
     if person not in policy.people:
         near = get_close_matches(person, policy.people, 1)
         meant = f", did you mean `{near[0]}`?" if near else f": there are {', '.join(policy.people)}"
@@ -67,11 +66,10 @@ def explain(
 
 def examine(resource: str, role: str | None) -> tuple[list[str], bool]:
     """Return lines for a terminal (rich markup) on a resource's roles, and whether none has a problem."""
-    settings = Settings()
-    try:
-        policy = load(settings.policies)
-    except PolicyUnreadable as error:
-        return [f"[red]error[/]    {escape(finding)}" for finding in error.findings], False
+    read = _read()
+    if isinstance(read, list):
+        return [f"[red]error[/]    {escape(finding)}" for finding in read], False
+    settings, policy = read
     roles, lines = _roles(policy, resource, role)
     clean = bool(roles)
     for name in roles:
@@ -83,11 +81,10 @@ def examine(resource: str, role: str | None) -> tuple[list[str], bool]:
 
 def provision(resource: str, role: str | None, version: int) -> tuple[list[str], bool]:
     """Return the lines that make good roles for a resource on a server's major version; nothing is run."""
-    settings = Settings()
-    try:
-        policy = load(settings.policies)
-    except PolicyUnreadable as error:
-        return [f"-- {finding}" for finding in error.findings], False
+    read = _read()
+    if isinstance(read, list):
+        return [f"-- {finding}" for finding in read], False
+    settings, policy = read
     roles, lines = _roles(policy, resource, role)
     if not roles:
         return lines, False
@@ -95,6 +92,17 @@ def provision(resource: str, role: str | None, version: int) -> tuple[list[str],
     users = {name: _user(settings, held.roles[name].credential, f"airlock_{resource}_{name}") for name in roles}
     maker = _user(settings, held.provisioner, f"airlock_{resource}_provisioner")
     return offers()[held.protocol].provision(policy, resource, users, maker, version), True
+
+
+def _read() -> tuple[Settings, Policy] | list[str]:
+    """Read the settings and the policy, or say what is wrong with them."""
+    try:
+        settings = read_settings()
+        return settings, load(settings.policies)
+    except PolicyUnreadable as error:
+        return error.findings
+    except AirlockError as error:
+        return [str(error)]
 
 
 def _user(settings: Settings, credential: str | None, otherwise: str) -> str:

@@ -36,7 +36,7 @@ from broker.adapters.leases import (
 )
 from broker.adapters.logs import configure_logs
 from broker.adapters.segments import closed_sessions
-from broker.config import Settings
+from broker.config import Settings, read_settings
 from broker.errors import AirlockError, Misconfigured
 from broker.protocols import offers
 from broker.sessions.model import CloseReason, IdentityEnd, Killed, Lease
@@ -237,7 +237,10 @@ async def serve(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    reaper = Reaper(settings)
+    try:
+        reaper = Reaper(settings)
+    except OSError as error:
+        raise Misconfigured(f"the state folder cannot be used: {error}") from None
     try:
         reaper.beat()
         if settings.ready_file is not None:
@@ -252,11 +255,11 @@ async def serve(settings: Settings) -> None:
 
 def main() -> None:
     """Run a reaper until it is told to stop; exits 2 where it cannot start."""
-    settings = Settings()
-    configure_logs(settings.log_level)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.umask(0o077)
     try:
+        settings = read_settings()
+        configure_logs(settings.log_level)
         asyncio.run(serve(settings))
     except AirlockError as error:
         sys.stderr.write(f"reaper: {error}\n")

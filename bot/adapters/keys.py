@@ -21,7 +21,10 @@ class OrderKeyUnusable(Exception):
 
 def order_key(home: Path) -> Ed25519PrivateKey:
     """Return the order key, making it and its public half on first start; raises OrderKeyUnusable."""
-    home.mkdir(parents=True, exist_ok=True)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OrderKeyUnusable(f"the state folder cannot be used: {error}") from None
     private, public = home / "order.pem", home / "order.pub.pem"
     if not private.exists():
         made = Ed25519PrivateKey.generate()

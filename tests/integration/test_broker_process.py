@@ -1,9 +1,12 @@
 """The broker as a process: how it starts, says that it is ready, refuses to start, stops, and survives a kill."""
 
 import asyncio
+import os
 import resource
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import pytest
 from broker.adapters.verify import verify
 from tests.integration.broker import Bot, until
 from tests.integration.running import SECRET, Running
+from tests.support.bot_world import REPOSITORY
 
 
 @pytest.fixture
@@ -136,3 +140,46 @@ async def test_reaper_outlives_a_full_disk_and_says_nothing_meanwhile(running: R
 
 async def until_new(file: Path, old: str) -> None:
     await until(lambda: file.exists() and file.read_text() != old, patience=20)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("AIRLOCK_API_PORT", "abc", "AIRLOCK_API_PORT: should be a valid integer"),
+        ("AIRLOCK_API_PORT", "70000", "AIRLOCK_API_PORT: should be less than or equal to 65535"),
+        ("AIRLOCK_PORT_POSTGRES", "70000", "AIRLOCK_PORT_POSTGRES is not a port: `70000`"),
+        ("AIRLOCK_PLAINTEXT", "yes", "AIRLOCK_PLAINTEXT: should be 'never' or 'loopback'"),
+        ("AIRLOCK_LOG_LEVEL", "loud", "AIRLOCK_LOG_LEVEL: should be debug, info, warning or error"),
+        ("AIRLOCK_DATABASE", "no-url-with-secret", "AIRLOCK_DATABASE should be like postgresql+asyncpg://"),
+        ("AIRLOCK_DATABASE", "postgresql+asyncpg://x:secret@127.0.0.1:1/z", "ConnectionRefusedError"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named_and_the_status_is_two(
+    running: Running, name: str, value: str, said: str
+) -> None:
+    assert running.start(**{name: value}).wait(20) == 2
+    log = running.log.read_text()
+    assert said in log.splitlines()[-1]
+    assert "Traceback" not in log
+    assert "secret" not in log
+
+
+@pytest.mark.parametrize("words", [("broker", "migrate"), ("bot", "migrate"), ("reaper",), ("bot",)])
+@pytest.mark.parametrize("setting", ["AIRLOCK_LOG_LEVEL=loud", "AIRLOCK_DATABASE=nothing", "AIRLOCK_STATE=/dev/null"])
+def test_every_process_says_why_it_cannot_start(words: tuple[str, ...], setting: str, tmp_path: Path) -> None:
+    name, _, value = setting.partition("=")
+    if name == "AIRLOCK_DATABASE" and "migrate" not in words:
+        pytest.skip("the reaper has no database, and the bot asks Slack first")
+    environment = {"PATH": os.environ["PATH"], "AIRLOCK_STATE": str(tmp_path), name: value}
+    environment |= {"SLACK_API_URL": "http://127.0.0.1:1/"}
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "airlock.py"), *words],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+    assert done.stderr.startswith(f"{words[0]}: ")

@@ -13,9 +13,14 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import DateTime, Dialect, Engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.types import TypeDecorator
+
+
+class DatabaseUnusable(Exception):
+    """the database cannot be used"""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -38,13 +43,28 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 def sqlite_url(path: Path) -> str:
-    """Return the URL of a SQLite file, whose folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Return the URL of a SQLite file, whose folder is made; raises DatabaseUnusable."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatabaseUnusable(f"{DatabaseUnusable.__doc__}: {error}") from None
     return f"sqlite+aiosqlite:///{path}"
 
 
 def make_engine(url: str) -> AsyncEngine:
-    """Make an engine; on SQLite every transaction is BEGIN IMMEDIATE, synced, with a bounded wait for the lock."""
+    """Make an engine; on SQLite every transaction is BEGIN IMMEDIATE, synced, with a bounded wait for the lock.
+
+    Raises DatabaseUnusable for a URL that leads nowhere.
+    """
+    try:
+        return _engine(url)
+    except (ArgumentError, InvalidRequestError, ImportError, ValueError) as error:
+        # Without its words: they may have the URL, and so a password.
+        example = "AIRLOCK_DATABASE should be like postgresql+asyncpg://user:password@host/name"
+        raise DatabaseUnusable(f"{DatabaseUnusable.__doc__}: {example} ({type(error).__name__})") from None
+
+
+def _engine(url: str) -> AsyncEngine:
     if make_url(url).get_backend_name() != "sqlite":
         return create_async_engine(url)
     # SQLite has one writer: several connections wait for it by trying again, and who waits longest is not next.

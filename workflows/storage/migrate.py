@@ -8,13 +8,15 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
+from asyncpg import PostgresError
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from workflows.storage.engine import make_engine
+from workflows.storage.engine import DatabaseUnusable, make_engine
 
 
-class NotMigrated(Exception):
+class NotMigrated(DatabaseUnusable):
     """the database cannot be brought up to date"""
 
 
@@ -32,6 +34,8 @@ async def upgrade(engine: AsyncEngine, folder: Path) -> None:
             await connection.run_sync(run)
     except CommandError as error:
         raise NotMigrated(f"{NotMigrated.__doc__}: {error}") from None
+    except (OSError, SQLAlchemyError, PostgresError) as error:
+        raise DatabaseUnusable(f"{DatabaseUnusable.__doc__}: {type(error).__name__}: {error}") from None
 
 
 def migrate(url: str, folder: Path) -> None:

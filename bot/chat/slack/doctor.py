@@ -22,6 +22,7 @@ from bot.chat.slack.manifest import REQUEST_PATH, scopes
 from bot.chat.slack.service import SlackUnusable, find_channel, make_client
 from bot.chat.slack.signature import signature_of
 from bot.config import Settings
+from workflows.settings import unusable
 from workflows.storage.engine import make_engine
 
 MOST_SKEW = 60
@@ -67,9 +68,8 @@ def examine() -> Report:
     try:
         settings = Settings()
     except ValidationError as error:
-        for problem in error.errors():
-            name = ".".join(map(str, problem["loc"])) or "settings"
-            report.found(f"{name}: {problem['msg']}", "the README lists the settings")
+        for said in unusable(error):
+            report.found(said, "the README lists the settings")
         return report
     asyncio.run(_examine(settings, report))
     return report
