@@ -19,6 +19,7 @@ cdef extern from "<stdatomic.h>" nogil:
     int memory_order_seq_cst
 
 include "writing.pxi"
+include "disk.pxi"
 
 cdef enum:
     LARGEST = 64 * 1024
