@@ -163,6 +163,8 @@ class Catalogue:
     builtins: frozenset[str] = frozenset()
     """Names of every builtin function."""
     server_version: int = 0
+    utf8: bool = True
+    """The database is in the encoding that statements are read in here."""
     schemas: frozenset[str] = field(default_factory=frozenset)
     by_name: Mapping[str, Relation] = field(default_factory=dict)
     indexed: Mapping[str, str] = field(default_factory=dict)
@@ -260,6 +262,7 @@ def build(
         overloads=_overloads(rows["overloads"]),
         builtins=frozenset(row["name"] for row in rows["builtins"]),
         server_version=server_version,
+        utf8=all(row["utf8"] for row in rows["encoding"]),
         schemas=frozenset(schema for schema, _ in relations),
         by_name={relation.qualified: relation for relation in by_oid.values()},
         indexed={f"{one.schema}.{index.name}": one.qualified for one in by_oid.values() for index in one.indexes},

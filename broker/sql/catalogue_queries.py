@@ -125,6 +125,7 @@ CALLS = ":(?:funcid|aggfnoid|winfnoid|tsmhandler) ([0-9]+)"
 """Where a stored tree names the functions that it calls."""
 
 QUERIES: dict[str, str] = {
+    "encoding": "select current_setting('server_encoding') = 'UTF8' as utf8",
     "relations": f"""
         with recursive {_FOLLOWING}, {_MADE}
         select c.oid::int8 as oid, n.nspname::text as schema, c.relname::text as name, c.relkind::text as kind,

@@ -1,15 +1,22 @@
-"""Syntax that the grammar here knows and an older server does not: to that one it is a call of a function."""
+"""What the grammar here reads otherwise than some servers do: syntax of newer versions, names in other encodings."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from broker.sql.library import Token, TokenKind
+from broker.sql.model import Refusal
 from broker.sql.tree import Node
+
+_LONGEST = 63
+"""Bytes of a name."""
 
 _SINCE = {
     "json_array": 16, "json_arrayagg": 16, "json_object": 16, "json_objectagg": 16,
     "json": 17, "json_exists": 17, "json_query": 17, "json_scalar": 17, "json_serialize": 17, "json_value": 17,
     "merge_action": 17,
 }  # fmt: skip
-"""Words that were the names of functions like any other -> the version that has them as syntax."""
+"""Words that name functions like any other for servers before a version, which call them -> that version."""
 SYNTAX = {
     "JsonArrayAgg": "json_arrayagg",
     "JsonArrayConstructor": "json_array",
@@ -35,3 +42,19 @@ def as_called(parts: list[str], server_version: int) -> list[str]:
     """Return a function's name as an older server reads it: the grammar gives `json_object(...)` a schema."""
     older = parts == ["pg_catalog", "json_object"] and server_version < _SINCE["json_object"] * 10_000
     return parts[1:] if older else parts
+
+
+def check_names(text: bytes, tokens: Sequence[Token]) -> None:
+    """Refuse names that a server whose database is not in UTF-8 could take for others; raises Refusal.
+
+    It may write letters small that are left as they are here, and cuts a long name off where it is too long for it.
+    """
+    for token in tokens:
+        if token.kind not in (TokenKind.IDENT, TokenKind.UIDENT):
+            continue
+        name = text[token.start : token.end].decode()
+        if token.end - token.start > _LONGEST and (token.kind == TokenKind.UIDENT or not name.isascii()):
+            raise Refusal("name", f"a name with other letters than ASCII is longer than {_LONGEST} bytes")
+        if name[0] != '"' and any(not letter.isascii() and letter.lower() != letter for letter in name):
+            hint = "write it in small letters, or in double quotes as it was defined"
+            raise Refusal("name", f"{name} has a capital letter that this database may read as a small one", hint)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from broker.sql.catalogue import Catalogue
+from broker.sql.grammar import check_names
 from broker.sql.inquiry import Inquiry
 from broker.sql.library import FULL, Limits, read
 from broker.sql.meaning import meaning
@@ -48,6 +49,8 @@ def inspect(
     if path is not None:
         catalogue = catalogue.under(path)
     source, tokens = Source.of(sql, limits)
+    if not catalogue.utf8:
+        check_names(source.text, tokens)
     try:
         tree, relations = read(source.text, limits)
         raws = tree.get("stmts", [])

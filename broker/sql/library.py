@@ -61,6 +61,8 @@ class TokenKind(IntEnum):
     COMMA = 44
     DOT = 46
     SEMICOLON = 59
+    IDENT = 258
+    UIDENT = 259
     FCONST = 260
     SCONST = 261
     USCONST = 262

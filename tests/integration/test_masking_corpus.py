@@ -66,6 +66,12 @@ def test_a_document_shows_its_keys_and_nothing_else(worlds: tuple[World, World])
     assert shown[7] == {"name": None, "address": None, "tags": None, "open": 3}
 
 
+def test_a_database_in_another_encoding_is_known_for_one(worlds: tuple[World, World]) -> None:
+    server = worlds[0].server
+    server.execute("create database latin encoding 'LATIN1' lc_collate 'C' lc_ctype 'C' template template0")
+    assert (load_catalogue(server, "world").utf8, load_catalogue(server, "latin").utf8) == (True, False)
+
+
 def test_no_change_of_the_schema_tells_two_worlds_apart(worlds: tuple[World, World]) -> None:
     passed = 0
     for line in CASES.with_name("ddl.sql").read_text().splitlines():

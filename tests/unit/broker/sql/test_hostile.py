@@ -250,3 +250,31 @@ def test_syntax_that_a_server_does_not_know_is_a_call_of_a_function_of_users(sql
         assert (own.function in statement.facts.calls) is called
     (statement,) = inspect(sql, replace(CATALOGUE, server_version=130_000), FIELDS).statements
     assert not statement.facts.calls
+
+
+LONG = "é" * 32
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        """with "kundÉ" as (select 1 as ssn) select ssn || '' from KUNDÉ""",
+        "update customers set name = SSNÉ",
+        "select o.É from orders o",
+        "prepare É as select 1",
+        f'with "{LONG[:31]}" as (select 1 as ssn) select ssn from "{LONG}"',
+        f"select {LONG} from orders",
+        'select U&"' + r"\00e9" * 32 + '" from orders',
+    ],
+)
+def test_a_name_that_a_database_in_another_encoding_could_take_for_another_is_refused(sql: str) -> None:
+    with pytest.raises(Refusal) as refusal:
+        inspect(sql, replace(CATALOGUE, utf8=False), FIELDS)
+    assert refusal.value.rule == "name"
+
+
+def test_names_in_other_letters_are_passed_where_they_mean_one_thing() -> None:
+    for sql in ('select id as "É" from orders', "select id as é, 'É' from orders", "select 1 -- É"):
+        for utf8 in (True, False):
+            assert inspect(sql, replace(CATALOGUE, utf8=utf8), FIELDS).rewritten == sql
+    assert inspect("select id as É from orders", CATALOGUE, FIELDS).rewritten == "select id as É from orders"

@@ -35,7 +35,7 @@ def catalogue() -> Catalogue:
             | {"follows": name == "loose"}
             for name in ("loose", "tight")
         ],
-        **{name: [] for name in ("attributes", "builtins", "operators", "views", "generated", "types")},
+        **{name: [] for name in ("attributes", "builtins", "encoding", "operators", "views", "generated", "types")},
     }
     return build(rows, ["public"], 150018)
 
