@@ -1,4 +1,4 @@
-"""pgJDBC, PostgreSQL's driver for Java: its jar where a machine has it, and a small program compiled against it."""
+"""pgJDBC, PostgreSQL's driver for Java: its jar where a machine has it, and small programs compiled against it."""
 
 import asyncio
 import os
@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.support.broker import Shown
+from tests.support.broker import Line
 from tests.support.require import missing, require_program
 
 INSTALL = "apt-get install libpostgresql-jdbc-java default-jdk-headless"
-SOURCE = Path(__file__).parent / "java" / "Holds.java"
+SOURCES = Path(__file__).parent / "java"
 
 
 def driver() -> str:
@@ -60,19 +60,19 @@ class Run:
 
 
 class Program:
-    """The compiled program in a machine of its own, which plays one part after the other."""
+    """A compiled program in a machine of its own, which plays one part after the other."""
 
-    def __init__(self, java: str, classpath: str) -> None:
-        self._command = [java, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", classpath, "Holds"]
+    def __init__(self, java: str, classpath: str, name: str) -> None:
+        self._command = [java, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", classpath, name]
         self._process: subprocess.Popen[str] | None = None
 
     @asynccontextmanager
-    async def running(self, what: str, ticket: Shown, **properties: str) -> AsyncIterator[Run]:
-        """Play one of the program's parts with a ticket; a machine that was not done with it is not used again."""
+    async def running(self, what: str, line: Line, **properties: str) -> AsyncIterator[Run]:
+        """Play one of the program's parts on a line; a machine that was not done with it is not used again."""
         listed = "&".join(f"{name}={value}" for name, value in {"sslmode": "require", **properties}.items())
-        url = f"jdbc:postgresql://127.0.0.1:{ticket.port}/{ticket.database}?{listed}"
+        url = f"jdbc:postgresql://127.0.0.1:{line.port}/{line.database}?{listed}"
         run = Run(self._machine())
-        run.tell("\t".join((what, url, ticket.user, ticket.password)))
+        run.tell("\t".join((what, url, line.user, line.password)))
         try:
             yield run
         finally:
@@ -97,10 +97,12 @@ class Program:
 _PLAIN = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 
 
-def compiled(folder: Path) -> Program:
-    """Compile the program; without Java or pgJDBC the test is skipped."""
+def compiled(folder: Path, name: str = "Holds") -> Program:
+    """Compile one of the programs; without Java or pgJDBC the test is skipped."""
     java, javac = require_program("java", INSTALL), require_program("javac", INSTALL)
     jars = driver()
-    done = subprocess.run([javac, "-d", folder, SOURCE], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [javac, "-d", folder, SOURCES / f"{name}.java"], capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
-    return Program(java, f"{folder}:{jars}")
+    return Program(java, f"{folder}:{jars}", name)
