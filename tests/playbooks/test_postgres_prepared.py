@@ -63,6 +63,28 @@ def test_a_failed_parse_of_a_name_in_use_leaves_the_old_statement() -> None:
     assert [command.sql for command in play.inspected] == ["select 1", "select 1"]
 
 
+def test_a_refused_query_drops_the_statement_without_a_name_as_any_query_does() -> None:
+    prepared = codec.parse("", "select 1"), codec.SYNC
+    play = Play(but_drop).client(*prepared).upstream(PARSED, ready()).client(codec.query("drop table t"))
+    play.to_client()
+    assert b"26000" in play.client(bind("")).to_client()
+    play = Play(but_drop).client(*prepared).upstream(PARSED, ready("T")).client(codec.query("drop table t"))
+    play.upstream(error("34000"), ready("E"))
+    play.client(bind("")).upstream(error("34000"))
+    assert b"unnamed prepared statement does not exist" in play.to_client()
+
+
+def test_what_drops_every_statement_leaves_the_one_without_a_name() -> None:
+    play = Play(lambda sql: permitted(sql, controls=[(Control.DEALLOCATE, "", "")]))
+    play.client(codec.parse("s", "deallocate all"), codec.SYNC).upstream(PARSED, ready())
+    play.client(codec.parse("", "deallocate all"), RUN)
+    play.upstream(PARSED, BOUND, complete("DEALLOCATE ALL"), ready())
+    play.to_client()
+    assert play.client(bind(""), codec.SYNC).to_client() == b""
+    play.upstream(BOUND, ready()).to_client()
+    assert b"26000" in play.client(bind("s")).to_client()
+
+
 def test_a_failed_parse_without_a_name_leaves_none() -> None:
     play = Play().client(codec.parse("", "select 1"), codec.SYNC).upstream(PARSED, ready())
     play.client(codec.parse("", "select nonsense"), codec.SYNC).upstream(error("42703"), ready())

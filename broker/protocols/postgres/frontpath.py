@@ -358,13 +358,17 @@ class FrontPath:
         if session.skipping:
             return
         if session.clean:
+            if self._simple:
+                session.prepared.known.pop("", None)
             session.skipping = not self._simple
             yield ToClient(problem.encoded() + (codec.ready_for_query("I") if self._simple else b""))
             return
         poison = Expected(Kind.POISON, session.segment, problem=problem)
         yield from self._forward(poison, codec.execute(session.nonce))
         if self._simple:
-            session.responses.push(Expected(Kind.SYNC, session.segment))
+            # As upstream, whatever becomes of it.
+            change = session.prepared.expect(Change(session.segment, "", None))
+            session.responses.push(Expected(Kind.SYNC, session.segment, change=change))
             session.end_segment()
             yield ToUpstream(codec.SYNC)
         else:

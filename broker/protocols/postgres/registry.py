@@ -111,6 +111,8 @@ class Change(Generic[V]):
 class Registry(Generic[V]):
     known: dict[str, V] = field(default_factory=dict)
     pending: list[Change[V]] = field(default_factory=list)
+    keeps_unnamed: bool = False
+    """What drops every name leaves the one without: the server keeps that statement apart."""
 
     @property
     def full(self) -> bool:
@@ -122,7 +124,8 @@ class Registry(Generic[V]):
 
     def find(self, name: str, segment: int) -> V | None:
         """Return what a name will stand for when a message of this segment arrives; raises Uncertain."""
-        touching = [change for change in self.pending if change.name is None or change.name == name]
+        every = bool(name) or not self.keeps_unnamed
+        touching = [change for change in self.pending if change.name == name or (every and change.name is None)]
         own = [change for change in touching if change.segment == segment]
         if own:
             return own[-1].value
@@ -138,7 +141,8 @@ class Registry(Generic[V]):
         """The upstream did it."""
         self.drop(change)
         if change.name is None:
-            self.known.clear()
+            for name in [name for name in self.known if name or not self.keeps_unnamed]:
+                del self.known[name]
         elif change.value is None:
             self.known.pop(change.name, None)
         else:

@@ -92,7 +92,7 @@ class Session:
     longest: int = 0
     """Milliseconds that a timeout may last which its client sets."""
     now: float = 0.0
-    prepared: Registry[Prepared] = field(default_factory=Registry)
+    prepared: Registry[Prepared] = field(default_factory=lambda: Registry(keeps_unnamed=True))
     portals: Registry[Portal | Cursor] = field(default_factory=Registry)
     responses: Responses = field(default_factory=Responses)
     status: str = "I"
