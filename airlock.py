@@ -119,7 +119,9 @@ def policy_check(folder: FolderArgument = None, policies: PoliciesOption = None)
     for warning in warnings(policy):
         console.print(f"[yellow]warning[/]  {escape(warning)}")
     rules = len(policy.access) + len(policy.statements) + len(policy.fields)
-    console.print(f"{folder}: {len(policy.resources)} resources, {len(policy.people)} people, {rules} rules: good")
+    resources = f"{len(policy.resources)} resource{'s' * (len(policy.resources) != 1)}"
+    people = f"{len(policy.people)} {'person' if len(policy.people) == 1 else 'people'}"
+    console.print(f"{folder}: {resources}, {people}, {rules} rule{'s' * (rules != 1)}: good")
 
 
 @policy_app.command("test")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
@@ -14,7 +16,7 @@ from broker.adapters.endpoints import PolicyEndpoints
 from broker.config import Settings, read_settings, resolve
 from broker.errors import AirlockError
 from broker.protocols import offers
-from broker.sessions.findings import Finding, Grade, problem
+from broker.sessions.findings import Finding, Grade, problem, warning
 from policies.engine.decide import decide_access, terms_of
 from policies.engine.decisions import Allow, Ask, Deny
 from policies.engine.durations import format_duration
@@ -135,7 +137,21 @@ async def _examined(settings: Settings, policy: Policy, resource: str, role: str
         made = f"`airlock provision {resource} --print` shows what makes the role"
         hint = f"put `user:password` there, or name the state folder with --state; {made}"
         return [problem(f"no way to {role} on {resource}: {error}", hint)]
-    return await offer.examine(policy, resource, role, endpoint)
+    held = policy.resources[resource]
+    read_by_all = _open_to_all(settings.secrets_path, held.roles[role].credential, held.provisioner)
+    return [*read_by_all, *await offer.examine(policy, resource, role, endpoint)]
+
+
+def _open_to_all(secrets: Path, *references: str | None) -> list[Finding]:
+    """Say which credentials every account of this machine can read, as neither their file nor a folder keeps it out."""
+    files = [secrets / one.removeprefix("file:") for one in references if one is not None and one.startswith("file:")]
+    return [
+        warning(f"every account of this machine may read {path}, which is a credential", f"chmod o= {path}")
+        for path in files
+        if path.is_file()
+        and path.stat().st_mode & stat.S_IROTH
+        and all(folder.stat().st_mode & stat.S_IXOTH for folder in path.resolve().parents)
+    ]
 
 
 def _finding(one: Finding) -> list[str]:
