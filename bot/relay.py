@@ -258,6 +258,7 @@ async def _closed(desk: Desk, grant: Grant, request: Request, event: EventView) 
     await desk.work.want(card_of(request.id), f"card:{request.id}")
     await desk.work.want(counter_of(grant.id), f"counter:{grant.id}")
     await desk.work.want(ticket_of(grant.id), f"ticket:{grant.id}")
+    await want_offers(desk, grant, grant.expires_at)
     await _show_extensions(desk, grant)
 
 

@@ -98,6 +98,19 @@ async def test_offer_is_made_once_shortly_before_the_end(minutes: float, left: f
     assert set(work.places) == (wanted if due else set())
 
 
+@pytest.mark.parametrize("kind", ["grant.expired", "grant.ended", "grant.revoked"])
+async def test_offer_follows_the_end_until_the_sessions_are_verified_gone(kind: str) -> None:
+    work = MemoryWork()
+    grant = await granted(work)
+    assert await offer_due(desk(work), grant)
+    messages = offer_of(grant.id, grant.expires_at), reminder_of(grant.id, grant.expires_at)
+    for number, each in enumerate((event(1, kind, by="bob"), event(2, "grant.closed", sessions=1, verified=True)), 2):
+        await relay.apply(desk(work), [each])
+        assert [work.places[message].wanted for message in messages] == [number, number]
+    facts = OfferFacts(work.grants[grant.id], grant.expires_at, (), policy(), True)
+    assert offer_card(facts).text.endswith("Its sessions are verified gone.")
+
+
 @pytest.mark.parametrize("state", GrantState)
 @pytest.mark.parametrize("direct", [True, False])
 def test_offer_is_a_valid_message_in_every_state(state: GrantState, direct: bool) -> None:
