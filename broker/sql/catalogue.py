@@ -16,7 +16,7 @@ from typing import Any
 
 from broker.sql.catalogue_queries import LOOKING, LOOKING_WORD, QUERIES
 from broker.sql.drift import Former
-from broker.sql.lineage import Lineage, columns_of_expression, lineage
+from broker.sql.lineage import Lineage, columns_of_expression, computed_whole, lineage
 from broker.sql.model import SearchPath
 from broker.sql.system import SYSTEM_SCHEMAS
 from policies.engine.decisions import OwnFunction
@@ -352,6 +352,7 @@ def _view(row: Mapping[str, Any]) -> View:
     found = lineage(row["tree"])
     if found is None:
         return View(None)
+    found = computed_whole(found) if row.get("volatile", True) else found
     names = {int(oid): name for oid, _, name in (each.partition(" ") for each in row["builtins"])}
     unlisted = sorted({names[oid] for oid in found.calls if oid in names} - allowed_functions())
     if row["defined"]:

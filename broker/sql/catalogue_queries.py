@@ -222,6 +222,8 @@ QUERIES: dict[str, str] = {
                      where p.oid < 16384 and p.oid in
                          (select m[1]::oid from regexp_matches(r.ev_action::text, '{CALLS}', 'g') m)
                      order by 1) as builtins,
+               exists (select from pg_proc p where p.provolatile = 'v' and p.oid in
+                           (select m[1]::oid from regexp_matches(r.ev_action::text, '{CALLS}', 'g') m)) as volatile,
                array(select distinct coalesce(p.proname, o.oprname, t.typname)::text from pg_depend d
                      left join pg_proc p on d.refclassid = 'pg_proc'::regclass and p.oid = d.refobjid
                      left join pg_operator o on d.refclassid = 'pg_operator'::regclass and o.oid = d.refobjid

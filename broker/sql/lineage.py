@@ -6,7 +6,7 @@ whose lineage is unknown is refused (fail closed). Lineage goes one view deep; v
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import lru_cache
 from typing import Any
@@ -81,6 +81,11 @@ def lineage(text: str) -> Lineage | None:
         _Query(query, None, kept=True).rows(),
         any(_kept(each) for each in everything),
     )
+
+
+def computed_whole(found: Lineage) -> Lineage:
+    """Return the lineage of a view with side effects: what has some is computed though nobody reads it."""
+    return replace(found, rows=found.stored, keeps=True)
 
 
 @lru_cache(maxsize=4096)
@@ -183,7 +188,7 @@ class _Query:
             found |= self._sorted_by(self.node.get(name))
         for target in self.targets:
             if any("true" in (each.get("funcretset"), each.get("opretset")) for each in nodes(target["expr"])):
-                found |= self._of(target["expr"])
+                found |= self._computed(target["expr"])
         if self._leaves() and self._compares():
             found = found.union(*(one.origins for one in self.outputs()))
         return found | self._sorted() if self.kept else found
@@ -247,8 +252,13 @@ class _Query:
         found = NONE
         for at, target in enumerate(self.targets):
             if number(target, "ressortgroupref") in wanted:
-                found |= self.outputs()[at].origins if self._leaves() else self._of(target["expr"])
+                found |= self.outputs()[at].origins if self._leaves() else self._computed(target["expr"])
         return found
+
+    def _computed(self, expression: Any) -> Origins:
+        """Return what the value of an output depends on, beside which rows FROM and WHERE yield: its windows too."""
+        windows = [number(each, "winref") for each in nodes(expression) if each[""] == "WINDOWFUNC"]
+        return self._of(expression).union(*(self._window(reference) for reference in windows))
 
     def _derived(self, expression: Any) -> Derived:
         if isinstance(expression, dict) and expression.get("") == "VAR":

@@ -82,7 +82,8 @@ def subselect(scope: Scope, content: Node, relation: Relation, *, only: bool, sa
     conditions += [scope.filters[id(content)]] if id(content) in scope.filters else []
     conditions += [_FETCHED] if _ordered(scope, content, relation) else []
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    return f"(SELECT {', '.join(columns)} FROM {'ONLY ' if only else ''}{name} AS t{sample}{where})"
+    fence = " OFFSET 0" if scope.fenced(relation) else ""
+    return f"(SELECT {', '.join(columns)} FROM {'ONLY ' if only else ''}{name} AS t{sample}{where}{fence})"
 
 
 _FETCHED = "t.ctid OPERATOR(pg_catalog.<>) '(4294967295,65535)'::pg_catalog.tid"

@@ -170,6 +170,13 @@ class Scope:
         """Say whether a system relation is read as if it had no rows."""
         return relation.system and relation.qualified in EMPTY and not self.seen.in_clear
 
+    def fenced(self, relation: Relation) -> bool:
+        """Say whether a view is kept apart: where rows are locked or changed, the server reads whole rows beside them.
+
+        It would compute what nobody reads of the view, in whose order its rows would come.
+        """
+        return bool(self.sight(relation).stored) and bool(self.found.targets or self.found.locks)
+
     def _reference(self, wrapper: Node, content: Node, sample: Node | None) -> None:
         relation = self._resolve(content)
         masks = self.masks_of(relation)
@@ -184,7 +191,7 @@ class Scope:
             self.masked[relation.qualified] = masks
         plain = self._plain(content, relation)
         guarded = self.strict and not relation.system and self.sight(relation).tainted
-        if plain or masks or relation.row_casts or guarded or empty:
+        if plain or masks or relation.row_casts or guarded or empty or self.fenced(relation):
             self.replaced[relation.qualified] = plain | masks
 
     def _plain(self, content: Node, relation: Relation) -> dict[str, str]:

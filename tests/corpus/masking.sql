@@ -1120,3 +1120,31 @@ select id from v_ranked union all select id from v_once
 explain (verbose, costs off) insert into customers (id) values (9200)
 explain verbose update customers set ssn = default where id = 1
 select json_value(ssn, '$'), json_scalar(ssn), json_serialize(ssn) from customers where id = 1
+select * from v_jitter
+select id from v_jitter
+select * from v_jitter_view
+select id from v_jitter_view
+select * from v_rounded
+select id from v_rounded
+select * from v_sorted
+select id from v_sorted
+select * from v_top
+select id from v_top
+select * from v_unlike
+select id from v_unlike
+select * from v_many
+select id from v_many
+select * from v_unread
+select id from v_unread
+-- The server reads whole rows of what stands beside rows that are locked or changed, windows and all.
+select v.id, o.id from v_ranked v, orders o where o.id = 1 for update of o
+select v.id from (select id from v_ranked) v, orders o where o.id = 1 for share of o
+with x as (select id from v_ranked) select x.id from x, orders o where o.id = 1 for key share of o
+select v.id from v_unread v, orders o where o.id = 1 for update of o
+select v.id from v_once v, orders o where o.id = 1 for no key update of o
+update orders o set note = v.name from v_ranked v where o.id = 1 returning v.id, o.note
+update orders o set note = 'x' from v_unread v where o.id = 1 returning v.id
+delete from orders o using v_ranked v where o.id = 1 and v.id > 3 returning v.id
+merge into orders o using v_ranked v on o.id = 1 and v.id > 4 when matched then update set note = v.name
+insert into orders select v.id + 7000, v.id, v.name from v_ranked v returning id
+with u as (update orders set note = 'x' where id = 1 returning id) select v.id from u, v_ranked v

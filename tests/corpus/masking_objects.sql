@@ -138,6 +138,14 @@ create view public.v_kept_view as with w as materialized (select * from v_ranked
 create view public.v_arm_view as select id, r from v_ranked union all select 1, 1;
 create view public.v_once as with w as (select id, rank() over (order by ssn) as r from customers where id < 6) select id, r from w;
 create view public.v_numbered as with w as materialized (select id, ssn, row_number() over (order by id) as n from customers where id < 6) select id, ssn, n from w;
+create view public.v_jitter as select id, rank() over (order by ssn) + random() * 0 as r from customers where id < 6;
+create view public.v_jitter_view as select id, r + random() * 0 as x from v_ranked;
+create view public.v_rounded as select id, round((percent_rank() over (order by ssn))::numeric, 2) as r from customers where id < 6;
+create view public.v_sorted as select id, name, rank() over (order by ssn) as r from customers where id < 6 order by r;
+create view public.v_top as select id, name from customers where id < 9 order by row_number() over (order by ssn) limit 2;
+create view public.v_unlike as select distinct on (rank() over (order by ssn) / 3) id from customers where id < 9 order by rank() over (order by ssn) / 3, id;
+create view public.v_many as select id, generate_series(1, (rank() over (order by ssn))::int) as g from customers where id < 4;
+create view public.v_unread as select id from (select id, rank() over (order by ssn) as r from customers where id < 6) q;
 create materialized view public.mv_rank as select id, name, rank() over (order by ssn) as r from customers where id < 6;
 create materialized view public.mv_rank_view as select * from v_ranked;
 create view public.v_of_mv_rank as select id from mv_rank;

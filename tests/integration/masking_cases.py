@@ -32,6 +32,7 @@ HONEST = """
     select * from v_window where id < 4 order by id
     select id, r from v_ranked
     select id from v_once
+    select r, id from v_rounded
     select n, id from v_numbered
     select n from mv_numbered
     select * from v_cte where id < 4
@@ -102,6 +103,7 @@ LINEAGE = {
     "v_keyed": {"ssn": "by lineage from public.customers.ssn"},
     "v_window": {"r": "by lineage from public.customers.ssn", "k": "by lineage from public.customers.email"},
     "v_ranked": {"r": "by lineage from public.customers.ssn"},
+    "v_rounded": {"r": "by lineage from public.customers.ssn"},
     "v_once": {"r": "by lineage from public.customers.ssn"},
     "v_numbered": {"ssn": "by lineage from public.customers.ssn"},
     "mv_numbered": {"ssn": "by lineage from public.customers.ssn"},

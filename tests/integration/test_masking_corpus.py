@@ -282,7 +282,8 @@ def test_what_is_masked_of_a_relation_and_why(worlds: tuple[World, World], name:
         *((name, "relation-rows") for name in ("v_chars", "v_series", "v_joined", "bykey", "bykey_7", "v_bykey")),
         *((name, "relation-rows") for name in ("v_kept", "v_twice", "v_arm", "v_first", "v_gathered", "v_volatile")),
         *((name, "relation-rows") for name in ("v_kept_view", "v_arm_view", "v_of_mv_rank", "mv_rank", "mv_rank_view")),
-        ("mv_gathered", "relation-rows"),
+        *((name, "relation-rows") for name in ("mv_gathered", "v_jitter", "v_jitter_view")),
+        *((name, "relation-rows") for name in ("v_sorted", "v_top", "v_unlike", "v_many")),
         *((name, "relation-kind") for name in ("v_vol", "v_bump", "v_sleep", "v_locking", "v_stats")),
     ],
 )
