@@ -7,6 +7,7 @@ import pytest
 from broker.protocols.postgres import codec
 from broker.protocols.postgres.events import Cancel, Cancelled, Close
 from broker.protocols.postgres.ruling import Permitted
+from broker.sql.model import Control
 from policies.engine.decisions import Limits
 from tests.playbooks.postgres_play import BOUND, PARSED, Play, Q, bind, complete, error, permitted, ready
 
@@ -120,3 +121,15 @@ def test_the_rest_of_a_segment_is_skipped_behind_a_copy_out_beyond_its_limit() -
     play.to_upstream()
     play.client(codec.parse("", "select 1"), codec.SYNC, Q)
     assert play.to_upstream() == codec.SYNC + Q
+
+
+def test_the_data_of_a_copy_behind_one_that_fails_at_its_end_is_its_own() -> None:
+    play = Play(lambda sql: permitted(sql, copying="in", controls=[(Control.COPY_IN, "", "")]))
+    # The client waits for nothing.
+    play.client(codec.query("copy a"), data(b"bad\n"), DONE, codec.query("copy b"), data(b"1\n"), DONE)
+    play.upstream(IN)
+    assert play.to_upstream().endswith(DONE + codec.query("copy b"))
+    play.upstream(error("22P02")).upstream(ready()).upstream(IN)
+    assert play.to_upstream().endswith(data(b"1\n") + DONE)
+    play.upstream(complete("COPY 1"), ready())
+    assert [note["outcome"] for note in play.notes] == ["failed", "ok"]

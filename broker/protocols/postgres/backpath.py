@@ -261,6 +261,7 @@ class BackPath:
         session = self._session
         session.copying = True
         queue = session.responses.queue
+        queue[0].given = False
         while len(queue) > 1 and queue[1].kind is Kind.SYNC:
             # A server that reads copy data swallows the Sync behind it.
             del queue[1]
@@ -372,7 +373,7 @@ class BackPath:
         for running in head.statements:
             session.forget(running)
             # Its client may have sent the data already.
-            session.copy_failed = session.copy_failed or running.control is Control.COPY_IN
+            session.copy_failed = session.copy_failed or (running.control is Control.COPY_IN and not head.given)
         yield from session.finish(head, "failed", None, head.problem.sqlstate if head.problem else state)
         yield from session.abandon(head)
 

@@ -286,6 +286,8 @@ class FrontPath:
         elif frame.type in _COPY:
             if frame.type != ord("d"):
                 session.copying = False
+                if session.responses.head is not None:
+                    session.responses.head.given = True
             yield ToUpstream(frame.whole())
         elif frame.type not in b"HS":
             raise ProtocolViolation(f"message `{chr(frame.type)}` in the middle of a COPY")

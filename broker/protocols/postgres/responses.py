@@ -128,6 +128,8 @@ class Expected:
     """What is withheld was answered with an error, which the client has."""
     notice: bytes = b""
     """What its client is told before the answer."""
+    given: bool = False
+    """All the data of its COPY was sent: what comes behind that is another's."""
     joined: bool = False
     """A Query among messages that wait for Sync: newer servers end its transaction with that, not with its own end."""
     muted: bool = False
