@@ -9,11 +9,16 @@ cdef class Side:
     cdef Lane _lane
     cdef object _flow, _make
     cdef bint _client
+    cdef public bint behind
+    """What came before still waits for its turn, so nothing goes by the lane."""
 
     def __init__(self, flow, make, bint client):
         self._flow, self._make, self._client = flow, make, client
 
     def arrived(self, bytes data):
+        if self.behind:
+            self._flow.arrived(data, client=self._client)
+            return
         try:
             if self._lane is None:
                 self._lane = self._make()

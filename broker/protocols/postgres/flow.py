@@ -59,15 +59,14 @@ from broker.protocols.postgres.scribe import Scribe
 from broker.protocols.postgres.sinks import ClientSink, UpstreamSink
 from broker.protocols.postgres.spares import Kind
 from broker.protocols.postgres.states import State
+from broker.protocols.postgres.turns import TURN_SECONDS, Turns
 from broker.sessions.holds import Estimate
 from broker.sessions.model import CloseReason, SessionFacts
 from broker.transport.stream import Sink, Stream
 
 if TYPE_CHECKING:
-    from broker.core.lane import Lane
+    from broker.core.lane import Lane, Side
 
-SLICE_SECONDS = 0.005
-"""How long a session goes on deciding before others have their turn: a client may send many messages at once."""
 _log = structlog.get_logger("postgres")
 
 
@@ -121,6 +120,8 @@ class Flow:
         self._busy = False
         self._slice = 0.0
         """When the deciding that goes on now began."""
+        self._turns = Turns(self._take, self._wait_for_turn, lambda: self.lost(client=True))
+        self._side: Side | None = None
         self._to_client: list[bytes | memoryview] = []
         self._to_upstream: list[bytes | memoryview] = []
         self._tasks: set[asyncio.Future[None]] = set()
@@ -201,11 +202,32 @@ class Flow:
             self.end(CloseReason.EXPIRED)
             return
         now = time.monotonic()
+        if client and self._turns.arrived(data):
+            return
         if not self._busy and (self._depart(data, now) if client else self._land(data, now)):
             return
         self.feed(FromClient(data, now) if client else FromUpstream(data, now))
 
+    def _take(self, data: bytes) -> bool:
+        """Take a piece of what the client has sent at once; False where nothing of it is looked at any more."""
+        if self._over:
+            self.end(CloseReason.EXPIRED)
+        if self._failed or self.ending or self._over:
+            return False
+        self.feed(FromClient(data, time.monotonic()))
+        return True
+
+    def _wait_for_turn(self, waits: bool) -> None:
+        if self._side is not None:
+            self._side.behind = waits
+        if waits:
+            self._client.pause("turn")
+        else:
+            self._client.resume("turn")
+
     def lost(self, *, client: bool) -> None:
+        if client and self._turns.lost():
+            return
         now = time.monotonic()
         self.feed(ClientGone(now) if client else UpstreamGone(now))
 
@@ -234,7 +256,8 @@ class Flow:
         stream = self._upstream.stream
         if compiled is None or stream is None or stream.transport is None or self._client.transport is None:
             return UpstreamSink(self), ClientSink(self)
-        return compiled.Side(self, self._lane, False), compiled.Side(self, self._lane, True)
+        self._side = compiled.Side(self, self._lane, True)
+        return compiled.Side(self, self._lane, False), self._side
 
     def _lane(self) -> Lane:
         """Return the compiled core's lane, made once the client has said something: one that idles has none."""
@@ -303,7 +326,7 @@ class Flow:
             case ToUpstream(data=data):
                 self._to_upstream.append(data)
             case Inspect(sql=sql, altered=altered, types=types, token=token):
-                crowding = time.monotonic() - self._slice > SLICE_SECONDS
+                crowding = time.monotonic() - self._slice > TURN_SECONDS
                 self.ruler.inspect(sql, token, crowding=crowding, altered=altered, types=types)
             case Record():
                 self._scribe.record(command)

@@ -7,6 +7,7 @@ caller waits until it is known.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -109,10 +110,16 @@ class Change(Generic[V]):
 
 @dataclass(slots=True)
 class Registry(Generic[V]):
+    """What names stand for; however much is pending, what one name will stand for is found at once."""
+
     known: dict[str, V] = field(default_factory=dict)
-    pending: list[Change[V]] = field(default_factory=list)
+    pending: dict[Change[V], None] = field(default_factory=dict)
+    """In their order."""
     keeps_unnamed: bool = False
     """What drops every name leaves the one without: the server keeps that statement apart."""
+    _named: dict[str | None, deque[tuple[int, Change[V]]]] = field(default_factory=dict, repr=False)
+    """What is pending, by its name, with its number."""
+    _last: int = field(default=0, repr=False)
 
     @property
     def full(self) -> bool:
@@ -124,17 +131,20 @@ class Registry(Generic[V]):
 
     def find(self, name: str, segment: int) -> V | None:
         """Return what a name will stand for when a message of this segment arrives; raises Uncertain."""
-        every = bool(name) or not self.keeps_unnamed
-        touching = [change for change in self.pending if change.name == name or (every and change.name is None)]
-        own = [change for change in touching if change.segment == segment]
-        if own:
-            return own[-1].value
-        if touching:
+        names = (name, None) if name or not self.keeps_unnamed else (name,)
+        touching = [self._named[each][-1] for each in names if each in self._named]
+        if not touching:
+            return self.known.get(name)
+        # Segments follow each other: where the last is of another one, so is every one.
+        _, last = max(touching)
+        if last.segment != segment:
             raise Uncertain
-        return self.known.get(name)
+        return last.value
 
     def expect(self, change: Change[V]) -> Change[V]:
-        self.pending.append(change)
+        self._last += 1
+        self.pending[change] = None
+        self._named.setdefault(change.name, deque()).append((self._last, change))
         return change
 
     def confirm(self, change: Change[V]) -> None:
@@ -150,5 +160,12 @@ class Registry(Generic[V]):
 
     def drop(self, change: Change[V]) -> None:
         """The upstream did not do it."""
-        if change in self.pending:
-            self.pending.remove(change)
+        if change not in self.pending:
+            return
+        del self.pending[change]
+        changes = self._named[change.name]
+        # Answers come in order, so this is the first; but for what an error skips.
+        at = next(at for at, (_, one) in enumerate(changes) if one is change)
+        del changes[at]
+        if not changes:
+            del self._named[change.name]

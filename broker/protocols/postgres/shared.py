@@ -283,8 +283,9 @@ class Session:
                 del known[name]
 
     def _finish_portals(self, name: str | None) -> Iterator[Note]:
-        for known, one in self.portals.known.items():
-            if isinstance(one, Portal) and name in (None, known):
+        known = self.portals.known
+        for one in list(known.values()) if name is None else [known.get(name)]:
+            if isinstance(one, Portal):
                 yield from self.finish_portal(one)
 
     def finish(self, expected: Expected, outcome: str, rows: int | None, sqlstate: str | None = None) -> Iterator[Note]:
