@@ -108,6 +108,7 @@ def policy_check(folder: FolderArgument = None, policies: PoliciesOption = None)
     """Read the policy files and say what is wrong with them, by file, line and key."""
     from policies.engine.load import PolicyUnreadable, load
     from policies.engine.problems import warnings
+    from workflows.words import counted
 
     folder = _policies(folder or policies)
     try:
@@ -119,9 +120,8 @@ def policy_check(folder: FolderArgument = None, policies: PoliciesOption = None)
     for warning in warnings(policy):
         console.print(f"[yellow]warning[/]  {escape(warning)}")
     rules = len(policy.access) + len(policy.statements) + len(policy.fields)
-    resources = f"{len(policy.resources)} resource{'s' * (len(policy.resources) != 1)}"
     people = f"{len(policy.people)} {'person' if len(policy.people) == 1 else 'people'}"
-    console.print(f"{folder}: {resources}, {people}, {rules} rule{'s' * (rules != 1)}: good")
+    console.print(f"{folder}: {counted(len(policy.resources), 'resource')}, {people}, {counted(rules, 'rule')}: good")
 
 
 @policy_app.command("test")

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from bot.cards import Buttons, Card, Code, MessageLink, Note, Paragraph, Spans, prose, say
 from bot.drafts import draft_of, form_button, too_long
-from bot.grant_cards import counted, holding_card
+from bot.grant_cards import holding_card
 from bot.intents import Ask, OpenAsk, Source
 from bot.model import Grant, Request
 from bot.outgoing import InThread, Mirror, PostOrder, Privately, Say, card_of, counter_of
@@ -22,6 +22,7 @@ from policies.engine.decisions import Ask as AskDecision
 from policies.engine.durations import DurationUnreadable, format_duration, parse_duration
 from policies.engine.model import Policy
 from workflows.requests import RequestEvent, RequestState
+from workflows.words import counted
 
 COUNTER_PACE = timedelta(seconds=2)
 

@@ -9,7 +9,6 @@ from datetime import timedelta
 
 from bot import cards
 from bot.cards import Button
-from bot.grant_cards import counted
 from bot.intents import Ask
 from bot.text import LINES_SHOWN, REASON_SHOWN, excerpt, length, reveal
 from policies.engine.decide import Terms as Offered
@@ -17,6 +16,7 @@ from policies.engine.decide import decide_access, may_ask
 from policies.engine.decisions import Deny
 from policies.engine.durations import DurationUnreadable, format_duration, parse_duration
 from policies.engine.model import Policy
+from workflows.words import counted
 
 USUAL = tuple(timedelta(minutes=minutes) for minutes in (15, 30, 60, 120, 240, 480, 1440, 4320, 10080))
 """Durations that people choose; a form offers those that policy gives, and the longest that it gives."""

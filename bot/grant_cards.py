@@ -10,6 +10,7 @@ from bot.request_words import ending_words, name_of
 from bot.text import clip, one_line
 from policies.engine.model import Policy
 from workflows.wire import TicketView
+from workflows.words import counted
 
 MASKED_SHOWN = 12
 
@@ -38,11 +39,6 @@ def new_line_button(grant: Grant) -> Button:
     return Button(
         cards.NEW_LINE, "New line", grant.token, label=clip(f"New line for {grant.role} on {grant.resource}", 75)
     )
-
-
-def counted(number: int, noun: str) -> str:
-    """Return `1 session`, `2 sessions`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def masked_list(names: tuple[str, ...]) -> str:

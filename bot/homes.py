@@ -10,7 +10,7 @@ from bot import cards
 from bot.cards import Button, Buttons, Card, Heading, MessageLink, Moment, Note, Paragraph, Part, Words, plain, say
 from bot.drafts import new_button
 from bot.extensions import extend_button, extension_spans, open_extension, steps_of
-from bot.grant_cards import counted, end_button, new_line_button
+from bot.grant_cards import end_button, new_line_button
 from bot.hold_card import does
 from bot.intents import HomeOpened
 from bot.model import Grant, Hold, Request
@@ -23,6 +23,7 @@ from policies.engine.model import Policy
 from workflows.requests import RequestState
 from workflows.reviews import may_review, reviewers
 from workflows.shapes import ShapeState
+from workflows.words import counted
 
 SHOWN = 10
 """Of each kind; the rest is counted, so that a home stays far below Slack's 100 blocks."""

@@ -9,9 +9,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bot.cards import clock
-from bot.grant_cards import counted, masked_list
+from bot.grant_cards import masked_list
 from bot.text import one_line
 from policies.engine.durations import format_duration
+from workflows.words import counted
 
 # What leaves here is plain text for a rich-text element, never markup, so there is nothing to escape for HTML.
 _environment = Environment(

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from bot import cards
 from bot.cards import Button, Buttons, Card, Code, Confirm, Moment, Note, Paragraph, Part, Words, clock, say
-from bot.grant_cards import counted
 from bot.hold_card import does, is_redacted
 from bot.hold_estimate import rows_words
 from bot.hold_reading import form_parts
@@ -16,6 +15,7 @@ from bot.text import clip, excerpt, expose
 from policies.engine.model import Policy
 from workflows.shapes import ShapeState
 from workflows.wire import HoldView, ShapeView
+from workflows.words import counted
 
 SHOWN = 1_200
 LINES_SHOWN = 30

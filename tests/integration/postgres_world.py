@@ -36,15 +36,15 @@ SET_UP = (
 SLOW = "select count(*) from notes a, notes b, notes c, notes d where a.body || b.body <> c.body || d.body"
 
 
-def make_world(server: Server, dbname: str = "shop") -> Endpoint:
-    """Make the database afresh and return the read role's endpoint."""
+def make_world(server: Server, *more: str, dbname: str = "shop") -> Endpoint:
+    """Make the database afresh, with what more is said, and return the read role's endpoint."""
     for role in ("app", "app_write"):
         if role not in server.passwords:
             server.create_role(role, f"{role}-password")
     server.create_database(dbname)
     with server.connect(dbname) as connection:
-        for statement in SET_UP:
-            connection.execute(statement)
+        for statement in (*SET_UP, *more):
+            connection.execute(statement.encode())
     return endpoint(server, "app", dbname)
 
 

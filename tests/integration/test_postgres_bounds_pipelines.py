@@ -18,10 +18,7 @@ MARK = "show datestyle"
 
 @pytest.fixture
 async def served(postgres: Server, tmp_path: Path) -> AsyncIterator[TestBroker]:
-    read = make_world(postgres)
-    with postgres.connect("shop") as connection:
-        for statement in MORE:
-            connection.execute(statement.encode())
+    read = make_world(postgres, *MORE)
     async with serving(tmp_path, read, policy=BOUNDED, write=endpoint(postgres, "app_write")) as broker:
         yield broker
 

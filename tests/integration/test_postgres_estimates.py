@@ -54,10 +54,7 @@ MORE = (
 
 @pytest.fixture
 async def served(postgres: Server, tmp_path: Path) -> AsyncIterator[TestBroker]:
-    read = make_world(postgres)
-    with postgres.connect("shop") as connection:
-        for statement in MORE:
-            connection.execute(statement.encode())
+    read = make_world(postgres, *MORE)
     write = endpoint(postgres, "app_write")
     async with serving(tmp_path, read, write=write, ask=write, ask_first=write, sized=write) as broker:
         yield broker

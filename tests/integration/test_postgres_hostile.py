@@ -173,7 +173,7 @@ async def test_a_stranger_that_says_nothing_is_closed_at_the_deadline(served: Te
     await tcp.close()
 
 
-async def _all(client: Raw):  # type: ignore[no-untyped-def]
+async def _all(client: Raw) -> AsyncIterator[codec.Frame]:
     while True:
         try:
             yield await asyncio.to_thread(client.message)

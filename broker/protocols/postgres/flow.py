@@ -201,9 +201,9 @@ class Flow:
         if self._over:
             self.end(CloseReason.EXPIRED)
             return
-        now = time.monotonic()
         if client and self._turns.arrived(data):
             return
+        now = time.monotonic()
         if not self._busy and (self._depart(data, now) if client else self._land(data, now)):
             return
         self.feed(FromClient(data, now) if client else FromUpstream(data, now))
@@ -212,7 +212,8 @@ class Flow:
         """Take a piece of what the client has sent at once; False where nothing of it is looked at any more."""
         if self._over:
             self.end(CloseReason.EXPIRED)
-        if self._failed or self.ending or self._over:
+            return False
+        if self._failed or self.ending:
             return False
         self.feed(FromClient(data, time.monotonic()))
         return True

@@ -39,6 +39,7 @@ from broker.transport.listener import TcpListener
 from broker.transport.tls import certificate, server_context
 from policies.engine.decide import field_view
 from policies.engine.model import Policy
+from workflows.words import counted
 
 
 class PostgresListener:
@@ -153,7 +154,7 @@ class PostgresOffer:
                 if rows is None:
                     touched, expected = await _expected(admin, path, ruling)
                 else:
-                    touched, expected = rows, f"{_counted(rows)}, as you say"
+                    touched, expected = rows, f"{counted(rows, 'row')}, as you say"
                 ruling = rule(policy, Subject(person, resource, role), text, found, now, touched)
         finally:
             await workers.close()
@@ -218,11 +219,7 @@ async def _expected(admin: Admin, path: Sequence[str], ruling: Permitted) -> tup
     estimate = await Estimator(admin, path, 0).estimate(about, record)
     if estimate.rows is None:
         return None, f"not known how many rows: {estimate.why}"
-    return estimate.rows, f"about {_counted(estimate.rows)}, says the planner"
-
-
-def _counted(rows: int) -> str:
-    return f"{rows:,} row{'s' * (rows != 1)}"
+    return estimate.rows, f"about {counted(estimate.rows, 'row')}, says the planner"
 
 
 def _secret(path: Path) -> bytes:
