@@ -1,15 +1,30 @@
 """COPY: counted while it streams, stopped at its limit, and recorded with what it was."""
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 
 from broker.protocols.postgres import codec
 from broker.protocols.postgres.events import Cancel, Cancelled, Close
 from broker.protocols.postgres.ruling import Permitted
+from broker.sessions.holds import Abandoned, Answer, Pending, Refused, TimedOut
 from broker.sql.model import Control
 from policies.engine.decisions import Limits
-from tests.playbooks.postgres_play import BOUND, PARSED, Play, Q, bind, complete, error, permitted, ready
+from tests.playbooks.held_play import answer
+from tests.playbooks.postgres_play import (
+    ASKING,
+    BOUND,
+    PARSED,
+    Play,
+    Q,
+    bind,
+    complete,
+    denied,
+    error,
+    permitted,
+    ready,
+)
 
 IN, OUT = codec.message(b"G", b"\0\0\0"), codec.message(b"H", b"\0\0\0")
 DONE, FAIL = codec.message(b"c"), codec.copy_fail("over the limit")
@@ -87,6 +102,34 @@ def test_copy_data_that_nobody_asked_for_ends_the_session(stray: bytes) -> None:
     assert isinstance(play.said[-1], Close)
 
 
+COPY = [(Control.COPY_IN, "", "")]
+
+
+@pytest.mark.parametrize(
+    "found", [Refused("h1", "Bob", "no"), TimedOut("h1"), Abandoned("h1", "policy"), Pending("h1")]
+)
+@pytest.mark.parametrize("prepared", [False, True])
+def test_the_data_behind_a_copy_whose_review_ends_without_it_is_ignored(found: Answer, prepared: bool) -> None:
+    play = Play(lambda sql: permitted(sql, copying="in", controls=COPY, asking=ASKING if sql == "copy" else None))
+    start, end = (STARTED, codec.SYNC) if prepared else (codec.query("copy"), b"")
+    play.client(start, end, data(b"1\n"), DONE, end, Q)
+    answer(play, found)
+    if prepared:
+        play.upstream(PARSED, error("34000"), ready(), ready())
+    assert play.kinds() == ("1EZZ" if prepared else "EZ")
+    assert play.to_upstream().endswith(Q)
+    assert data(b"1\n") not in play.to_upstream()
+    assert not [one for one in play.said if isinstance(one, Close)]
+
+
+@pytest.mark.parametrize("between", [b"", codec.SYNC, Q + codec.SYNC])
+def test_the_data_behind_a_refused_copy_is_ignored_whatever_stands_between(between: bytes) -> None:
+    play = Play(lambda sql: replace(denied(), verb="COPY") if sql == "copy" else permitted(sql))
+    play.client(STARTED, codec.SYNC, between, data(b"1\n"), codec.SYNC, data(b"2\n"), DONE, Q)
+    assert play.to_upstream().endswith(Q)
+    assert not [one for one in play.said if isinstance(one, Close)]
+
+
 def test_a_copy_out_beyond_its_limit_is_cancelled_and_its_client_told_at_once() -> None:
     play = Play(copies_out).client(codec.query("copy")).upstream(OUT, data(b"1\n"), data(b"2\n"))
     assert play.kinds() == "Hdd"
@@ -133,3 +176,39 @@ def test_the_data_of_a_copy_behind_one_that_fails_at_its_end_is_its_own() -> Non
     assert play.to_upstream().endswith(data(b"1\n") + DONE)
     play.upstream(complete("COPY 1"), ready())
     assert [note["outcome"] for note in play.notes] == ["failed", "ok"]
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+@pytest.mark.parametrize("more", [b"", data(b"2\n") + DONE])
+def test_a_sync_amid_the_data_of_a_copy_that_fails_is_answered(prepared: bool, more: bytes) -> None:
+    play = Play(lambda sql: permitted(sql, copying="in", controls=COPY))
+    play.client(STARTED if prepared else codec.query("copy")).upstream((PARSED + BOUND if prepared else b"") + IN)
+    play.to_upstream(), play.to_client()
+    play.client(data(b"bad\n"), codec.SYNC)
+    assert play.to_upstream() == data(b"bad\n")
+    play.upstream(error("22P02"))
+    assert play.to_upstream() == codec.SYNC
+    play.upstream(ready() if prepared else ready() * 2)
+    assert play.kinds() == ("EZ" if prepared else "EZZ")
+    play.client(more, Q)
+    assert play.to_upstream() == Q
+
+
+def test_a_sync_amid_the_data_of_a_copy_that_succeeds_is_not_answered() -> None:
+    play = Play(lambda sql: permitted(sql, copying="in", controls=COPY))
+    play.client(STARTED).upstream(PARSED, BOUND, IN)
+    play.to_upstream(), play.to_client()
+    play.client(data(b"1\n"), codec.SYNC, data(b"2\n"), codec.SYNC, DONE, codec.SYNC)
+    assert play.to_upstream() == data(b"1\n") + data(b"2\n") + DONE + codec.SYNC
+    play.upstream(complete("COPY 2"), ready())
+    assert play.kinds() == "CZ"
+    assert play.client(Q).to_upstream() == Q
+
+
+def test_a_sync_before_the_data_that_is_too_much_is_answered() -> None:
+    play = Play(copies_in).client(STARTED).upstream(PARSED, BOUND, IN)
+    play.to_upstream(), play.to_client()
+    play.client(data(b"1\n"), codec.SYNC, data(b"2\n3\n"))
+    assert play.to_upstream() == data(b"1\n") + FAIL + codec.SYNC
+    play.upstream(error("57014"), ready())
+    assert play.kinds() == "EZ"

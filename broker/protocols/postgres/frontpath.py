@@ -14,7 +14,7 @@ from broker.protocols.postgres.holding import Cleared, narrowest, still_approved
 from broker.protocols.postgres.pathway import elsewhere
 from broker.protocols.postgres.plan import Plan, Planner, Planning, found_in, stale
 from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Registry, own_types
-from broker.protocols.postgres.replies import Problem, denial, no_portal, too_far
+from broker.protocols.postgres.replies import Problem, denial, no_portal, no_statement, too_far
 from broker.protocols.postgres.responses import Expected, Kind
 from broker.protocols.postgres.ruling import Denied
 from broker.protocols.postgres.shared import Session
@@ -23,6 +23,7 @@ from broker.sessions.model import Durability
 from broker.sql.model import Control
 
 _COPY = frozenset(b"dcf")
+_CALLED = "functions are not called by number here, as drivers do for large objects: call them in a statement"
 _DESCRIBED = {"S": Kind.DESCRIBE_STATEMENT, "P": Kind.DESCRIBE_PORTAL}
 
 Steps = Generator[Command, Any, None]
@@ -48,7 +49,7 @@ class FrontPath:
             return _nothing()
         if frame.type in _COPY and not session.copy_settled:
             return self._before_copy(frame)
-        session.copy_failed = False
+        session.copy_lost, session.copy_failed = session.copy_lost or session.copy_failed, False
         if session.skipping and frame.type != ord("S"):
             return _nothing()
         if frame.lost:
@@ -72,7 +73,9 @@ class FrontPath:
                 session.touched = session.touched or bool(session.deferred)
                 return _just(ToUpstream(frame.whole()))
             case "F":
-                raise ProtocolViolation("function calls do not pass through this broker")
+                raise ProtocolViolation(_CALLED)
+            case "d" | "c" | "f" if session.copy_lost:
+                return _nothing()
             case kind:
                 raise ProtocolViolation(f"message `{kind}` does not belong here")
 
@@ -150,7 +153,7 @@ class FrontPath:
         message = codec.read_bind(frame.body)
         prepared = yield from found_in(session.prepared, message.statement, session.segment)
         if prepared is None:
-            yield from self._refuse(_no_statement(message.statement))
+            yield from self._refuse(no_statement(message.statement))
             return
         if session.portals.full:
             yield from self._refuse(Problem("53400", "too many portals in this session"))
@@ -184,7 +187,7 @@ class FrontPath:
         registry: Registry[Any] = session.prepared if message.kind == "S" else session.portals
         found: Prepared | Portal | Cursor | None = yield from found_in(registry, message.name, session.segment)
         if found is None:
-            missing = _no_statement if message.kind == "S" else no_portal
+            missing = no_statement if message.kind == "S" else no_portal
             yield from self._refuse(missing(message.name))
             return
         one = found.prepared if isinstance(found, Portal) else found
@@ -285,11 +288,13 @@ class FrontPath:
             yield ToUpstream(codec.copy_fail("over the limit"))
         elif frame.type in _COPY:
             if frame.type != ord("d"):
-                session.copying = False
+                session.copying, session.late = False, 0
                 if session.responses.head is not None:
                     session.responses.head.given = True
             yield ToUpstream(frame.whole())
-        elif frame.type not in b"HS":
+        elif frame.type == ord("S"):
+            session.late += 1
+        elif frame.type != ord("H"):
             raise ProtocolViolation(f"message `{chr(frame.type)}` in the middle of a COPY")
 
     def _forward(self, expected: Expected, data: bytes, *, later: bool = False) -> Iterator[Command]:
@@ -334,6 +339,7 @@ class FrontPath:
             case Denied():
                 yield from self._deny(cleared, asked.sql)
             case Problem():
+                self._expect_data(any(one.control is Control.COPY_IN for one in plan.statements))
                 yield from self._refuse(cleared)
             case Cleared():
                 return cleared
@@ -343,12 +349,15 @@ class FrontPath:
         session = self._session
         if session.skipping:
             return
-        # The client of a COPY may have sent the data already.
-        session.copy_failed = session.copy_failed or ruling.verb == "COPY"
+        self._expect_data(ruling.verb == "COPY")
         if ruling is not stale:
             yield Record((records.denied(session.facts, session.ids(), ruling, sql),), Durability.SYNCED)
         position = ruling.position
         yield from self._refuse(denial(ruling.sqlstate, ruling.message, ruling.rules, ruling.hint, position))
+
+    def _expect_data(self, copies: bool) -> None:
+        """Take note where what is refused is a COPY: its client may have sent the data already."""
+        self._session.copy_failed = self._session.copy_failed or copies
 
     def _refuse(self, problem: Problem) -> Steps:
         """Answer with an error, in place and in order, so that both sides agree on the transaction.
@@ -383,8 +392,3 @@ def _nothing() -> Gate:
 
 def _just(command: Command) -> Gate:
     yield command
-
-
-def _no_statement(name: str) -> Problem:
-    what = f'prepared statement "{name}"' if name else "unnamed prepared statement"
-    return Problem("26000", f"{what} does not exist")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from broker.protocols.postgres.backpath import BackPath
 from broker.protocols.postgres.booking import Booking
-from broker.protocols.postgres.codec import Malformed, Overwhelmed, ProtocolViolation
+from broker.protocols.postgres.codec import Frame, Malformed, Overwhelmed, ProtocolViolation
 from broker.protocols.postgres.events import (
     CancelAsked,
     Cancelled,
@@ -232,7 +232,7 @@ class Machine:
     def _advance(self) -> Iterator[Command]:
         """Let the messages that wait into the gate, one by one, until one has to wait there."""
         session = self._session
-        while self.state is State.OPEN and not session.cancelling and (frame := self._scanner.next()) is not None:
+        while self.state is State.OPEN and not session.cancelling and (frame := self._next()) is not None:
             if frame.type == ord("X"):
                 yield from self._end(CloseReason.CLIENT, None)
                 return
@@ -240,6 +240,14 @@ class Machine:
         yield from self._copy()
         if self.state is not State.CLOSED:
             yield from self._throttle()
+
+    def _next(self) -> Frame | None:
+        """Return the next message: first the Syncs that a failed COPY leaves to be answered."""
+        session = self._session
+        if session.late and not session.copying:
+            session.late -= 1
+            return Frame(ord("S"), b"")
+        return self._scanner.next()
 
     @property
     def _drained(self) -> bool:
@@ -367,6 +375,8 @@ class Machine:
         yield from self._tell()
         if self.state is State.DRAINING and self._drained:
             yield from self._resume(None)
+        elif self._session.late and self.state is State.OPEN:
+            yield from self._advance()
 
     def _upstream_gone(self) -> Iterator[Command]:
         resource = self._session.facts.grant.resource

@@ -57,6 +57,11 @@ def denial(sqlstate: str, message: str, rules: Sequence[str], hint: str | None, 
     return Problem(sqlstate, message, f"rules: {', '.join(rules)}" if rules else None, hint, position)
 
 
+def no_statement(name: str) -> Problem:
+    what = f'prepared statement "{name}"' if name else "unnamed prepared statement"
+    return Problem("26000", f"{what} does not exist")
+
+
 def no_portal(name: str) -> Problem:
     return Problem("34000", f'portal "{name}" does not exist')
 

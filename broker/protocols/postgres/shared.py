@@ -112,6 +112,10 @@ class Session:
     """The upstream reads copy data."""
     copy_failed: bool = False
     """Copy data that is still under way belongs to a COPY that has failed."""
+    copy_lost: bool = False
+    """Some COPY of its client's was refused or has failed: data that nothing asks for may be the rest of it."""
+    late: int = 0
+    """Syncs amid copy data: a server that reads it ignores them, and answers them where the COPY has failed before."""
     cancelling: bool = False
     """The upstream is asked to cancel: what is sent before that is done could be cancelled in its place."""
     tripwire: frozenset[tuple[int, int]] = frozenset()
