@@ -219,7 +219,7 @@ class BackPath:
         """Take answers to what was withheld as if they came now."""
         expected = command.expected
         expected.withheld, self._session.bounded = None, None
-        self._session.responses.queue.appendleft(expected)
+        self._session.responses.put_back(expected)
         for frame in command.frames:
             if frame.type == ord("E"):
                 yield from self._error(frame)

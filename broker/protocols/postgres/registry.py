@@ -66,6 +66,8 @@ class Portal:
     """How many rows it may touch, where that is bounded."""
     again: bool = False
     """It was executed again under the ids of an execution before."""
+    owed: int = 0
+    """How many of its messages have no answer yet."""
     rows: int = 0
     since: float = 0.0
     level: int = 0

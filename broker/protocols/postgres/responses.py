@@ -138,6 +138,8 @@ class Expected:
 
 @dataclass(slots=True)
 class Responses:
+    """In their order; each portal knows how often it stands among them, for there may be thousands."""
+
     queue: deque[Expected] = field(default_factory=deque)
 
     @property
@@ -149,6 +151,12 @@ class Responses:
 
     def push(self, expected: Expected) -> None:
         self.queue.append(expected)
+        _count(expected, 1)
+
+    def put_back(self, expected: Expected) -> None:
+        """Have what was taken out be answered next."""
+        self.queue.appendleft(expected)
+        _count(expected, 1)
 
     def act(self, kind: str) -> tuple[Expected, Act]:
         """Return whose answer a message is and what to do with it; raises ProtocolViolation."""
@@ -166,13 +174,20 @@ class Responses:
         return head.statements[0].copying if head is not None and head.statements else None
 
     def pop(self) -> Expected:
-        return self.queue.popleft()
+        expected = self.queue.popleft()
+        _count(expected, -1)
+        return expected
 
     def skip_to_sync(self) -> Iterable[Expected]:
         """Take out what the upstream skips after an error: everything before the next Sync."""
         while self.queue and self.queue[0].kind is not Kind.SYNC:
-            yield self.queue.popleft()
+            yield self.pop()
 
     def only_of(self, segment: int) -> bool:
         """Say whether nothing of an earlier segment is outstanding."""
         return not self.queue or self.queue[0].segment == segment
+
+
+def _count(expected: Expected, more: int) -> None:
+    if expected.portal is not None:
+        expected.portal.owed += more

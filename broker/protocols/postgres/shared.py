@@ -311,7 +311,7 @@ class Session:
         """
         if id_ in portal.statements:
             portal.statements, portal.rows = (), 0
-        for later in self.responses.queue if queued else ():
+        for later in self.responses.queue if queued and portal.owed else ():
             if later.portal is portal:
                 for running in [one for one in later.statements if one.id == id_]:
                     self.forget(running)
@@ -328,7 +328,7 @@ class Session:
         if expected.portal_change is not None:
             bound = expected.portal_change.value
             self.portals.drop(expected.portal_change)
-            if isinstance(bound, Portal) and not any(later.portal is bound for later in self.responses.queue):
+            if isinstance(bound, Portal) and not bound.owed:
                 yield from self.finish_portal(bound)
 
     def cut_unsent(self) -> Iterator[Note]:
