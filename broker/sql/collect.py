@@ -8,7 +8,7 @@ from typing import Any
 
 from broker.sql.catalogue import Catalogue, Overload
 from broker.sql.comparing import CLAUSES
-from broker.sql.grammar import SYNTAX, as_called, called
+from broker.sql.grammar import SYNTAX, as_called, called, is_column
 from broker.sql.model import Refusal
 from broker.sql.names import called_builtin, check_function, check_operator, check_type, own_candidates
 from broker.sql.nodes import EXPRESSIONS
@@ -285,6 +285,9 @@ def _call(found: Collected, catalogue: Catalogue, content: Node, wrapper: Node) 
     parts = as_called(strings(content.get("funcname", [])), catalogue.server_version)
     rewritten = check_function(catalogue, parts, found.code)
     found.functions.add(parts[-1])
+    if is_column(parts, catalogue.server_version):
+        found.names.add(parts[-1])
+        found.bare.add(parts[-1])
     found.own.update(own_candidates(catalogue, parts[0] if len(parts) > 1 else None, parts[-1], found.code))
     if (builtin := called_builtin(parts)) is not None:
         found.builtin.add(builtin)

@@ -44,6 +44,11 @@ def as_called(parts: list[str], server_version: int) -> list[str]:
     return parts[1:] if older else parts
 
 
+def is_column(parts: list[str], server_version: int) -> bool:
+    """Say whether what reads as a call is the name of a column for an older server: a bare `system_user`."""
+    return parts == ["pg_catalog", "system_user"] and server_version < 160_000
+
+
 def check_names(text: bytes, tokens: Sequence[Token]) -> None:
     """Refuse names that a server whose database is not in UTF-8 could take for others; raises Refusal.
 

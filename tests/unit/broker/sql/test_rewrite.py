@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,6 +43,22 @@ def test_what_goes_wrong_inside_a_mask_is_said_to_be_at_the_relations_name(sql: 
     at = position_in_user_text(inspection.edits, inside + 3)
     assert at is not None
     assert sql[at - 1 :].startswith(("customers", "public.customers"))
+
+
+@pytest.mark.parametrize(
+    "sql", ["select system_user from customers", "select id from customers where system_user = 'a'"]
+)
+def test_a_bare_system_user_is_a_column_to_servers_that_do_not_know_it_as_more(sql: str) -> None:
+    customers = CATALOGUE.relations["public", "customers"]
+    columns = tuple(replace(one, name="system_user") if one.name == "salary" else one for one in customers.columns)
+    customers = replace(customers, columns=columns)
+    relations = {**CATALOGUE.relations, ("public", "customers"): customers}
+    shop = replace(
+        CATALOGUE, version="other", relations=relations, by_oid={**CATALOGUE.by_oid, customers.oid: customers}
+    )
+    masked = 'NULL::numeric(10,2) AS "system_user"'
+    assert masked in inspect(sql, replace(shop, server_version=150_000), FIELDS).rewritten
+    assert masked not in inspect(sql, replace(shop, server_version=160_000), FIELDS).rewritten
 
 
 PIECES = st.text("aé\U0001f600 \n", max_size=5)
