@@ -92,7 +92,7 @@ class Estimate:
     """What an upstream says of a held statement, which it has not run: `rows` is what its planner expects.
 
     Where there are no `rows`, `why` says why. `locks` are those that the statement's transaction keeps meanwhile;
-    `cascades` and `triggers` say what else it would change or run.
+    `cascades` and `triggers` say what else it would change or run. `returned` rows come back beside what changes.
     """
 
     relations: tuple[Sized, ...] = ()
@@ -101,6 +101,12 @@ class Estimate:
     locks: tuple[str, ...] = ()
     cascades: tuple[str, ...] = ()
     triggers: tuple[str, ...] = ()
+    returned: int = 0
+
+    @property
+    def touched(self) -> int | None:
+        """Return how many rows it changes or returns, whichever is more: what rules are held against."""
+        return max(self.rows, self.returned) if self.rows is not None else None
 
 
 def digest(facts: HoldFacts, policy: str) -> str:

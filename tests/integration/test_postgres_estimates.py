@@ -1,6 +1,7 @@
 """What a held statement's reviewers learn from the upstream, which runs nothing of the statement for it."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -311,3 +312,9 @@ async def test_what_the_planner_expects_more_rows_of_may_be_asked_about(served: 
     assert output == "1000\n"
     assert errors.count("this needs a review by 1 of dbas") == 2  # of people nothing is known: nobody counted it
     assert len(served.recorder.of("hold.opened")) == 2
+    # A change of one row leads around no bound on what else comes back.
+    status, output, errors = await psql(
+        ticket, "with one as (update notes set body = '' where id = 1 returning id) select notes.id from notes"
+    )
+    assert (status, output) == (1, "")
+    assert re.search(r"expects (9\d\d|1000) rows, and at most 100", errors)

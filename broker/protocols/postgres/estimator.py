@@ -84,6 +84,7 @@ _OWN_TYPES = """
 class _Found:
     relations: tuple[Sized, ...] = ()
     rows: int | None = None
+    returned: int = 0
     why: str = "the database did not say in time"
     locks: tuple[str, ...] = ()
     cascades: tuple[str, ...] = ()
@@ -93,7 +94,7 @@ class _Found:
 
     def estimate(self) -> Estimate:
         why = "" if self.rows is not None else self.why
-        return Estimate(self.relations, self.rows, why, self.locks, self.cascades, self.triggers)
+        return Estimate(self.relations, self.rows, why, self.locks, self.cascades, self.triggers, self.returned)
 
 
 Recording = Callable[[], Awaitable[None]]
@@ -166,7 +167,8 @@ class Estimator:
             found.why = "a parameter has a type of your own"
             return
         await connection.execute(f"set local search_path = {self._path}")
-        found.rows = expected_rows(json.loads(await connection.fetchval(explain(name, question.values))))
+        answer = await connection.fetchval(explain(name, question.values))
+        found.rows, found.returned = expected_rows(json.loads(answer))
 
 
 def _lock(row: dict[str, Any]) -> str:

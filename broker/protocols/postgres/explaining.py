@@ -102,22 +102,24 @@ def explain(name: str, values: Sequence[str | None]) -> str:
     return f"explain (format json) execute {name}" + (f" ({listed})" if listed else "")
 
 
-def expected_rows(answer: Any) -> int:
-    """Return how many rows a plan is expected to change, or to return where it changes none.
+def expected_rows(answer: Any) -> tuple[int, int]:
+    """Return how many rows a plan is expected to change, or to return where it changes none; and to return at all.
 
     Raises LookupError, TypeError or ValueError for what is no plan.
     """
     top = answer[0]["Plan"]
     changing = [node for node in _nodes(top) if node["Node Type"] == "ModifyTable"]
+    returned = int(top["Plan Rows"])
     if not changing:
-        return int(top["Plan Rows"])
+        return returned, returned
     # What changes rows returns none of its own, so its input says how many.
-    return sum(
+    changed = sum(
         int(child["Plan Rows"])
         for node in changing
         for child in node.get("Plans", [])
         if child.get("Parent Relationship") in ("Outer", "Member")
     )
+    return changed, returned
 
 
 def _nodes(top: Any) -> list[Any]:

@@ -217,9 +217,9 @@ async def _expected(admin: Admin, path: Sequence[str], ruling: Permitted) -> tup
 
     about = question([ruling], Asked(ruling.sql), (), in_transaction=False)
     estimate = await Estimator(admin, path, 0).estimate(about, record)
-    if estimate.rows is None:
+    if estimate.touched is None:
         return None, f"not known how many rows: {estimate.why}"
-    return estimate.rows, f"about {counted(estimate.rows, 'row')}, says the planner"
+    return estimate.touched, f"about {counted(estimate.touched, 'row')}, says the planner"
 
 
 def _secret(path: Path) -> bytes:

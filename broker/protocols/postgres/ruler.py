@@ -91,7 +91,7 @@ class Ruler:
         await self._inspector.ready(self._matter)
 
     async def _weighed(self, ruling: Permitted, estimating: Awaitable[Estimate]) -> Ruling:
-        return self._inspector.weigh(self._matter, ruling, (await estimating).rows)
+        return self._inspector.weigh(self._matter, ruling, (await estimating).touched)
 
     async def _after_others(self, matter: Matter, sql: str) -> Ruling:
         await asyncio.sleep(0)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from broker.protocols.postgres.explaining import expected_rows, explain, prepare, question
 from broker.protocols.postgres.ruling import Permitted
-from broker.sessions.holds import Asked
+from broker.sessions.holds import Asked, Estimate
 from broker.sessions.model import Durability
 from broker.sql.library import scan
 from broker.sql.model import Control, Inspection, Statement
@@ -69,17 +69,21 @@ def plan(kind: str, rows: int, *children: dict[str, Any], parent: str = "Outer")
 
 
 @pytest.mark.parametrize(
-    ("top", "rows"),
+    ("top", "rows", "returned"),
     [
-        (plan("Seq Scan", 42), 42),
-        (plan("ModifyTable", 0, plan("Seq Scan", 42)), 42),
-        (plan("ModifyTable", 7, plan("Seq Scan", 7), plan("Result", 99, parent="InitPlan")), 7),
-        (plan("Aggregate", 1, plan("ModifyTable", 10, plan("Seq Scan", 10), parent="InitPlan")), 10),
-        (plan("ModifyTable", 0, plan("Seq Scan", 2, parent="Member"), plan("Seq Scan", 3, parent="Member")), 5),
+        (plan("Seq Scan", 42), 42, 42),
+        (plan("ModifyTable", 0, plan("Seq Scan", 42)), 42, 0),
+        (plan("ModifyTable", 7, plan("Seq Scan", 7), plan("Result", 99, parent="InitPlan")), 7, 7),
+        (plan("Aggregate", 1, plan("ModifyTable", 10, plan("Seq Scan", 10), parent="InitPlan")), 10, 1),
+        (plan("Seq Scan", 900, plan("ModifyTable", 1, plan("Result", 1), parent="InitPlan")), 1, 900),
+        (plan("ModifyTable", 0, plan("Seq Scan", 2, parent="Member"), plan("Seq Scan", 3, parent="Member")), 5, 0),
     ],
 )
-def test_rows_are_those_that_would_change_or_else_return(top: dict[str, Any], rows: int) -> None:
-    assert expected_rows(json.loads(json.dumps([{"Plan": top}]))) == rows
+def test_rows_are_those_that_would_change_or_else_return(top: dict[str, Any], rows: int, returned: int) -> None:
+    found = expected_rows(json.loads(json.dumps([{"Plan": top}])))
+    assert found == (rows, returned)
+    # Rules hold a statement against both: what changes one row may return every row of another table.
+    assert Estimate(rows=found[0], returned=found[1]).touched == max(rows, returned)
 
 
 @pytest.mark.parametrize("answer", [None, [], {}, [{}], [{"Plan": {}}], [{"Plan": {"Node Type": "X"}}]])
