@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from broker.sql.catalogue import Relation
 from broker.sql.collect import Collected, collect
 from broker.sql.model import Refusal
 from broker.sql.nodes import QUERIES
-from broker.sql.relations import Scope
-from broker.sql.tree import Node, strings, walk
+from broker.sql.relations import SYSTEM_COLUMNS, Scope
+from broker.sql.tree import Node, strings
 from policies.engine.decisions import Effect
 
 
@@ -36,12 +39,43 @@ _CONDITIONS = {"UpdateStmt": "whereClause", "DeleteStmt": "whereClause", "MergeS
 
 
 def missing_where(found: Collected, scope: Scope) -> frozenset[str]:
-    """Return what is changed under a condition that names no column, such as `true`, or under none."""
+    """Return what is changed under a condition that names no column of its own, such as `true`, or under none."""
     return frozenset(
         scope.target(content).qualified
         for kind, content, statement in found.targets
-        if kind in _CONDITIONS and not any(node == "ColumnRef" for node, _, _ in walk(statement.get(_CONDITIONS[kind])))
+        if kind in _CONDITIONS
+        and not all(_names_column(condition, content, scope) for condition in _conditions(kind, statement))
     )
+
+
+def _conditions(kind: str, statement: Node) -> Iterator[Any]:
+    """Yield what says which rows a statement changes; a MERGE may change those that its source does not have."""
+    yield statement.get(_CONDITIONS[kind])
+    for clause in (one["MergeWhenClause"] for one in statement.get("mergeWhenClauses", [])):
+        changes = clause.get("commandType") in ("CMD_UPDATE", "CMD_DELETE")
+        if changes and clause.get("matchKind") == "MERGE_WHEN_NOT_MATCHED_BY_SOURCE":
+            yield clause.get("condition")
+
+
+def _names_column(condition: Any, content: Node, scope: Scope) -> bool:
+    """Say whether a condition names a column of a target, or could: another table's says nothing of its rows."""
+    relation, called = scope.target(content), scope.called(content)
+    own = SYSTEM_COLUMNS | {column.name for column in relation.columns}
+    others = {column.name for _, _, _, other in scope.resolved for column in other.columns}
+    stack = [(condition, own)]
+    while stack:
+        node, bare = stack.pop()
+        if isinstance(node, list):
+            stack += [(each, bare) for each in node]
+        elif isinstance(node, dict):
+            fields = node.get("ColumnRef", {}).get("fields", [])
+            parts = strings(fields)
+            rows = parts[:-1] if 1 < len(parts) == len(fields) else parts
+            if parts and (not relation.columns or called in rows or (len(fields) == 1 and parts[0] in bare)):
+                return True
+            # Within a query of its own, a name is first of what that reads.
+            stack += [(each, bare - others if key == "subselect" else bare) for key, each in node.items()]
+    return False
 
 
 def check_calls(found: Collected, scope: Scope) -> None:

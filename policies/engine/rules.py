@@ -71,8 +71,8 @@ class StatementRule(Rule):
     )
     missing_where: bool | None = Field(
         default=None,
-        description="true: only where an UPDATE or DELETE, at any depth, has no WHERE that names a column; false: only "
-        "where each has one",
+        description="true: only where an UPDATE or DELETE, at any depth, has no WHERE that names a column of the "
+        "table that it changes; false: only where each has one",
     )
     copies: list[Direction] = Field(
         default=[],
