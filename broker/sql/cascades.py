@@ -27,6 +27,7 @@ def reached(catalogue: Catalogue, targets: Iterable[tuple[str, Node, Relation, f
         if (relation.oid, deletes, columns) in done:
             continue
         done.add((relation.oid, deletes, columns))
+        columns = _with_generated(catalogue, relation, columns)
         for key in relation.referrers:
             child = catalogue.by_oid.get(key.child)
             named = {column.name for column in relation.columns if column.attnum in key.columns}
@@ -37,6 +38,16 @@ def reached(catalogue: Catalogue, targets: Iterable[tuple[str, Node, Relation, f
             sets = frozenset(column.name for column in child.columns if column.attnum in key.child_columns)
             todo.append((child, True, _DELETED) if deletes and action == "c" else (child, False, sets))
     return frozenset(catalogue.by_oid[oid].qualified for oid in found)
+
+
+def _with_generated(catalogue: Catalogue, relation: Relation, columns: Columns) -> Columns:
+    """Return what changes where columns are set: what is generated from them too, and a key may refer to that."""
+    numbers = {column.attnum: column.name for column in relation.columns}
+    return columns and columns.union(
+        numbers[at]
+        for at, sources in catalogue.generated.get(relation.oid, {}).items()
+        if at in numbers and columns & {numbers.get(source, "") for source in sources or numbers}
+    )
 
 
 def _family(catalogue: Catalogue, relation: Relation, behind: frozenset[str]) -> Iterator[tuple[Relation, bool]]:

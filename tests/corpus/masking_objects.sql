@@ -112,6 +112,8 @@ create table public.visits(id int, pet int references public.pets on delete rest
 create table public.parcels(id int, owner int references public.owners on delete set default) partition by range (id);
 create table public.parcels_1 partition of public.parcels for values from (0) to (9);
 create view public.v_owners as select id, town, code as number from public.owners;
+create table public.plots(id int primary key, side int, size int generated always as (side * side) stored unique, town text);
+create table public.fences(id int, size int references public.plots (size) on update cascade);
 create table public.numbered(id serial, other int generated always as identity);
 create index "an odd ""index""" on public.numbered (other, (id + 1)) include (id);
 -- A key whose children have masked fields: what fails among them, perhaps at the end, is said of their rows.

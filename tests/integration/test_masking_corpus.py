@@ -146,6 +146,8 @@ def test_no_search_path_that_is_set_tells_two_worlds_apart(worlds: tuple[World, 
         ("explain delete from pets where id = 1", "toys"),
         ("delete from v_owners where id = 1", "parcels parcels_1 pets toys"),
         ("update v_owners set number = 1 where id = 1", "pets"),
+        ("update plots set side = 3 where id = 1", "fences"),
+        ("update plots set town = '' where id = 1", ""),
         ("select id from owners", ""),
     ],
 )
