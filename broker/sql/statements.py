@@ -28,8 +28,12 @@ _ENDING = frozenset(
 """What only moves within a transaction, or ends it."""
 _HOLD = 0x20
 """PostgreSQL's CURSOR_OPT_HOLD."""
-_PASSED_OVER = frozenset("or replace unique temp temporary unlogged global local".split())
+_PASSED_OVER = frozenset(
+    "or replace unique temp temporary unlogged global local recursive constraint trusted procedural".split()
+)
 """Words between CREATE and what is created."""
+_SAME = {"analyse": "analyze", "lock": "lock table"}
+"""What is written in several ways, and how rules have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ def statement(inquiry: Inquiry, raw: Node) -> Statement:
     end = start + raw["stmt_len"] if raw.get("stmt_len") else len(source.text)
     kind, content = wrapped(raw["stmt"]) or ("", {})
     shown = redacted(source.text, inquiry.tokens, start, end)
-    asked = _Asked(raw["stmt"], kind, content, _verb(source, kind, start), start, end, shown)
+    asked = _Asked(raw["stmt"], kind, content, _verb(source, kind, content, start), start, end, shown)
     if inquiry.moves is Moves.ELSEWHERE:
         # What comes behind it would be looked up by other names than it is inspected by.
         raise Refusal("search-path", "what sets the search path is sent by itself", "send it by itself")
@@ -70,12 +74,13 @@ def statement(inquiry: Inquiry, raw: Node) -> Statement:
     return replace(found, facts=facts, compared=compares, alters=inquiry.alters, moves=inquiry.moves)
 
 
-def _verb(source: Source, kind: str, start: int) -> str:
+def _verb(source: Source, kind: str, content: Node, start: int) -> str:
+    """Return the first words of a statement, as rules have them: however it is written."""
     if kind in QUERIES:
-        return QUERIES[kind]
+        return "CREATE TABLE" if "intoClause" in content else QUERIES[kind]
     first = source.first(start)
-    verb = source.word(first)
-    if verb in ("create", "drop", "alter", "close", "comment", "lock"):
+    verb = _SAME.get(source.word(first), source.word(first))
+    if verb in ("create", "drop", "alter", "close", "comment"):
         second = first + 1
         while source.word(second) in _PASSED_OVER:
             second += 1

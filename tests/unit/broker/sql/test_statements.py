@@ -40,6 +40,12 @@ def test_what_a_function_says_or_returns_in_the_condition_of_a_copy_is_withheld_
     [
         ("create or replace temp view v as select 1", "CREATE VIEW"),
         ("create unique index on orders (id)", "CREATE INDEX"),
+        ("create or replace temp recursive view v (n) as values (1)", "CREATE VIEW"),
+        ("create constraint trigger t after insert on orders for each row execute function f()", "CREATE TRIGGER"),
+        ("select id into orders_2025 from orders", "CREATE TABLE"),
+        ("analyse orders", "ANALYZE"),
+        ("lock only orders", "LOCK TABLE"),
+        ("revoke select on orders from x", "REVOKE"),
         ("drop table orders", "DROP TABLE"),
         ("table orders", "SELECT"),
         ("vacuum", "VACUUM"),
