@@ -15,9 +15,10 @@ from policies.engine.decisions import Effect
 
 
 def effects_of(found: Collected) -> set[Effect]:
-    """Return what a query does, by what it targets, locks and sets."""
-    changes = bool(found.targets or found.locks)
-    return ({Effect.WRITE} if changes else set()) | ({Effect.SESSION} if found.sets else set())
+    """Return what a query does, by what it targets, locks and sets; RETURNING reads what is changed."""
+    effects = {Effect.WRITE} if found.targets or found.locks else set()
+    effects |= {Effect.SESSION} if found.sets else set()
+    return effects | ({Effect.READ} if any("returningClause" in each for _, _, each in found.targets) else set())
 
 
 _ACTIONS = {"CMD_INSERT": "INSERT", "CMD_UPDATE": "UPDATE", "CMD_DELETE": "DELETE"}

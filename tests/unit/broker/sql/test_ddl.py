@@ -216,7 +216,7 @@ def test_a_view_of_the_sessions_own_is_code(sql: str) -> None:
 
 def test_what_a_new_table_is_made_from_has_its_own_effects() -> None:
     facts = statement("create table t as with x as (delete from archive.orders returning id) select * from x").facts
-    assert facts.effects == {Effect.DDL, Effect.WRITE}
+    assert facts.effects == {Effect.DDL, Effect.READ, Effect.WRITE}
     assert facts.writes == facts.missing_where | {"public.t"} == {"public.t", "archive.orders"}
     with pytest.raises(Refusal) as raised:
         statement("create table t as with x as (delete from customers returning ssn) select * from x", FIELDS)

@@ -150,6 +150,22 @@ def test_a_change_without_a_where_that_names_a_column_is_a_fact(sql: str, missin
     assert statement.facts.missing_where == missing
 
 
+@pytest.mark.parametrize(
+    ("sql", "reads"),
+    [
+        ("delete from orders where id = 1", False),
+        ("insert into orders values (1)", False),
+        ("delete from orders where id = 1 returning note", True),
+        ("update orders set note = '' where id = 1 returning *", True),
+        ("insert into orders values (1) on conflict (id) do update set note = '' returning note", True),
+        ("merge into orders o using typed t on o.id = t.total_of when matched then delete returning o.note", True),
+    ],
+)
+def test_returning_reads_what_is_changed(sql: str, reads: bool) -> None:
+    (statement,) = inspect(sql, CATALOGUE, FIELDS).statements
+    assert statement.facts.effects == {Effect.WRITE, *([Effect.READ] if reads else [])}
+
+
 def with_sequences() -> Catalogue:
     made = [
         Relation(16409, "public", "orders_id_seq", "S", False, False, (), owner=16401),
