@@ -116,8 +116,7 @@ _MADE = """
             select confrelid, array_agg(concat_ws(' ', conrelid, confdeltype, confupdtype,
                                                   array_to_string(confkey, ','), array_to_string(conkey, ','))
                                         order by oid)
-            from pg_constraint
-            where contype = 'f' and (confdeltype in ('c', 'n', 'd') or confupdtype in ('c', 'n', 'd')) group by 1),
+            from pg_constraint where contype = 'f' group by 1),
         made (oid, stamp) as (select oid, md5(string_agg(what, ' ' order by what)) from part_of group by 1)"""
 """A stamp of all that decides, beside its columns, what a change of a relation does."""
 

@@ -19,6 +19,7 @@ from broker.sql.moving import check_change
 from broker.sql.names import check_type
 from broker.sql.nodes import refused_kind
 from broker.sql.relations import Scope
+from broker.sql.sequences import owner_of
 from broker.sql.sight import Sights
 from broker.sql.system import SYSTEM_SCHEMAS
 from broker.sql.tree import Node, strings, wrapped
@@ -120,7 +121,11 @@ def _names_of(change: Change, catalogue: Catalogue, *, altered: bool) -> frozens
 
 
 def _of_tables(found: set[str], change: Change, catalogue: Catalogue, *, altered: bool) -> frozenset[str]:
-    """Have an index count as the table that it is of; its own name is in no list, like that of a new one."""
+    """Have an index count as the table that it is of; its own name is in no list, like that of a new one.
+
+    A sequence counts as the table of the column that owns it, beside its own name.
+    """
+    found |= {owner_of(one, catalogue) for name in found if (one := catalogue.by_name.get(name)) and one.kind == "S"}
     indexes = {name for name in found if name in catalogue.indexed}
     tables = {catalogue.indexed[name] for name in indexes}
     return frozenset((found - indexes if change.indexes and not altered else found) | tables)
@@ -137,7 +142,7 @@ def _alters(kind: str, change: Change, catalogue: Catalogue) -> Altered:
 def _kin_of(change: Change, catalogue: Catalogue) -> frozenset[str]:
     """Return what a change of a table is about as well: its partitions and children, and those whose one it is.
 
-    And where it cascades, the views over what it removes.
+    And where it cascades, the views over what it removes, and the tables with keys that refer to it.
     """
     found: set[str] = set()
     gone: set[int] = {one.oid for one in catalogue.by_oid.values() if one.schema in change.schemas}
@@ -148,7 +153,14 @@ def _kin_of(change: Change, catalogue: Catalogue) -> frozenset[str]:
             below = catalogue.heirs.get(relation.oid, ()) if content.get("inh") else ()
             found |= {one.qualified for one in (*below, *catalogue.ancestors.get(relation.oid, ()))}
             gone |= {relation.oid, *(one.oid for one in below)}
-    return frozenset(found | (_resting(gone, catalogue) if change.cascades else set()))
+    return frozenset(found | (_resting(gone, catalogue) | _referring(gone, catalogue) if change.cascades else set()))
+
+
+def _referring(gone: set[int], catalogue: Catalogue) -> set[str]:
+    """Return the tables that lose a foreign key with what it refers to."""
+    removed = [catalogue.by_oid[oid] for oid in gone if oid in catalogue.by_oid]
+    children = {key.child for relation in removed for key in relation.referrers}
+    return {catalogue.by_oid[oid].qualified for oid in children if oid in catalogue.by_oid}
 
 
 def _resting(gone: set[int], catalogue: Catalogue) -> set[str]:

@@ -17,13 +17,13 @@ _UNKNOWN = "unknown"
 def meaning(catalogue: Catalogue, statements: Iterable[Statement]) -> Meaning:
     """Return everything that statements name or run, each with a stamp of what it is.
 
-    That is a relation's columns, triggers, rules, keys and defaults, those of what stands behind or below it, and the
-    definition of a function of users'.
+    That is a relation's columns, triggers, rules, keys and defaults, those of what stands behind or below it and of
+    what foreign keys have follow, and the definition of a function of users'.
     """
     names: set[str] = set()
     calls: set[str] = set()
     for statement in statements:
-        names |= statement.facts.relations | statement.facts.through
+        names |= statement.facts.relations | statement.facts.through | statement.facts.reaches
         calls |= {str(call) for call in statement.facts.calls if call.schema}
     found = {name: _stamp(catalogue, name) for name in names if not name.endswith(".*")}
     found |= {name: catalogue.definitions.get(name, _UNKNOWN) for name in calls}

@@ -35,17 +35,18 @@ def _counted(argument: Node, catalogue: Catalogue, *, known: bool) -> set[str]:
     serial = strings(call.get("funcname", [])) in _SERIAL
     name = _name(call["args"][0]) if serial and call.get("args") else _name(argument)
     if name is None:
-        return {_owner(each, catalogue) for each in catalogue.by_oid.values() if each.kind == "S"}
+        return {owner_of(each, catalogue) for each in catalogue.by_oid.values() if each.kind == "S"}
     relation = catalogue.relation(*name)
     if relation is not None:
-        return {_owner(relation, catalogue)}
+        return {owner_of(relation, catalogue)}
     if known:
         return _counted({}, catalogue, known=known)
     schemas = [name[0]] if name[0] else [one for one in catalogue.path if one not in SYSTEM_SCHEMAS]
     return {f"{schema}.{name[1]}" for schema in schemas}
 
 
-def _owner(sequence: Relation, catalogue: Catalogue) -> str:
+def owner_of(sequence: Relation, catalogue: Catalogue) -> str:
+    """Return the table of the column that a sequence belongs to, or its own name."""
     owner = catalogue.by_oid.get(sequence.owner)
     return owner.qualified if owner is not None else sequence.qualified
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from broker.sql.catalogue import Referrer, Relation
 from broker.sql.inspect import inspect
 from broker.sql.model import Altered, Refusal
 from policies.engine.decide import decide_statement
@@ -140,6 +141,40 @@ def test_an_index_counts_as_the_table_that_it_is_of(sql: str, writes: set[str]) 
     (later,) = inspect(sql, catalogue, {}, covers=EVERY, altered=Altered.SCHEMA).statements
     assert later.facts.writes >= writes
     assert "public.orders_note" in later.facts.writes or sql.startswith("cluster")
+
+
+@pytest.mark.parametrize("sql", ["alter sequence orders_seq restart", "drop sequence orders_seq cascade"])
+def test_a_sequence_counts_as_the_table_that_it_numbers_too(sql: str) -> None:
+    made = Relation(16410, "public", "orders_seq", "S", False, False, (), owner=16401)
+    catalogue = replace(
+        CATALOGUE,
+        by_oid={**CATALOGUE.by_oid, 16410: made},
+        by_name={**CATALOGUE.by_name, made.qualified: made},
+        relations={**CATALOGUE.relations, ("public", made.name): made},
+    )
+    (found,) = inspect(sql, catalogue, {}, covers=EVERY).statements
+    assert found.facts.writes == {"public.orders_seq", "public.orders"}
+
+
+@pytest.mark.parametrize(
+    ("sql", "through"),
+    [
+        ("drop table orders cascade", {"public.people"}),
+        ("alter table orders drop column id cascade", {"public.people"}),
+        ("drop table orders", set()),
+    ],
+)
+def test_what_loses_a_key_to_a_cascade_is_touched(sql: str, through: set[str]) -> None:
+    parent = CATALOGUE.relations["public", "orders"]
+    key = Referrer(16406, "a", "a", frozenset({1}), frozenset({1}))
+    made = replace(parent, referrers=(key,))
+    catalogue = replace(
+        CATALOGUE,
+        by_oid={**CATALOGUE.by_oid, parent.oid: made},
+        relations={**CATALOGUE.relations, ("public", "orders"): made},
+    )
+    (found,) = inspect(sql, catalogue, {}, covers=EVERY).statements
+    assert {name for name in found.facts.through if name != "public.order_totals"} == through
 
 
 @pytest.mark.parametrize("line", ADMIN)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from broker.sql.catalogue import Catalogue
+from broker.sql.catalogue import Catalogue, Referrer
 from broker.sql.inspect import inspect
 from broker.sql.meaning import changed
 from tests.unit.broker.sql.shop import CATALOGUE
@@ -22,6 +22,18 @@ def with_relation(name: str, **change: object) -> Catalogue:
         by_name={**CATALOGUE.by_name, name: after},
         stamps={},
     )
+
+
+def test_what_foreign_keys_have_follow_counts_too() -> None:
+    key = Referrer(16406, "c", "a", frozenset({1}), frozenset({1}))
+    parent = with_relation("public.orders", referrers=(key,))
+    child = replace(parent.by_name["public.people"], made="another trigger")
+    later = replace(
+        parent, by_oid={**parent.by_oid, 16406: child}, by_name={**parent.by_name, "public.people": child}, stamps={}
+    )
+    for sql, named in (("delete from orders where id = 1", "public.people"), ("select * from orders", "")):
+        before, after = (inspect(sql, one, {}, covers=("*.*",)).means for one in (parent, later))
+        assert changed(before, after) == named
 
 
 @pytest.mark.parametrize(
