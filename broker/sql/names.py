@@ -52,6 +52,11 @@ def check_function(catalogue: Catalogue, parts: list[str], code: set[str] | None
         code.add(name)
         return None
     known = listed or name in NAMED
+    if not known and catalogue.builtins and name not in catalogue.builtins:
+        hint = r"\df lists those there are; one of your own in another schema is named with it"
+        raise Refusal(
+            "function", f"there is no function {name} under this search path", hint, sqlstate="42883", retry=True
+        )
     if not known and not (in_clear and name in FUNCTIONS_IN_CLEAR):
         raise Refusal(
             "function",

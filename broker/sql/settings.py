@@ -15,6 +15,7 @@ _NAME = re.compile(r"[a-z_][a-z_.]{0,62}")
 _SWITCH = re.compile(r"on|off|true|false|yes|no|1|0", re.IGNORECASE)
 _ON = re.compile(r"on|true|yes|1", re.IGNORECASE)
 _LEVEL = re.compile(r"serializable|repeatable read|read committed|read uncommitted", re.IGNORECASE)
+_WORDS = re.compile(r"[a-z0-9 |]+")
 _OFFSET = re.compile(r"[+-]?\d{1,2}(:\d{2}){0,2}")
 CHANGEABLE: dict[str, re.Pattern[str]] = {
     "application_name": _ANY,
@@ -57,6 +58,14 @@ _SET_ONLY: dict[str, re.Pattern[str]] = {
 """What SET may do beside these, as it gives away a right or changes nothing."""
 _BEGUN = CHANGEABLE | {name: _SET_ONLY[name] for name in ("default_transaction_read_only", "row_security")}
 """What a session may begin with, beside timeouts."""
+PINNED = frozenset(
+    """
+    backslash_quote client_connection_check_interval default_transaction_read_only role row_security search_path
+    session_authorization standard_conforming_strings transaction_deferrable transaction_isolation
+    transaction_read_only
+    """.split()
+)
+"""What a session begins with and keeps, or may change in part only: what is not among these nobody pins."""
 _UNPINNED = frozenset("role transaction_deferrable transaction_isolation transaction_read_only".split())
 """What RESET does not bring back to a pin: servers before 16 let it make a read-only transaction writable.
 
@@ -182,8 +191,13 @@ def refusal_of_show(name: str, *, in_clear: bool = False) -> Refusal | None:
     """Return why a SHOW is refused: commands, files, connections and an application's own settings stay closed."""
     if name.lower() != "all" and shown(name, in_clear=in_clear):
         return None
+    others = "select name, setting from pg_settings where setting is not null"
+    if name.lower() == "all":
+        return Refusal(
+            "settings", "SHOW ALL would show settings that may hold something private", f"{others}: the rest"
+        )
     return Refusal(
-        "settings", f"{name} is not on the list of settings that hold nothing private", "show one setting by its name"
+        "settings", f"{name} is not on the list of settings that hold nothing private", f"{others}: the list"
     )
 
 
@@ -201,7 +215,8 @@ def makes_writable(content: Node) -> bool:
 
 def _pinned(name: str) -> Refusal:
     listed = ", ".join(sorted((*CHANGEABLE, *TIMEOUTS, "search_path")))
-    return Refusal("settings", f"{name} is pinned for this session", f"may be set: {listed}")
+    why = "is pinned for this session" if name in PINNED else "is not among the settings that a session may change"
+    return Refusal("settings", f"{name} {why}", f"may be set: {listed}")
 
 
 def _untimely(name: str) -> Refusal:
@@ -211,7 +226,12 @@ def _untimely(name: str) -> Refusal:
 
 
 def _unsettable(name: str) -> Refusal:
-    return Refusal("settings", f"{name} cannot be set to that value here")
+    if name == "client_encoding":
+        said = "text passes this broker in UTF-8 only, so client_encoding cannot be set to that value"
+        return Refusal("settings", said, "leave it as it is, or SET client_encoding = 'UTF8'")
+    words = (CHANGEABLE.get(name) or _SET_ONLY[name]).pattern
+    hint = f"may be set to: {words.replace('|', ', ')}" if _WORDS.fullmatch(words) else None
+    return Refusal("settings", f"{name} cannot be set to that value here", hint)
 
 
 def _unwritten(name: str) -> Refusal:

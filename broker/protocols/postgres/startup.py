@@ -262,7 +262,7 @@ def _check_encoding(value: str) -> None:
         raise StartupRefused(
             "startup.encoding",
             f"client_encoding `{sanitised(value)}` is not accepted: only UTF8",
-            "set PGCLIENTENCODING=UTF8",
+            "set PGCLIENTENCODING=UTF8, or leave the encoding out of the connection's settings",
             "22023",
         )
 

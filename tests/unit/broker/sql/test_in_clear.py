@@ -168,3 +168,17 @@ def test_functions_of_sequences_pass_in_clear_only() -> None:
 def test_functions_that_act_stay_refused(name: str) -> None:
     with pytest.raises(Refusal):
         inspect(f"select {name}('x')", CATALOGUE, {}, covers=EVERY)
+
+
+@pytest.mark.parametrize("call", ["enum_last(null::mood)", "enum_range(null::mood)", "pg_relation_filenode('orders')"])
+def test_functions_that_show_what_a_catalogue_does_pass_where_it_is_shown(call: str) -> None:
+    name = call.partition("(")[0]
+    known = replace(CATALOGUE, builtins=CATALOGUE.builtins | {name})
+    assert inspect(f"select {call}", known, {}, covers=EVERY).rewritten == f"select {call}"
+    with pytest.raises(Refusal, match=f"{name} is not on the list"):
+        inspect(f"select {call}", known, FIELDS)
+
+
+def test_what_a_domain_is_based_on_is_shown_anywhere() -> None:
+    sql = "select pg_basetype(t.oid), pg_wal_lsn_diff('0/2', '0/1') from pg_type t"
+    assert "pg_basetype(t.oid), pg_wal_lsn_diff('0/2', '0/1')" in inspect(sql, with_system("pg_type"), FIELDS).rewritten

@@ -8,6 +8,7 @@ from broker.sql.inspect import inspect
 from broker.sql.model import Control, Refusal
 from policies.engine.decisions import Effect
 from tests.unit.broker.sql.shop import CATALOGUE, FIELDS, refused
+from tests.unit.broker.sql.test_in_clear import with_system
 
 
 @pytest.mark.parametrize(
@@ -201,3 +202,34 @@ def test_what_could_bring_anything_passes_only_where_nothing_is_masked(sql: str)
     covered = tuple({f"{relation.schema}.*" for relation in CATALOGUE.relations.values()})
     (statement,) = inspect(sql, CATALOGUE, {}, covers=covered).statements
     assert statement.refusal is None
+
+
+@pytest.mark.parametrize(
+    ("sql", "said", "next_step"),
+    [
+        ("set nix = 1", "nix is not among the settings that a session may change", "may be set: application_name, "),
+        ("set role = 'x'", "role is pinned for this session", "may be set: application_name, "),
+        ("set client_encoding = 'LATIN1'", "in UTF-8 only", "SET client_encoding = 'UTF8'"),
+        ("set bytea_output = 'base64'", "bytea_output cannot be set to that value", "may be set to: hex, escape"),
+        ("show all", "SHOW ALL would show settings that may hold something private", "from pg_settings where"),
+        ("show nix", "nix is not on the list of settings", "from pg_settings where setting is not null"),
+    ],
+)
+def test_a_setting_that_is_refused_says_why_and_what_would_do(sql: str, said: str, next_step: str) -> None:
+    refusal = refused(sql)
+    assert refusal.rule == "settings"
+    assert said in refusal.message
+    assert next_step in (refusal.hint or "")
+
+
+def test_what_is_offered_in_place_of_show_all_passes() -> None:
+    offered = (refused("show all").hint or "").partition(":")[0]
+    assert inspect(offered, with_system("pg_settings"), FIELDS).statements[0].refusal is None
+
+
+def test_a_function_that_is_not_there_is_told_from_one_that_is_refused() -> None:
+    assert (refused("select nix(1)").message, refused("select nix(1)").sqlstate) == (
+        "there is no function nix under this search path",
+        "42883",
+    )
+    assert refused("select pg_read_file('x')").sqlstate == "42501"
