@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import structlog
 
-from broker.errors import AirlockError, UpstreamUnavailable
+from broker.errors import AirlockError, Misconfigured, UpstreamUnavailable
 from broker.protocols.postgres import identity as roles
 from broker.protocols.postgres import records
 from broker.protocols.postgres.outage import unavailable
@@ -108,6 +108,12 @@ class Sweep:
                     if maker is not None and maker not in seen:
                         seen.add(maker)
                         await self._sweep(resource, role, maker)
+                except Misconfigured as error:
+                    # Nothing else says so before somebody wants a session.
+                    given = "a credential is `user:password`, in the file or the variable that the policy names"
+                    hint = f"{given}; `airlock doctor {resource}` says whether it is good"
+                    what = "a role's upstream or credential cannot be read, so its sessions do not open"
+                    _log.error(what, resource=resource, role=role, error=str(error), hint=hint)
                 except AirlockError as error:
                     _log.error("roles of sessions cannot be swept", resource=resource, error=str(error))
 
