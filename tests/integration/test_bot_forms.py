@@ -181,7 +181,8 @@ async def test_form_opens_once_for_a_payload_that_is_delivered_twice(told: Story
 
 
 @pytest.mark.parametrize(
-    ("user", "why"), [("gus", "guests may not ask"), ("sam", "you are not a member of this workspace")]
+    ("user", "why"),
+    [("gus", "an admin of this workspace can make you a full member"), ("sam", "one of its admins can make you one")],
 )
 async def test_guest_and_stranger_get_no_form(told: Story, user: str, why: str) -> None:
     answer = await told.world.post("command", user=user, channel="partners", text="/access")

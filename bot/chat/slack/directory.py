@@ -22,6 +22,8 @@ CACHE_SIZE = 5_000
 PATIENCE = 20.0
 """Seconds for which a Slack that does not answer is asked again: an acknowledged click must not be lost to it."""
 FIRST_WAIT, LONGEST_WAIT = 0.2, 3.0
+STRANGER = "you are not a member of this workspace; one of its admins can make you one"
+GUEST = "guests may not ask for access or answer requests; an admin of this workspace can make you a full member"
 UNCLEAR = "Slack did not say who you are, so nothing was done; try again"
 _NEEDED = ("deleted", "is_bot", "is_restricted", "is_ultra_restricted")
 """Keys that Slack leaves out for accounts that are not whole members: absent counts against the account."""
@@ -59,7 +61,7 @@ class SlackDirectory:
 
     async def _problem(self, team: str, account: str, fresh: bool) -> str | None:
         if not account or team != self._team:
-            return "you are not a member of this workspace"
+            return STRANGER
         seen = self._seen.get(account)
         if seen and not fresh and self._clock.now() - seen[0] <= CACHED_FOR:
             return seen[1]
@@ -104,9 +106,9 @@ def objection(user: Any, account: str, team: str) -> str | None:
     if user.get("deleted") is not False:
         return "your account is deactivated"
     if user.get("team_id") != team or user.get("is_stranger") not in (None, False):
-        return "you are not a member of this workspace"
+        return STRANGER
     if any(user.get(key) is not False for key in _NEEDED) or user.get("is_workflow_bot") not in (None, False):
         if user.get("is_bot") is False and (user.get("is_restricted") or user.get("is_ultra_restricted")):
-            return "guests may not ask for access or answer requests"
+            return GUEST
         return "only people with a full account may ask for access or answer requests"
     return None
