@@ -33,7 +33,10 @@ for _name, _sub in (
     app.add_typer(_sub, name=_name)
 
 PoliciesOption = Annotated[
-    Path | None, typer.Option("--policies", help="Folder of policy files (default: AIRLOCK_POLICIES, or policies/).")
+    Path | None,
+    typer.Option(
+        "--policies", help="Folder of policy files (default: AIRLOCK_POLICIES, or ./policies, or the clone's)."
+    ),
 ]
 FolderArgument = Annotated[Path | None, typer.Argument(help="The same as --policies.", show_default=False)]
 StateOption = Annotated[
@@ -57,6 +60,7 @@ def demo(
 def bot(context: typer.Context) -> None:
     """Run the bot."""
     if context.invoked_subcommand is None:
+        os.environ["AIRLOCK_POLICIES"] = str(_policies(None))
         from bot.__main__ import main as run
 
         run()
@@ -82,6 +86,7 @@ def broker(
 ) -> None:
     """Run the broker."""
     if context.invoked_subcommand is None:
+        os.environ["AIRLOCK_POLICIES"] = str(_policies(None))
         from broker.__main__ import main as run
 
         run(workers)
@@ -129,6 +134,7 @@ def policy_test(folder: FolderArgument = None, policies: PoliciesOption = None) 
     """Run the cases under the policy folder's `cases/`."""
     from policies.engine.cases import failure, load_cases
     from policies.engine.load import PolicyUnreadable, load
+    from workflows.words import counted
 
     folder = _policies(folder or policies)
     try:
@@ -143,7 +149,7 @@ def policy_test(folder: FolderArgument = None, policies: PoliciesOption = None) 
         # Not a success: whoever wrote cases and named another folder would take it for one.
         console.print(f"[red]error[/]    {escape(str(folder / 'cases'))} has no cases (`*.yaml`); nothing was tested")
         raise typer.Exit(1)
-    console.print(f"{len(cases) - len(failures)} cases passed, {len(failures)} failed")
+    console.print(f"{counted(len(cases) - len(failures), 'case')} passed, {len(failures)} failed")
     if failures:
         raise typer.Exit(1)
 
@@ -198,16 +204,14 @@ def audit_verify(
 ) -> None:
     """Check every event and recording, offline; names what was changed, lost or added, and exits 1."""
     from broker.adapters.verify import verify
+    from workflows.words import counted
 
     report = verify(_use_state(state), key)
     for finding in report.findings:
         console.print(f"[red]damaged[/]  {escape(str(finding))}")
-    count = len(report.findings)
-    found = "[green]whole[/]" if report.good else f"[red]{count} finding{'' if count == 1 else 's'}[/]"
-    console.print(
-        f"{report.events} events, {report.records} recorded statements, "
-        f"{report.checkpoints} signed checkpoints: {found}"
-    )
+    found = "[green]whole[/]" if report.good else f"[red]{counted(len(report.findings), 'finding')}[/]"
+    events, records = counted(report.events, "event"), counted(report.records, "recorded statement")
+    console.print(f"{events}, {records}, {counted(report.checkpoints, 'signed checkpoint')}: {found}")
     if report.unsealed:
         console.print(f"{report.unsealed} records stand in the journal, which the broker seals as it goes on or starts")
     if not report.good:
@@ -296,7 +300,9 @@ def _doctor_slack() -> bool:
 
 
 def _policies(given: Path | None) -> Path:
-    return given or Path(os.environ.get("AIRLOCK_POLICIES") or HERE / "policies")
+    """Choose the policy folder, alike for what checks it and what obeys it."""
+    here = Path("policies")
+    return given or Path(os.environ.get("AIRLOCK_POLICIES") or (here if here.is_dir() else HERE / here))
 
 
 def _use_state(given: Path | None) -> Path:

@@ -72,7 +72,8 @@ def examine(resource: str, role: str | None) -> tuple[list[str], bool]:
     if isinstance(read, list):
         return [f"[red]error[/]    {escape(finding)}" for finding in read], False
     settings, policy = read
-    roles, lines = _roles(policy, resource, role)
+    roles, missing = _roles(policy, resource, role)
+    lines = [f"[red]error[/]    {line}" for line in missing]
     clean = bool(roles)
     for name in roles:
         found = asyncio.run(_examined(settings, policy, resource, name))
@@ -85,11 +86,11 @@ def provision(resource: str, role: str | None, version: int) -> tuple[list[str],
     """Return the lines that make good roles for a resource on a server's major version; nothing is run."""
     read = _read()
     if isinstance(read, list):
-        return [f"-- {finding}" for finding in read], False
+        return [f"[red]error[/]    {escape(finding)}" for finding in read], False
     settings, policy = read
-    roles, lines = _roles(policy, resource, role)
+    roles, missing = _roles(policy, resource, role)
     if not roles:
-        return lines, False
+        return [f"[red]error[/]    {line}" for line in missing], False
     held = policy.resources[resource]
     users = {name: _user(settings, held.roles[name].credential, f"airlock_{resource}_{name}") for name in roles}
     maker = _user(settings, held.provisioner, f"airlock_{resource}_provisioner")
@@ -122,7 +123,7 @@ def _roles(policy: Policy, resource: str, role: str | None) -> tuple[list[str], 
     if held is None:
         return [], [
             f"the policy has no resource `{escape(resource)}`: it has "
-            f"{escape(', '.join(policy.resources))}; another folder is named with --policies"
+            f"{escape(', '.join(policy.resources) or 'none')}; another folder is named with --policies"
         ]
     if role is not None and role not in held.roles:
         return [], [f"{escape(resource)} has no role `{escape(role)}`: it has {escape(', '.join(held.roles))}"]

@@ -13,7 +13,7 @@ from broker.demo.people import invent_cards, invent_customers, invent_products
 
 ROLES = {"read": "airlock_read", "write": "airlock_write"}
 _SCHEMA = Path(__file__).with_name("shop.sql")
-_TABLES = "customers, cards, products, orders, order_items, payments"
+_TABLES = "customers, products, orders, order_items, payments"
 
 # Everything about an order follows from its number, so that the shop is the same everywhere; the factors are primes.
 _ITEMS = """
@@ -58,6 +58,10 @@ class Shop:
     orders: int
     credential: str
     comment: str
+    covered: dict[str, str]
+    """Level -> the tables that policy covers, and no others: what `airlock provision` would grant."""
+    view: str = ""
+    """What policy covers beside them."""
 
 
 SHOPS = (
@@ -67,6 +71,7 @@ SHOPS = (
         120_000,
         "prod-db",
         "The invented shop, as production. Every person and payment in it is invented.",
+        {"read": f"{_TABLES}, cards", "write": _TABLES},
     ),
     Shop(
         "shop_staging",
@@ -74,6 +79,8 @@ SHOPS = (
         200,
         "staging-db",
         "The invented shop, as staging. Every person and payment in it is invented.",
+        dict.fromkeys(ROLES, f"{_TABLES}, cards"),
+        "order_totals",
     ),
 )
 
@@ -143,7 +150,7 @@ async def _make_shop(admin: asyncpg.Connection, port: int, password: str, shop: 
     try:
         async with inside.transaction():
             await _fill(inside, shop)
-            await _grant(inside)
+            await _grant(inside, shop)
         await inside.execute("vacuum (analyze)")
     finally:
         await inside.close()
@@ -170,10 +177,11 @@ async def _fill(inside: asyncpg.Connection, shop: Shop) -> None:
         await inside.execute("select setval(pg_get_serial_sequence($1, 'id'), $2)", table, last)
 
 
-async def _grant(inside: asyncpg.Connection) -> None:
-    both = ", ".join(ROLES.values())
+async def _grant(inside: asyncpg.Connection, shop: Shop) -> None:
     await inside.execute("revoke create on schema public from public")
-    await inside.execute(f"grant usage on schema public to {both}")
-    # The view and the function are open here on purpose: it is the broker that must not let them pass.
-    await inside.execute(f"grant select on {_TABLES}, order_totals to {both}")
-    await inside.execute(f"grant insert, update, delete on {_TABLES} to {ROLES['write']}")
+    for level, role in ROLES.items():
+        tables = shop.covered[level]
+        read = f"{tables}, {shop.view}" if shop.view else tables
+        await inside.execute(f"grant usage on schema public to {role}; grant select on {read} to {role}")
+        if level == "write":
+            await inside.execute(f"grant insert, update, delete on {tables} to {role}")

@@ -166,7 +166,9 @@ def load(folder: Path) -> Policy:
     ]
     if not files:
         what = "no policy files (*.yaml) here" if folder.is_dir() else "no such folder"
-        findings.append(f"{folder}: {what}; another one is named with --policies or AIRLOCK_POLICIES")
+        findings.append(
+            f"{folder}: {what}; another one is named with AIRLOCK_POLICIES, or --policies where a command takes it"
+        )
     texts: dict[str, str] = {}
     for file in files:
         try:

@@ -7,15 +7,22 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
 import psycopg
 import pytest
 
+from broker.adapters.endpoints import PolicyEndpoints
 from broker.demo.owner import server_owner
+from broker.protocols.postgres import OFFER
+from broker.sessions.findings import Grade
+from policies.engine.load import load
 from tests.integration.demo_upstream import CREDENTIALS, Upstream, as_root
 from tests.support.places import in_memory
+
+POLICIES = Path(__file__).resolve().parents[2] / "policies"
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +154,20 @@ def test_asyncpg_reads_the_shop_too(upstream: Upstream) -> None:
             host="127.0.0.1", port=upstream.port, user=user, password=word, database="shop", ssl=False
         )
         try:
-            return await connection.fetchval("select count(*) from order_totals")
+            return await connection.fetchval("select count(*) from customers")
         finally:
             await connection.close()
 
     assert asyncio.run(read()) == 5000
+
+
+@pytest.mark.parametrize("role", ["read", "write"])
+@pytest.mark.parametrize("resource", ["prod-db", "staging-db"])
+async def test_the_doctor_finds_nothing_wrong_with_the_shop(
+    upstream: Upstream, resource: str, role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRLOCK_DEMO_UPSTREAM_PORT", str(upstream.port))
+    policies = SimpleNamespace(current=load(POLICIES))
+    endpoint = PolicyEndpoints(policies, upstream.secrets).of(resource, role)
+    found = await OFFER.examine(policies.current, resource, role, endpoint)
+    assert [one for one in found if one.grade in (Grade.PROBLEM, Grade.WARNING)] == []

@@ -32,6 +32,8 @@ def provisioned(clinic: Server) -> Server:
     for role, user in USERS.items():
         script = "\n".join(OFFER.provision(read(), "prod-db", {role: user}, "doc_maker", clinic.major))
         assert user in script
+        kept = "alter default privileges in schema ward grant select, insert, update, delete on tables to doc_write;"
+        assert (kept in script) == (role == "write"), "what `ward.*` covers tomorrow needs rights too"
         done = clinic.psql(script, "clinic")
         assert done.returncode == 0, done.stderr
         clinic.execute(f"alter role {user} password '{user}-password'")
@@ -324,7 +326,7 @@ def test_command_prints_findings_and_fails_where_something_is_wrong(
     status, output = run("doctor", "prod-dv")
     assert status == 1
     assert output.strip() == (
-        "the policy has no resource `prod-dv`: it has prod-db; another folder is named with --policies"
+        "error    the policy has no resource `prod-dv`: it has prod-db; another folder is named with --policies"
     )
     status, output = run("provision", "prod-db", "--print")
     assert status == 0

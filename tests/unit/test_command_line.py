@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import airlock
 from broker.doctor import _open_to_all
@@ -55,3 +56,37 @@ def test_a_credential_that_every_account_may_read_is_told() -> None:
         assert told(0o755, 0o604) == ([f"chmod o= {file}"] if open_above else [])
         assert told(0o755, 0o640) == []
         assert told(0o700, 0o644) == []
+
+
+def test_what_is_checked_is_what_bot_and_broker_obey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clone, own, bare = tmp_path / "clone", tmp_path / "own", tmp_path / "bare"
+    for folder in (clone / "policies", own / "policies", bare):
+        folder.mkdir(parents=True)
+    monkeypatch.setattr(airlock, "HERE", clone)
+    obeyed: list[Path] = []
+    for main in ("bot.__main__.main", "broker.__main__.main"):
+        monkeypatch.setattr(main, lambda *_: obeyed.append(Path(os.environ["AIRLOCK_POLICIES"]).absolute()))
+
+    def told(folder: Path, given: str = "") -> Path:
+        monkeypatch.chdir(folder)
+        obeyed.clear()
+        for process in ("bot", "broker"):
+            monkeypatch.setenv("AIRLOCK_POLICIES", given)
+            assert CliRunner().invoke(airlock.app, [process]).exit_code == 0
+        monkeypatch.setenv("AIRLOCK_POLICIES", given)
+        assert obeyed == [airlock._policies(None).absolute()] * 2
+        return obeyed[0]
+
+    assert told(own) == own / "policies"
+    assert told(bare) == clone / "policies"
+    assert told(own, str(tmp_path / "named")) == tmp_path / "named"
+
+
+def test_a_resource_or_role_that_is_not_there_is_an_error_whoever_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRLOCK_POLICIES", str(airlock.HERE / "policies"))
+    monkeypatch.setattr(airlock.console, "width", 200)
+    for command in (["doctor"], ["provision", "--print"]):
+        done = CliRunner().invoke(airlock.app, [*command, "nix", "--state", "/nowhere"])
+        assert (done.exit_code, done.output.partition(":")[0]) == (1, "error    the policy has no resource `nix`")
+        done = CliRunner().invoke(airlock.app, [*command, "prod-db", "--role", "nix", "--state", "/nowhere"])
+        assert (done.exit_code, done.output.partition(":")[0]) == (1, "error    prod-db has no role `nix`")

@@ -163,7 +163,9 @@ def _named(endpoint: Endpoint) -> str:
 def _how(error: str, endpoint: Endpoint) -> tuple[str, ...]:
     """Say what usually mends a connection that does not come about."""
     if "password authentication failed" in error or "InvalidPassword" in error:
-        return (f"put the right `user:password` where {endpoint.source.credential} points",)
+        # The server says the same of a role that does not exist.
+        made = "where the role is not made yet, `airlock provision RESOURCE --print` shows what makes it"
+        return (f"put the right `user:password` where {endpoint.source.credential} points; {made}",)
     if "is not permitted to log in" in error:
         return (f"alter role {endpoint.user} login;",)
     if "permission denied for database" in error:

@@ -44,7 +44,7 @@ def test_a_key_in_what_may_be_a_list_or_a_mapping_is_the_only_finding() -> None:
 
 
 def test_a_folder_that_is_not_there_is_told_from_one_without_files(tmp_path: Path) -> None:
-    with pytest.raises(PolicyUnreadable, match=r"no policy files .* named with --policies or AIRLOCK_POLICIES"):
+    with pytest.raises(PolicyUnreadable, match=r"no policy files .* named with AIRLOCK_POLICIES, or --policies"):
         load(tmp_path)
     with pytest.raises(PolicyUnreadable, match="no such folder"):
         load(tmp_path / "none")
