@@ -190,7 +190,8 @@ class Scope:
         if masks:
             self.masked[relation.qualified] = masks
         plain = self._plain(content, relation)
-        guarded = self.strict and not relation.system and self.sight(relation).tainted
+        # Where anything is masked, what has nothing masked now could have by the time that it runs.
+        guarded = self.strict and not relation.system and not self.seen.in_clear
         if plain or masks or relation.row_casts or guarded or empty or self.fenced(relation):
             self.replaced[relation.qualified] = plain | masks
 

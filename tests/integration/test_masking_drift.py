@@ -29,6 +29,12 @@ SWAP = """
     alter table people add column ssn text default 'nothing'
 """
 REDEFINED = "create or replace view shown as select id, name, ssn as note from people"
+REPLACED = "create or replace view plain as select id, ssn as body from people"
+TAKEN = """
+    alter table notes rename to papers;
+    alter table people rename to notes;
+    alter table notes rename column ssn to body
+"""
 SHIFT = "alter table people drop column name cascade; alter table people add column name text default 'nobody'"
 
 
@@ -38,7 +44,8 @@ def shop(postgres: Server) -> Server:
     postgres.execute("alter table people add column note text default 'a note'", "shop")
     postgres.execute("create view shown as select id, name, note from people", "shop")
     postgres.execute("create view twice as select id, note from shown", "shop")
-    postgres.execute("grant select on shown, twice to app", "shop")
+    postgres.execute("create view plain as select id, body from notes", "shop")
+    postgres.execute("grant select on shown, twice, plain to app", "shop")
     return postgres
 
 
@@ -106,6 +113,9 @@ def fetched(connection: psycopg.Connection, sql: bytes) -> list[object]:
         ("table people", SHIFT, "repeatable read"),
         ("copy people to stdout", SWAP, "read committed"),
         ("select * from twice", REDEFINED, "read committed"),
+        # What has nothing masked now could have by then.
+        ("select body from plain where id < 3", REPLACED, "read committed"),
+        ("select upper(body) from notes where id < 3", TAKEN, "repeatable read"),
     ],
 )
 def test_statement_decided_before_a_change_fails_after_it(shop: Server, sql: str, change: str, isolation: str) -> None:
