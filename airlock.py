@@ -111,6 +111,7 @@ def reaper() -> None:
 @policy_app.command("check")
 def policy_check(folder: FolderArgument = None, policies: PoliciesOption = None) -> None:
     """Read the policy files and say what is wrong with them, by file, line and key."""
+    from broker.protocols import offers
     from policies.engine.load import PolicyUnreadable, load
     from policies.engine.problems import warnings
     from workflows.words import counted
@@ -122,6 +123,13 @@ def policy_check(folder: FolderArgument = None, policies: PoliciesOption = None)
         for finding in error.findings:
             console.print(f"[red]error[/]    {escape(finding)}")
         raise typer.Exit(1) from None
+    spoken = ", ".join(offers())
+    strange = {name: held.protocol for name, held in policy.resources.items() if held.protocol not in offers()}
+    for name, protocol in strange.items():
+        said = f"resources.{name}.protocol: the broker does not speak `{protocol}`: there is {spoken}"
+        console.print(f"[red]error[/]    {escape(said)}")
+    if strange:
+        raise typer.Exit(1)
     for warning in warnings(policy):
         console.print(f"[yellow]warning[/]  {escape(warning)}")
     rules = len(policy.access) + len(policy.statements) + len(policy.fields)

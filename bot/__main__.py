@@ -45,7 +45,15 @@ from bot.chat.slack.opening import Opener
 from bot.chat.slack.pacing import Pacer
 from bot.chat.slack.payloads import intent_of
 from bot.chat.slack.reviewing import ReviewForms
-from bot.chat.slack.service import SlackAway, SlackUnusable, find_channel, make_app, make_client, own_identity
+from bot.chat.slack.service import (
+    SlackAway,
+    SlackUnusable,
+    check_tokens,
+    find_channel,
+    make_app,
+    make_client,
+    own_identity,
+)
 from bot.chat.slack.shows import Shows
 from bot.chat.slack.socket import Sockets
 from bot.chat.slack.tickets import Tickets
@@ -127,6 +135,7 @@ async def start(settings: Settings, stack: AsyncExitStack) -> set[asyncio.Task[N
     """Start everything; what is returned runs until the stack unwinds."""
     clock = SystemClock()
     policies = FolderPolicies(settings.policies)
+    check_tokens(settings)
     key = order_key(settings.home)
     engine = make_engine(settings.database_url)
     stack.push_async_callback(engine.dispose)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import json
 import os
@@ -32,6 +33,8 @@ from workflows.storage.engine import DatabaseUnusable
 from workflows.storage.migrate import migrate as migrate_database
 
 _log = structlog.get_logger("broker")
+_PLACES = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES, errno.ENOENT, errno.ENOTDIR, errno.EROFS})
+"""How the machine refuses a place to listen or to write."""
 
 
 def main(workers: int | None = None) -> None:
@@ -47,8 +50,17 @@ def main(workers: int | None = None) -> None:
         sys.exit(_stop("\n".join([f"{PolicyUnreadable.__doc__} (`airlock policy check`):", *error.findings])))
     except AirlockError as error:
         sys.exit(_stop(f"{type(error).__doc__}: {error}"))
-    except (DatabaseUnusable, OSError) as error:
+    except DatabaseUnusable as error:
         sys.exit(_stop(str(error)))
+    except OSError as error:
+        sys.exit(_stop(f"{error}; {_settings()}" if error.errno in _PLACES else str(error)))
+
+
+def _settings() -> str:
+    """Name the settings that say where a broker listens and writes."""
+    ports = ", ".join(f"AIRLOCK_PORT_{name.upper()}" for name in offers())
+    clients, bot = f"AIRLOCK_LISTEN_HOST and {ports}", "AIRLOCK_API_HOST and AIRLOCK_API_PORT"
+    return f"{clients} say where clients connect, {bot} where the bot does, AIRLOCK_STATE where everything is kept"
 
 
 def _stop(message: str) -> int:

@@ -125,6 +125,9 @@ def _roles(policy: Policy, resource: str, role: str | None) -> tuple[list[str], 
             f"the policy has no resource `{escape(resource)}`: it has "
             f"{escape(', '.join(policy.resources) or 'none')}; another folder is named with --policies"
         ]
+    if held.protocol not in offers():
+        spoken = f"there is {', '.join(offers())}"
+        return [], [escape(f"{resource}: the broker does not speak the protocol `{held.protocol}`: {spoken}")]
     if role is not None and role not in held.roles:
         return [], [f"{escape(resource)} has no role `{escape(role)}`: it has {escape(', '.join(held.roles))}"]
     return [role] if role is not None else list(held.roles), []
@@ -135,12 +138,21 @@ async def _examined(settings: Settings, policy: Policy, resource: str, role: str
     try:
         endpoint = PolicyEndpoints(_Fixed(policy), settings.secrets_path).of(resource, role)
     except AirlockError as error:
-        made = f"`airlock provision {resource} --print` shows what makes the role"
-        hint = f"put `user:password` there, or name the state folder with --state; {made}"
-        return [problem(f"no way to {role} on {resource}: {error}", hint)]
+        return [problem(f"no way to {role} on {resource}: {error}", _mend(policy, resource, role, str(error)))]
     held = policy.resources[resource]
     read_by_all = _open_to_all(settings.secrets_path, held.roles[role].credential, held.provisioner)
     return [*read_by_all, *await offer.examine(policy, resource, role, endpoint)]
+
+
+def _mend(policy: Policy, resource: str, role: str, error: str) -> str:
+    """Say what mends a reference that leads nowhere."""
+    held, elsewhere = policy.resources[resource], "or name the state folder with --state"
+    if held.upstream.ca is not None and f"`{held.upstream.ca}`" in error:
+        return f"put the certificate of the server's authority (PEM) there, {elsewhere}"
+    if any(f"`{one}`" in error for one in (held.roles[role].credential, held.provisioner)):
+        made = f"`airlock provision {resource} --print` shows what makes the role"
+        return f"put `user:password` there, {elsewhere}; {made}"
+    return f"mend it in the policy's upstream of {resource}, or set what it refers to"
 
 
 def _open_to_all(secrets: Path, *references: str | None) -> list[Finding]:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from policies.engine.hints import unknown_key
 from policies.engine.model import Policy
 from policies.engine.problems import problems
+from policies.engine.values import SHAPES
 
 Path_ = tuple[str | int, ...]
 MAX_DEPTH = 40
@@ -216,6 +217,8 @@ def _strict_findings(places: dict[Path_, _Place], merged: dict[str, Any], error:
     for problem in error.errors():
         path = _path_in(merged, problem["loc"], missing=problem["type"] == "missing")
         message = _MESSAGES.get(problem["type"], problem["msg"]).replace("Input should be", "should be")
+        if problem["type"] == "string_pattern_mismatch":
+            message = SHAPES.get(problem["ctx"]["pattern"], message)
         if problem["type"] == "extra_forbidden":
             message = unknown_key(path)
         found.setdefault(path, _finding(places, path, message))

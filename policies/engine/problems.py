@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
 
 from policies.engine.conditions import EVERY_FUNCTION
 from policies.engine.decisions import Effect
@@ -23,7 +24,7 @@ def problems(policy: Policy) -> list[tuple[tuple[str | int, ...], str]]:
         found += [(("resources", name, *path), text) for path, text in _role_problems(policy.resources[name])]
     slack_ids: dict[str, str] = {}
     for handle, person in policy.people.items():
-        found += [(("people", handle, "groups"), f"no group `{g}`") for g in person.groups if g not in policy.groups]
+        found += [(("people", handle, "groups"), text) for text in _absent("group", person.groups, policy.groups)]
         if person.slack and slack_ids.setdefault(person.slack, handle) != handle:
             found.append(
                 (("people", handle, "slack"), f"`{person.slack}` already belongs to `{slack_ids[person.slack]}`")
@@ -42,15 +43,24 @@ def problems(policy: Policy) -> list[tuple[tuple[str | int, ...], str]]:
         if field_rule.relation.endswith(".*"):
             text = "the fields of one relation are classified at a time: name it, without a star"
             found.append((("fields", index, "relation"), text))
-        if field_rule.resource not in policy.resources:
-            found.append((("fields", index, "resource"), f"no resource `{field_rule.resource}`"))
-        found += [(("fields", index, "groups"), f"no group `{g}`") for g in field_rule.groups if g not in policy.groups]
+        missing = _absent("resource", [field_rule.resource], policy.resources)
+        found += [(("fields", index, "resource"), text) for text in missing]
+        found += [(("fields", index, "groups"), text) for text in _absent("group", field_rule.groups, policy.groups)]
         for name in field_rule.masks:
             needed = field_rule.revealing(name)
             asked = {group for need in needed.needs for group in need.groups} if needed is not None else set()
             path = ("fields", index, "masks", name, "reviewers")
-            found += [(path, f"no group `{group}`") for group in sorted(asked - set(policy.groups))]
+            found += [(path, text) for text in _absent("group", sorted(asked), policy.groups)]
     return found
+
+
+def _absent(kind: str, names: Iterable[str], known: Iterable[str], where: str = "") -> list[str]:
+    """Say which names refer to nothing, and what each may have been meant to be."""
+    there = sorted(known)
+    nearest = {name: get_close_matches(name, there, 1) for name in names if name not in there}
+    return [
+        f"no {kind} `{name}`{where}{f', did you mean `{near[0]}`?' if near else ''}" for name, near in nearest.items()
+    ]
 
 
 def warnings(policy: Policy) -> list[str]:
@@ -70,10 +80,10 @@ def warnings(policy: Policy) -> list[str]:
         found.append("resource `slack`: `airlock doctor slack` examines the Slack app, never this resource")
     for rule in (*policy.access, *policy.statements):
         found += [
-            f"rule `{rule.id}`: needs {need}, of whom there are {len(policy.members(need.groups))}: too few where "
-            "one of them asks or is away"
+            f"rule `{rule.id}`: needs {need}, of whom there are {there}: "
+            + ("nobody can ever meet that" if there < need.count else "too few where one of them asks or is away")
             for need in rule.requirement.needs
-            if len(policy.members(need.groups)) < need.count + 1
+            if (there := len(policy.members(need.groups))) < need.count + 1
         ]
     found += [_shaped(rule) for rule in policy.statements if rule.offers_shape]
     found += [
@@ -245,12 +255,15 @@ def _role_problems(resource: Resource) -> Iterator[tuple[tuple[str, str, str], s
 
 
 def _rule_problems(policy: Policy, rule: Rule) -> list[tuple[str, str]]:
-    found = [("resources", f"no resource `{name}`") for name in rule.resources if name not in policy.resources]
     known = {role for name in rule.resources or policy.resources for role in _roles(policy, name)}
-    found += [("roles", f"no role `{name}` on these resources") for name in rule.roles if name not in known]
-    groups = {*rule.groups, *(group for need in rule.requirement.needs for group in need.groups)}
-    found += [("groups", f"no group `{name}`") for name in sorted(groups) if name not in policy.groups]
-    return found
+    reviewing = sorted({group for need in rule.requirement.needs for group in need.groups})
+    missing = {
+        "resources": _absent("resource", rule.resources, policy.resources),
+        "roles": _absent("role", rule.roles, known, " on these resources"),
+        "groups": _absent("group", rule.groups, policy.groups),
+        "reviewers": _absent("group", reviewing, policy.groups),
+    }
+    return [(key, text) for key, texts in missing.items() for text in texts]
 
 
 def _roles(policy: Policy, resource: str) -> set[str]:

@@ -38,12 +38,23 @@ def inside_secrets(value: str) -> str:
     return value
 
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
-Handle = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
-RelationName = Annotated[str, StringConstraints(pattern=r"^([^.\s*]+\.([^.\s*]+|\*)|\*\.\*)$")]
+_NAME, _HANDLE = r"^[a-z][a-z0-9_-]{0,62}$", r"^[a-z][a-z0-9_-]{0,31}$"
+_RELATION, _FIELDS_OF = r"^([^.\s*]+\.([^.\s*]+|\*)|\*\.\*)$", r"^[^.\s*]+\.([^.\s*]+|\*)$"
+_REFERENCE = r"^(env|file):[A-Za-z0-9_./-]+$"
+SHAPES = {
+    _NAME: "should begin with a small letter, and go on with small letters, digits, `_` and `-`, 63 at most",
+    _HANDLE: "should begin with a small letter, and go on with small letters, digits, `_` and `-`, 32 at most",
+    _RELATION: "should be `schema.relation`, `schema.*` or `*.*`",
+    _FIELDS_OF: "should be `schema.relation`",
+    _REFERENCE: "should be `file:NAME`, a file in the secrets folder, or `env:NAME`, an environment variable",
+}
+"""What a text that fits a pattern looks like, in words."""
+Name = Annotated[str, StringConstraints(pattern=_NAME)]
+Handle = Annotated[str, StringConstraints(pattern=_HANDLE)]
+RelationName = Annotated[str, StringConstraints(pattern=_RELATION)]
 """`schema.relation`, `schema.*`, `*.*`; a star elsewhere would name nothing, and a rule with it would say nothing."""
-FieldsOf = Annotated[str, StringConstraints(pattern=r"^[^.\s*]+\.([^.\s*]+|\*)$")]
-Reference = Annotated[str, StringConstraints(pattern=r"^(env|file):[A-Za-z0-9_./-]+$"), AfterValidator(inside_secrets)]
+FieldsOf = Annotated[str, StringConstraints(pattern=_FIELDS_OF)]
+Reference = Annotated[str, StringConstraints(pattern=_REFERENCE), AfterValidator(inside_secrets)]
 Windows = Annotated[list[Window], BeforeValidator(_windows, json_schema_input_type=Window | list[Window])]
 Duration = Annotated[
     timedelta,

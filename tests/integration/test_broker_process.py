@@ -105,6 +105,7 @@ async def test_port_that_is_taken_is_said(running: Running) -> None:
         port = str(taken.getsockname()[1])
         assert await asyncio.to_thread(running.start(AIRLOCK_API_PORT=port).wait, 20) == 2
         assert "address already in use" in running.log.read_text()
+        assert "AIRLOCK_PORT_POSTGRES say where clients connect" in running.log.read_text()
 
 
 async def test_broken_policy_or_log_keeps_the_broker_from_starting_and_is_named(running: Running) -> None:
@@ -192,3 +193,19 @@ def test_every_process_says_why_it_cannot_start(words: tuple[str, ...], setting:
     )
     assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
     assert done.stderr.startswith(f"{words[0]}: ")
+
+
+@pytest.mark.parametrize(("given", "missing"), [("", "SLACK_BOT_TOKEN"), ("SLACK_BOT_TOKEN", "SLACK_APP_TOKEN")])
+def test_a_bot_without_its_tokens_asks_nobody(given: str, missing: str, tmp_path: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "AIRLOCK_STATE": str(tmp_path), "SLACK_API_URL": "http://127.0.0.1:1/"}
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "airlock.py"), "bot"],
+        cwd=REPOSITORY,
+        env=environment | ({given: "xoxb-1"} if given else {}),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    said = f"bot: {missing} is not set: `airlock doctor slack` says where to find it\n"
+    assert (done.returncode, done.stderr) == (2, said)

@@ -90,3 +90,51 @@ def test_a_resource_or_role_that_is_not_there_is_an_error_whoever_asks(monkeypat
         assert (done.exit_code, done.output.partition(":")[0]) == (1, "error    the policy has no resource `nix`")
         done = CliRunner().invoke(airlock.app, [*command, "prod-db", "--role", "nix", "--state", "/nowhere"])
         assert (done.exit_code, done.output.partition(":")[0]) == (1, "error    prod-db has no role `nix`")
+
+
+LAB = """
+groups: {engineers: E}
+people: {alice: {name: Alice, groups: [engineers]}}
+resources:
+  crm:
+    protocol: PROTOCOL
+    upstream: {host: "env:AIRLOCK_TEST_NOWHERE", port: 1, database: x, tls: verify-full, ca: "file:ca.pem"}
+    roles: {read: {credential: "file:read", relations: [public.a]}}
+"""
+
+
+def test_a_protocol_that_nobody_speaks_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRLOCK_POLICIES", "")
+    monkeypatch.setenv("AIRLOCK_STATE", "")
+    monkeypatch.setattr(airlock.console, "width", 200)
+    (tmp_path / "all.yaml").write_text(LAB.replace("PROTOCOL", "mysql"))
+    for command in (
+        ["policy", "check"],
+        ["doctor", "crm"],
+        ["provision", "crm", "--print"],
+        ["policy", "explain", "alice", "crm", "read", "select 1"],
+    ):
+        state = [] if command[-1] == "check" else ["--state", str(tmp_path)]
+        done = CliRunner().invoke(airlock.app, [*command, "--policies", str(tmp_path), *state])
+        assert (done.exit_code, done.output[:5]) == (1, "error"), command
+        assert "the broker does not speak" in done.output
+        assert "`mysql`: there is postgres" in done.output
+
+
+def test_the_doctor_says_of_each_reference_what_belongs_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRLOCK_POLICIES", "")
+    monkeypatch.setenv("AIRLOCK_STATE", "")
+    monkeypatch.delenv("AIRLOCK_SECRETS", raising=False)
+    monkeypatch.setattr(airlock.console, "width", 200)
+    (tmp_path / "all.yaml").write_text(LAB.replace("PROTOCOL", "postgres"))
+    (tmp_path / "secrets").mkdir()
+
+    def told() -> str:
+        words = ["doctor", "crm", "--policies", str(tmp_path), "--state", str(tmp_path)]
+        return CliRunner().invoke(airlock.app, words).output
+
+    assert "put `user:password` there" in told()
+    (tmp_path / "secrets" / "read").write_text("reader:x")
+    assert "mend it in the policy's upstream of crm" in told()
+    monkeypatch.setenv("AIRLOCK_TEST_NOWHERE", "127.0.0.1")
+    assert "put the certificate of the server's authority (PEM) there" in told()

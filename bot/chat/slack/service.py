@@ -70,6 +70,16 @@ def make_app(settings: Settings, identity: AuthorizeResult) -> AsyncApp:
     )
 
 
+def check_tokens(settings: Settings) -> None:
+    """Raise SlackUnusable where a token is missing: nobody is asked in vain."""
+    needed = {"SLACK_BOT_TOKEN": settings.slack_bot_token}
+    if settings.slack_mode == "socket":
+        needed["SLACK_APP_TOKEN"] = settings.slack_app_token
+    for name, token in needed.items():
+        if not token.get_secret_value():
+            raise SlackUnusable(f"{name} is not set: `airlock doctor slack` says where to find it")
+
+
 async def own_identity(client: AsyncWebClient) -> AuthorizeResult:
     """Return who the bot is, and in which workspace; raises SlackUnusable or SlackAway."""
     try:

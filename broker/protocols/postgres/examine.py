@@ -129,7 +129,7 @@ async def _own_roles(policy: Policy, resource: str, endpoint: Endpoint, maker: E
 def _transport(endpoint: Endpoint) -> Iterator[Finding]:
     """Judge what the policy says of TLS, before anything is sent."""
     if endpoint.tls == "verify-full":
-        yield good("the server's certificate and name are checked")
+        yield good("the policy has the server's certificate and name checked")
     elif endpoint.tls == "require":
         yield warning(
             "the connection is encrypted, but anybody could stand in for the server: its certificate is not checked",

@@ -185,3 +185,38 @@ def test_what_a_rule_stands_before_is_not_read_like_every_other(
 ) -> None:
     covers, but = freely_read(policy(*rules), "ann", "db", "read")
     assert (*covers, *(("but", *but) if but else ())) == freely
+
+
+@pytest.mark.parametrize(
+    ("wrong", "what"),
+    [
+        (("groups: [dbas]}", "groups: [dbos]}"), "no group `dbos`, did you mean `dbas`?"),
+        (("resources: [crm]", "resources: [crn]"), "no resource `crn`, did you mean `crm`?"),
+        (("roles: [read]", "roles: [red]"), "no role `red` on these resources, did you mean `read`?"),
+        (("reviewers: {count: 1, groups: [dbas]}", "reviewers: {count: 1, groups: [dba]}"), "access[0].reviewers: no"),
+        (("credential: file:x", "credential: x"), "should be `file:NAME`, a file in the secrets folder, or `env:NAME`"),
+        (("relation: public.a", "relation: a"), "should be `schema.relation`"),
+        (("relations: [public.*]", "relations: [public]"), "should be `schema.relation`, `schema.*` or `*.*`"),
+        (("alice: {", "Alice: {"), "should begin with a small letter"),
+    ],
+)
+def test_what_is_wrong_is_said_with_what_would_be_right(wrong: tuple[str, str], what: str) -> None:
+    good = """
+groups: {engineers: E, dbas: D}
+people: {alice: {name: Alice, groups: [engineers]}, bob: {name: Bob, groups: [dbas]}}
+resources:
+  crm:
+    protocol: postgres
+    upstream: {host: 127.0.0.1, port: 1, database: x, tls: disable}
+    roles: {read: {credential: file:x, relations: [public.*]}}
+access:
+  - {id: a, decision: ask, resources: [crm], roles: [read], groups: [engineers], reviewers: {count: 1, groups: [dbas]}}
+fields:
+  - {id: f, resource: crm, relation: public.a, clear: [id]}
+"""
+    assert "too few where one of them asks" in warnings(read_texts({"a.yaml": good}))[0]
+    assert "nobody can ever meet that" in warnings(read_texts({"a.yaml": good.replace("count: 1", "count: 2")}))[0]
+    assert wrong[0] in good
+    with pytest.raises(PolicyUnreadable) as caught:
+        read_texts({"a.yaml": good.replace(*wrong)})
+    assert what in str(caught.value)
