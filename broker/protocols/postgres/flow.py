@@ -60,6 +60,7 @@ from broker.protocols.postgres.sinks import ClientSink, UpstreamSink
 from broker.protocols.postgres.spares import Kind
 from broker.protocols.postgres.states import State
 from broker.protocols.postgres.turns import TURN_SECONDS, Turns
+from broker.protocols.postgres.work import Work
 from broker.sessions.holds import Estimate
 from broker.sessions.model import CloseReason, SessionFacts
 from broker.transport.stream import Sink, Stream
@@ -116,12 +117,11 @@ class Flow:
         self.ending = False
         """The session is being ended: nothing goes another way than the gate's."""
         self._holder = Holder(house.broker.holds, self.feed, self._estimate)
-        self._events: list[Event] = []
-        self._busy = False
-        self._slice = 0.0
-        """When the deciding that goes on now began."""
+        self._work = Work(self._machine.handle, self._do, self._begin, self._flush, self._rest, self._fail)
         self._turns = Turns(self._take, self._wait_for_turn, lambda: self.lost(client=True))
-        self._side: Side | None = None
+        self._sides: tuple[Side, ...] = ()
+        self._behind = {"client": False, "upstream": False}
+        """Whether something of either side waits for its turn."""
         self._to_client: list[bytes | memoryview] = []
         self._to_upstream: list[bytes | memoryview] = []
         self._tasks: set[asyncio.Future[None]] = set()
@@ -167,25 +167,14 @@ class Flow:
 
     def feed(self, event: Event) -> None:
         """Give the machine an event and do what it says; events that come of it follow in order."""
-        if self._failed:
-            return
-        self._events.append(event)
-        if self._busy:
-            return
-        self._busy = True
-        self._slice = time.monotonic()
-        try:
-            if self._quick is not None:
-                self._quick.leave()
-            self._scribe.settle()
-            while self._events:
-                for command in self._machine.handle(self._events.pop(0)):
-                    self._do(command)
-        except Exception:  # noqa: BLE001  _fail ends the session
-            self._fail()
-        finally:
-            self._busy = False
-        self._flush()
+        if not self._failed:
+            self._work.tell(event)
+
+    def _begin(self) -> None:
+        """Leave the compiled core's lane, and what it kept."""
+        if self._quick is not None:
+            self._quick.leave()
+        self._scribe.settle()
 
     def derailed(self, error: Exception) -> None:
         """End the session over what went wrong in the compiled core's lane."""
@@ -204,7 +193,7 @@ class Flow:
         if client and self._turns.arrived(data):
             return
         now = time.monotonic()
-        if not self._busy and (self._depart(data, now) if client else self._land(data, now)):
+        if not self._work.busy and (self._depart(data, now) if client else self._land(data, now)):
             return
         self.feed(FromClient(data, now) if client else FromUpstream(data, now))
 
@@ -219,12 +208,19 @@ class Flow:
         return True
 
     def _wait_for_turn(self, waits: bool) -> None:
-        if self._side is not None:
-            self._side.behind = waits
-        if waits:
-            self._client.pause("turn")
-        else:
-            self._client.resume("turn")
+        self._wait("client", waits, self._client)
+
+    def _rest(self, waits: bool) -> None:
+        for stream in (self._client, self._upstream.stream):
+            self._wait("upstream", waits, stream)
+
+    def _wait(self, whose: str, waits: bool, stream: Stream | None) -> None:
+        """Read nothing more while something of a side's waits for its turn, and have nothing overtake it."""
+        self._behind[whose] = waits
+        for side in self._sides:
+            side.behind = any(self._behind.values())
+        if stream is not None:
+            (stream.pause if waits else stream.resume)(f"{whose}'s turn")
 
     def lost(self, *, client: bool) -> None:
         if client and self._turns.lost():
@@ -248,7 +244,7 @@ class Flow:
         self._failed = True
         if self._quick is not None:
             self._quick.expires = 0.0
-        self._events.clear()
+        self._work.clear()
         self._to_upstream.clear()
         self._finish(CloseReason.ERROR)
 
@@ -257,8 +253,9 @@ class Flow:
         stream = self._upstream.stream
         if compiled is None or stream is None or stream.transport is None or self._client.transport is None:
             return UpstreamSink(self), ClientSink(self)
-        self._side = compiled.Side(self, self._lane, True)
-        return compiled.Side(self, self._lane, False), self._side
+        sides = compiled.Side(self, self._lane, False), compiled.Side(self, self._lane, True)
+        self._sides = sides
+        return sides
 
     def _lane(self) -> Lane:
         """Return the compiled core's lane, made once the client has said something: one that idles has none."""
@@ -327,7 +324,7 @@ class Flow:
             case ToUpstream(data=data):
                 self._to_upstream.append(data)
             case Inspect(sql=sql, altered=altered, types=types, token=token):
-                crowding = time.monotonic() - self._slice > TURN_SECONDS
+                crowding = time.monotonic() - self._work.began > TURN_SECONDS
                 self.ruler.inspect(sql, token, crowding=crowding, altered=altered, types=types)
             case Record():
                 self._scribe.record(command)

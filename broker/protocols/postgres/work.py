@@ -1,0 +1,102 @@
+"""What one session's machine is told, in order, and the doing of what it says.
+
+A chunk of the upstream's can answer thousands of messages: what comes of it is done for five milliseconds at a time, so
+that no other session waits for all of it. What is told meanwhile waits in line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from broker.protocols.postgres.events import Command, Ended, Event, FromUpstream
+from broker.protocols.postgres.turns import TURN_SECONDS
+
+
+class Work:
+    """One session's. `begins` is told before anything is done, and `ends` after, also where only a turn is over.
+
+    `rests` hears that something waits for its turn, and that nothing does any more; `fails` that an error came of it:
+    nothing that was told is done then.
+    """
+
+    def __init__(
+        self,
+        handle: Callable[[Event], Iterator[Command]],
+        do: Callable[[Command], None],
+        begins: Callable[[], None],
+        ends: Callable[[], None],
+        rests: Callable[[bool], None],
+        fails: Callable[[], None],
+    ) -> None:
+        self._handle = handle
+        self._do = do
+        self._begins = begins
+        self._ends = ends
+        self._rests = rests
+        self._fails = fails
+        self._events: deque[Event] = deque()
+        self._under_way: Iterator[Command] | None = None
+        self._next_turn: asyncio.Handle | None = None
+        self._hurried = False
+        self.busy = False
+        """Something is under way: what comes is told, and goes no other way."""
+        self.began = 0.0
+        """When the turn that goes on now began."""
+
+    def tell(self, event: Event) -> None:
+        """Have the machine handle an event, now or in its turn; an end waits for none."""
+        self._events.append(event)
+        self._hurried = self._hurried or isinstance(event, Ended)
+        if not self.busy or (self._hurried and self._next_turn is not None):
+            self._go_on()
+
+    def clear(self) -> None:
+        """Forget what is still to be done."""
+        self._events.clear()
+        self._under_way = None
+        if self._next_turn is not None:
+            self._next_turn.cancel()
+            self._next_turn = None
+
+    def _go_on(self) -> None:
+        resumed, self._next_turn = self._next_turn, None
+        if resumed is not None:
+            resumed.cancel()
+        self.busy = True
+        self.began = time.monotonic()
+        try:
+            self._begins()
+            over = self._turn()
+        except Exception:  # noqa: BLE001  whoever is told ends the session
+            self.clear()
+            over = True
+            self._fails()
+        self.busy = not over
+        if not over:
+            self._next_turn = asyncio.get_running_loop().call_soon(self._go_on)
+        if over == (resumed is not None):
+            self._rests(not over)
+        self._ends()
+
+    def _turn(self) -> bool:
+        """Do what waits; returns whether that is all."""
+        divided = self._under_way is not None
+        while self._under_way is not None or self._events:
+            if self._under_way is None:
+                if divided and self._late():
+                    return False
+                event = self._events.popleft()
+                divided = divided or isinstance(event, FromUpstream)
+                self._under_way = self._handle(event)
+            for command in self._under_way:
+                self._do(command)
+                if divided and self._late():
+                    return False
+            self._under_way = None
+        return True
+
+    def _late(self) -> bool:
+        return not self._hurried and time.monotonic() - self.began > TURN_SECONDS

@@ -1,0 +1,110 @@
+"""What a session's machine says is done in its order; others are served in between, and an end waits for no turn."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from broker.protocols.postgres.events import Command, Ended, Event, FromClient, FromUpstream, ToClient
+from broker.protocols.postgres.turns import TURN_SECONDS
+from broker.protocols.postgres.work import Work
+from broker.sessions.model import CloseReason
+
+
+class Session:
+    """Each byte that arrives is a command; one of `?` tells of an event more, one of `!` fails."""
+
+    def __init__(self, seconds: float) -> None:
+        self.rests: list[bool] = []
+        self.work = Work(self.handle, self.do, self.begin, self.end, self.rests.append, self.fail)
+        self.done: list[bytes] = []
+        self.turns: list[bytes] = []
+        self._seconds = seconds
+
+    def handle(self, event: Event) -> Iterator[Command]:
+        if isinstance(event, FromClient | FromUpstream):
+            for one in event.data:
+                yield ToClient(bytes([one]))
+        else:
+            yield ToClient(b".")
+
+    def do(self, command: Command) -> None:
+        assert isinstance(command, ToClient)
+        if command.data == b"!":
+            raise ValueError
+        if command.data == b"?":
+            self.work.tell(FromClient(b"more", 0.0))
+        self.done.append(bytes(command.data))
+        until = time.monotonic() + self._seconds
+        while time.monotonic() < until:
+            pass
+
+    def begin(self) -> None:
+        assert self.work.busy
+
+    def end(self) -> None:
+        self.turns.append(b"".join(self.done))
+
+    def fail(self) -> None:
+        self.done.append(b"failed")
+
+    async def over(self) -> None:
+        while self.work.busy:  # noqa: ASYNC110  each turn of the loop is one of others
+            await asyncio.sleep(0)
+
+
+SLOW = TURN_SECONDS / 2
+
+
+async def test_a_long_chunk_of_the_upstreams_is_done_in_turns_and_what_comes_meanwhile_behind_it() -> None:
+    session = Session(SLOW)
+    session.work.tell(FromUpstream(b"?abcdefgh", 0.0))
+    assert session.work.busy
+    assert session.rests == [True]
+    session.work.tell(FromClient(b"later", 0.0))
+    assert session.turns[0] == b"".join(session.done)
+    assert len(session.done) < 5
+    await session.over()
+    assert b"".join(session.done) == b"?abcdefghmorelater"
+    assert session.rests == [True, False]
+    assert len(session.turns) > 3
+
+
+async def test_what_is_short_is_done_at_once() -> None:
+    session = Session(0.0)
+    session.work.tell(FromUpstream(b"ab?c", 0.0))
+    session.work.tell(FromClient(b"d", 0.0))
+    assert b"".join(session.done) == b"ab?cmored"
+    assert (session.rests, session.work.busy) == ([], False)
+
+
+async def test_a_clients_chunk_is_divided_elsewhere() -> None:
+    session = Session(SLOW)
+    session.work.tell(FromClient(b"abcdef", 0.0))
+    assert b"".join(session.done) == b"abcdef"
+    assert session.rests == []
+
+
+async def test_an_end_waits_for_no_turn() -> None:
+    session = Session(SLOW)
+    session.work.tell(FromUpstream(b"abcdefgh", 0.0))
+    session.work.tell(FromClient(b"later", 0.0))
+    session.work.tell(Ended(CloseReason.REVOKED, None, 0.0))
+    assert b"".join(session.done) == b"abcdefghlater."
+    assert (session.rests, session.work.busy) == ([True, False], False)
+    await asyncio.sleep(0)
+    assert b"".join(session.done) == b"abcdefghlater."
+
+
+@pytest.mark.parametrize("chunk", [b"a!b", b"abcdef!g"])
+async def test_behind_an_error_nothing_is_done(chunk: bytes) -> None:
+    session = Session(SLOW)
+    session.work.tell(FromUpstream(chunk, 0.0))
+    if session.work.busy:
+        session.work.tell(FromClient(b"later", 0.0))
+    await session.over()
+    assert b"".join(session.done) == chunk.partition(b"!")[0] + b"failed"
+    assert session.rests in ([], [True, False])
