@@ -1,7 +1,8 @@
 """Row bounds where the client says its messages by hand: pipelines, and the order of what it hears."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -67,20 +68,38 @@ async def test_what_a_text_with_bounded_changes_is_answered_with_is_in_its_order
     assert [one["outcome"] for one in finished] == ["ok"] * 5 + ["failed"]
 
 
+@pytest.mark.parametrize(("rows", "told"), [(3, "12GCZ"), (11, "12GEZ")])
+@pytest.mark.parametrize("waits", [True, False])
+async def test_a_copy_in_the_extended_protocol_is_counted_before_its_client_says_sync(
+    served: TestBroker, postgres: Server, rows: int, told: str, waits: bool
+) -> None:
+    lines = b"".join(b"%d\tx\n" % number for number in range(5000, 5000 + rows))
+    begin = [_run("copy notes from stdin"), codec.message(b"H")]
+    end = [codec.message(b"d", lines), codec.message(b"c"), codec.SYNC]
+    if waits:
+        heard = await _heard(served, [b"".join(begin), b"".join(end)], until=["G", "Z"])
+    else:
+        heard = await _heard(served, [b"".join((*begin, *end))])
+    assert kinds(heard) == told
+    kept = rows if told.endswith("CZ") else 0
+    assert postgres.execute("select count(*) from notes where id >= 5000", "shop") == [(kept,)]
+
+
 def _run(sql: str) -> bytes:
     return codec.parse("", sql) + codec.bind("", "") + codec.execute("")
 
 
-async def _heard(served: TestBroker, parts: list[bytes]) -> list[codec.Frame]:
+async def _heard(served: TestBroker, parts: list[bytes], until: Sequence[str] = ()) -> list[codec.Frame]:
     """Say each part once what came before it is answered; returns everything that comes until the session ends."""
 
     def play() -> list[codec.Frame]:
         with raw(served.port) as client:
             enter(client, served.ticket(role="write"))
             found: list[codec.Frame] = []
-            for part in parts:
+            for part, kind in zip_longest(parts, until, fillvalue="Z"):
+                assert isinstance(part, bytes)
                 client.send(part)
-                found += client.until("Z")
+                found += client.until(kind)
             client.send(codec.query(MARK))
             while b"ISO, MDY" not in (found := found + client.until("Z"))[-3].body:
                 pass

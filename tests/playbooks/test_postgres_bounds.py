@@ -261,8 +261,21 @@ def test_copy_data_passes_while_the_change_waits_for_its_count() -> None:
     play = begun(Play(bounded))
     play.upstream(codec.message(b"G", b"\0\0\0"))
     row, end = codec.message(b"d", b"1\n"), codec.message(b"c")
-    assert play.client(row, end).to_upstream() == row + end
+    assert play.client(row, end).to_upstream() == row + end + codec.FLUSH
     play.upstream(complete("COPY 1"), ready("T"))
     play.to_upstream()
     play.upstream(done("SET CONSTRAINTS") + counted(6) + ready("T")).upstream(done("COMMIT") + ready("I"))
     assert play.kinds() == "GCZ"
+
+
+def test_a_copy_whose_rows_are_counted_is_over_before_its_client_says_sync() -> None:
+    play = Play(bounded).client(codec.parse("", "insert"), bind(""), codec.execute(""), codec.SYNC)
+    play.upstream(PARSED, BOUND).upstream(counted(5))
+    play.upstream(codec.message(b"G", b"\0\0\0"))
+    play.to_upstream()
+    row, end = codec.message(b"d", b"1\n"), codec.message(b"c")
+    play.client(row, end, codec.SYNC)
+    assert play.to_upstream() == row + end + codec.FLUSH
+    play.upstream(complete("COPY 1")).upstream(counted(6))
+    assert play.kinds() == "12GC"
+    assert play.outcomes() == [("q1", "ok")]

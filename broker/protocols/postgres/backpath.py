@@ -259,7 +259,7 @@ class BackPath:
 
     def _begin_copy(self) -> None:
         session = self._session
-        session.copying = True
+        session.copying, session.fed = True, False
         queue = session.responses.queue
         queue[0].given = False
         while len(queue) > 1 and queue[1].kind is Kind.SYNC:

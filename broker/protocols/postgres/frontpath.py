@@ -278,10 +278,10 @@ class FrontPath:
     def _during_copy(self, frame: Frame) -> Gate:
         """Pass copy data as far as it may go; a server that reads it ignores Flush and Sync, so those stay here."""
         session = self._session
-        copying = session.responses.copying
+        copying, head = session.responses.copying, session.responses.head
+        session.fed = session.fed or frame.type == ord("d")
         if frame.type == ord("d") and copying is not None and not copying.take_in(frame.body):
             # A server that is told that a COPY has failed keeps none of it.
-            head = session.responses.head
             if head is not None:
                 head.problem = too_far(copying)
             session.copying, session.copy_failed = False, True
@@ -289,11 +289,13 @@ class FrontPath:
         elif frame.type in _COPY:
             if frame.type != ord("d"):
                 session.copying, session.late = False, 0
-                if session.responses.head is not None:
-                    session.responses.head.given = True
-            yield ToUpstream(frame.whole())
+                if head is not None:
+                    head.given = True
+            # Who waits for the count of what is copied does so before any Sync has the server say that it is done.
+            counts = frame.type == ord("c") and head is not None and head.withheld is not None
+            yield ToUpstream(frame.whole() + (codec.FLUSH if counts else b""))
         elif frame.type == ord("S"):
-            session.late += 1
+            session.late += session.fed
         elif frame.type != ord("H"):
             raise ProtocolViolation(f"message `{chr(frame.type)}` in the middle of a COPY")
 

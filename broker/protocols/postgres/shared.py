@@ -114,6 +114,8 @@ class Session:
     """Copy data that is still under way belongs to a COPY that has failed."""
     copy_lost: bool = False
     """Some COPY of its client's was refused or has failed: data that nothing asks for may be the rest of it."""
+    fed: bool = False
+    """Some of the data has come, so the COPY may have failed over it."""
     late: int = 0
     """Syncs amid copy data: a server that reads it ignores them, and answers them where the COPY has failed before."""
     cancelling: bool = False
