@@ -71,6 +71,7 @@ _UNPINNED = frozenset("role transaction_deferrable transaction_isolation transac
 
 Who a session is may be reset, as no SET changes it: pools do so between two users of theirs, by words or DISCARD ALL.
 """
+_SHOWING = "select name, setting from pg_settings where setting is not null; lists those that may be shown"
 _CALL = frozenset({"funcname", "args", "funcformat", "location"})
 
 
@@ -191,14 +192,10 @@ def refusal_of_show(name: str, *, in_clear: bool = False) -> Refusal | None:
     """Return why a SHOW is refused: commands, files, connections and an application's own settings stay closed."""
     if name.lower() != "all" and shown(name, in_clear=in_clear):
         return None
-    others = "select name, setting from pg_settings where setting is not null"
+    said = f"{name} is not on the list of settings that hold nothing private"
     if name.lower() == "all":
-        return Refusal(
-            "settings", "SHOW ALL would show settings that may hold something private", f"{others}: the rest"
-        )
-    return Refusal(
-        "settings", f"{name} is not on the list of settings that hold nothing private", f"{others}: the list"
-    )
+        said = "SHOW ALL would show settings that may hold something private"
+    return Refusal("settings", said, _SHOWING)
 
 
 def shows_only_settings(function: str, arguments: list[Node], *, in_clear: bool = False) -> bool:
@@ -214,6 +211,8 @@ def makes_writable(content: Node) -> bool:
 
 
 def _pinned(name: str) -> Refusal:
+    if name in ("role", "session_authorization"):
+        return Refusal("settings", f"{name} is pinned for this session", "/access asks for another role")
     listed = ", ".join(sorted((*CHANGEABLE, *TIMEOUTS, "search_path")))
     why = "is pinned for this session" if name in PINNED else "is not among the settings that a session may change"
     return Refusal("settings", f"{name} {why}", f"may be set: {listed}")

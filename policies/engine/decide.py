@@ -242,6 +242,9 @@ def _uncalled(call: OwnFunction) -> Deny:
 def _uncoded(code: frozenset[str], effect: Effect) -> Deny:
     listed = ", ".join(sorted(code)[:3])
     hint = f"a rule that says `effects: [{effect.value}]` and `functions: ['{EVERY_FUNCTION}']` would let it pass"
+    if effect is not Effect.DDL:
+        # It could be made before this runs, in this very transaction, so nobody can say that it is not there.
+        hint = f"a name that was mistyped counts as such code too; {hint}"
     return Deny(f"this is about code of this database's own ({listed}), and no rule lets it", ("default-code",), hint)
 
 

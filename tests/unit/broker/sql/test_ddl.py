@@ -347,6 +347,14 @@ def test_code_needs_a_rule_about_all_of_it() -> None:
     assert decided("select public.spent('x')", CODED) == "allow"
 
 
+def test_a_name_that_was_mistyped_is_told_from_a_right_that_is_missing() -> None:
+    facts = statement("select cuont(*) from orders").facts
+    denied = decide_statement(read_texts({"x.yaml": POLICY}), "alice", "db", "admin", facts)
+    assert isinstance(denied, Deny)
+    assert denied.message == "this is about code of this database's own (cuont), and no rule lets it"
+    assert (denied.hint or "").startswith("a name that was mistyped counts as such code too; a rule")
+
+
 def test_a_rule_about_all_code_says_nothing_where_fields_are_masked() -> None:
     assert decided("select public.spent('x')", FIELDED) == "default-function"
     assert decided("select 1 <+> 2", FIELDED) == "default-code"

@@ -208,7 +208,8 @@ def test_what_could_bring_anything_passes_only_where_nothing_is_masked(sql: str)
     ("sql", "said", "next_step"),
     [
         ("set nix = 1", "nix is not among the settings that a session may change", "may be set: application_name, "),
-        ("set role = 'x'", "role is pinned for this session", "may be set: application_name, "),
+        ("set role = 'x'", "role is pinned for this session", "/access asks for another role"),
+        ("set backslash_quote = on", "backslash_quote is pinned for this session", "may be set: application_name, "),
         ("set client_encoding = 'LATIN1'", "in UTF-8 only", "SET client_encoding = 'UTF8'"),
         ("set bytea_output = 'base64'", "bytea_output cannot be set to that value", "may be set to: hex, escape"),
         ("show all", "SHOW ALL would show settings that may hold something private", "from pg_settings where"),
@@ -223,7 +224,7 @@ def test_a_setting_that_is_refused_says_why_and_what_would_do(sql: str, said: st
 
 
 def test_what_is_offered_in_place_of_show_all_passes() -> None:
-    offered = (refused("show all").hint or "").partition(":")[0]
+    offered = (refused("show all").hint or "").partition(";")[0]
     assert inspect(offered, with_system("pg_settings"), FIELDS).statements[0].refusal is None
 
 

@@ -82,9 +82,9 @@ def test_a_path_is_ruled_on_as_the_set_that_it_stands_for(names: list[str]) -> N
     assert (listed(said) if said != "''" else []) == [name for name in names if name]
 
 
-@pytest.mark.parametrize("name", ["transaction_isolation", "work_mem", "session_authorization", "ext.foo"])
+@pytest.mark.parametrize("name", ["transaction_isolation", "work_mem", "backslash_quote", "ext.foo"])
 def test_what_could_not_be_set_is_refused_with_what_can_be_done(name: str) -> None:
-    known = name.startswith(("transaction", "session"))
+    known = name.startswith(("transaction", "backslash"))
     said = "is pinned for this session" if known else "is not among the settings that a session may change"
     for pair in ((name, "1"), ("options", f"-c {name}=1")):
         with pytest.raises(StartupRefused, match=f"{name} {said}") as caught:
