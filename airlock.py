@@ -238,6 +238,8 @@ def slack_manifest(
     """Print the manifest of the Slack app, to create the app from."""
     from bot.chat.slack.manifest import text
 
+    if url and not url.startswith("https://"):
+        raise typer.BadParameter("Slack sends payloads to https:// only", param_hint="--url")
     sys.stdout.write(text(command, url))
 
 

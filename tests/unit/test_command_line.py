@@ -138,3 +138,12 @@ def test_the_doctor_says_of_each_reference_what_belongs_there(tmp_path: Path, mo
     assert "mend it in the policy's upstream of crm" in told()
     monkeypatch.setenv("AIRLOCK_TEST_NOWHERE", "127.0.0.1")
     assert "put the certificate of the server's authority (PEM) there" in told()
+
+
+def test_a_manifest_names_no_address_that_slack_would_refuse() -> None:
+    done = CliRunner().invoke(airlock.app, ["slack", "manifest", "--url", "http://bot.example.com/slack/events"])
+    assert done.exit_code == 2
+    assert "https:// only" in done.output
+    done = CliRunner().invoke(airlock.app, ["slack", "manifest", "--url", "https://bot.example.com/slack/events"])
+    assert done.exit_code == 0
+    assert "https://bot.example.com/slack/events" in done.output
