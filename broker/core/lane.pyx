@@ -7,6 +7,7 @@ not whole in one chunk, it leaves to Python with everything as Python would have
 checked against what is there before it is followed.
 """
 
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from cpython.unicode cimport PyUnicode_AsUTF8, PyUnicode_DecodeASCII, PyUnicode_DecodeUTF8
@@ -156,7 +157,7 @@ cdef class Lane(Writer):
         self._record_finished(now, self._at - self._since, self._rows)
         if now >= self.expires:
             return True
-        if self._first or self._seat.ticket.scrub:
+        if self._first or self._seat.scrub:
             self._first = False
             self._booking.landed(chr(self._status), self._seat.ticket.ruling)
         self._out = False
@@ -327,5 +328,6 @@ cdef class Lane(Writer):
 
 
 include "side.pxi"
+include "tls.pxi"
 include "journal.pxi"
 include "pen.pxi"

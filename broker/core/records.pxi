@@ -69,7 +69,7 @@ cdef class Writer:
         memcpy(p, PyBytes_AS_STRING(seat.behind), behind)
         memcpy(p + behind, _sheet.data, _sheet.size)
         _sheet.rest()
-        self._journal.put(self, size, seat.ticket.said, seat.waits)
+        self._journal.put(self, size, seat.said, seat.waits)
         return True
 
     cdef int _record_finished(self, double now, double seconds, int64_t rows) except -1:

@@ -8,11 +8,11 @@ cdef enum:
 cdef class Seat:
     """What a ticket says of one known text, or of all texts of its shape, in bytes."""
 
-    cdef object ticket, basis, prepared, wires, types
+    cdef object ticket, basis, prepared, wires, types, said
     cdef str name
     """Of the statement that it parses, where it does."""
     cdef bytes before, between, behind, texts, send, shown
-    cdef bint shaped, waits
+    cdef bint shaped, waits, scrub
     cdef Py_ssize_t weight
     """About how many bytes it keeps."""
 
@@ -20,6 +20,7 @@ cdef class Seat:
         self.ticket, self.basis, self.prepared, self.shaped = ticket, basis, prepared, shaped
         self.before, self.between, self.behind = ticket.before, ticket.between, ticket.behind
         self.texts, self.send, self.waits = ticket.texts, ticket.send, ticket.waits
+        self.said, self.scrub = ticket.said, ticket.scrub
         self.shown, self.wires = b"", None
         # The ruling and its form have each of them once more.
         self.weight = 1024 + 2 * len(self.before) + 2 * len(self.behind) + 3 * len(self.texts)

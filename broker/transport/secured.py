@@ -11,7 +11,9 @@ import socket
 import ssl
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
+
+from broker.core import compiled
 
 _RECORD = 16 * 1024
 """Bytes of a TLS record at most (RFC 8446, 5.1)."""
@@ -19,33 +21,29 @@ _SLICE = 32 * 1024
 """Bytes that pass between a socket and its TLS at once: what they pass through grows to that, and stays so."""
 
 
-class Secured(asyncio.Protocol, asyncio.Transport):
-    """A TLS connection: to the socket's transport its protocol, to its own protocol the transport.
+class RecordLayer(asyncio.Protocol, asyncio.Transport):
+    """What passes between a TLS connection's records and what they hold; the compiled core has the same.
 
-    `ready` completes when both sides have agreed; it raises what kept them from it, an OSError.
+    What is made of it has the rest of the connection.
     """
 
-    __slots__ = (
-        *("_agreed", "_closing", "_deliver", "_incoming", "_outgoing", "_protocol", "_raw", "_tls"),
-        "ready",
-    )
+    __slots__ = ("_agreed", "_closing", "_deliver", "_incoming", "_outgoing", "_protocol", "_raw", "_tls")
 
-    def __init__(
-        self, context: ssl.SSLContext, protocol: asyncio.Protocol, *, server_side: bool, host: str | None = None
-    ) -> None:
+    _raw: asyncio.Transport | None
+
+    def __init__(self, context: ssl.SSLContext, server_side: bool, host: str | None) -> None:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side, server_hostname=host)
-        self.set_protocol(protocol)
-        self._raw: asyncio.Transport | None = None
-        self._agreed = False
-        self._closing = False
-        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._raw = None
+        self._agreed = self._closing = False
 
-    # Of the socket's transport: its protocol.
+    def _agree(self) -> bool:
+        """Go on with the handshake; says whether it is done."""
+        raise NotImplementedError
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._raw = cast(asyncio.Transport, transport)
-        self._agree()
+    def _flush(self) -> None:
+        """Send what TLS has to say by itself."""
+        raise NotImplementedError
 
     def data_received(self, data: bytes) -> None:
         if len(data) <= _SLICE:
@@ -54,20 +52,6 @@ class Secured(asyncio.Protocol, asyncio.Transport):
         view = memoryview(data)
         for at in range(0, len(data), _SLICE):
             self._take(view[at : at + _SLICE])
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        agreed, self._closing = self._agreed, True
-        self._fail(exc or ConnectionResetError("the connection was closed while TLS was agreed on"))
-        if agreed:
-            self._protocol.connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        if self._agreed:
-            self._protocol.pause_writing()
-
-    def resume_writing(self) -> None:
-        if self._agreed:
-            self._protocol.resume_writing()
 
     def _take(self, data: bytes | memoryview) -> None:
         self._incoming.write(data)
@@ -93,6 +77,79 @@ class Secured(asyncio.Protocol, asyncio.Transport):
         if not piece:
             # The peer's goodbye.
             self.close()
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = cast(asyncio.Protocol, protocol)
+        self._deliver = self._protocol.data_received
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol
+
+    def is_closing(self) -> bool:
+        return self._closing or self._raw is None or self._raw.is_closing()
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        """Send what is given, now as far as the socket takes it; nothing where the connection is closing."""
+        if self.is_closing():
+            return
+        if len(data) <= _SLICE:
+            self._seal(data)
+            return
+        view = memoryview(data)
+        for at in range(0, len(data), _SLICE):
+            self._seal(view[at : at + _SLICE])
+
+    def _seal(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        assert self._raw is not None
+        try:
+            sent = self._tls.write(data)
+            while sent < len(data):
+                sent += self._tls.write(memoryview(data)[sent:])
+        except ssl.SSLError:
+            self.abort()
+            return
+        self._raw.write(self._outgoing.read())
+
+
+Layer = RecordLayer
+if not TYPE_CHECKING and compiled is not None:
+    Layer = compiled.RecordLayer
+
+
+class Secured(Layer, asyncio.Protocol):
+    """A TLS connection: to the socket's transport its protocol, to its own protocol the transport.
+
+    `ready` completes when both sides have agreed; it raises what kept them from it, an OSError.
+    """
+
+    __slots__ = ("ready",)
+
+    def __init__(
+        self, context: ssl.SSLContext, protocol: asyncio.Protocol, *, server_side: bool, host: str | None = None
+    ) -> None:
+        super().__init__(context, server_side, host)
+        self.set_protocol(protocol)
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    # Of the socket's transport: its protocol.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._raw = cast(asyncio.Transport, transport)
+        self._agree()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        agreed, self._closing = self._agreed, True
+        self._fail(exc or ConnectionResetError("the connection was closed while TLS was agreed on"))
+        if agreed:
+            self._protocol.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        if self._agreed:
+            self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._agreed:
+            self._protocol.resume_writing()
 
     def _agree(self) -> bool:
         try:
@@ -124,46 +181,14 @@ class Secured(asyncio.Protocol, asyncio.Transport):
 
     # Of the connection's own protocol: its transport.
 
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self._protocol = cast(asyncio.Protocol, protocol)
-        self._deliver = self._protocol.data_received
-
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        return self._protocol
-
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name == "ssl_object":
             return self._tls
         return default if self._raw is None else self._raw.get_extra_info(name, default)
 
-    def is_closing(self) -> bool:
-        return self._closing or self._raw is None or self._raw.is_closing()
-
-    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
-        """Send what is given, now as far as the socket takes it; nothing where the connection is closing."""
-        if self.is_closing():
-            return
-        if len(data) <= _SLICE:
-            self._seal(data)
-            return
-        view = memoryview(data)
-        for at in range(0, len(data), _SLICE):
-            self._seal(view[at : at + _SLICE])
-
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview[Any]]) -> None:
         for data in list_of_data:
             self.write(data)
-
-    def _seal(self, data: bytes | bytearray | memoryview[Any]) -> None:
-        assert self._raw is not None
-        try:
-            sent = self._tls.write(data)
-            while sent < len(data):
-                sent += self._tls.write(memoryview(data)[sent:])
-        except ssl.SSLError:
-            self.abort()
-            return
-        self._raw.write(self._outgoing.read())
 
     def pause_reading(self) -> None:
         if self._raw is not None:

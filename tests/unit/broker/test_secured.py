@@ -3,26 +3,51 @@
 import asyncio
 import contextlib
 import hashlib
+import importlib.util
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.transport.secured import Secured, secured
+from broker.transport import secured
 from broker.transport.stream import PeerGone, Stream
 from broker.transport.tls import certificate, server_context
+from tests.support.require import needs_core
 
 
-@pytest.fixture(scope="module")
-def contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+def in_python() -> ModuleType:
+    """The module as it is where no core is compiled."""
+    spec = importlib.util.spec_from_file_location("secured_in_python", secured.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    with patch("broker.core.compiled", None):
+        spec.loader.exec_module(made)
+    return made
+
+
+class Sides(NamedTuple):
+    """How each side speaks TLS, and by what ours does."""
+
+    ours: ssl.SSLContext
+    theirs: ssl.SSLContext
+    by: ModuleType
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(secured, marks=needs_core), in_python()], ids=["compiled", "python"]
+)
+def sides(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Sides:
     ours, _ = server_context(*certificate(tmp_path_factory.mktemp("tls"), "localhost"), ["postgresql"])
     theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     theirs.check_hostname, theirs.verify_mode = False, ssl.CERT_NONE
-    return ours, theirs
+    return Sides(ours, theirs, request.param)
 
 
 class Kept(asyncio.Protocol):
@@ -91,14 +116,14 @@ class Peer:
             found += piece
 
 
-def begun(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> tuple[Secured, Kept, Wire, Peer]:
-    kept, wire, peer = Kept(), Wire(), Peer(contexts[1])
-    made = Secured(contexts[0], kept, server_side=True)
-    made.connection_made(wire)  # type: ignore[arg-type]
+def begun(sides: Sides) -> tuple[Any, Kept, Wire, Peer]:
+    kept, wire, peer = Kept(), Wire(), Peer(sides.theirs)
+    made = sides.by.Secured(sides.ours, kept, server_side=True)
+    made.connection_made(wire)
     return made, kept, wire, peer
 
 
-def agree(made: Secured, wire: Wire, peer: Peer, cut: Callable[[bytes], list[bytes]] = lambda data: [data]) -> None:
+def agree(made: Any, wire: Wire, peer: Peer, cut: Callable[[bytes], list[bytes]] = lambda data: [data]) -> None:
     while not made.ready.done():
         peer.incoming.write(wire.taken())
         for piece in cut(peer.sent(peer.tls.do_handshake)):
@@ -127,10 +152,10 @@ def cutter(sizes: list[int]) -> Callable[[bytes], list[bytes]]:
     st.lists(st.integers(0, 100_000), min_size=1, max_size=4),
 )
 def test_everything_arrives_once_and_in_order_however_it_is_cut(
-    contexts: tuple[ssl.SSLContext, ssl.SSLContext], sizes: list[int], there: list[int], back: list[int]
+    sides: Sides, sizes: list[int], there: list[int], back: list[int]
 ) -> None:
     async def play() -> None:
-        made, kept, wire, peer = begun(contexts)
+        made, kept, wire, peer = begun(sides)
         cut = cutter(sizes)
         agree(made, wire, peer, cut)
         assert kept.told == ["made"]
@@ -149,9 +174,9 @@ def test_everything_arrives_once_and_in_order_however_it_is_cut(
 
 
 async def test_what_comes_with_the_last_of_the_handshake_is_not_lost(
-    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+    sides: Sides,
 ) -> None:
-    made, kept, wire, peer = begun(contexts)
+    made, kept, wire, peer = begun(sides)
     made.data_received(peer.sent(peer.tls.do_handshake))
     peer.incoming.write(wire.taken())
     last = peer.sent(peer.tls.do_handshake) + peer.sent(lambda: peer.tls.write(b"at once"))
@@ -160,10 +185,8 @@ async def test_what_comes_with_the_last_of_the_handshake_is_not_lost(
 
 
 @pytest.mark.parametrize("place", [0, 30, -1])
-async def test_a_byte_that_was_changed_on_its_way_is_given_to_nobody(
-    contexts: tuple[ssl.SSLContext, ssl.SSLContext], place: int
-) -> None:
-    made, kept, wire, peer = begun(contexts)
+async def test_a_byte_that_was_changed_on_its_way_is_given_to_nobody(sides: Sides, place: int) -> None:
+    made, kept, wire, peer = begun(sides)
     agree(made, wire, peer)
     data = bytearray(peer.sent(lambda: peer.tls.write(b"a secret that is long enough")))
     data[place] ^= 1
@@ -176,9 +199,9 @@ async def test_a_byte_that_was_changed_on_its_way_is_given_to_nobody(
 
 
 async def test_a_goodbye_closes_and_what_stood_before_it_arrives(
-    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+    sides: Sides,
 ) -> None:
-    made, kept, wire, peer = begun(contexts)
+    made, kept, wire, peer = begun(sides)
     agree(made, wire, peer)
     last = peer.sent(lambda: peer.tls.write(b"the last")) + peer.sent(peer.tls.unwrap)
     made.data_received(last)
@@ -187,8 +210,8 @@ async def test_a_goodbye_closes_and_what_stood_before_it_arrives(
     assert kept.told == ["made", "lost"]
 
 
-async def test_who_closes_says_goodbye_first(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
-    made, _, wire, peer = begun(contexts)
+async def test_who_closes_says_goodbye_first(sides: Sides) -> None:
+    made, _, wire, peer = begun(sides)
     agree(made, wire, peer)
     made.write(b"the last")
     made.close()
@@ -200,10 +223,8 @@ async def test_who_closes_says_goodbye_first(contexts: tuple[ssl.SSLContext, ssl
 
 
 @pytest.mark.parametrize("rubbish", [b"GET / HTTP/1.0\r\n\r\n", bytes(100), b"\x16\x03\x01\x00\x05hello"])
-async def test_what_is_no_handshake_is_refused_and_its_protocol_hears_nothing(
-    contexts: tuple[ssl.SSLContext, ssl.SSLContext], rubbish: bytes
-) -> None:
-    made, kept, wire, _ = begun(contexts)
+async def test_what_is_no_handshake_is_refused_and_its_protocol_hears_nothing(sides: Sides, rubbish: bytes) -> None:
+    made, kept, wire, _ = begun(sides)
     made.data_received(rubbish)
     with pytest.raises(OSError, match="SSL"):
         await made.ready
@@ -212,9 +233,9 @@ async def test_what_is_no_handshake_is_refused_and_its_protocol_hears_nothing(
 
 
 async def test_a_peer_that_leaves_during_the_handshake_is_said(
-    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+    sides: Sides,
 ) -> None:
-    made, kept, _, peer = begun(contexts)
+    made, kept, _, peer = begun(sides)
     made.data_received(peer.sent(peer.tls.do_handshake)[:50])
     made.connection_lost(None)
     with pytest.raises(ConnectionResetError):
@@ -222,14 +243,14 @@ async def test_a_peer_that_leaves_during_the_handshake_is_said(
     assert kept.told == []
 
 
-async def test_both_sides_of_a_socket_carry_much_with_pauses(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+async def test_both_sides_of_a_socket_carry_much_with_pauses(sides: Sides) -> None:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     theirs.setblocking(False)
     here, there = Stream(), Stream()
     await asyncio.gather(
-        secured(ours, contexts[0], here, server_side=True),
-        secured(theirs, contexts[1], there, server_side=False, host="localhost"),
+        sides.by.secured(ours, sides.ours, here, server_side=True),
+        sides.by.secured(theirs, sides.theirs, there, server_side=False, host="localhost"),
     )
     assert there.ssl_object is not None
     content = bytes(range(256)) * 16_000
@@ -249,15 +270,15 @@ async def test_both_sides_of_a_socket_carry_much_with_pauses(contexts: tuple[ssl
 
 
 async def test_a_certificate_that_is_not_trusted_ends_it_for_both(
-    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+    sides: Sides,
 ) -> None:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     theirs.setblocking(False)
     doubting = ssl.create_default_context()
     found = await asyncio.gather(
-        secured(ours, contexts[0], Stream(), server_side=True),
-        secured(theirs, doubting, Stream(), server_side=False, host="localhost"),
+        sides.by.secured(ours, sides.ours, Stream(), server_side=True),
+        sides.by.secured(theirs, doubting, Stream(), server_side=False, host="localhost"),
         return_exceptions=True,
     )
     assert [type(one) for one in found] == [ssl.SSLError, ssl.SSLCertVerificationError]
