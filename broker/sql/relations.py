@@ -70,12 +70,13 @@ class Scope:
             written.append((kind, statement, relation, scope.sight(relation).through))
             scope.writes |= scope.names(content, relation)
             scope._notice(relation, scope.sight(relation), content)
+            scope.scrub = scope.scrub or not seen.shows(relation)
             if masks := scope.masks_of(relation):
                 scope.masked.setdefault(relation.qualified, masks)
         scope.reaches = reached(catalogue, written) if written else frozenset()
         for name in scope.reaches:
             sight = scope.sight(catalogue.by_name[name])
-            scope.scrub = scope.scrub or sight.tainted or bool(sight.masks)
+            scope.scrub = scope.scrub or sight.tainted or bool(sight.masks) or not seen.shows(catalogue.by_name[name])
         if found.counters:
             scope.writes |= counted(found.counters, catalogue, known=not found.in_clear)
         check_notation(found, catalogue)

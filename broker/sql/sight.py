@@ -106,6 +106,10 @@ class Sights:
         names = (relation.qualified, *relation.former, *self.of(relation).through)
         return covered(self._covers, relation.qualified) and not any(covered(self._but, name) for name in names)
 
+    def shows(self, relation: Relation) -> bool:
+        """Say whether a relation that is changed may be read too: what fails says of which row, and shows it."""
+        return not relation.oid or self.freely_read(relation)
+
     def of(self, relation: Relation) -> Sight:
         """Return what is seen of a relation."""
         known = self._known.get(relation.oid)

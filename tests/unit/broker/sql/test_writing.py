@@ -151,6 +151,18 @@ def test_a_change_without_a_where_that_names_a_column_is_a_fact(sql: str, missin
 
 
 @pytest.mark.parametrize(
+    "sql",
+    ["update orders set id = null", "insert into orders values (1)", "copy orders from stdin", "select id from orders"],
+)
+def test_what_fails_in_what_may_be_changed_and_not_read_is_withheld(sql: str) -> None:
+    """The server says which row it was, with its values."""
+    changes = not sql.startswith("select")
+    assert inspect(sql, CATALOGUE, {}, covers=("*.*",), but=("public.orders",)).scrub == changes
+    assert inspect(sql, CATALOGUE, {}, covers=("public.people",)).scrub == changes
+    assert not inspect(sql, CATALOGUE, {}, covers=("*.*",), but=("public.people",)).scrub
+
+
+@pytest.mark.parametrize(
     ("sql", "reads"),
     [
         ("delete from orders where id = 1", False),
