@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import asyncpg
 import psycopg
 import pytest
 
-from broker.protocols.postgres import codec
+from broker.protocols.postgres import codec, work
 from broker.protocols.postgres.events import Command, Event, FromClient, FromUpstream, Inspect, Ruled
 from broker.protocols.postgres.machine import Machine
 from broker.protocols.postgres.proxy import Session
@@ -360,4 +360,22 @@ async def test_nothing_passes_once_a_session_has_failed_even_while_it_is_extende
     await served.until(lambda: not [one for one in served.live.sessions if one is session])
     with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
         await connection.execute(query)
+    connection.terminate()
+
+
+async def test_what_waited_for_its_turn_until_a_grants_end_does_not_pass(
+    served: TestBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = await asyncpg.connect(**served.ticket(role="read").asyncpg())
+    session = served.live.sessions[-1]
+    assert isinstance(session, Session)
+    client, upstream = (stream._sink for stream in (session._client, session._upstream.stream) if stream is not None)
+    monkeypatch.setattr(work, "TURN_SECONDS", -1.0)
+    upstream.arrived(2 * codec.fields(b"N", {"S": "WARNING", "V": "WARNING", "C": "01000", "M": "two turns"}))
+    client.arrived(codec.query("select body from notes where id = 1"))
+    flow = session._flow
+    flow.facts = replace(flow.facts, grant=replace(flow.facts.grant, expires_at=served.clock.now()))
+    await served.until(lambda: bool(served.recorder.of("session.closed")))
+    assert served.recorder.of("session.closed")[0]["reason"] == "expired"
+    assert not any("notes" in one["text"] for one in served.recorder.of("statement.allowed"))
     connection.terminate()

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -117,7 +117,7 @@ class Flow:
         self.ending = False
         """The session is being ended: nothing goes another way than the gate's."""
         self._holder = Holder(house.broker.holds, self.feed, self._estimate)
-        self._work = Work(self._machine.handle, self._do, self._begin, self._flush, self._rest, self._fail)
+        self._work = Work(self._handle, self._do, self._begin, self._flush, self._rest, self._fail)
         self._turns = Turns(self._take, self._wait_for_turn, lambda: self.lost(client=True))
         self._sides: tuple[Side, ...] = ()
         self._behind = {"client": False, "upstream": False}
@@ -169,6 +169,13 @@ class Flow:
         """Give the machine an event and do what it says; events that come of it follow in order."""
         if not self._failed:
             self._work.tell(event)
+
+    def _handle(self, event: Event) -> Iterator[Command]:
+        """Have the machine handle an event; what a client sent may have waited for its turn until the grant's end."""
+        if isinstance(event, FromClient) and self._over:
+            self.end(CloseReason.EXPIRED)
+            return iter(())
+        return self._machine.handle(event)
 
     def _begin(self) -> None:
         """Leave the compiled core's lane, and what it kept."""
