@@ -89,6 +89,7 @@ def provisioner(maker: str, levels: Sequence[str], database: str, version: int) 
         f"grant connect on database {quoted(database)} to {user};",
     ]
     if apart:
+        lines.append(f"-- as version {APART} and newer understand it: `--server {APART - 1}` writes it for older ones")
         lines += [f"grant {quoted(level)} to {user} with admin true, inherit false, set false;" for level in levels]
     else:
         lines.append(f"-- {CREATEROLE_REACHES}: guard {maker} as you guard the server's superuser")
