@@ -212,3 +212,12 @@ def test_a_sync_before_the_data_that_is_too_much_is_answered() -> None:
     assert play.to_upstream() == data(b"1\n") + FAIL + codec.SYNC
     play.upstream(error("57014"), ready())
     assert play.kinds() == "EZ"
+
+
+def test_no_more_than_a_few_syncs_amid_the_data_are_kept() -> None:
+    play = Play(lambda sql: permitted(sql, copying="in", controls=COPY))
+    play.client(STARTED).upstream(PARSED, BOUND, IN)
+    play.client(data(b"bad\n"), codec.SYNC * 10_000)
+    play.to_upstream()
+    play.upstream(error("22P02"))
+    assert play.to_upstream() == codec.SYNC * 64

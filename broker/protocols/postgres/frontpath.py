@@ -24,6 +24,8 @@ from broker.sql.model import Control
 
 _COPY = frozenset(b"dcf")
 _CALLED = "functions are not called by number here, as drivers do for large objects: call them in a statement"
+_LATE = 64
+"""Syncs amid the data of a COPY that are answered where it fails: they are all looked at in one go then."""
 _DESCRIBED = {"S": Kind.DESCRIBE_STATEMENT, "P": Kind.DESCRIBE_PORTAL}
 
 Steps = Generator[Command, Any, None]
@@ -295,7 +297,7 @@ class FrontPath:
             counts = frame.type == ord("c") and head is not None and head.withheld is not None
             yield ToUpstream(frame.whole() + (codec.FLUSH if counts else b""))
         elif frame.type == ord("S"):
-            session.late += session.fed
+            session.late = min(session.late + session.fed, _LATE)
         elif frame.type != ord("H"):
             raise ProtocolViolation(f"message `{chr(frame.type)}` in the middle of a COPY")
 
