@@ -299,7 +299,7 @@ def _count(row: list[bytes | None]) -> _Count | None:
 
 def _above(rows: int, most: int, before: _Count, after: _Count) -> Problem | None:
     if after.rows < before.rows or after.locks > before.locks:
-        message = "a trigger emptied or altered a table, which no row bound covers, so it was rolled back"
+        message = "this, or a trigger, emptied or altered a table, which no row bound covers: it was rolled back"
         return denial("54000", message, ("row-bound",), _AGAIN)
     if rows <= most:
         return None
