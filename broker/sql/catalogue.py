@@ -140,7 +140,7 @@ class Catalogue:
     """(schema, name) of functions that users defined, procedures too."""
     attributes: frozenset[str]
     """Names of functions outside the list that `expression.name` could call."""
-    operators: frozenset[tuple[str, str]]
+    operators: frozenset[tuple[str, str]]  # of users', and their operator classes
     types: Mapping[tuple[str, str], tuple[str, bool]]
     """(schema, name) of users' types -> (typtype, whether it runs no code of theirs)."""
     type_names: Mapping[int, tuple[str, bool]] = field(default_factory=dict)

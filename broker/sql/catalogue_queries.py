@@ -213,6 +213,10 @@ QUERIES: dict[str, str] = {
         select distinct n.nspname::text as schema, o.oprname::text as name
         from pg_operator o join pg_namespace n on n.oid = o.oprnamespace
         where o.oid >= 16384 and o.oid not in (select objid from trusted where classid = 'pg_operator'::regclass)
+        -- Operator classes too: their names are words, so that neither is taken for the other.
+        union
+        select n.nspname::text, c.opcname::text from pg_opclass c join pg_namespace n on n.oid = c.opcnamespace
+        where c.oid >= 16384 and c.oid not in (select objid from trusted where classid = 'pg_opclass'::regclass)
         order by 1, 2""",
     "views": f"""
         with recursive {_CODED}

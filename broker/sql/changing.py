@@ -22,7 +22,7 @@ from broker.sql.relations import Scope
 from broker.sql.sequences import owner_of
 from broker.sql.sight import Sights
 from broker.sql.system import SYSTEM_SCHEMAS
-from broker.sql.tree import Node, strings, wrapped
+from broker.sql.tree import Node, strings, walk, wrapped
 from policies.engine.decisions import Effect, StatementFacts
 
 _CONSTRAINTS = frozenset(
@@ -65,6 +65,7 @@ def _inspected(inquiry: Inquiry, kind: str, content: Node, verb: str, change: Ch
     catalogue, seen = inquiry.catalogue, inquiry.seen
     if inquiry.moved:
         change.code |= check_change(kind, change, catalogue, in_clear=seen.in_clear)
+    change.code |= _classes_of(content, catalogue)
     names = _names_of(change, catalogue, altered=inquiry.altered is not Altered.NOT)
     if not seen.in_clear:
         _check_harmless(kind, content, catalogue, seen)
@@ -96,6 +97,12 @@ def _inspected(inquiry: Inquiry, kind: str, content: Node, verb: str, change: Ch
         calls=found.ruled,
         code=frozenset(change.code | found.coded),
     )
+
+
+def _classes_of(content: Node, catalogue: Catalogue) -> set[str]:
+    """Return the operator classes of users' that an index or a partitioned table compares by, from then on."""
+    named = {strings(inner["opclass"])[-1] for _, inner, _ in walk(content) if inner.get("opclass")}
+    return {f"operator class {name}" for _, name in catalogue.operators if name in named}
 
 
 def _names_of(change: Change, catalogue: Catalogue, *, altered: bool) -> frozenset[str]:

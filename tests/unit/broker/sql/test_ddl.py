@@ -177,6 +177,21 @@ def test_what_loses_a_key_to_a_cascade_is_touched(sql: str, through: set[str]) -
     assert {name for name in found.facts.through if name != "public.order_totals"} == through
 
 
+@pytest.mark.parametrize(
+    ("sql", "coded"),
+    [
+        ("create index on orders (id, note public.loud_ops desc)", True),
+        ("create table t (a int) partition by range (a loud_ops)", True),
+        ("alter table orders add exclude using gist (note loud_ops with =)", True),
+        ("create index on orders (note text_pattern_ops)", False),
+    ],
+)
+def test_an_operator_class_of_users_is_code(sql: str, coded: bool) -> None:
+    catalogue = replace(CATALOGUE, operators=CATALOGUE.operators | {("public", "loud_ops")})
+    (found,) = inspect(sql, catalogue, {}, covers=EVERY).statements
+    assert found.facts.code == ({"operator class loud_ops"} if coded else set())
+
+
 @pytest.mark.parametrize("line", ADMIN)
 def test_rights_and_upkeep_are_administration(line: str) -> None:
     sql, writes, _ = parts(line)
