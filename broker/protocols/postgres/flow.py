@@ -118,10 +118,10 @@ class Flow:
         """The session is being ended: nothing goes another way than the gate's."""
         self._holder = Holder(house.broker.holds, self.feed, self._estimate)
         self._work = Work(self._handle, self._do, self._begin, self._flush, self._rest, self._fail)
-        self._turns = Turns(self._take, self._wait_for_turn, lambda: self.lost(client=True))
+        self._turns = Turns(self._take, self._wait_for_turn, self._client_gone)
         self._sides: tuple[Side, ...] = ()
-        self._behind = {"client": False, "upstream": False}
-        """Whether something of either side waits for its turn."""
+        self._behind: frozenset[str] = frozenset()
+        """The sides of which something waits for its turn."""
         self._to_client: list[bytes | memoryview] = []
         self._to_upstream: list[bytes | memoryview] = []
         self._tasks: set[asyncio.Future[None]] = set()
@@ -223,11 +223,14 @@ class Flow:
 
     def _wait(self, whose: str, waits: bool, stream: Stream | None) -> None:
         """Read nothing more while something of a side's waits for its turn, and have nothing overtake it."""
-        self._behind[whose] = waits
+        self._behind = self._behind | {whose} if waits else self._behind - {whose}
         for side in self._sides:
-            side.behind = any(self._behind.values())
+            side.behind = bool(self._behind)
         if stream is not None:
             (stream.pause if waits else stream.resume)(f"{whose}'s turn")
+
+    def _client_gone(self) -> None:
+        self.lost(client=True)
 
     def lost(self, *, client: bool) -> None:
         if client and self._turns.lost():

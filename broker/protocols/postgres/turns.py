@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable
 
 TURN_SECONDS = 0.005
@@ -18,11 +17,14 @@ class Turns:
     `gone` is called once the client has left, behind what it sent before.
     """
 
+    __slots__ = ("_gone", "_left", "_rest", "_take", "_waits")
+
     def __init__(self, take: Callable[[bytes], bool], waits: Callable[[bool], None], gone: Callable[[], None]) -> None:
         self._take = take
         self._waits = waits
         self._gone = gone
-        self._rest: deque[bytes] = deque()
+        # A list, for it is nearly always empty: a deque takes half a kilobyte then.
+        self._rest: list[bytes] = []
         self._left = False
 
     def arrived(self, data: bytes) -> bool:
@@ -52,7 +54,7 @@ class Turns:
             if not self._take(self._rest[0]):
                 self._rest.clear()
                 break
-            self._rest.popleft()
+            del self._rest[0]
         self._waits(False)
         if self._left:
             self._gone()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 
 from broker.protocols.postgres.events import Command, Ended, Event, FromUpstream
@@ -21,6 +20,11 @@ class Work:
     `rests` hears that something waits for its turn, and that nothing does any more; `fails` that an error came of it:
     nothing that was told is done then.
     """
+
+    __slots__ = (
+        *("_begins", "_do", "_ends", "_events", "_fails", "_handle", "_hurried", "_next_turn", "_rests", "_under_way"),
+        *("began", "busy"),
+    )
 
     def __init__(
         self,
@@ -37,7 +41,8 @@ class Work:
         self._ends = ends
         self._rests = rests
         self._fails = fails
-        self._events: deque[Event] = deque()
+        # A list, for few ever wait: a deque takes half a kilobyte for each session that idles.
+        self._events: list[Event] = []
         self._under_way: Iterator[Command] | None = None
         self._next_turn: asyncio.Handle | None = None
         self._hurried = False
@@ -88,7 +93,7 @@ class Work:
             if self._under_way is None:
                 if divided and self._late():
                     return False
-                event = self._events.popleft()
+                event = self._events.pop(0)
                 divided = divided or isinstance(event, FromUpstream)
                 self._under_way = self._handle(event)
             for command in self._under_way:
