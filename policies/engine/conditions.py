@@ -6,7 +6,7 @@ Pure: the moment is passed in; only the names of time zones are looked up.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self, get_args
@@ -45,6 +45,8 @@ _OBJECTS = frozenset(
     SCHEMA SEQUENCE SERVER STATISTICS SUBSCRIPTION SYSTEM TABLE TABLESPACE TEXT TRANSFORM TRIGGER TYPE USER VIEW
     """.split()
 )
+_ROUTINES = ("FUNCTION", "PROCEDURE", "AGGREGATE")
+"""What ROUTINE may stand for."""
 
 
 BY_VERB: dict[str, tuple[str, str]] = {
@@ -75,7 +77,14 @@ def said_of_verb(verb: str) -> tuple[str, str] | None:
 
 def same_verb(listed: str, verb: str) -> bool:
     """Say whether a listed verb is a statement's, or its first word."""
-    return bool(verb) and all(a == b for a, b in zip(listed.split(), verb.upper().split(), strict=False))
+    words = zip(listed.split(), verb.upper().split(), strict=False)
+    return bool(verb) and all(a == b or (a == "ROUTINE" and b in _ROUTINES) for a, b in words)
+
+
+def every_verb(verb: str, does: Iterable[str]) -> tuple[str, ...]:
+    """Return what a statement may do: its own verb, with ROUTINE for each kind of one, and what is in it."""
+    first, _, about = verb.upper().partition(" ")
+    return (*(f"{first} {kind}" for kind in _ROUTINES), *does) if about == "ROUTINE" else (verb, *does)
 
 
 def _days(value: Any) -> Any:

@@ -87,6 +87,26 @@ def test_verbs_match_by_their_first_word_too() -> None:
         assert isinstance(decided(given, facts(verb)), kind), verb
 
 
+def test_a_routine_is_each_kind_of_one_to_rules() -> None:
+    for listed in ("DROP FUNCTION", "DROP PROCEDURE", "DROP AGGREGATE", "DROP ROUTINE", "DROP"):
+        denying = policy(
+            "{id: all, decision: allow}", f"{{id: kept, decision: deny, verbs: [{listed}], message: never}}"
+        )
+        assert isinstance(decided(denying, facts("DROP ROUTINE")), Deny), listed
+        assert isinstance(decided(denying, facts("ALTER ROUTINE")), Allow), listed
+        asking = policy(
+            "{id: all, decision: allow}",
+            f"{{id: asked, decision: ask, verbs: [{listed}], reviewers: {{groups: [ops]}}}}",
+        )
+        assert isinstance(decided(asking, facts("DROP ROUTINE")), Ask), listed
+        letting = policy(f"{{id: some, decision: allow, effects: [write], verbs: [{listed}]}}")
+        kind = Allow if listed in ("DROP ROUTINE", "DROP") else Deny
+        assert isinstance(decided(letting, facts("DROP ROUTINE")), kind), listed
+    meant = policy("{id: all, decision: allow}", "{id: kept, decision: deny, verbs: [DROP ROUTINE], message: never}")
+    assert isinstance(decided(meant, facts("DROP FUNCTION")), Deny)
+    assert isinstance(decided(meant, facts("DROP TABLE")), Allow)
+
+
 def test_verbs_are_also_those_of_the_changes_within_a_statement() -> None:
     insert, delete = frozenset({"INSERT"}), frozenset({"DELETE"})
     denying = policy("{id: all, decision: allow}", "{id: kept, decision: deny, verbs: [DELETE], message: never}")
