@@ -13,8 +13,11 @@ _DELETED: Columns = frozenset()
 
 
 def reached(catalogue: Catalogue, targets: Iterable[tuple[str, Node, Relation, frozenset[str]]]) -> frozenset[str]:
-    """Return every relation that follows writes: (kind, statement, relation, what else it stands for) of each."""
-    found: set[int] = set()
+    """Return what follows writes, like `UPDATE public.lines`.
+
+    Of each write: its kind, statement and relation, and what else that stands for.
+    """
+    found: set[tuple[str, int]] = set()
     done: set[tuple[int, bool, Columns]] = set()
     todo = [
         (each, deletes, columns if named or deletes else None)
@@ -34,10 +37,11 @@ def reached(catalogue: Catalogue, targets: Iterable[tuple[str, Node, Relation, f
             action = key.on_delete if deletes else key.on_update
             if child is None or action not in "cnd" or not (deletes or columns is None or columns & named):
                 continue
-            found.add(child.oid)
+            removes = deletes and action == "c"
+            found.add(("DELETE" if removes else "UPDATE", child.oid))
             sets = frozenset(column.name for column in child.columns if column.attnum in key.child_columns)
-            todo.append((child, True, _DELETED) if deletes and action == "c" else (child, False, sets))
-    return frozenset(catalogue.by_oid[oid].qualified for oid in found)
+            todo.append((child, True, _DELETED) if removes else (child, False, sets))
+    return frozenset(f"{verb} {catalogue.by_oid[oid].qualified}" for verb, oid in found)
 
 
 def _with_generated(catalogue: Catalogue, relation: Relation, columns: Columns) -> Columns:

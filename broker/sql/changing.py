@@ -91,6 +91,7 @@ def _inspected(inquiry: Inquiry, kind: str, content: Node, verb: str, change: Ch
         functions=frozenset(found.functions),
         through=frozenset(scope.through | _kin_of(change, catalogue)),
         reaches=scope.reaches,
+        follows=scope.follows,
         masked=frozenset(scope.masked_fields()),
         does=does(found),
         missing_where=missing_where(found, scope),

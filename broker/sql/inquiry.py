@@ -110,6 +110,7 @@ class Inquiry:
             functions=frozenset(found.functions),
             through=frozenset(scope.through),
             reaches=scope.reaches,
+            follows=scope.follows,
             masked=frozenset(scope.masked_fields()) | returned,
             does=does(found),
             missing_where=missing_where(found, scope),

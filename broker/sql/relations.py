@@ -33,6 +33,8 @@ class Scope:
     """What stands behind them: what views read, the parents and the children of tables."""
     reaches: frozenset[str] = frozenset()
     """What foreign keys change beyond what is written."""
+    follows: frozenset[str] = frozenset()
+    """How they do: `UPDATE public.lines`."""
     views: bool = False
     scrub: bool = False
     """Masked fields are in scope, shown or not."""
@@ -73,7 +75,8 @@ class Scope:
             scope.scrub = scope.scrub or not seen.shows(relation)
             if masks := scope.masks_of(relation):
                 scope.masked.setdefault(relation.qualified, masks)
-        scope.reaches = reached(catalogue, written) if written else frozenset()
+        scope.follows = reached(catalogue, written) if written else frozenset()
+        scope.reaches = frozenset(one.partition(" ")[2] for one in scope.follows)
         for name in scope.reaches:
             sight = scope.sight(catalogue.by_name[name])
             scope.scrub = scope.scrub or sight.tainted or bool(sight.masks) or not seen.shows(catalogue.by_name[name])

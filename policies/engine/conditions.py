@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from policies.engine.decisions import OwnFunction
+from policies.engine.decisions import OwnFunction, StatementFacts, covered
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[Day, ...] = get_args(Day)
@@ -85,6 +85,21 @@ def every_verb(verb: str, does: Iterable[str]) -> tuple[str, ...]:
     """Return what a statement may do: its own verb, with ROUTINE for each kind of one, and what is in it."""
     first, _, about = verb.upper().partition(" ")
     return (*(f"{first} {kind}" for kind in _ROUTINES), *does) if about == "ROUTINE" else (verb, *does)
+
+
+def followed(verbs: Sequence[str], relations: Sequence[str], facts: StatementFacts) -> frozenset[str]:
+    """Return those of a rule's verbs by which foreign keys change the relations that it is about."""
+    follows = (one.partition(" ") for one in facts.follows)
+    found = {verb for verb, _, name in follows if relations and covered(relations, name)}
+    return frozenset(verb for verb in found if any(same_verb(listed, verb) for listed in verbs))
+
+
+def of_verbs(verbs: Sequence[str], relations: Sequence[str], facts: StatementFacts, *, denies: bool) -> bool:
+    """Say whether a rule's verbs are a statement's: where it denies, of anything in it, and else of all in it."""
+    if not verbs:
+        return True
+    among = (any(same_verb(listed, verb) for listed in verbs) for verb in every_verb(facts.verb, facts.does))
+    return any(among) or bool(followed(verbs, relations, facts)) if denies else all(among)
 
 
 def _days(value: Any) -> Any:

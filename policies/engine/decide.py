@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from policies.engine.conditions import EVERY_FUNCTION, every_verb, holds, names_call, said_of_verb, same_verb
+from policies.engine.conditions import EVERY_FUNCTION, every_verb, followed, holds, names_call, of_verbs, said_of_verb
 from policies.engine.decisions import (
     HIDE,
     NO_LIMITS,
@@ -212,9 +212,8 @@ def _asks_of_part(rule: StatementRule, facts: StatementFacts, effect: Effect, no
     if rule.relations and not part and not (effect is Effect.WRITE and _reaches(rule, facts)):
         return False
     less = replace(facts, reads=facts.reads & part, writes=facts.writes & part, does=frozenset())
-    return any(
-        _obstacle(rule, replace(less, verb=verb), effect, now) is None for verb in every_verb(facts.verb, facts.does)
-    )
+    verbs = (*every_verb(facts.verb, facts.does), *followed(rule.verbs, rule.relations, facts))
+    return any(_obstacle(rule, replace(less, verb=verb), effect, now) is None for verb in verbs)
 
 
 def _weighed(rule: StatementRule, rows: Rows) -> Decision:
@@ -284,16 +283,8 @@ def _touches(rule: StatementRule, facts: StatementFacts) -> bool:
     )
 
 
-def _is_of_verbs(rule: StatementRule, facts: StatementFacts) -> bool:
-    """Say whether a rule's verbs are a statement's: where it denies, of anything in it, and else of all in it."""
-    if not rule.verbs:
-        return True
-    among = (any(same_verb(listed, verb) for listed in rule.verbs) for verb in every_verb(facts.verb, facts.does))
-    return any(among) if rule.decision == "deny" else all(among)
-
-
 def _is_about(rule: StatementRule, facts: StatementFacts) -> bool:
-    return _is_of_verbs(rule, facts) and (
+    return of_verbs(rule.verbs, rule.relations, facts, denies=rule.decision == "deny") and (
         not rule.functions
         or bool(facts.functions & set(rule.functions))
         or any(names_call(listed, call) for listed in rule.named_functions for call in facts.calls)

@@ -182,6 +182,8 @@ class StatementFacts:
     """What stands behind its relations: a view's tables, a partition's parents; a role need not cover it."""
     reaches: frozenset[str] = frozenset()
     """What foreign keys have follow its writes; rules that deny or ask about writing these speak of it too."""
+    follows: frozenset[str] = frozenset()
+    """What they do to each of them, like `UPDATE public.lines`, for rules that speak of verbs."""
     calls: frozenset[OwnFunction] = frozenset()
     """Every function of users' that a call in it could mean, and builtin ones that a rule must name."""
     code: frozenset[str] = frozenset()

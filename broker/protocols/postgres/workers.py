@@ -264,6 +264,7 @@ _SETS = (
     "missing_where",
     "through",
     "reaches",
+    "follows",
     "reveals",
     "searched",
     "code",

@@ -132,6 +132,25 @@ statements:
     assert isinstance(decided("public.cards", writes="public.prices"), Deny)
 
 
+def test_what_foreign_keys_do_is_a_verb_to_rules_about_the_relations_that_they_do_it_to() -> None:
+    def decided(rule: str, *follows: str) -> Decision:
+        effects, written = frozenset({Effect.READ, Effect.WRITE}), frozenset({"public.orders"})
+        reached = frozenset(one.partition(" ")[2] for one in follows)
+        facts = StatementFacts("DELETE", effects, writes=written, reaches=reached, follows=frozenset(follows))
+        writes = "{id: writes, decision: allow, effects: [read, write], relations: [public.orders]}"
+        rules = f"statements:\n  - {writes}\n  - {{id: rule, {rule}}}\n"
+        return decide_statement(policy(rules), "ann", "db", "read", facts)
+
+    deny = "decision: deny, relations: [public.ledger], verbs: [UPDATE]"
+    assert isinstance(decided(deny, "UPDATE public.ledger"), Deny)
+    assert isinstance(decided(deny, "DELETE public.ledger", "UPDATE public.lines"), Allow)
+    # Without relations a rule's verbs are those that were written.
+    assert isinstance(decided("decision: deny, verbs: [UPDATE]", "UPDATE public.ledger"), Allow)
+    ask = "decision: ask, relations: [public.ledger], verbs: [UPDATE], reviewers: {count: 1, groups: [ops]}"
+    assert isinstance(decided(ask, "UPDATE public.ledger"), Ask)
+    assert isinstance(decided(ask, "DELETE public.ledger"), Allow)
+
+
 def test_rows_of_a_view_are_shown_where_a_rule_says_so_with_a_warning() -> None:
     rules = "fields: [{id: f, resource: db, relation: public.v, clear: [id], rows: clear}]"
     assert field_view(policy(rules), "ann", "db")["public.v"].rows
