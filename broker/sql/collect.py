@@ -12,6 +12,7 @@ from broker.sql.grammar import SYNTAX, as_called, called, is_column
 from broker.sql.model import Refusal
 from broker.sql.names import called_builtin, check_function, check_operator, check_type, own_candidates
 from broker.sql.nodes import EXPRESSIONS
+from broker.sql.notation import calls, has_column
 from broker.sql.sequences import FUNCTIONS as SEQUENCED
 from broker.sql.settings import moved_by_call, refusal_of_call, shows_only_settings
 from broker.sql.tree import Node, joined, strings, wrapped
@@ -48,6 +49,8 @@ class Collected:
     bare: set[str] = field(default_factory=set)
     attributes: set[tuple[str, str]] = field(default_factory=set)
     """(name of a row or nothing, name) of each `expression.name`."""
+    applied: set[tuple[str, str]] = field(default_factory=set)
+    """Those of them whose name a function has: it is called with the row, unless that has such a column."""
     aliases: dict[str, list[tuple[str, Node]]] = field(default_factory=dict)
     """What each row of FROM is called -> (kind, content) of the nodes that are called so."""
     functions: set[str] = field(default_factory=set)
@@ -72,6 +75,7 @@ class Collected:
     """It changes settings."""
     moved: list[tuple[Node, str]] = field(default_factory=list)
     """Values that it gives the search path, and what they are sent as."""
+    catalogue: Catalogue | None = None
     passed: frozenset[int] = frozenset()
     """Ids of calls that somebody else looks at."""
     in_clear: bool = False
@@ -87,8 +91,16 @@ class Collected:
         return frozenset(overload.function for overload in self.own) | self.builtin
 
     def whole(self, content: Node, called: Set[str]) -> bool:
-        """Say whether every column of a relation is meant, which goes by these names."""
-        return self.star or id(content) in self.starred or not called.isdisjoint(self.bare | self.spread)
+        """Say whether every column of a relation is meant, which goes by these names.
+
+        What is no column of it in `row.name` is a function that is given the whole row.
+        """
+        return (
+            self.star
+            or id(content) in self.starred
+            or not called.isdisjoint(self.bare | self.spread)
+            or any(row in called and not has_column(self.catalogue, content, name) for row, name in self.applied)
+        )
 
     @property
     def code(self) -> set[str] | None:
@@ -108,7 +120,7 @@ def collect(
     `passed` are ids of calls that somebody else looks at, `relations` is how many the parser wrote where the query is
     all of its text.
     """
-    found = Collected(passed=passed, in_clear=in_clear)
+    found = Collected(catalogue=catalogue, passed=passed, in_clear=in_clear)
     read = 0
     # What sees other WITH queries stands with their names, and all else on the stack.
     others: list[tuple[Any, frozenset[str]]] = []
@@ -193,7 +205,7 @@ def _seen(found: Collected, catalogue: Catalogue, kind: str, content: Node, wrap
     """Take note of one node; returns whether to go on into its children. The most frequent ones come first."""
     match kind:
         case "ColumnRef":
-            return _column(found, content)
+            return _column(found, catalogue, content)
         case "A_Expr" | "SubLink" | "SortBy" | "CaseExpr":
             for name in _operators(kind, content):
                 check_operator(catalogue, name, found.code)
@@ -262,7 +274,7 @@ def _listing(content: Node) -> Node | None:
     return call if plain and names in (["pg_show_all_settings"], ["pg_catalog", "pg_show_all_settings"]) else None
 
 
-def _column(found: Collected, content: Node) -> bool:
+def _column(found: Collected, catalogue: Catalogue, content: Node) -> bool:
     """Take note of a column; returns whether there is more in it than names."""
     found.columns.append(content)
     fields = content.get("fields", [])
@@ -278,6 +290,8 @@ def _column(found: Collected, content: Node) -> bool:
             found.bare.add(parts[0])
         else:
             found.attributes.add((parts[-2], parts[-1]))
+            if calls(catalogue, parts[-1]):
+                found.applied.add((parts[-2], parts[-1]))
     return len(parts) + ("A_Star" in fields[-1] if fields else 0) != len(fields)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from broker.sql.catalogue import Catalogue
-from broker.sql.collect import Collected
-from broker.sql.names import check_attribute
+from typing import TYPE_CHECKING
+
+from broker.sql.catalogue import Catalogue, allowed_functions
+from broker.sql.names import CHECKED, check_attribute
 from broker.sql.tree import Node
+
+if TYPE_CHECKING:
+    from broker.sql.collect import Collected
 
 _RECORDS = frozenset({"RangeSubselect", "CommonTableExpr", "JoinExpr"})
 """What makes rows of no named type, so that few functions could take them."""
@@ -21,14 +25,20 @@ def check_notation(found: Collected, catalogue: Catalogue) -> None:
             nodes += [("RangeVar", content) for _, content, _ in found.targets]
         if row in found.functions or any(kind not in _RECORDS and kind != "RangeVar" for kind, _ in nodes):
             nodes = []  # The rows of a function can have a table's type.
-        others = [content for kind, content in nodes if kind != "RangeVar" or not _has_column(catalogue, content, name)]
+        others = [content for kind, content in nodes if kind != "RangeVar" or not has_column(catalogue, content, name)]
         if others or not nodes:
             record = all(kind in _RECORDS for kind, content in nodes if content in others)
             check_attribute(catalogue, name, row=bool(nodes), record=record)
 
 
-def _has_column(catalogue: Catalogue, content: Node, name: str) -> bool:
-    relation = catalogue.relation(content.get("schemaname"), content["relname"])
+def calls(catalogue: Catalogue, name: str) -> bool:
+    """Say whether `row.name` could call a function, where the row has no such column."""
+    return name in allowed_functions() or name in CHECKED or name in catalogue.own or name in catalogue.attributes
+
+
+def has_column(catalogue: Catalogue | None, content: Node, name: str) -> bool:
+    """Say whether a relation, as it stands in a query, is known to have a column of a name."""
+    relation = catalogue.relation(content.get("schemaname"), content["relname"]) if catalogue is not None else None
     return (
         relation is not None
         and "colnames" not in content.get("alias", {})

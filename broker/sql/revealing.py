@@ -101,7 +101,7 @@ def reveal(
             raise _refusal(f"{relation.qualified} is not a table", "reveal the field from the table that holds it")
         if column.code:
             raise _refusal(f"{one.field} has a type that runs code of this database's own", "it cannot be revealed")
-        if scope.called(content) in scope.found.bare:
+        if scope.found.whole(content, {scope.called(content)}):
             raise _refusal(f"airlock.reveal does not go together with all of {scope.called(content)}", _HOW)
         fields |= _masked_by(scope, relation, one.field)
         name = f"{_NAME}{column.attnum}"

@@ -99,3 +99,20 @@ async def test_equality_search_compares_the_clear_value_and_is_rationed_by_grant
         await connection.close()
     by_name = [one for one in served.recorder.of("statement.allowed") if one["verb"] == "EXECUTE"]
     assert [one.get("searched") for one in by_name] == [["public.people.ssn"]] * 4
+
+
+async def test_function_in_the_place_of_a_column_is_given_no_masked_field(served: TestBroker, postgres: Server) -> None:
+    served.policies.current = read_texts({"test.yaml": REVEALING})
+    postgres.execute("grant update on people to app_write", "shop")
+    ticket = served.ticket(role="write")
+    for sql in (
+        "update people p set name = name where id = 1 returning p.row_to_json",
+        "update people p set name = name where p.to_jsonb ->> 'ssn' = '123-45-6789'",
+        "select airlock.reveal(p.ssn), json_agg(p.row_to_json) over () from people p order by id limit 1",
+    ):
+        status, output, errors = await psql(ticket, sql)
+        assert (status, output) == (1, ""), sql
+        assert "every field of public.people" in errors or "does not go together with all of p" in errors
+    assert (await psql(ticket, "select p.row_to_json ->> 'ssn' from people p where id = 1"))[1] == "***\n"
+    activity = "select count(*) from pg_stat_activity a where a.row_to_json ->> 'query' like '%pg_stat%'"
+    assert (await psql(ticket, activity))[1] == "0\n"

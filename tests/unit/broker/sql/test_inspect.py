@@ -264,3 +264,26 @@ def test_refused_reveal_says_how_to_write_it() -> None:
     with pytest.raises(Refusal, match="stands by itself in the target list") as caught:
         inspect("select upper(airlock.reveal(ssn)) from customers", catalogue(), FIELDS)
     assert "select id, airlock.reveal(ssn) from customers where id = 1" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("row", ["c.row_to_json", "c.to_jsonb ->> 'ssn'", "(select c.to_json)::text"])
+def test_function_that_is_called_as_a_field_of_a_row_is_given_the_whole_row(row: str) -> None:
+    """`row.name` calls the function `name` with the row where it has no such column."""
+    for sql in (
+        f"update customers c set name = 'x' returning {row}",
+        f"delete from customers c where ({row})::text like '%1%'",
+        f"insert into customers as c (id) values (1) on conflict (id) do update set name = ({row})::text",
+        f"delete from customers c returning {row.replace('c.', 'old.', 1)}",
+    ):
+        with pytest.raises(Refusal, match=r"would read every field of public\.customers"):
+            inspect(sql, CATALOGUE, FIELDS)
+    for sql in (
+        f"select airlock.reveal(c.ssn), {row} from customers c",
+        f"select airlock.reveal(c.ssn) from customers c where ({row})::text like '%1%'",
+        f"select airlock.reveal(c.ssn) from customers c order by ({row})::text limit 1",
+    ):
+        with pytest.raises(Refusal, match="does not go together with all of c"):
+            inspect(sql, CATALOGUE, FIELDS)
+    found = inspect(f"select {row} from customers c", CATALOGUE, FIELDS)
+    assert "public.customers.ssn" in found.statements[0].facts.masked
+    assert 't."ssn" AS' not in found.rewritten
