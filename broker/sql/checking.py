@@ -9,7 +9,8 @@ from broker.sql.catalogue import Relation
 from broker.sql.collect import Collected, collect
 from broker.sql.model import Refusal
 from broker.sql.nodes import QUERIES
-from broker.sql.relations import SYSTEM_COLUMNS, Scope
+from broker.sql.relations import Scope
+from broker.sql.system import SYSTEM_COLUMNS
 from broker.sql.tree import Node, strings
 from policies.engine.decisions import Effect
 

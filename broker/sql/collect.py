@@ -12,7 +12,7 @@ from broker.sql.grammar import SYNTAX, as_called, called, is_column
 from broker.sql.model import Refusal
 from broker.sql.names import called_builtin, check_function, check_operator, check_type, own_candidates
 from broker.sql.nodes import EXPRESSIONS
-from broker.sql.notation import calls, has_column
+from broker.sql.notation import gives_whole
 from broker.sql.sequences import FUNCTIONS as SEQUENCED
 from broker.sql.settings import moved_by_call, refusal_of_call, shows_only_settings
 from broker.sql.tree import Node, joined, strings, wrapped
@@ -49,8 +49,6 @@ class Collected:
     bare: set[str] = field(default_factory=set)
     attributes: set[tuple[str, str]] = field(default_factory=set)
     """(name of a row or nothing, name) of each `expression.name`."""
-    applied: set[tuple[str, str]] = field(default_factory=set)
-    """Those of them whose name a function has: it is called with the row, unless that has such a column."""
     aliases: dict[str, list[tuple[str, Node]]] = field(default_factory=dict)
     """What each row of FROM is called -> (kind, content) of the nodes that are called so."""
     functions: set[str] = field(default_factory=set)
@@ -93,14 +91,18 @@ class Collected:
     def whole(self, content: Node, called: Set[str]) -> bool:
         """Say whether every column of a relation is meant, which goes by these names.
 
-        What is no column of it in `row.name` is a function that is given the whole row.
+        What is no column of it in `row.name` is a function or a domain that is given the whole row.
         """
         return (
             self.star
             or id(content) in self.starred
             or not called.isdisjoint(self.bare | self.spread)
-            or any(row in called and not has_column(self.catalogue, content, name) for row, name in self.applied)
+            or any(row in called and self._gives_whole(content, row, name) for row, name in self.attributes)
         )
+
+    def _gives_whole(self, content: Node, row: str, name: str) -> bool:
+        alone = all(each is content for _, each in self.aliases.get(row, ()))
+        return gives_whole(self.catalogue, content, name, alone=alone)
 
     @property
     def code(self) -> set[str] | None:
@@ -205,7 +207,7 @@ def _seen(found: Collected, catalogue: Catalogue, kind: str, content: Node, wrap
     """Take note of one node; returns whether to go on into its children. The most frequent ones come first."""
     match kind:
         case "ColumnRef":
-            return _column(found, catalogue, content)
+            return _column(found, content)
         case "A_Expr" | "SubLink" | "SortBy" | "CaseExpr":
             for name in _operators(kind, content):
                 check_operator(catalogue, name, found.code)
@@ -274,7 +276,7 @@ def _listing(content: Node) -> Node | None:
     return call if plain and names in (["pg_show_all_settings"], ["pg_catalog", "pg_show_all_settings"]) else None
 
 
-def _column(found: Collected, catalogue: Catalogue, content: Node) -> bool:
+def _column(found: Collected, content: Node) -> bool:
     """Take note of a column; returns whether there is more in it than names."""
     found.columns.append(content)
     fields = content.get("fields", [])
@@ -290,8 +292,6 @@ def _column(found: Collected, catalogue: Catalogue, content: Node) -> bool:
             found.bare.add(parts[0])
         else:
             found.attributes.add((parts[-2], parts[-1]))
-            if calls(catalogue, parts[-1]):
-                found.applied.add((parts[-2], parts[-1]))
     return len(parts) + ("A_Star" in fields[-1] if fields else 0) != len(fields)
 
 

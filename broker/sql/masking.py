@@ -10,9 +10,9 @@ from broker.sql.grouping import Table, group_by_keys
 from broker.sql.guard import unchanged
 from broker.sql.masks import quote_name
 from broker.sql.model import Refusal
-from broker.sql.relations import SYSTEM_COLUMNS, Scope
+from broker.sql.relations import Scope
 from broker.sql.rewrite import Rewriter, Source, fragment
-from broker.sql.system import literal_functions
+from broker.sql.system import SYSTEM_COLUMNS, literal_functions
 from broker.sql.tree import Node, strings, walk
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from broker.sql.catalogue import Catalogue, allowed_functions
 from broker.sql.names import CHECKED, check_attribute
+from broker.sql.system import SYSTEM_COLUMNS
 from broker.sql.tree import Node
 
 if TYPE_CHECKING:
@@ -31,9 +32,22 @@ def check_notation(found: Collected, catalogue: Catalogue) -> None:
             check_attribute(catalogue, name, row=bool(nodes), record=record)
 
 
-def calls(catalogue: Catalogue, name: str) -> bool:
-    """Say whether `row.name` could call a function, where the row has no such column."""
-    return name in allowed_functions() or name in CHECKED or name in catalogue.own or name in catalogue.attributes
+def gives_whole(catalogue: Catalogue | None, content: Node, name: str, *, alone: bool) -> bool:
+    """Say whether `row.name` of a relation could give all of the row to a function, or to a domain over its type.
+
+    Where nothing else goes by the row's name, whatever is no column does: a session may have made the domain just now.
+    """
+    if name in SYSTEM_COLUMNS or has_column(catalogue, content, name):
+        return False
+    return (
+        alone
+        or catalogue is None
+        or name in allowed_functions()
+        or name in CHECKED
+        or name in catalogue.own
+        or name in catalogue.attributes
+        or any(name == known for _, known in catalogue.types)
+    )
 
 
 def has_column(catalogue: Catalogue | None, content: Node, name: str) -> bool:

@@ -16,8 +16,6 @@ from broker.sql.sight import Sight, Sights
 from broker.sql.system import EMPTY, SYSTEM_SCHEMAS
 from broker.sql.tree import Node, strings
 
-SYSTEM_COLUMNS = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
-
 
 @dataclass(slots=True)
 class Scope:

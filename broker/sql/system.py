@@ -72,6 +72,7 @@ INFORMATION_SCHEMA_CLOSED = frozenset(
 
 INFORMATION_SCHEMA_SECRET = frozenset({"user_mapping_options"})
 
+SYSTEM_COLUMNS = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
 CLOSED_COLUMNS: dict[str, frozenset[str]] = {
     f"{schema}.{relation}": frozenset(columns.split())
     for schema, relations in {

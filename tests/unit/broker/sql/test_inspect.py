@@ -266,9 +266,9 @@ def test_refused_reveal_says_how_to_write_it() -> None:
     assert "select id, airlock.reveal(ssn) from customers where id = 1" in (caught.value.hint or "")
 
 
-@pytest.mark.parametrize("row", ["c.row_to_json", "c.to_jsonb ->> 'ssn'", "(select c.to_json)::text"])
+@pytest.mark.parametrize("row", ["c.row_to_json", "c.to_jsonb ->> 'ssn'", "(select c.to_json)::text", "c.a_domain"])
 def test_function_that_is_called_as_a_field_of_a_row_is_given_the_whole_row(row: str) -> None:
-    """`row.name` calls the function `name` with the row where it has no such column."""
+    """`row.name` calls the function `name` with the row, or casts it to the domain, where it has no such column."""
     for sql in (
         f"update customers c set name = 'x' returning {row}",
         f"delete from customers c where ({row})::text like '%1%'",
