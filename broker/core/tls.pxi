@@ -12,6 +12,12 @@ cdef bytearray _opened = None
 """Where a record is opened, while nobody uses it: the interpreter's lock is given up meanwhile."""
 
 
+cdef list _slices(data):
+    """Return what passes at once of what is more than that, piece by piece."""
+    view = memoryview(data)
+    return [view[at : at + SLICE] for at in range(0, len(data), SLICE)]
+
+
 cdef class RecordLayer:
     """As the one in transport.secured."""
 
@@ -39,9 +45,8 @@ cdef class RecordLayer:
         if PyBytes_GET_SIZE(data) <= SLICE:
             self._take(data)
             return
-        view = memoryview(data)
-        for at in range(0, len(data), SLICE):
-            self._take(view[at : at + SLICE])
+        for piece in _slices(data):
+            self._take(piece)
 
     cdef int _take(self, data) except -1:
         global _opened
@@ -81,9 +86,8 @@ cdef class RecordLayer:
         if len(data) <= SLICE:
             self._sealed(data)
             return
-        view = memoryview(data)
-        for at in range(0, len(data), SLICE):
-            self._sealed(view[at : at + SLICE])
+        for piece in _slices(data):
+            self._sealed(piece)
 
     cdef int _sealed(self, data) except -1:
         cdef Py_ssize_t sent, size = len(data)

@@ -90,7 +90,6 @@ def _inspected(inquiry: Inquiry, kind: str, content: Node, verb: str, change: Ch
         writes=names | scope.writes,
         functions=frozenset(found.functions),
         through=frozenset(scope.through | _kin_of(change, catalogue)),
-        reaches=scope.reaches,
         follows=scope.follows,
         masked=frozenset(scope.masked_fields()),
         does=does(found),

@@ -109,7 +109,6 @@ class Inquiry:
             writes=frozenset(scope.writes),
             functions=frozenset(found.functions),
             through=frozenset(scope.through),
-            reaches=scope.reaches,
             follows=scope.follows,
             masked=frozenset(scope.masked_fields()) | returned,
             does=does(found),

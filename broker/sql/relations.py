@@ -29,10 +29,8 @@ class Scope:
     writes: set[str] = field(default_factory=set)
     through: set[str] = field(default_factory=set)
     """What stands behind them: what views read, the parents and the children of tables."""
-    reaches: frozenset[str] = frozenset()
-    """What foreign keys change beyond what is written."""
     follows: frozenset[str] = frozenset()
-    """How they do: `UPDATE public.lines`."""
+    """What foreign keys change beyond what is written: `UPDATE public.lines`."""
     views: bool = False
     scrub: bool = False
     """Masked fields are in scope, shown or not."""
@@ -74,8 +72,7 @@ class Scope:
             if masks := scope.masks_of(relation):
                 scope.masked.setdefault(relation.qualified, masks)
         scope.follows = reached(catalogue, written) if written else frozenset()
-        scope.reaches = frozenset(one.partition(" ")[2] for one in scope.follows)
-        for name in scope.reaches:
+        for name in {one.partition(" ")[2] for one in scope.follows}:
             sight = scope.sight(catalogue.by_name[name])
             scope.scrub = scope.scrub or sight.tainted or bool(sight.masks) or not seen.shows(catalogue.by_name[name])
         if found.counters:

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from broker.core import compiled
 
+if TYPE_CHECKING:
+    _Data = bytes | bytearray | memoryview[Any]
+
 _RECORD = 16 * 1024
 """Bytes of a TLS record at most (RFC 8446, 5.1)."""
 _SLICE = 32 * 1024
@@ -38,22 +41,18 @@ class RecordLayer(asyncio.Protocol, asyncio.Transport):
         self._agreed = self._closing = False
 
     def _agree(self) -> bool:
-        """Go on with the handshake; says whether it is done."""
+        """Go on with the handshake; says whether it is done. `Secured` has it, over either layer."""
         raise NotImplementedError
 
     def _flush(self) -> None:
-        """Send what TLS has to say by itself."""
+        """Send what TLS has to say by itself. `Secured` has it too."""
         raise NotImplementedError
 
     def data_received(self, data: bytes) -> None:
-        if len(data) <= _SLICE:
-            self._take(data)
-            return
-        view = memoryview(data)
-        for at in range(0, len(data), _SLICE):
-            self._take(view[at : at + _SLICE])
+        for piece in _slices(data):
+            self._take(piece)
 
-    def _take(self, data: bytes | memoryview) -> None:
+    def _take(self, data: _Data) -> None:
         self._incoming.write(data)
         if not self._agreed and not self._agree():
             return
@@ -88,18 +87,14 @@ class RecordLayer(asyncio.Protocol, asyncio.Transport):
     def is_closing(self) -> bool:
         return self._closing or self._raw is None or self._raw.is_closing()
 
-    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+    def write(self, data: _Data) -> None:
         """Send what is given, now as far as the socket takes it; nothing where the connection is closing."""
         if self.is_closing():
             return
-        if len(data) <= _SLICE:
-            self._seal(data)
-            return
-        view = memoryview(data)
-        for at in range(0, len(data), _SLICE):
-            self._seal(view[at : at + _SLICE])
+        for piece in _slices(data):
+            self._seal(piece)
 
-    def _seal(self, data: bytes | bytearray | memoryview[Any]) -> None:
+    def _seal(self, data: _Data) -> None:
         assert self._raw is not None
         try:
             sent = self._tls.write(data)
@@ -109,6 +104,14 @@ class RecordLayer(asyncio.Protocol, asyncio.Transport):
             self.abort()
             return
         self._raw.write(self._outgoing.read())
+
+
+def _slices(data: _Data) -> Iterable[_Data]:
+    """Return what passes at once, piece by piece."""
+    if len(data) <= _SLICE:
+        return (data,)
+    view = memoryview(data)
+    return (view[at : at + _SLICE] for at in range(0, len(data), _SLICE))
 
 
 Layer = RecordLayer

@@ -180,14 +180,17 @@ class StatementFacts:
     """Which way a COPY goes, from where the client stands."""
     through: frozenset[str] = frozenset()
     """What stands behind its relations: a view's tables, a partition's parents; a role need not cover it."""
-    reaches: frozenset[str] = frozenset()
-    """What foreign keys have follow its writes; rules that deny or ask about writing these speak of it too."""
     follows: frozenset[str] = frozenset()
-    """What they do to each of them, like `UPDATE public.lines`, for rules that speak of verbs."""
+    """What foreign keys have follow its writes, like `UPDATE public.lines`."""
     calls: frozenset[OwnFunction] = frozenset()
     """Every function of users' that a call in it could mean, and builtin ones that a rule must name."""
     code: frozenset[str] = frozenset()
     """What else of users' code it runs or defines: types, operators, triggers, functions that are not known yet."""
+
+    @property
+    def reaches(self) -> frozenset[str]:
+        """Return the relations of what follows; rules that deny or ask about writing these speak of it too."""
+        return frozenset(one.partition(" ")[2] for one in self.follows)
 
     @property
     def all_effects(self) -> frozenset[Effect]:

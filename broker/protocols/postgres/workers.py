@@ -263,7 +263,6 @@ _SETS = (
     "masked",
     "missing_where",
     "through",
-    "reaches",
     "follows",
     "reveals",
     "searched",

@@ -122,7 +122,7 @@ statements:
 
     def decided(*reaches: str, writes: str = "public.orders") -> Decision:
         effects, written = frozenset({Effect.READ, Effect.WRITE}), frozenset({writes})
-        facts = StatementFacts("DELETE", effects, writes=written, reaches=frozenset(reaches))
+        facts = StatementFacts("DELETE", effects, writes=written, follows=frozenset(f"DELETE {one}" for one in reaches))
         return decide_statement(policy(rules), "ann", "db", "read", facts)
 
     assert decided("public.lines", "public.other") == Allow(("writes",))
@@ -135,8 +135,7 @@ statements:
 def test_what_foreign_keys_do_is_a_verb_to_rules_about_the_relations_that_they_do_it_to() -> None:
     def decided(rule: str, *follows: str) -> Decision:
         effects, written = frozenset({Effect.READ, Effect.WRITE}), frozenset({"public.orders"})
-        reached = frozenset(one.partition(" ")[2] for one in follows)
-        facts = StatementFacts("DELETE", effects, writes=written, reaches=reached, follows=frozenset(follows))
+        facts = StatementFacts("DELETE", effects, writes=written, follows=frozenset(follows))
         writes = "{id: writes, decision: allow, effects: [read, write], relations: [public.orders]}"
         rules = f"statements:\n  - {writes}\n  - {{id: rule, {rule}}}\n"
         return decide_statement(policy(rules), "ann", "db", "read", facts)
