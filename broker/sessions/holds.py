@@ -12,12 +12,24 @@ from broker.sessions.model import GrantFacts, SessionFacts
 from broker.sessions.shapes import Shape
 from policies.engine.decisions import Bound, Requirement
 
+Settings = tuple[tuple[str, str], ...]
+_USUAL = {
+    "DateStyle": ("ISO, MDY",),
+    "IntervalStyle": ("postgres",),
+    "TimeZone": ("GMT", "UTC", "Etc/UTC"),
+    "bytea_output": ("hex",),
+    # More than none are alike.
+    "extra_float_digits": ("1", "2", "3"),
+}
+"""What PostgreSQL has by itself, or means the same: reviewers are not told of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A statement exactly as the client sent it: raw values with their formats and types, None for NULL.
 
-    `bodies` are the texts of prepared statements that it runs, `path` is the search path that its session has set.
+    `bodies` are the texts of prepared statements that it runs, `path` is the search path that its session has set, and
+    `settings` are those that say what its texts mean, as the server writes them.
     """
 
     sql: str
@@ -27,14 +39,16 @@ class Asked:
     types: tuple[int, ...] = ()
     results: tuple[int, ...] = ()
     path: tuple[str, ...] | None = None
+    settings: Settings = ()
     means: tuple[tuple[str, str], ...] = ()
     """What it is about, each with a stamp: an approval is for that too."""
 
     @property
     def text(self) -> str:
         """All of it, for a reviewer."""
-        under = "" if self.path is None else f"-- under search_path = {', '.join(self.path)}\n"
-        return under + "\n\n-- which runs:\n".join((self.sql, *self.bodies))
+        under = [] if self.path is None else [f"search_path = {', '.join(self.path)}"]
+        under += [f"{name} = {value}" for name, value in self.settings if value not in _USUAL.get(name, ())]
+        return "".join(f"-- under {one}\n" for one in under) + "\n\n-- which runs:\n".join((self.sql, *self.bodies))
 
     def canonical(self) -> dict[str, Any]:
         return {
@@ -45,6 +59,7 @@ class Asked:
             "formats": list(self.formats),
             "types": list(self.types),
             "results": list(self.results),
+            "settings": [list(one) for one in self.settings],
             "means": [list(one) for one in self.means],
         }
 

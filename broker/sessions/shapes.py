@@ -31,11 +31,17 @@ class ShapeRule:
     most: int | None = None
 
 
-def shape_digest(key: tuple[Any, ...], grant: GrantFacts, catalogue: str, masked: Iterable[str] = ()) -> str:
+def shape_digest(
+    key: tuple[Any, ...],
+    grant: GrantFacts,
+    catalogue: str,
+    settings: Iterable[tuple[str, str]] = (),
+    masked: Iterable[str] = (),
+) -> str:
     """Return what an approval of a shape is bound to.
 
-    `catalogue` is the version of the schema, with the search path, by which its names were resolved; `masked` are the
-    fields that arrived masked: whoever approved it has not approved them in clear.
+    `catalogue` is the version of the schema, with the search path, by which names were resolved; `settings` say what
+    its values mean; `masked` are the fields that arrived masked: whoever approved it has not approved them in clear.
     """
     bound = {
         "key": key,
@@ -44,6 +50,7 @@ def shape_digest(key: tuple[Any, ...], grant: GrantFacts, catalogue: str, masked
         "grant": grant.id,
         "person": grant.person,
         "catalogue": catalogue,
+        "settings": list(settings),
         "masked": sorted(masked),
     }
     return hashlib.sha256(canonical(bound)).hexdigest()

@@ -153,6 +153,9 @@ class Play:
         self.shape: ShapeRule | None = None
         self.path: SearchPath | None = home
         """What it said of the search path last."""
+        self.settings = [b"ISO, MDY", b"postgres", b"UTC", b"hex", b"1"]
+        self.tells = True
+        """It says so at once where it is asked for them, and not in a `told` of its own."""
         self._now = 0.0
 
     def hear(self, event: Event) -> "Play":
@@ -183,11 +186,20 @@ class Play:
                         self.drops.append(reason)
                     case Move(path=path):
                         self.path = path
+                    case ToUpstream(data=data) if b"show DateStyle\0" in bytes(data):
+                        if self.tells:
+                            waiting.append(FromUpstream(self.told(synced=bytes(data).endswith(codec.SYNC)), self.at))
                     case Note(entry=entry):
                         self.notes.append(entry.data)
                     case _:
                         self.said.append(command)
         return self
+
+    def told(self, *, synced: bool = False) -> bytes:
+        """How the upstream answers where it is asked for the settings that say what a text means."""
+        shown = [codec.message(b"D", b"\0\1" + len(value).to_bytes(4, "big") + value) for value in self.settings]
+        parts = [CLOSED + CLOSED + PARSED + BOUND + row + complete("SHOW") + CLOSED + CLOSED for row in shown]
+        return b"".join(parts) + (ready(self.machine._session.status) if synced else b"")
 
     @property
     def at(self) -> float:

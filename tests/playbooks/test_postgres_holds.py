@@ -15,6 +15,7 @@ from tests.playbooks.held_play import RUN, Q, answer, ask, held
 from tests.playbooks.postgres_play import (
     ASKING,
     BOUND,
+    CLOSED,
     NO_DATA,
     PARSED,
     POISON,
@@ -234,19 +235,44 @@ def test_an_approval_is_for_one_execution_of_one_binding() -> None:
 def test_a_refusal_in_a_pipeline_is_one_error_and_nothing_behind_it_runs() -> None:
     good = codec.parse("", "select 1") + bind("") + codec.execute("")
     bad = codec.parse("", "insert") + bind("") + codec.execute("")
-    play = Play(ask).client(good, bad, good, codec.SYNC, good, codec.SYNC)
-    sent = good + codec.parse("", "insert")
-    assert play.to_upstream() == sent
+    play = Play(ask)
+    play.tells = False
+    play.client(good, bad, good, codec.SYNC, good, codec.SYNC)
+    assert play.to_upstream() == good
+    play.upstream(PARSED, BOUND, complete("SELECT 1"), play.told())
+    assert play.to_upstream() == codec.parse("", "insert")
     assert play.holds[0].facts.in_transaction
     answer(play, Refused("h1", "Bob", "no"))
     assert play.to_upstream() == POISON + codec.SYNC + good + codec.SYNC
-    play.upstream(PARSED, BOUND, complete("SELECT 1"), PARSED, error("34000"), ready())
-    assert play.kinds().endswith("12C1EZ")
+    play.upstream(PARSED, error("34000"), ready())
+    assert play.kinds().endswith("1EZ")
+
+
+def test_where_the_upstream_does_not_say_what_a_text_means_nobody_is_asked_about_it() -> None:
+    play = Play(ask)
+    play.tells = False
+    play.client(Q).upstream(CLOSED, CLOSED, error("57014"), ready())
+    assert (play.holds, play.records) == ([], [])
+    assert b"canceled: an earlier statement failed" in play.to_client()
+    play.tells = True
+    assert len(play.client(Q).holds) == 1
+
+
+def test_the_upstream_is_asked_once_for_what_is_prepared_and_bound_in_one_segment() -> None:
+    play = Play(ask)
+    play.tells = False
+    play.client(codec.parse("", "insert"), bind(""), codec.execute(""), codec.SYNC)
+    assert play.to_upstream() == b""
+    play.upstream(play.told(synced=True))
+    assert len(play.holds) == 1
 
 
 def test_an_error_that_comes_meanwhile_leaves_the_approval_unused() -> None:
     first = codec.parse("", "select 1") + bind("") + codec.execute("")
-    play = Play(ask).client(first, codec.parse("", "insert"), bind(""), codec.execute(""), codec.SYNC)
+    play = Play(ask)
+    play.tells = False
+    play.client(first, codec.parse("", "insert"), bind(""), codec.execute(""), codec.SYNC)
+    play.upstream(PARSED, BOUND, complete("SELECT 1"), play.told())
     play.upstream(error("57014"))
     answer(play, Released("h1"))
     assert play.uses == []

@@ -51,6 +51,15 @@ def test_without_a_rule_the_statement_is_held_with_the_shape_that_may_be_approve
     assert shape == play.matches[0].sought.shape
 
 
+def test_other_settings_make_another_shape() -> None:
+    digests = set()
+    for style in (b"ISO, MDY", b"ISO, DMY"):
+        play = Play(ask)
+        play.settings[0] = style
+        digests.add(play.client(Q).matches[0].sought.shape.digest)
+    assert len(digests) == 2
+
+
 def test_another_schema_makes_another_shape() -> None:
     digests = set()
     for version in ("v1", "v2"):

@@ -10,10 +10,11 @@ from typing import Any
 from broker.protocols.postgres import bounding, records
 from broker.protocols.postgres.events import Command, Record, Weigh
 from broker.protocols.postgres.explaining import Question, question
-from broker.protocols.postgres.holding import Cleared, Reviewed, match, narrowest, review
+from broker.protocols.postgres.holding import Cleared, Reviewed, match, narrowest, review, unasked
 from broker.protocols.postgres.plan import Plan, Planning, weighed
 from broker.protocols.postgres.registry import Portal
 from broker.protocols.postgres.ruling import Denied, Ruling, shown_text
+from broker.protocols.postgres.settings import current, otherwise
 from broker.protocols.postgres.shared import Session
 from broker.sessions.holds import Asked
 from broker.sessions.model import Durability
@@ -24,6 +25,15 @@ def clear(
     session: Session, plan: Plan, asked: Asked, again: Callable[[], Planning], portal: Portal | None
 ) -> Generator[Command, Any, Reviewed]:
     """Have a plan reviewed where policy asks, and recorded; `again` decides anew what was asked."""
+    if plan.ruling.consults:
+        settings = yield from current(session)
+        if settings is None:
+            return unasked(session)
+        if portal is not None and (portal.prepared.settings != settings or portal.asked.settings not in ((), settings)):
+            return otherwise
+        asked = replace(asked, settings=settings)
+        if portal is not None:
+            portal.asked = asked
     estimated = yield from _weighed(plan, asked)
     if isinstance(estimated, Denied):
         return estimated

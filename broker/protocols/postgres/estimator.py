@@ -22,6 +22,7 @@ from broker.sql.paths import written
 
 SECONDS = 1.0
 _LIMITS = "set local statement_timeout = '700ms'; set local lock_timeout = '200ms'"
+_SET = "select set_config(name, value, true) from unnest($1::text[], $2::text[]) as one (name, value)"
 _OWN_PATH = "set local search_path = pg_catalog, pg_temp"
 
 _TREE = """
@@ -158,6 +159,7 @@ class Estimator:
             return
         types = [row["name"] for row in await connection.fetch(_TYPES, list(question.types))]
         await record()
+        await connection.fetch(_SET, [name for name, _ in question.settings], [value for _, value in question.settings])
         await connection.execute(f"set local search_path = {self._path}")
         name = found.prepared = f"airlock_{secrets.token_hex(8)}"
         # One statement whatever the text holds: the extended protocol takes no second one.

@@ -14,7 +14,7 @@ from broker.protocols.postgres.reaching import events_of
 from broker.protocols.postgres.registry import own_types
 from broker.protocols.postgres.ruling import Permitted, shown_text
 from broker.protocols.postgres.values import is_readable
-from broker.sessions.holds import Asked
+from broker.sessions.holds import Asked, Settings
 from broker.sql.catalogue import allowed_functions
 from broker.sql.model import Control, Inspection
 from broker.sql.nodes import QUERIES
@@ -44,6 +44,8 @@ class Question:
     writes: tuple[str, ...] = ()
     events: tuple[str, ...] = ()
     """What may happen to what it writes: `i`, `u`, `d`."""
+    settings: Settings = ()
+    """Under which its text and its values mean what they do."""
 
 
 def question(
@@ -62,7 +64,10 @@ def question(
     types = tuple(asked.types[index] if index < len(asked.types) else 0 for index in range(len(shown)))
     text = shown_text(inspection)
     return Question(
-        relations, functions, in_transaction, inspection.rewritten, shown, types, text, writes=writes, events=events
+        *(relations, functions, in_transaction, inspection.rewritten, shown, types, text),
+        writes=writes,
+        events=events,
+        settings=asked.settings,
     )
 
 

@@ -17,6 +17,7 @@ from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared,
 from broker.protocols.postgres.replies import Problem, denial, no_portal, no_statement, too_far
 from broker.protocols.postgres.responses import Expected, Kind
 from broker.protocols.postgres.ruling import Denied
+from broker.protocols.postgres.settings import current
 from broker.protocols.postgres.shared import Session
 from broker.sessions.holds import Asked
 from broker.sessions.model import Durability
@@ -143,7 +144,8 @@ class FrontPath:
         if isinstance(plan, Denied):
             yield from self._deny(plan, message.sql)
             return
-        prepared = Prepared(plan.parsed, message.types, own, session.keep_texts(plan.parsed))
+        under = (yield from current(session)) if plan.ruling.consults else None
+        prepared = Prepared(plan.parsed, message.types, own, session.keep_texts(plan.parsed), under)
         change = Change(session.segment, message.name, prepared)
         expected = Expected(Kind.PARSE, session.segment, plan.ruling, change=session.prepared.expect(change))
         same = plan.rewritten == message.sql
@@ -168,7 +170,7 @@ class FrontPath:
         asked = replace(asked, path=session.way.path)
         portal = Portal(prepared, asked, records.parameters(message.formats, message.values), path=session.way.path)
         portal.room = frame.room or session.keep(len(frame.body))
-        if message.portal or plan.ruling.asking is not None or plan.ruling.estimating:
+        if message.portal or plan.ruling.consults:
             if message.portal and any(statement.control is Control.EXECUTE for statement in plan.statements):
                 yield from self._refuse(Problem("0A000", "EXECUTE cannot be bound to a named portal here"))
                 return

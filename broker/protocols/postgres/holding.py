@@ -13,6 +13,7 @@ from broker.protocols.postgres.plan import Plan, Planning
 from broker.protocols.postgres.registry import Portal
 from broker.protocols.postgres.replies import Problem, denial
 from broker.protocols.postgres.ruling import Asking, Denied, Permitted, must_be_asked, shown_text
+from broker.protocols.postgres.settings import current
 from broker.protocols.postgres.shared import Session
 from broker.sessions.holds import Abandoned, Answer, Asked, HoldFacts, Pending, Refused, Released, Sought, TimedOut
 from broker.sessions.shapes import Shape, ShapeRule, shape_digest
@@ -49,7 +50,7 @@ def review(
     while not session.drained:
         yield Drain()
     if session.status == "E":
-        return Problem("25P02", "current transaction is aborted, commands ignored until end of transaction block")
+        return unasked(session)
     shown = records.shown(asked)
     if shown is None:
         return must_be_asked(plan.ruling, asking, "its parameters are too long to be shown to them")
@@ -81,6 +82,13 @@ def review(
             assert_never(answer)
 
 
+def unasked(session: Session) -> Problem:
+    """Say why nobody is asked about a statement that the server would not run."""
+    if session.status == "E":
+        return Problem("25P02", "current transaction is aborted, commands ignored until end of transaction block")
+    return Problem("57014", "canceled: an earlier statement failed")
+
+
 def _released(
     session: Session, hold: str, ids: tuple[str, ...], asked: Asked, again: Callable[[], Planning], most: int | None
 ) -> Generator[Command, Any, Reviewed]:
@@ -94,7 +102,7 @@ def _released(
     if session.skipping:
         # An error came meanwhile: the server would skip this one, so the approval is not used.
         yield Drop("upstream")
-        return Problem("57014", "canceled: an earlier statement failed")
+        return unasked(session)
     if name := changed(asked.means, plan.means):
         yield Drop("schema")
         message = f"the approval is not good any more: {name} is not what it was when this was shown"
@@ -153,6 +161,10 @@ def match(session: Session, plan: Plan, asking: Asking, asked: Asked) -> Generat
 
 def still_approved(session: Session, portal: Portal, plan: Plan) -> Generator[Command, Any, bool]:
     """Say whether what policy asks about a recorded portal was approved, and is still."""
+    if not plan.ruling.consults:
+        return True
+    if portal.asked.settings != (yield from current(session)):
+        return False
     if plan.ruling.asking is None or portal.hold:
         return True
     if not portal.shape:
@@ -170,7 +182,8 @@ def _shape(session: Session, plan: Plan, asking: Asking, asked: Asked, shown: tu
         return None
     (statement,) = plan.statements
     inspection = plan.ruling.inspection
-    digest = shape_digest(found.key, session.facts.grant, inspection.catalogue, statement.facts.masked)
+    bound = (session.facts.grant, inspection.catalogue, asked.settings, statement.facts.masked)
+    digest = shape_digest(found.key, *bound)
     return Shape(digest, found.text, found.values)
 
 

@@ -43,7 +43,7 @@ def follow(session: Session) -> Generator[Command, Any, None]:
         return
     while not session.drained:
         yield Drain()
-    if session.skipping or (session.status == "E" and way.ended_in != session.segment):
+    if session.skipping or session.fails:
         return  # Nothing runs before that is over, and what ends it is followed by another look.
     told = yield from ask_own(session, [SHOW], sync=not session.touched and not session.deferred)
     if told.skipped:

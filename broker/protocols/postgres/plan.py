@@ -14,6 +14,7 @@ from broker.protocols.postgres.pathway import elsewhere, follow, misplaced
 from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Registry, Uncertain, V
 from broker.protocols.postgres.responses import Running
 from broker.protocols.postgres.ruling import Asking, Denied, Permitted, Ruling
+from broker.protocols.postgres.settings import current, otherwise
 from broker.protocols.postgres.shared import Session
 from broker.sessions.model import Durability
 from broker.sql.model import Control, Meaning, Statement
@@ -154,7 +155,10 @@ class Planner:
                     body: Ruling = yield self._inspect(statement.body)
                     if isinstance(body, Denied):
                         return body
-                    prepared = Prepared(body, room=self._session.keep_texts(body))
+                    # What stands before it in its text may change them.
+                    alone = len(ruling.inspection.statements) == 1
+                    settings = (yield from current(self._session)) if alone and body.consults else None
+                    prepared = Prepared(body, room=self._session.keep_texts(body), settings=settings)
                     made = (Change(self._session.segment, statement.name, prepared),)
                 case Control.EXECUTE:
                     answer = yield from self._body(statement)
@@ -203,6 +207,11 @@ class Planner:
         ruling: Ruling = yield self._inspect(prepared.sql, prepared.own)
         if isinstance(ruling, Permitted) and ruling.inspection.rewritten != prepared.rewritten:
             return stale
+        # Who reviews what this very text prepares sees all of it.
+        if isinstance(ruling, Permitted) and ruling.consults and not self._made(prepared):
+            settings = yield from current(self._session)
+            if settings != prepared.settings and not self._session.fails:
+                return replace(otherwise, verb=statement.facts.verb, text=statement.redacted)
         if isinstance(ruling, Permitted) and not _is_query(ruling):
             return replace(unexecuted, verb=statement.facts.verb, text=statement.redacted)
         if isinstance(ruling, Permitted) and ruling.inspection.revealed:
@@ -235,6 +244,9 @@ class Planner:
         # What was asked about was answered before the cursor was made, and what it searches for was counted then.
         inspection = replace(ruling.inspection, searches=())
         return replace(ruling, inspection=inspection, asking=None, bound=bound)
+
+    def _made(self, prepared: Prepared) -> bool:
+        return any(change.value is prepared for change in self._own)
 
     def _find(self, name: str) -> Generator[Command, Any, Prepared | None]:
         """Look a name up, first among what this very text prepares."""

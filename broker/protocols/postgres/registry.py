@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from broker.protocols.postgres.memory import Room
 from broker.protocols.postgres.ruling import Permitted
-from broker.sessions.holds import Asked
+from broker.sessions.holds import Asked, Settings
 from broker.sql.model import SearchPath
 
 MAX_ENTRIES = 5000
@@ -38,6 +38,8 @@ class Prepared:
     """Those of users' among what its Parse named."""
     room: Room | None = field(default=None, compare=False, repr=False)
     """What its texts take of the memory."""
+    settings: Settings | None = None
+    """Those under which its text was read, where policy asks about it."""
 
     @property
     def sql(self) -> str:

@@ -73,6 +73,11 @@ class Permitted:
     estimating: bool = False
     """It is to be ruled on again with what the planner expects, before it runs."""
 
+    @property
+    def consults(self) -> bool:
+        """Say whether somebody is asked about it, to whom it has to mean what it does: reviewers, or the planner."""
+        return self.asking is not None or self.estimating
+
 
 @dataclass(frozen=True, slots=True)
 class Denied:

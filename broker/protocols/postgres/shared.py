@@ -15,6 +15,7 @@ from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared,
 from broker.protocols.postgres.replies import compares, speaks_of_others
 from broker.protocols.postgres.responses import Expected, Responses, Running
 from broker.protocols.postgres.ruling import Permitted
+from broker.sessions.holds import Settings
 from broker.sessions.model import SessionFacts
 from broker.sql.model import Altered, Control, Moves, SearchPath
 
@@ -145,6 +146,11 @@ class Session:
     altered_in: int = 0
     """The segment in which that was sent last: the end of an earlier one says nothing of it."""
     way: Pathway = field(default_factory=Pathway)
+    sent: int = field(default=0, repr=False)
+    """How many statements were sent by the gate's way."""
+    settings: Settings | None = None
+    """Those that say what a text means, as they were behind `settings_at`."""
+    settings_at: tuple[int, int] = field(default=(-1, 0), repr=False)
     fates: Fates = field(init=False)
     wrote: int | None = None
     """The segment in which data was changed last, while its transaction may be open."""
@@ -160,6 +166,16 @@ class Session:
     @property
     def drained(self) -> bool:
         return self.responses.only_of(self.segment)
+
+    @property
+    def sent_so_far(self) -> tuple[int, int]:
+        """Stand for everything that was sent that could change a setting, or end a transaction that has."""
+        return self.segment, self.sent
+
+    @property
+    def fails(self) -> bool:
+        """Say whether the transaction has failed, and nothing was sent that ends it."""
+        return self.status == "E" and self.way.ended_in != self.segment
 
     @property
     def copy_settled(self) -> bool:
@@ -198,6 +214,7 @@ class Session:
 
     def expect(self, expected: Expected) -> None:
         """Take note of what the statements that are sent would change."""
+        self.sent += len(expected.statements)
         for running in expected.statements:
             self.unsent.pop(running.id, None)
             self.way.sent(running, expected.segment)
