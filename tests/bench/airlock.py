@@ -27,7 +27,6 @@ from tests.bench import programs
 from tests.bench.peers import Peer
 from workflows.orders import Evidence, Order, sign_call, sign_order
 
-ROOT = Path(__file__).parents[2]
 PERSON, ROLE = "alice", "read"
 CLEAR, MASKED, AHEAD = "bench-clear", "bench-masked", "bench-ahead"
 # The masks have the type and the width of what they hide, so that as many bytes flow.
@@ -104,7 +103,7 @@ def airlock(direct: Peer, folder: Path, *, tls: bool, workers: int = 1) -> Itera
 @contextmanager
 def _module(name: str, folder: Path, settings: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", name]
-    with programs.running(name, command, folder, environment=settings, cwd=ROOT) as process:
+    with programs.running(name, command, folder, environment=settings, cwd=programs.ROOT) as process:
         yield process
 
 

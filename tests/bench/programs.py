@@ -16,6 +16,7 @@ from broker.demo.install import Install, installs
 from broker.demo.lifeline import die_with_parent
 from broker.demo.owner import Owner
 
+ROOT = Path(__file__).parents[2]
 STOP_SECONDS = 15.0
 _SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/sbin")
 

@@ -1,10 +1,11 @@
-"""What is done at each peer, by programs written in C, so that the client costs little and the same everywhere."""
+"""What is done at each peer, by programs and libraries written in C, so that the client costs little everywhere."""
 
 from __future__ import annotations
 
 import re
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,7 +16,7 @@ from pathlib import Path
 import psycopg
 
 from tests.bench.peers import Peer
-from tests.bench.programs import bare_environment, memory_kib
+from tests.bench.programs import ROOT, bare_environment, memory_kib
 from tests.bench.upstream import NARROW_ROWS, WIDE_ROWS
 
 NARROW = "SELECT aid, bid, abalance FROM pgbench_accounts"
@@ -55,12 +56,19 @@ class Clients:
         words = [word for command in commands for word in ("-c", command)]
         return self._run("psql", peer, "-X", "-q", "-v", "ON_ERROR_STOP=1", *words)
 
+    def stream(self, peer: Peer, sql: str, rows: int) -> float:
+        """Read all rows of a query as they come; returns how many a second."""
+        words = self._run(sys.executable, peer, "-m", "tests.bench.reader", sql).split()
+        if int(words[0]) != rows:
+            raise WorkFailed(f"{words[0]} rows came, not {rows}")
+        return rows / float(words[1])
+
     def _run(self, program: str, peer: Peer, *words: str) -> str:
         environment = {**bare_environment(), **peer.environment}
         command = [str(self.bin / program), *words]
         try:
             done = subprocess.run(
-                command, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False
+                command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT, check=False
             )
         except subprocess.TimeoutExpired:
             raise WorkFailed(f"{program} did not end within {TIMEOUT:.0f} s") from None
@@ -112,9 +120,9 @@ def works(masked_narrow: str, selects: int, idle: int) -> list[Work]:
         idles,
         *found,
         Work(LATENCY, "µs", _latency(selects // 4), _is_measured, cost=True),
-        Work(f"{NARROW_ROWS:,} narrow rows", "rows/s", _rows(NARROW, NARROW_ROWS, 1), _is_clear),
+        Work(f"{NARROW_ROWS:,} narrow rows", "rows/s", _rows(NARROW, NARROW_ROWS), _is_clear),
         Work(f"{NARROW_ROWS:,} rows, 2 masked", "rows/s", _masked_rows(masked_narrow)),
-        Work(f"{WIDE_ROWS:,} rows of 10 KB", "rows/s", _rows(WIDE, WIDE_ROWS, 1), _is_clear),
+        Work(f"{WIDE_ROWS:,} rows of 10 KB", "rows/s", _rows(WIDE, WIDE_ROWS), _is_clear),
         Work(f"COPY {NARROW_ROWS:,} narrow", "rows/s", _copy, _is_clear),
         Work("connection set-up, one by one", "ms", _connect_apart, lambda _: True, cost=True),
         Work("connection set-up, back to back", "ms", _connect, lambda _: True, cost=True),
@@ -159,17 +167,12 @@ def _selects(clients: int, selects: int, peer: Peer) -> int:
     return selects // 4 if clients == 1 or peer.masked else selects
 
 
-def _rows(sql: str, rows: int, times: int) -> Callable[[Clients, Peer], float]:
-    return lambda tools, peer: rows * _read(_TPS, tools.pgbench(peer, f"{sql};\n", "-t", str(times)))
+def _rows(sql: str, rows: int) -> Callable[[Clients, Peer], float]:
+    return lambda tools, peer: tools.stream(peer, sql, rows)
 
 
 def _masked_rows(masked_narrow: str) -> Callable[[Clients, Peer], float]:
-    masked, ours = _rows(masked_narrow, NARROW_ROWS, 1), _rows(NARROW, NARROW_ROWS, 1)
-
-    def measure(tools: Clients, peer: Peer) -> float:
-        return (ours if peer.masked else masked)(tools, peer)
-
-    return measure
+    return lambda tools, peer: tools.stream(peer, NARROW if peer.masked else masked_narrow, NARROW_ROWS)
 
 
 def _copy(tools: Clients, peer: Peer) -> float:
