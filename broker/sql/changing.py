@@ -17,6 +17,7 @@ from broker.sql.inquiry import Inquiry
 from broker.sql.model import Altered, Refusal
 from broker.sql.moving import check_change
 from broker.sql.names import check_type
+from broker.sql.nearly import meant
 from broker.sql.nodes import refused_kind
 from broker.sql.relations import Scope
 from broker.sql.sequences import owner_of
@@ -298,7 +299,8 @@ def _check_known(content: Node, catalogue: Catalogue, seen: Sights) -> Relation:
     relation = catalogue.relation(schema, name)
     if relation is None:
         shown = f"{schema}.{name}" if schema else name
-        raise Refusal("relation-unknown", f'relation "{shown}" does not exist', sqlstate="42P01", retry=True)
+        hint = meant(catalogue, seen, schema, name)
+        raise Refusal("relation-unknown", f'relation "{shown}" does not exist', hint, sqlstate="42P01", retry=True)
     if relation.system or relation.kind != "r" or catalogue.heirs.get(relation.oid):
         raise _refusal(f"{relation.qualified} is no ordinary table")
     if _guarded(relation, catalogue, seen):

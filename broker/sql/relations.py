@@ -10,6 +10,7 @@ from broker.sql.catalogue import Catalogue, Relation
 from broker.sql.collect import Collected
 from broker.sql.masks import quote_name
 from broker.sql.model import Altered, Refusal
+from broker.sql.nearly import meant
 from broker.sql.notation import check_notation
 from broker.sql.sequences import counted
 from broker.sql.sight import Sight, Sights
@@ -219,8 +220,9 @@ class Scope:
         if relation is None and self.found.in_clear:
             return unknown(self.catalogue, schema, name)
         if relation is None:
-            at = content.get("location", 0)
-            raise Refusal("relation-unknown", f'relation "{shown}" does not exist', sqlstate="42P01", retry=True, at=at)
+            at, hint = content.get("location", 0), meant(self.catalogue, self.seen, schema, name)
+            said = f'relation "{shown}" does not exist'
+            raise Refusal("relation-unknown", said, hint, sqlstate="42P01", retry=True, at=at)
         sight = self.sight(relation)
         if self.found.in_clear and sight.coded and not relation.system:
             self.found.coded.add(relation.qualified)
