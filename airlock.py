@@ -216,7 +216,9 @@ def audit_verify(
 
     report = verify(_use_state(state), key)
     for finding in report.findings:
-        console.print(f"[red]damaged[/]  {escape(str(finding))}")
+        console.print(f"[red]{'missing' if finding.missing else 'damaged'}[/]  {escape(str(finding))}")
+    if not report.heads and report.findings:
+        raise typer.Exit(1)  # Nothing was there to be checked, so there is nothing to count.
     found = "[green]whole[/]" if report.good else f"[red]{counted(len(report.findings), 'finding')}[/]"
     events, records = counted(report.events, "event"), counted(report.records, "recorded statement")
     console.print(f"{events}, {records}, {counted(report.checkpoints, 'signed checkpoint')}: {found}")

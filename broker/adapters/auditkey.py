@@ -36,8 +36,10 @@ def signing_key(home: Path) -> Ed25519PrivateKey:
         sync_folder(home)
     try:
         found = serialization.load_pem_private_key(path.read_bytes(), None)
-    except (OSError, ValueError, UnsupportedAlgorithm) as error:
-        raise Misconfigured(f"`{path}` is not a private key: {type(error).__name__}") from None
+    except OSError as error:
+        raise Misconfigured(f"`{path}` cannot be read: {(error.strerror or 'unknown error').lower()}") from None
+    except (TypeError, ValueError, UnsupportedAlgorithm):
+        raise Misconfigured(f"`{path}` is not a private key in PEM, without a passphrase") from None
     if not isinstance(found, Ed25519PrivateKey):
         raise Misconfigured(f"`{path}` is not an Ed25519 key")
     if not (home / PUBLIC).exists():
@@ -57,8 +59,10 @@ def read_public(path: Path) -> Ed25519PublicKey:
         found = serialization.load_pem_public_key(path.read_bytes())
     except FileNotFoundError:
         raise Misconfigured(f"the public key is not there: `{path}`") from None
-    except (OSError, ValueError, UnsupportedAlgorithm) as error:
-        raise Misconfigured(f"`{path}` is not a public key: {type(error).__name__}") from None
+    except OSError as error:
+        raise Misconfigured(f"`{path}` cannot be read: {(error.strerror or 'unknown error').lower()}") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise Misconfigured(f"`{path}` is not a public key in PEM") from None
     if not isinstance(found, Ed25519PublicKey):
         raise Misconfigured(f"`{path}` is not an Ed25519 key")
     return found

@@ -41,11 +41,12 @@ _FIRST_CHECKPOINT_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong, and where: `line` counts from 1."""
+    """What is wrong, and where: `line` counts from 1; `missing` says that it is not there, and no damage was seen."""
 
     file: str
     line: int | None
     problem: str
+    missing: bool = False
 
     def __str__(self) -> str:
         return f"{self.file}{f':{self.line}' if self.line else ''}: {self.problem}"
@@ -68,9 +69,9 @@ class Report:
     def good(self) -> bool:
         return not self.findings
 
-    def add(self, file: str, line: int | None, problem: str) -> None:
+    def add(self, file: str, line: int | None, problem: str, *, missing: bool = False) -> None:
         """Note a finding."""
-        self.findings.append(Finding(file, line, problem))
+        self.findings.append(Finding(file, line, problem, missing))
 
 
 Commitments = dict[str, dict[int, str]]
@@ -83,14 +84,21 @@ def verify(state: Path, public_key: Path | None = None) -> Report:
     report = Report()
     folder = home / "events"
     if not folder.is_dir():
-        report.add(str(folder), None, "there is no event log here: name a state folder with --state")
+        said = "there is no event log here" if state.is_dir() else "there is no such folder"
+        report.add(
+            str(folder if state.is_dir() else state), None, f"{said}; --state names a state folder", missing=True
+        )
         return report
+    if not (found := streams(folder) + _only_signed(folder)):
+        report.add(
+            str(folder), None, "the event log is empty: nothing was ever recorded here, or it is gone", missing=True
+        )
     key = _key(public_key or home / PUBLIC, home, report)
     recordings = _sizes(home / "recordings")
     journals = home.glob("recordings/*.journal")
     left = {(line.grant, line.kind, line.id) for path in journals for line in left_behind(path).lines}
     commitments: Commitments = {}
-    for stream in streams(folder) + _only_signed(folder):
+    for stream in found:
         _Stream(folder, stream, key, report, commitments).check()
     for path, size in recordings.items():
         _check_recording(path, size, commitments.pop(path.stem, {}), report, left)
@@ -106,13 +114,16 @@ def _only_signed(folder: Path) -> list[str]:
 
 
 def _key(path: Path, home: Path, report: Report) -> Ed25519PublicKey | None:
+    shown = str(path.relative_to(home) if path.is_relative_to(home) else path)
     try:
         key = read_public(path)
         if path.read_bytes() != public_pem(key):
-            report.add(path.name, None, "the public key is not in the form it was written in")
+            report.add(shown, None, "the public key is not in the form it was written in")
         return key
     except Misconfigured as error:
-        report.add(str(path.relative_to(home) if path.is_relative_to(home) else path), None, str(error))
+        said = "the public key is not there" if not path.exists() else str(error)
+        absent = not path.exists() or not path.is_relative_to(home)
+        report.add(shown, None, f"{said}, so no signature was checked; --key names a copy of it", missing=absent)
         return None
 
 

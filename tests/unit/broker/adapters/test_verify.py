@@ -13,7 +13,7 @@ from broker.adapters.clock import SystemClock
 from broker.adapters.eventlog import EventLog
 from broker.adapters.metrics import Metrics
 from broker.adapters.recorder import FileRecorder
-from broker.adapters.verify import verify
+from broker.adapters.verify import Report, verify
 from broker.sessions.model import Entry
 
 
@@ -121,8 +121,44 @@ def test_recomputed_chain_is_found_by_the_checkpoint(home: Path, tmp_path: Path)
     assert any("signature" in finding.problem for finding in findings)
 
 
-def test_state_folder_without_a_log_is_a_finding(tmp_path: Path) -> None:
-    assert not verify(tmp_path).good
+def only(report: Report) -> tuple[bool, str]:
+    (finding,) = report.findings
+    return finding.missing, str(finding)
+
+
+def test_state_folder_without_a_log_is_said_to_be_missing_and_not_damaged(tmp_path: Path) -> None:
+    assert only(verify(tmp_path)) == (
+        True,
+        f"{tmp_path}/events: there is no event log here; --state names a state folder",
+    )
+    nowhere = tmp_path / "nowhere"
+    assert only(verify(nowhere)) == (True, f"{nowhere}: there is no such folder; --state names a state folder")
+
+
+def test_log_without_any_event_is_not_whole(tmp_path: Path) -> None:
+    (tmp_path / "events").mkdir()
+    (tmp_path / "audit.pub").write_bytes(b"x")
+    found = [str(finding) for finding in verify(tmp_path).findings if finding.missing]
+    assert found == [f"{tmp_path}/events: the event log is empty: nothing was ever recorded here, or it is gone"]
+
+
+def test_public_key_that_is_not_there_is_said_to_be_missing(home: Path, tmp_path: Path) -> None:
+    (home / "audit.pub").rename(tmp_path / "kept.pub")
+    assert verify(home, tmp_path / "kept.pub").good
+    gone = "the public key is not there, so no signature was checked; --key names a copy of it"
+    assert only(verify(home)) == (True, f"audit.pub: {gone}")
+    assert only(verify(home, tmp_path / "x.pub")) == (True, f"{tmp_path}/x.pub: {gone}")
+    assert only(verify(home, tmp_path)) == (
+        True,
+        f"{tmp_path}: `{tmp_path}` cannot be read: is a directory, {gone.partition(', ')[2]}",
+    )
+
+
+def test_public_key_of_the_log_that_is_no_key_is_damage(home: Path) -> None:
+    (home / "audit.pub").write_text("no key")
+    missing, said = only(verify(home))
+    assert not missing
+    assert said.startswith(f"audit.pub: `{home}/audit.pub` is not a public key in PEM")
 
 
 async def test_verification_is_fast(tmp_path: Path) -> None:
