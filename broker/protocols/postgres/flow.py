@@ -59,7 +59,6 @@ from broker.protocols.postgres.scribe import Scribe
 from broker.protocols.postgres.sinks import ClientSink, UpstreamSink
 from broker.protocols.postgres.spares import Kind
 from broker.protocols.postgres.states import State
-from broker.protocols.postgres.turns import TURN_SECONDS, Turns
 from broker.protocols.postgres.work import Work
 from broker.sessions.holds import Estimate
 from broker.sessions.model import CloseReason, SessionFacts
@@ -118,10 +117,7 @@ class Flow:
         """The session is being ended: nothing goes another way than the gate's."""
         self._holder = Holder(house.broker.holds, self.feed, self._estimate)
         self._work = Work(self._handle, self._do, self._begin, self._flush, self._rest, self._fail)
-        self._turns = Turns(self._take, self._wait_for_turn, self._client_gone)
         self._sides: tuple[Side, ...] = ()
-        self._behind: frozenset[str] = frozenset()
-        """The sides of which something waits for its turn."""
         self._to_client: list[bytes | memoryview] = []
         self._to_upstream: list[bytes | memoryview] = []
         self._tasks: set[asyncio.Future[None]] = set()
@@ -197,44 +193,20 @@ class Flow:
         if self._over:
             self.end(CloseReason.EXPIRED)
             return
-        if client and self._turns.arrived(data):
-            return
         now = time.monotonic()
         if not self._work.busy and (self._depart(data, now) if client else self._land(data, now)):
             return
         self.feed(FromClient(data, now) if client else FromUpstream(data, now))
 
-    def _take(self, data: bytes) -> bool:
-        """Take a piece of what the client has sent at once; False where nothing of it is looked at any more."""
-        if self._over:
-            self.end(CloseReason.EXPIRED)
-            return False
-        if self._failed or self.ending:
-            return False
-        self.feed(FromClient(data, time.monotonic()))
-        return True
-
-    def _wait_for_turn(self, waits: bool) -> None:
-        self._wait("client", waits, self._client)
-
     def _rest(self, waits: bool) -> None:
-        for stream in (self._client, self._upstream.stream):
-            self._wait("upstream", waits, stream)
-
-    def _wait(self, whose: str, waits: bool, stream: Stream | None) -> None:
-        """Read nothing more while something of a side's waits for its turn, and have nothing overtake it."""
-        self._behind = self._behind | {whose} if waits else self._behind - {whose}
+        """Read nothing more while something waits for its turn, and have nothing overtake it."""
         for side in self._sides:
-            side.behind = bool(self._behind)
-        if stream is not None:
-            (stream.pause if waits else stream.resume)(f"{whose}'s turn")
-
-    def _client_gone(self) -> None:
-        self.lost(client=True)
+            side.behind = waits
+        for stream in (self._client, self._upstream.stream):
+            if stream is not None:
+                (stream.pause if waits else stream.resume)("turn")
 
     def lost(self, *, client: bool) -> None:
-        if client and self._turns.lost():
-            return
         now = time.monotonic()
         self.feed(ClientGone(now) if client else UpstreamGone(now))
 
@@ -334,8 +306,7 @@ class Flow:
             case ToUpstream(data=data):
                 self._to_upstream.append(data)
             case Inspect(sql=sql, altered=altered, types=types, token=token):
-                crowding = time.monotonic() - self._work.began > TURN_SECONDS
-                self.ruler.inspect(sql, token, crowding=crowding, altered=altered, types=types)
+                self.ruler.inspect(sql, token, altered=altered, types=types)
             case Record():
                 self._scribe.record(command)
             case Hold():

@@ -44,18 +44,10 @@ class Ruler:
         """Return what rulings rest on now, and until when that need not be asked again while nothing moves."""
         return self._inspector.basis(self._matter)
 
-    def inspect(
-        self,
-        sql: str,
-        token: int,
-        *,
-        crowding: bool,
-        altered: Altered = Altered.NOT,
-        types: tuple[int, ...] = (),
-    ) -> None:
-        """Rule on a text; a client that crowds others out lets them go first."""
+    def inspect(self, sql: str, token: int, *, altered: Altered = Altered.NOT, types: tuple[int, ...] = ()) -> None:
+        """Rule on a text."""
         matter = replace(self._matter, altered=altered, types=types) if altered or types else self._matter
-        answer = self._after_others(matter, sql) if crowding else self._inspector.rule(matter, sql)
+        answer = self._inspector.rule(matter, sql)
         if isinstance(answer, Awaitable):
             self._soon(token, answer)
         else:
@@ -92,11 +84,6 @@ class Ruler:
 
     async def _weighed(self, ruling: Permitted, estimating: Awaitable[Estimate]) -> Ruling:
         return self._inspector.weigh(self._matter, ruling, (await estimating).touched)
-
-    async def _after_others(self, matter: Matter, sql: str) -> Ruling:
-        await asyncio.sleep(0)
-        answer = self._inspector.rule(matter, sql)
-        return await answer if isinstance(answer, Awaitable) else answer
 
     def _soon(self, token: int, answer: Awaitable[Ruling]) -> None:
         task = asyncio.ensure_future(self._ruled(token, answer))

@@ -1,7 +1,7 @@
 """What one session's machine is told, in order, and the doing of what it says.
 
-A chunk of the upstream's can answer thousands of messages: what comes of it is done for five milliseconds at a time, so
-that no other session waits for all of it. What is told meanwhile waits in line.
+A client can send thousands of messages at once, and a chunk of the upstream's can answer as many: what comes of that is
+done five milliseconds at a time, so that no other session waits for all of it. What is told meanwhile waits in line.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 
-from broker.protocols.postgres.events import Command, Ended, Event, FromUpstream
-from broker.protocols.postgres.turns import TURN_SECONDS
+from broker.protocols.postgres.events import Command, Ended, Event, FromClient
+
+TURN_SECONDS = 0.005
+PIECE = 8 * 1024
+"""Bytes of a client's that are told at a time; what waits can still be dropped."""
 
 
 class Work:
@@ -22,8 +25,8 @@ class Work:
     """
 
     __slots__ = (
-        *("_begins", "_do", "_ends", "_events", "_fails", "_handle", "_hurried", "_next_turn", "_rests", "_under_way"),
-        *("began", "busy"),
+        *("_began", "_begins", "_do", "_ends", "_events", "_fails", "_handle", "_hurried", "_next_turn", "_rests"),
+        *("_under_way", "busy"),
     )
 
     def __init__(
@@ -48,13 +51,20 @@ class Work:
         self._hurried = False
         self.busy = False
         """Something is under way: what comes is told, and goes no other way."""
-        self.began = 0.0
+        self._began = 0.0
         """When the turn that goes on now began."""
 
     def tell(self, event: Event) -> None:
-        """Have the machine handle an event, now or in its turn; an end waits for none."""
-        self._events.append(event)
-        self._hurried = self._hurried or isinstance(event, Ended)
+        """Have the machine handle an event, now or in its turn; an end waits for none, nor for what its client sent."""
+        match event:
+            case FromClient(data, at) if len(data) > PIECE:
+                pieces = range(0, len(data), PIECE)
+                self._events += [FromClient(data[start : start + PIECE], at) for start in pieces]
+            case Ended():
+                self._events = [*(one for one in self._events if not isinstance(one, FromClient)), event]
+                self._hurried = True
+            case _:
+                self._events.append(event)
         if not self.busy or (self._hurried and self._next_turn is not None):
             self._go_on()
 
@@ -71,7 +81,7 @@ class Work:
         if resumed is not None:
             resumed.cancel()
         self.busy = True
-        self.began = time.monotonic()
+        self._began = time.monotonic()
         try:
             self._begins()
             over = self._turn()
@@ -88,20 +98,17 @@ class Work:
 
     def _turn(self) -> bool:
         """Do what waits; returns whether that is all."""
-        divided = self._under_way is not None
         while self._under_way is not None or self._events:
             if self._under_way is None:
-                if divided and self._late():
-                    return False
-                event = self._events.pop(0)
-                divided = divided or isinstance(event, FromUpstream)
-                self._under_way = self._handle(event)
+                self._under_way = self._handle(self._events.pop(0))
             for command in self._under_way:
                 self._do(command)
-                if divided and self._late():
+                if self._late():
                     return False
             self._under_way = None
+            if self._events and self._late():
+                return False
         return True
 
     def _late(self) -> bool:
-        return not self._hurried and time.monotonic() - self.began > TURN_SECONDS
+        return not self._hurried and time.monotonic() - self._began > TURN_SECONDS

@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from broker.protocols.postgres.events import Command, Ended, Event, FromClient, FromUpstream, ToClient
-from broker.protocols.postgres.turns import TURN_SECONDS
-from broker.protocols.postgres.work import Work
+from broker.protocols.postgres.work import PIECE, TURN_SECONDS, Work
 from broker.sessions.model import CloseReason
 
 
@@ -22,10 +23,12 @@ class Session:
         self.work = Work(self.handle, self.do, self.begin, self.end, self.rests.append, self.fail)
         self.done: list[bytes] = []
         self.turns: list[bytes] = []
+        self.told: list[bytes] = []
         self._seconds = seconds
 
     def handle(self, event: Event) -> Iterator[Command]:
         if isinstance(event, FromClient | FromUpstream):
+            self.told.append(event.data)
             for one in event.data:
                 yield ToClient(bytes([one]))
         else:
@@ -81,22 +84,42 @@ async def test_what_is_short_is_done_at_once() -> None:
     assert (session.rests, session.work.busy) == ([], False)
 
 
-async def test_a_clients_chunk_is_divided_elsewhere() -> None:
-    session = Session(SLOW)
-    session.work.tell(FromClient(b"abcdef", 0.0))
-    assert b"".join(session.done) == b"abcdef"
-    assert session.rests == []
+@given(st.lists(st.tuples(st.sampled_from([1, PIECE, PIECE + 1, 3 * PIECE]), st.booleans()), max_size=6))
+def test_all_of_it_is_done_in_its_order_however_much_of_it_comes_at_once(chunks: list[tuple[int, bool]]) -> None:
+    async def story() -> None:
+        session, sent, upstreams = Session(0.0), b"", list[bytes]()
+        for number, (size, client) in enumerate(chunks):
+            data = bytes(97 + (number + at) % 26 for at in range(size))
+            session.work.tell((FromClient if client else FromUpstream)(data, 0.0))
+            sent += data
+            upstreams += [] if client else [data]
+        await session.over()
+        assert b"".join(session.done) == sent
+        assert all(len(told) <= PIECE for told in session.told if told not in upstreams)
+
+    asyncio.run(story())
 
 
-async def test_an_end_waits_for_no_turn() -> None:
+async def test_others_have_their_turn_while_a_client_has_sent_much() -> None:
+    session, others = Session(SLOW), 0
+    session.work.tell(FromClient(b"abcdefgh", 0.0))
+    assert session.rests == [True]
+    while session.work.busy:
+        others += 1
+        await asyncio.sleep(0)
+    assert others > 2
+    assert b"".join(session.done) == b"abcdefgh"
+
+
+async def test_an_end_waits_for_no_turn_and_drops_what_its_client_sent() -> None:
     session = Session(SLOW)
     session.work.tell(FromUpstream(b"abcdefgh", 0.0))
     session.work.tell(FromClient(b"later", 0.0))
     session.work.tell(Ended(CloseReason.REVOKED, None, 0.0))
-    assert b"".join(session.done) == b"abcdefghlater."
+    assert b"".join(session.done) == b"abcdefgh."
     assert (session.rests, session.work.busy) == ([True, False], False)
     await asyncio.sleep(0)
-    assert b"".join(session.done) == b"abcdefghlater."
+    assert b"".join(session.done) == b"abcdefgh."
 
 
 @pytest.mark.parametrize("chunk", [b"a!b", b"abcdef!g"])
