@@ -152,7 +152,7 @@ def check_writes(found: Collected, scope: Scope) -> None:
         read = sorted(hidden & (said.names | said.functions)) if reads_itself else []
         called = {relation.name, content.get("alias", {}).get("aliasname", relation.name), "excluded", "old", "new"}
         called |= said.rows
-        whole = bool(hidden) and reads_itself and kind != "CopyStmt" and said.whole(content, called)
+        whole = bool(hidden) and reads_itself and said.whole(content, called)
         if read or whole:
             field = f"{relation.qualified}.{read[0]}" if read else f"every field of {relation.qualified}"
             raise Refusal(

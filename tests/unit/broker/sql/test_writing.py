@@ -103,6 +103,21 @@ def test_what_else_returning_could_tell_of_masked_fields_is_refused(said: str) -
 
 
 @pytest.mark.parametrize(
+    "said",
+    [
+        "ssn = ''",
+        "customers is null",
+        "customers::text ~ 'x'",
+        "customers.to_jsonb ->> 'ssn' = ''",
+        "(customers.*) is null",
+    ],
+)
+def test_what_a_copy_takes_in_is_not_chosen_by_the_defaults_of_masked_fields(said: str) -> None:
+    assert refused(f"copy customers (id, name) from stdin where {said}").rule == "write-reads-masked"
+    inspect("copy customers (id, ssn) from stdin where customers.id > 1 and name is null", CATALOGUE, FIELDS)
+
+
+@pytest.mark.parametrize(
     ("sql", "missing"),
     [
         ("delete from orders", {"public.orders"}),
