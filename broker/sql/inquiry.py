@@ -10,6 +10,7 @@ from broker.sql.catalogue import Catalogue
 from broker.sql.checking import check_calls, check_writes, does, effects_of, missing_where
 from broker.sql.collect import Collected, collect
 from broker.sql.comparing import compared
+from broker.sql.guarding import guard_changes
 from broker.sql.library import Token
 from broker.sql.masking import mask_relations
 from broker.sql.model import Altered, Moves, Refusal
@@ -67,6 +68,7 @@ class Inquiry:
     def mask(self, found: Collected, scope: Scope) -> None:
         """Replace what has masked fields, and have errors rebuilt that could tell of them."""
         mask_relations(scope, self.rewriter)
+        guard_changes(scope, self.rewriter)
         # What a function says when it fails can be what it has read by itself.
         self.scrub = self.scrub or scope.scrub or bool(found.own and self.fields)
 

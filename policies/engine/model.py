@@ -58,8 +58,8 @@ class Role(Strict):
     strict: bool = Field(
         default=False,
         description="where anything is masked, a statement checks by itself, as it runs, that the columns of what it "
-        "reads are what they were when it was decided, and fails otherwise; without it a change is noticed within a "
-        "second",
+        "reads and changes are what they were when it was decided, and fails otherwise; without it a change is noticed "
+        "within a second",
     )
 
     def covers(self, relation: str) -> bool:

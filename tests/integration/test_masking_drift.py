@@ -132,6 +132,67 @@ def test_statement_decided_before_a_change_fails_after_it(shop: Server, sql: str
     assert raised.value.sqlstate == FAILS
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "update people set name = name where id = 1 returning upper(note)",
+        "update only (people) as p set name = case when p.note = 'where' then p.name end returning p.id as where",
+        "update notes set body = body from people p where p.id = notes.id or p.id = 0",
+        "update people p set (name, note) = (select p.note, p.name) from (values (1)) v (id) where v.id = p.id",
+        "delete from people",
+        # Not even that no row is found may be known.
+        "delete from people where note = 'nobody' or false -- or anything",
+        "delete from public.people using notes n where n.id = people.id and n.body <> '' returning note || ''",
+        "insert into people (id) values (1) on conflict (id) do update set note = 'was ' || people.note",
+        "insert into people (id) select id from notes where id = 1 on conflict (id) where true "
+        "do update set name = 'x' where people.note = 'nobody' or people.id = 0 returning id",
+        "with gone as (delete from people where id = 1 or false returning note) select upper(note) from gone",
+        "copy (delete from people returning name || note) to stdout",
+        "merge into people p using (values (1)) v (id) on p.id = v.id or p.note = 'x' when matched then do nothing",
+        "merge into people p using (values (1)) v join notes n on true on p.id = n.id "
+        "and case when p.id = 1 then true end when matched and p.note = 'nobody' or false then delete "
+        "when not matched and id = 1 then insert values (9)",
+    ],
+)
+def test_change_decided_before_a_change_of_the_schema_fails_after_it(shop: Server, sql: str) -> None:
+    if sql.startswith("merge") and shop.major < 15:
+        pytest.skip("MERGE came with version 15")
+    catalogue = load_catalogue(shop, "shop")
+    texts = [inspect(sql, catalogue, FIELDS, strict=strict).rewritten.encode() for strict in (True, False)]
+    with shop.connect("shop", autocommit=False) as connection:
+        connection.execute("set search_path = public")
+        answers = [changed(connection, text) for text in texts]
+        assert answers[0] == answers[1]
+        shop.execute(SWAP, "shop")
+        with pytest.raises(psycopg.Error) as raised:
+            changed(connection, texts[0])
+    assert raised.value.sqlstate == FAILS
+
+
+def changed(connection: psycopg.Connection, sql: bytes) -> object:
+    """What a change answers, of which nothing stays."""
+    try:
+        if sql.startswith(b"copy"):
+            return fetched(connection, sql)
+        cursor = connection.execute(sql)
+        return cursor.statusmessage, cursor.fetchall() if cursor.description else None
+    finally:
+        connection.rollback()
+        connection.execute("set search_path = public")
+        connection.commit()
+
+
+async def test_strict_role_changes_no_swapped_column_even_for_a_moment(shop: Server, tmp_path: Path) -> None:
+    shop.execute("grant update on people to app", "shop")
+    policy = STRICT.replace("effects: [read, session]", "effects: [read, session, write]")
+    async with serving(tmp_path, endpoint(shop, "app"), policy=policy) as broker:
+        sql = "update people set name = name where id = 1 returning upper(note)"
+        assert "A NOTE" in (await answers(broker, sql, "A NOTE"))[-1]
+        polling = asyncio.create_task(answers(broker, sql, "42501"))
+        await asyncio.to_thread(shop.execute, SWAP, "shop")
+        assert [answer for answer in await polling if SECRET in answer] == []
+
+
 async def test_prepared_statement_does_not_outlive_what_it_was_decided_on(shop: Server, served: TestBroker) -> None:
     sql = "select note || '' from people where id = 1"
     async with await psycopg.AsyncConnection.connect(served.ticket().dsn(), autocommit=True) as connection:
