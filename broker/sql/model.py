@@ -72,6 +72,8 @@ class Control(StrEnum):
     LISTEN = "listen"
     COPY_OUT = "copy_out"
     COPY_IN = "copy_in"
+    CONSTRAINTS = "constraints"
+    """SET CONSTRAINTS ... IMMEDIATE: it runs what earlier changes left for the end of the transaction."""
 
 
 class Altered(StrEnum):

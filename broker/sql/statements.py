@@ -190,7 +190,8 @@ def _fetch(_: Inquiry, asked: _Asked) -> Statement:
 
 
 def _constraints(_: Inquiry, asked: _Asked) -> Statement:
-    return Statement(asked.said(Effect.SESSION), asked.shown)
+    control = Control.NONE if asked.content.get("deferred") else Control.CONSTRAINTS
+    return Statement(asked.said(Effect.SESSION), asked.shown, control)
 
 
 def _discard(inquiry: Inquiry, asked: _Asked) -> Statement:

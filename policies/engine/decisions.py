@@ -195,8 +195,12 @@ class StatementFacts:
     @property
     def all_effects(self) -> frozenset[Effect]:
         """Effects, with those of the functions that it calls."""
-        acting = bool(self.code) or any(call.acting for call in self.calls)
-        return self.effects | {Effect.WRITE} if acting else self.effects
+        return self.effects | {Effect.WRITE} if self.acts else self.effects
+
+    @property
+    def acts(self) -> bool:
+        """Say whether code of users' that it runs could change data."""
+        return bool(self.code) or any(call.acting for call in self.calls)
 
     @property
     def relations(self) -> frozenset[str]:

@@ -15,7 +15,8 @@ client      broker                                         upstream
 ```
 
 In the extended protocol, and inside the client's own transaction, no BEGIN is needed: the count is checked when the
-change is complete, and what deferred triggers do is checked before Sync or COMMIT ends the transaction.
+change is complete, and what deferred triggers do is checked before Sync or COMMIT ends the transaction, or where SET
+CONSTRAINTS has them run.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ from broker.sql.model import Control
 COUNT = """select pg_catalog.current_setting('track_counts'),
  (select pg_catalog.sum(n_tup_ins operator(pg_catalog.+) n_tup_upd operator(pg_catalog.+) n_tup_del)
   from pg_catalog.pg_stat_xact_user_tables),
- (select pg_catalog.count(*) from pg_catalog.pg_locks l, pg_catalog.pg_class c
+ (select pg_catalog.string_agg(pg_catalog.concat(c.oid, '.', c.relfilenode), ' ')
+  from pg_catalog.pg_locks l, pg_catalog.pg_class c
   where c.oid operator(pg_catalog.=) l.relation and l.pid operator(pg_catalog.=) pg_catalog.pg_backend_pid()
   and l.locktype operator(pg_catalog.=) 'relation' and l.mode operator(pg_catalog.=) 'AccessExclusiveLock'
   and c.relkind operator(pg_catalog.=) any (array['r', 'p']::pg_catalog."char"[])
@@ -46,7 +48,7 @@ COUNT = """select pg_catalog.current_setting('track_counts'),
 """Whether the upstream counts at all, the rows touched so far, and the tables that were truncated or altered.
 
 Counters go on from earlier transactions, so only differences mean something. TRUNCATE, which a trigger may run, sets
-them back; its lock shows it.
+them back; its lock shows it, or its new file where the lock was there before.
 """
 _BEGIN, _COMMIT, _ROLLBACK = "begin", "commit", "rollback"
 _IMMEDIATE = "set constraints all immediate"
@@ -62,6 +64,9 @@ _ENDS = frozenset(
         Control.ROLLBACK_TO,
     }
 )
+_EMPTIED = "TRUNCATE"
+_COMPLETES = frozenset({Control.COMMIT, Control.CONSTRAINTS})
+"""What runs deferred triggers."""
 _CHANGED = ("INSERT", "UPDATE", "DELETE", "MERGE", "COPY")
 _TRIES = 20
 _AGAIN = "change fewer rows at a time, or ask a reviewer about what it really touches"
@@ -74,7 +79,8 @@ Wrong = Problem | Frame
 @dataclass(frozen=True, slots=True)
 class _Count:
     rows: int
-    locks: int
+    locks: frozenset[bytes]
+    """Tables that nobody else may use now, each with its file."""
 
 
 def unfit(session: Session, plan: Plan, *, simple: bool) -> Denied | None:
@@ -85,8 +91,13 @@ def unfit(session: Session, plan: Plan, *, simple: bool) -> Denied | None:
         why = "a change with a row bound is not sent in one message with BEGIN or COMMIT", "send them one by one"
     elif plan.ruling.bound is not None and simple and session.touched and not session.block:
         why = "a change with a row bound is not sent by Query while other messages wait for Sync", "send Sync first"
+    elif plan.ruling.bound is not None and not simple and any(one.facts.verb == "DO" for one in plan.statements):
+        # It may commit by itself, where no BEGIN stands before it.
+        why = "a DO with a row bound is not prepared", "send it by Query"
     elif session.ledger.allowed and Control.COMMIT in controls and len(plan.statements) > 1:
         why = "what commits a change with a row bound is sent by itself", "send COMMIT by itself"
+    elif session.ledger.allowed and Control.CONSTRAINTS in controls and len(plan.statements) > 1:
+        why = "what completes a change with a row bound is sent by itself", "send SET CONSTRAINTS by itself"
     if why is None:
         return None
     verb = plan.statements[0].facts.verb
@@ -94,12 +105,12 @@ def unfit(session: Session, plan: Plan, *, simple: bool) -> Denied | None:
 
 
 def watched(session: Session, plan: Plan, most: int | None) -> bool:
-    """Say whether a text is sent through here: a bounded change, or what would commit one."""
+    """Say whether a text is sent through here: a bounded change, or what would commit one, or has more come of it."""
     if most is not None:
         return True
     # COMMIT of what has failed rolls back by itself.
     open_changes = bool(session.ledger.allowed) and session.status != "E"
-    return open_changes and any(one.control is Control.COMMIT for one in plan.statements)
+    return open_changes and any(one.control in _COMPLETES for one in plan.statements)
 
 
 def settled(session: Session, plan: Plan, *, wrapping: bool = False) -> Steps:
@@ -108,8 +119,8 @@ def settled(session: Session, plan: Plan, *, wrapping: bool = False) -> Steps:
     A client need not wait for what its BEGIN, COMMIT or ROLLBACK TO is answered with before it sends the next. A change
     in the extended protocol is wrapped in nothing.
     """
-    commits = any(one.control is Control.COMMIT for one in plan.statements)
-    if not (wrapping or (commits and session.ledger.allowed)) or not session.responses.queue:
+    completes = any(one.control in _COMPLETES for one in plan.statements)
+    if not (wrapping or (completes and session.ledger.allowed)) or not session.responses.queue:
         return
     if session.touched:
         yield ToUpstream(codec.FLUSH)
@@ -118,8 +129,9 @@ def settled(session: Session, plan: Plan, *, wrapping: bool = False) -> Steps:
 
 
 def query(session: Session, expected: Expected, data: bytes, most: int | None) -> Steps:
-    """Run a simple query that may touch so many rows, or one that commits such changes."""
-    if most is None:
+    """Run a simple query that may touch so many rows, or one that commits or completes such changes."""
+    later = most is None
+    if most is None and (most := _left(session, expected)) is None:
         if (wrong := (yield from _deferred(session, sync=True))) is not None:
             yield from _failed(session, expected, wrong, sync=True, ended=True)
         else:
@@ -139,7 +151,7 @@ def query(session: Session, expected: Expected, data: bytes, most: int | None) -
                 yield from _rolled_back(session)
             yield Settle(expected, (_ready(session),))
             return
-        wrong = yield from _checked(session, expected, id_, before, most, wrapped=wrapped)
+        wrong = yield from _checked(session, expected, id_, before, most, wrapped=wrapped, later=later)
     else:
         wrong = before or _uncountable()
     if wrong is not None:
@@ -150,8 +162,9 @@ def query(session: Session, expected: Expected, data: bytes, most: int | None) -
 
 
 def execute(session: Session, expected: Expected, data: bytes, most: int | None) -> Steps:
-    """Run a portal that may touch so many rows, or one that commits such changes; its segment stays open."""
-    if most is None:
+    """Run a portal that may touch so many rows, or what commits or completes such changes; its segment stays open."""
+    later = most is None
+    if most is None and (most := _left(session, expected)) is None:
         wrong = yield from _deferred(session, sync=False)
         if wrong is not None:
             yield from _failed(session, expected, wrong, sync=False, ended=True)
@@ -182,7 +195,7 @@ def execute(session: Session, expected: Expected, data: bytes, most: int | None)
             session.bounded = None
             return
         id_ = expected.statements[0].id
-        before = yield from _checked(session, expected, id_, before, most, wrapped=False)
+        before = yield from _checked(session, expected, id_, before, most, wrapped=False, later=later)
     if before is not None:
         yield from _failed(session, expected, before, sync=False, ended=False)
         return
@@ -204,6 +217,13 @@ def before_end(session: Session) -> Generator[Command, Any, Problem | None]:
     return None
 
 
+def _left(session: Session, expected: Expected) -> int | None:
+    """Return how many rows the transaction's changes left over, for what runs their triggers; None for a COMMIT."""
+    if any(one.control is Control.COMMIT for one in expected.statements):
+        return None
+    return max(0, session.ledger.most - session.ledger.total)
+
+
 def _let_through(session: Session, expected: Expected, data: bytes) -> Steps:
     session.expect(expected)
     session.responses.push(expected)
@@ -222,24 +242,28 @@ def _skipped(session: Session, expected: Expected) -> Steps:
 
 
 def _checked(
-    session: Session, expected: Expected, id_: str, before: _Count, most: int, *, wrapped: bool
+    session: Session, expected: Expected, id_: str, before: _Count, most: int, *, wrapped: bool, later: bool
 ) -> Generator[Command, Any, Wrong | None]:
-    """Count what a change that is complete has touched; where it is wrapped and within its bound, commit it."""
+    """Count what a change that is complete has touched; where it is wrapped and within its bound, commit it.
+
+    A portal may be executed bit by bit. What came `later` of changes before it is within what those left over.
+    """
+    ledger = session.ledger
     sync = expected.portal is None
     told = yield from ask_own(session, [*([_IMMEDIATE] if wrapped else []), COUNT], sync=sync)
     after = _read(told)
     if not isinstance(after, _Count):
         return after or _uncountable()
-    rows = max(after.rows - before.rows, _changed(expected))
-    if (wrong := _above(rows, most, before, after)) is not None:
+    rows = ledger.spent.get(id_, 0) + max(after.rows - before.rows, _changed(expected))
+    if (wrong := _above(rows, most, before, after, emptied=_emptied(expected))) is not None:
         yield Note(records.counted(session.facts, id_, rows if rows > most else None, most, kept=False))
         return wrong
     if wrapped:
         told = yield from ask_own(session, [_COMMIT], sync=True)
         if told.tags != [_COMMIT.upper()]:
             return told.error or Problem("40000", "this change was rolled back instead of committed")
-    elif id_ not in session.ledger.allowed:
-        session.ledger.allowed[id_], session.ledger.spent[id_] = most, rows
+    else:
+        ledger.allowed[id_], ledger.spent[id_] = 0 if later else most, rows
     yield Note(records.counted(session.facts, id_, rows, most, kept=True))
     return None
 
@@ -253,7 +277,7 @@ def _deferred(session: Session, *, sync: bool) -> Generator[Command, Any, Wrong 
     before, after = _count(told.rows[0]), _count(told.rows[-1])
     if before is None or after is None:
         return _uncountable()
-    rows, most = ledger.total + after.rows - before.rows, sum(ledger.allowed.values())
+    rows, most = ledger.total + after.rows - before.rows, ledger.most
     if (wrong := _above(rows, most, before, after)) is not None:
         id_ = next(reversed(ledger.allowed))
         yield Note(records.counted(session.facts, id_, rows if rows > most else None, most, kept=False))
@@ -294,11 +318,11 @@ def _count(row: list[bytes | None]) -> _Count | None:
     """Read a row of COUNT; None where the upstream does not count (fail closed)."""
     if len(row) != 3 or row[0] != b"on":
         return None
-    return _Count(int(row[1] or 0), int(row[2] or 0))
+    return _Count(int(row[1] or 0), frozenset((row[2] or b"").split()))
 
 
-def _above(rows: int, most: int, before: _Count, after: _Count) -> Problem | None:
-    if after.rows < before.rows or after.locks > before.locks:
+def _above(rows: int, most: int, before: _Count, after: _Count, *, emptied: bool = False) -> Problem | None:
+    if emptied or after.rows < before.rows or after.locks - before.locks:
         message = "this, or a trigger, emptied or altered a table, which no row bound covers: it was rolled back"
         return denial("54000", message, ("row-bound",), _AGAIN)
     if rows <= most:
@@ -314,9 +338,16 @@ def _uncountable() -> Problem:
 
 def _changed(expected: Expected) -> int:
     """Return what the change itself says: it knows of tables that the upstream's counters leave out."""
+    return sum(codec.rows_of(tag) or 0 for tag in _tags(expected) if tag.startswith(_CHANGED))
+
+
+def _emptied(expected: Expected) -> bool:
+    return any(tag.startswith(_EMPTIED) for tag in _tags(expected))
+
+
+def _tags(expected: Expected) -> list[str]:
     ends = (*expected.complete, *(expected.withheld or ()))
-    tags = [codec.read_tag(frame.body) for frame in ends if frame.type == ord("C")]
-    return sum(codec.rows_of(tag) or 0 for tag in tags if tag.startswith(_CHANGED))
+    return [codec.read_tag(frame.body) for frame in ends if frame.type == ord("C")]
 
 
 def _ready(session: Session) -> Frame:

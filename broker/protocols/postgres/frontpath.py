@@ -218,7 +218,7 @@ class FrontPath:
         if portal is None:
             yield from self._refuse(no_portal(message.portal))
             return
-        plan = yield from self._planner().again(portal.prepared)
+        plan = yield from self._planned(self._planner().again(portal.prepared))
         if isinstance(plan, Denied):
             yield from self._deny(plan, portal.prepared.sql)
             return

@@ -18,7 +18,7 @@ from broker.protocols.postgres.settings import current, otherwise
 from broker.protocols.postgres.shared import Session
 from broker.sessions.model import Durability
 from broker.sql.model import Control, Meaning, Statement
-from policies.engine.decisions import NO_LIMITS, Bound, Effect
+from policies.engine.decisions import NO_LIMITS, Effect
 
 stale = Denied("0A000", "cached plan must not change result type", (), "prepare the statement again")
 """What drivers know as the order to prepare again: today's rewriting is not what the upstream parsed."""
@@ -31,6 +31,9 @@ unfetched = Denied("0A000", "what a reviewer reveals is not fetched by name", ("
 
 unshaped = Denied("0A000", "what an approved shape let pass is not fetched by name", ("shape",), "execute it itself")
 """Whether its shape is still approved is asked wherever a client executes it, and not here."""
+
+uncounted = Denied("0A000", "a change with a row bound is not fetched by name", ("row-bound",), "execute it itself")
+"""Its rows are counted wherever a client executes it, and not over several FETCHes."""
 
 unexecuted = Denied("0A000", "EXECUTE runs queries and changes of data here", ("prepare",), "send the statement itself")
 """The protocol prepares COMMIT, COPY and ALTER too, and what those do is followed where a client sends them."""
@@ -238,12 +241,11 @@ class Planner:
             return replace(unfetched, verb=statement.facts.verb, text=statement.redacted)
         if ruling.asking is not None and isinstance(found, Portal) and found.shape:
             return replace(unshaped, verb=statement.facts.verb, text=statement.redacted)
-        bound = ruling.bound
-        if isinstance(found, Portal) and found.most is not None:
-            bound = Bound(found.most).merged(bound)
+        if ruling.bound is not None or (isinstance(found, Portal) and found.most is not None):
+            return replace(uncounted, verb=statement.facts.verb, text=statement.redacted)
         # What was asked about was answered before the cursor was made, and what it searches for was counted then.
         inspection = replace(ruling.inspection, searches=())
-        return replace(ruling, inspection=inspection, asking=None, bound=bound)
+        return replace(ruling, inspection=inspection, asking=None)
 
     def _made(self, prepared: Prepared) -> bool:
         return any(change.value is prepared for change in self._own)

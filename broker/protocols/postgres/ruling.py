@@ -160,6 +160,9 @@ def _ruled(
             # What goes too far may be complete upstream before it is stopped, its changes too (fail closed).
             why = "run the change first, and copy what it returned then"
             return _denied(inspection, statement, "a COPY with a limit cannot change data", decision.rules, why)
+        if isinstance(decision, Allow | Ask) and decision.bound is not None and _puts_off_change(statement):
+            why = "run the SELECT itself"
+            return _denied(inspection, statement, "a cursor's changes have no row bound", decision.rules, why)
         limits.append(decision.limits)
         estimating = estimating or decision.estimating
     return Permitted(
@@ -171,6 +174,11 @@ def _runs_change(statement: Statement) -> bool:
     """Say whether running a statement changes data; PREPARE and DECLARE only name what would."""
     named = statement.control in (Control.PREPARE, Control.DECLARE, Control.DECLARE_HELD)
     return Effect.WRITE in statement.facts.all_effects and not named
+
+
+def _puts_off_change(statement: Statement) -> bool:
+    """Say whether it makes a cursor whose rows change data as they are fetched, or as its transaction ends."""
+    return statement.control in (Control.DECLARE, Control.DECLARE_HELD) and statement.facts.acts
 
 
 _PLAINER = "write it in a plainer way"

@@ -31,6 +31,11 @@ class Ledger:
     def total(self) -> int:
         return sum(self.spent.values())
 
+    @property
+    def most(self) -> int:
+        """How many rows all of them may touch: one that touched none has no triggers that wait."""
+        return sum(most for id_, most in self.allowed.items() if self.spent[id_])
+
     def clear(self) -> None:
         self.allowed.clear()
         self.spent.clear()
