@@ -42,13 +42,20 @@ class Asked:
     settings: Settings = ()
     means: tuple[tuple[str, str], ...] = ()
     """What it is about, each with a stamp: an approval is for that too."""
+    altered: bool = False
+    """Its transaction has changed the schema before it."""
 
     @property
     def text(self) -> str:
         """All of it, for a reviewer."""
         under = [] if self.path is None else [f"search_path = {', '.join(self.path)}"]
         under += [f"{name} = {value}" for name, value in self.settings if value not in _USUAL.get(name, ())]
-        return "".join(f"-- under {one}\n" for one in under) + "\n\n-- which runs:\n".join((self.sql, *self.bodies))
+        before = "-- behind a change of the schema, so that names may mean something else\n" if self.altered else ""
+        return (
+            before
+            + "".join(f"-- under {one}\n" for one in under)
+            + "\n\n-- which runs:\n".join((self.sql, *self.bodies))
+        )
 
     def canonical(self) -> dict[str, Any]:
         return {
@@ -61,6 +68,7 @@ class Asked:
             "results": list(self.results),
             "settings": [list(one) for one in self.settings],
             "means": [list(one) for one in self.means],
+            **({"altered": True} if self.altered else {}),
         }
 
 

@@ -111,7 +111,26 @@ _MADE = """
             union all select conrelid, concat('key ', oid, ' ', xmin) from pg_constraint where conrelid <> 0
             union all select confrelid, concat('referrer ', oid, ' ', xmin) from pg_constraint where confrelid <> 0
             union all select adrelid, concat('default ', oid, ' ', xmin) from pg_attrdef
-            union all select polrelid, concat('policy ', oid, ' ', xmin) from pg_policy),
+            union all select polrelid, concat('policy ', oid, ' ', xmin) from pg_policy
+            union all select indrelid, concat('unique ', indexrelid, ' ', indisvalid) from pg_index where indisunique
+            -- What these call, and what the types of columns are.
+            union all select p.relation, concat('code ', f.oid, ' ', f.xmin)
+            from (table part
+                  union all select ev_class, 'pg_rewrite'::regclass, oid from pg_rewrite where ev_class >= 16384
+                  union all select tgrelid, 'pg_trigger'::regclass, oid from pg_trigger where not tgisinternal) p
+                 join pg_depend d using (classid, objid)
+                 left join pg_operator o on d.refclassid = 'pg_operator'::regclass and o.oid = d.refobjid
+                 join pg_proc f on f.oid = case when d.refclassid = 'pg_proc'::regclass then d.refobjid
+                                                else o.oprcode::oid end
+            where d.refobjid >= 16384
+            union all select a.attrelid, concat('type ', t.oid, ' ', t.xmin, ' ',
+                (select string_agg(concat(e.oid, e.enumlabel), ' ' order by e.oid) from pg_enum e
+                 where e.enumtypid = t.oid),
+                (select string_agg(concat(k.oid, ' ', k.xmin), ' ' order by k.oid) from pg_constraint k
+                 where k.contypid = t.oid))
+            from pg_attribute a join pg_type c on c.oid = a.atttypid
+                 join pg_type t on t.oid in (c.oid, c.typelem, c.typbasetype)
+            where t.oid >= 16384 and a.attnum > 0 and not a.attisdropped),
         referring (oid, keys) as (
             select confrelid, array_agg(concat_ws(' ', conrelid, confdeltype, confupdtype,
                                                   array_to_string(confkey, ','), array_to_string(conkey, ','))

@@ -42,6 +42,7 @@ def _copy_out(inquiry: Inquiry, content: Node) -> StatementFacts:
     scope = Scope.of_copied(relation, inquiry.catalogue, inquiry.seen, columns, strict=strict, altered=altered)
     mask_copied_relation(scope, content, inquiry.rewriter)
     inquiry.scrub = inquiry.scrub or scope.scrub
+    inquiry.temporary |= scope.temporary
     return StatementFacts(
         "COPY",
         frozenset({Effect.READ}),

@@ -23,6 +23,7 @@ _WATCHED = {
     "pg_proc t": "t.oid >= 16384",
     "pg_operator t": "t.oid >= 16384",
     "pg_type t": "t.oid >= 16384 and t.typrelid = 0 and t.typelem = 0",
+    "pg_enum t": "true",
     "pg_cast t": "t.oid >= 16384",
     "pg_range t": "t.rngtypid >= 16384",
     "pg_constraint t": "t.contypid <> 0 or t.contype in ('c', 'f')",

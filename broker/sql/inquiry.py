@@ -51,10 +51,13 @@ class Inquiry:
     """What the statement that is looked at does to the search path."""
     compared: set[str] = field(default_factory=set)
     """Masked fields that the statement that is looked at compares."""
+    temporary: set[str] = field(default_factory=set)
+    """Relations that are named as temporary ones."""
 
     def scope(self, found: Collected, *, plain: bool = False) -> Scope:
         """Resolve what a statement names."""
         scope = Scope.of(found, self.catalogue, self.seen, strict=self.strict, altered=self.altered)
+        self.temporary |= scope.temporary
         self.moves = rewrite_calls(found, self.rewriter, plain=plain)
         if self.moved:
             check_code(found, scope)

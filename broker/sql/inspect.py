@@ -80,7 +80,7 @@ def inspect(
         revealed=inquiry.revealed,
         searches=inquiry.searches,
         path=path,
-        means=meaning(catalogue, statements),
+        means=meaning(catalogue, statements, inquiry.temporary),
     )
 
 

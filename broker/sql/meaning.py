@@ -11,14 +11,15 @@ from collections.abc import Iterable
 from broker.sql.catalogue import Catalogue
 from broker.sql.model import Meaning, Statement
 
-_UNKNOWN = "unknown"
+UNKNOWN = "unknown"
+"""A stamp of what the catalogue does not have: it may be the session's own, as what is temporary."""
 
 
-def meaning(catalogue: Catalogue, statements: Iterable[Statement]) -> Meaning:
+def meaning(catalogue: Catalogue, statements: Iterable[Statement], temporary: Iterable[str] = ()) -> Meaning:
     """Return everything that statements name or run, each with a stamp of what it is.
 
     That is a relation's columns, triggers, rules, keys and defaults, those of what stands behind or below it and of
-    what foreign keys have follow, and the definition of a function of users'.
+    what foreign keys have follow, and the definition of a function of users'. `temporary` is what they name as that.
     """
     names: set[str] = set()
     calls: set[str] = set()
@@ -26,7 +27,8 @@ def meaning(catalogue: Catalogue, statements: Iterable[Statement]) -> Meaning:
         names |= statement.facts.relations | statement.facts.through | statement.facts.reaches
         calls |= {str(call) for call in statement.facts.calls if call.schema}
     found = {name: _stamp(catalogue, name) for name in names if not name.endswith(".*")}
-    found |= {name: catalogue.definitions.get(name, _UNKNOWN) for name in calls}
+    found |= {name: catalogue.definitions.get(name, UNKNOWN) for name in calls}
+    found |= dict.fromkeys(temporary, UNKNOWN)
     return tuple(sorted(found.items()))
 
 
@@ -35,7 +37,7 @@ def _stamp(catalogue: Catalogue, name: str) -> str:
     if known is None:
         relation = catalogue.by_name.get(name)
         if relation is None:
-            return _UNKNOWN
+            return UNKNOWN
         view = catalogue.views.get(relation.oid)
         behind = view.lineage.relations if view is not None and view.lineage is not None else ()
         family = [

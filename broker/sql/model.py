@@ -141,6 +141,8 @@ class Statement:
     moves: Moves = Moves.NOT
     lasting: int = 0
     """Milliseconds that it has a timeout last."""
+    declared: str = ""
+    """For prepare: what it says of the types of parameters."""
 
 
 @dataclass(frozen=True, slots=True)

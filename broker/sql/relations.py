@@ -46,6 +46,8 @@ class Scope:
     """What the session has done to the schema in this transaction, which the catalogue cannot know of."""
     unknown: str = ""
     """A relation among them that the catalogue does not have."""
+    temporary: set[str] = field(default_factory=set)
+    """Those that are named as temporary ones."""
     filters: dict[int, str] = field(default_factory=dict)
     """id of a relation's node -> the search that its rows are found by."""
 
@@ -133,6 +135,7 @@ class Scope:
         """
         schema = content.get("schemaname")
         if schema == "pg_temp":
+            self.temporary.add(f"pg_temp.{relation.name}")
             return frozenset()
         if schema or not self.found.in_clear or (relation.oid and not self.altered):
             return frozenset({relation.qualified})

@@ -132,17 +132,19 @@ def _declare(inquiry: Inquiry, asked: _Asked) -> Statement:
 def _prepare(inquiry: Inquiry, asked: _Asked) -> Statement:
     content = asked.content
     facts = inquiry.query([content["query"], content.get("argtypes", [])], asked.verb)
-    return Statement(facts, asked.shown, Control.PREPARE, content["name"], _body(inquiry.source, asked))
+    body, declared = _body(inquiry.source, asked)
+    return Statement(facts, asked.shown, Control.PREPARE, content["name"], body, declared=declared)
 
 
-def _body(source: Source, asked: _Asked) -> str:
-    """Return the text of a PREPARE's inner statement: what follows its AS."""
-    at = source.first(asked.start) + 2
+def _body(source: Source, asked: _Asked) -> tuple[str, str]:
+    """Return the text of a PREPARE's inner statement, which follows its AS, and of the types before that."""
+    at, declared = source.first(asked.start) + 2, b""
     if source.word(at) == "(":
-        at = source.closing(at) + 1
+        start, at = at, source.closing(at) + 1
+        declared = source.text[source.words[start].end : source.words[at - 1].start].strip()
     if source.word(at) != "as":
         raise Refusal("prepare", "this form of PREPARE is not passed: name the statement plainly")
-    return source.text[source.words[at].end : asked.end].decode()
+    return source.text[source.words[at].end : asked.end].decode(), declared.decode()
 
 
 def _execute(inquiry: Inquiry, asked: _Asked) -> Statement:

@@ -70,6 +70,13 @@ def test_another_schema_makes_another_shape() -> None:
     assert len(digests) == 2
 
 
+def test_what_is_temporary_has_no_shape() -> None:
+    ruling = ask(ONE)
+    unknown = replace(ruling, inspection=replace(ruling.inspection, means=(("public.t", "unknown"),)))
+    play = Play(lambda _: unknown).client(Q)
+    assert (play.matches, play.holds[0].facts.shape) == ([], None)
+
+
 def test_an_approval_of_masked_rows_is_none_of_rows_in_clear() -> None:
     digests = set()
     for masked in (True, False):

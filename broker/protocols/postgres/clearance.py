@@ -10,7 +10,7 @@ from typing import Any
 from broker.protocols.postgres import bounding, records
 from broker.protocols.postgres.events import Command, Record, Weigh
 from broker.protocols.postgres.explaining import Question, question
-from broker.protocols.postgres.holding import Cleared, Reviewed, match, narrowest, review, unasked
+from broker.protocols.postgres.holding import Cleared, Reviewed, about, match, narrowest, review, unasked
 from broker.protocols.postgres.plan import Plan, Planning, weighed
 from broker.protocols.postgres.registry import Portal
 from broker.protocols.postgres.ruling import Denied, Ruling, shown_text
@@ -40,7 +40,8 @@ def clear(
     plan = estimated
     if (denied := _rationed(session, plan)) is not None:
         return denied
-    asked = replace(asked, means=plan.means if plan.ruling.asking is not None else ())
+    if plan.ruling.asking is not None:
+        asked = replace(asked, means=about(session, plan), altered=bool(session.altered))
     if plan.ruling.asking is None:
         ids = tuple(session.ids() for _ in plan.statements)
         cleared = Cleared(plan, ids, "", narrowest(None, plan))
@@ -48,7 +49,7 @@ def clear(
         ids = tuple(session.ids() for _ in plan.statements)
         cleared = Cleared(plan, ids, "", narrowest(rule.most, plan), rule.id)
     else:
-        asked = replace(asked, bodies=tuple(body.sql for body in plan.bodies))
+        asked = replace(asked, bodies=plan.texts)
         reviewed = yield from review(session, plan, plan.ruling.asking, asked, again)
         if not isinstance(reviewed, Cleared):
             return reviewed

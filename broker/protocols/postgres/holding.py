@@ -17,11 +17,12 @@ from broker.protocols.postgres.settings import current
 from broker.protocols.postgres.shared import Session
 from broker.sessions.holds import Abandoned, Answer, Asked, HoldFacts, Pending, Refused, Released, Sought, TimedOut
 from broker.sessions.shapes import Shape, ShapeRule, shape_digest
-from broker.sql.meaning import changed
-from broker.sql.model import Control
+from broker.sql.meaning import UNKNOWN, changed
+from broker.sql.model import Control, Meaning
 from broker.sql.placeholders import Parameters, Pattern, pattern
 from policies.engine.decisions import Effect
 
+_OWN = "what this session has made itself"
 IN_TRANSACTION = 60.0
 """Seconds that a hold may keep a transaction open, with the locks it has."""
 
@@ -51,6 +52,9 @@ def review(
         yield Drain()
     if session.status == "E":
         return unasked(session)
+    if session.altered and not asking.waits:
+        # Its names mean what they mean within this transaction, and that ends with the refusal.
+        return must_be_asked(plan.ruling, asking, "commit the change of the schema before it, then send it again")
     shown = records.shown(asked)
     if shown is None:
         return must_be_asked(plan.ruling, asking, "its parameters are too long to be shown to them")
@@ -103,7 +107,7 @@ def _released(
         # An error came meanwhile: the server would skip this one, so the approval is not used.
         yield Drop("upstream")
         return unasked(session)
-    if name := changed(asked.means, plan.means):
+    if name := changed(asked.means, about(session, plan)):
         yield Drop("schema")
         message = f"the approval is not good any more: {name} is not what it was when this was shown"
         return Problem("42501", message, hint="run it again: it is asked about anew")
@@ -112,6 +116,17 @@ def _released(
         yield Drop("policy")
         return Problem("42501", "the approval is not good any more: the policy has changed", hint="run it again")
     return Cleared(plan, ids, hold, narrowest(most, plan))
+
+
+def about(session: Session, plan: Plan) -> Meaning:
+    """Return what a plan is about, each with a stamp of what it is.
+
+    What only its session knows, as what is temporary, is what it is until the session changes the schema again.
+    """
+    means = plan.means
+    if all(stamp != UNKNOWN for _, stamp in means):
+        return means
+    return (*means, (_OWN, f"{session.facts.id} {session.alterations}"))
 
 
 def narrowest(most: int | None, plan: Plan) -> int | None:
@@ -176,8 +191,9 @@ def still_approved(session: Session, portal: Portal, plan: Plan) -> Generator[Co
 def _shape(session: Session, plan: Plan, asking: Asking, asked: Asked, shown: tuple[str | None, ...]) -> Shape | None:
     """Return a plan's shape, where policy lets it be approved and it is plain what that would be."""
     parameters = Parameters(asked.values, asked.formats, asked.types, shown)
-    # What names mean where their own transaction has changed the schema is in no version of the catalogue.
-    found = None if plan.bodies or session.altered else offered(plan.ruling, asking, parameters)
+    # What is temporary is in no version of the catalogue, nor what its own transaction has changed.
+    unsure = session.altered or any(stamp == UNKNOWN for _, stamp in plan.means)
+    found = None if plan.bodies or unsure else offered(plan.ruling, asking, parameters)
     if found is None:
         return None
     (statement,) = plan.statements

@@ -16,6 +16,7 @@ from broker.protocols.postgres.responses import Running
 from broker.protocols.postgres.ruling import Asking, Denied, Permitted, Ruling
 from broker.protocols.postgres.settings import current, otherwise
 from broker.protocols.postgres.shared import Session
+from broker.protocols.postgres.values import TYPES
 from broker.sessions.model import Durability
 from broker.sql.model import Control, Meaning, Statement
 from policies.engine.decisions import NO_LIMITS, Effect
@@ -52,6 +53,8 @@ class Plan:
     ruling: Permitted
     changes: tuple[tuple[Change[Prepared], ...], ...]
     bodies: tuple[Permitted, ...] = ()
+    texts: tuple[str, ...] = ()
+    """What reviewers see of each body."""
     segment: int = 0
     room: Room | None = field(default=None, compare=False, repr=False)
     """What the texts of cursors take of the memory."""
@@ -148,6 +151,7 @@ class Planner:
         if isinstance(ruling, Denied):
             return ruling
         bodies: list[Permitted] = []
+        texts: list[str] = []
         changes: list[tuple[Change[Prepared], ...]] = []
         for statement in ruling.inspection.statements:
             made: tuple[Change[Prepared], ...] = ()
@@ -161,19 +165,22 @@ class Planner:
                     # What stands before it in its text may change them.
                     alone = len(ruling.inspection.statements) == 1
                     settings = (yield from current(self._session)) if alone and body.consults else None
-                    prepared = Prepared(body, room=self._session.keep_texts(body), settings=settings)
+                    room = self._session.keep_texts(body)
+                    prepared = Prepared(body, room=room, settings=settings, declared=statement.declared)
                     made = (Change(self._session.segment, statement.name, prepared),)
                 case Control.EXECUTE:
                     answer = yield from self._body(statement)
                     if isinstance(answer, Denied):
                         return answer
                     bodies.append(answer)
+                    texts.append((yield from self._shown(statement)))
                 case Control.FETCH if statement.name not in self._declared:
                     rows = yield from self._rows(statement)
                     if isinstance(rows, Denied):
                         return rows
                     if rows is not None:
                         bodies.append(rows)
+                        texts.append(rows.sql)
                 case Control.DECLARE | Control.DECLARE_HELD if not self._session.portals.has_room(len(self._declared)):
                     return _too_many("cursors", "close some of them", statement)
                 case Control.DECLARE | Control.DECLARE_HELD:
@@ -185,7 +192,8 @@ class Planner:
             self._own += made
             changes.append(made)
         room = self._session.keep_texts(ruling) if self._declared else None
-        return Plan(ruling, _joined(ruling, bodies), tuple(changes), tuple(bodies), self._session.segment, room)
+        joined, segment = _joined(ruling, bodies), self._session.segment
+        return Plan(ruling, joined, tuple(changes), tuple(bodies), tuple(texts), segment, room)
 
     def _inspect(self, sql: str, types: tuple[int, ...] = ()) -> Inspect:
         return Inspect(sql, self._session.altered, types)
@@ -220,6 +228,13 @@ class Planner:
         if isinstance(ruling, Permitted) and ruling.inspection.revealed:
             return replace(unfetched, verb=statement.facts.verb, text=statement.redacted)
         return ruling
+
+    def _shown(self, statement: Statement) -> Generator[Command, Any, str]:
+        """Return what EXECUTE runs, for reviewers: the types of parameters say what its values are."""
+        prepared = yield from self._find(statement.name)
+        assert prepared is not None
+        types = prepared.declared or ", ".join(TYPES.get(oid, f"type {oid}") for oid in prepared.types)
+        return f"-- of parameters ({types})\n{prepared.sql}" if types else prepared.sql
 
     def _rows(self, statement: Statement) -> Generator[Command, Any, Ruling | None]:
         """Rule anew on what a FETCH takes rows of; None where there is no such name, as the upstream says itself."""

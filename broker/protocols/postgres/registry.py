@@ -40,6 +40,8 @@ class Prepared:
     """What its texts take of the memory."""
     settings: Settings | None = None
     """Those under which its text was read, where policy asks about it."""
+    declared: str = ""
+    """The types of its parameters, as SQL's PREPARE says them."""
 
     @property
     def sql(self) -> str:

@@ -148,6 +148,8 @@ class Session:
     """The schema was changed since the transaction began: others see it when it ends."""
     altered: Altered = Altered.NOT
     """What was sent since the transaction began that changes the schema, done or not: the catalogue is behind it."""
+    alterations: int = 0
+    """How many statements were sent that change the schema."""
     altered_in: int = 0
     """The segment in which that was sent last: the end of an earlier one says nothing of it."""
     way: Pathway = field(default_factory=Pathway)
@@ -225,6 +227,7 @@ class Session:
             self.way.sent(running, expected.segment)
             if running.alters:
                 self.altered = self.altered.merged(running.alters)
+                self.alterations += 1
                 self.altered_in = expected.segment
             for change in running.changes:
                 self.prepared.expect(change)

@@ -45,6 +45,30 @@ def _numeric(value: bytes) -> str:
     return f"-{text}" if sign else text
 
 
+TYPES = {
+    0: "unknown",
+    16: "boolean",
+    17: "bytea",
+    20: "bigint",
+    21: "smallint",
+    23: "integer",
+    25: "text",
+    114: "json",
+    700: "real",
+    701: "double precision",
+    1042: "character",
+    1043: "character varying",
+    1082: "date",
+    1083: "time",
+    1114: "timestamp",
+    1184: "timestamp with time zone",
+    1186: "interval",
+    1700: "numeric",
+    2950: "uuid",
+    3802: "jsonb",
+}
+"""Usual types by oid, as people know them."""
+
 _READERS: dict[int, Callable[[bytes], str]] = {
     16: _boolean,
     18: bytes.decode,

@@ -290,6 +290,7 @@ def _statement_out(statement: Statement) -> dict[str, Any]:
         "alters": statement.alters.value,
         "moves": statement.moves.value,
         "lasting": statement.lasting,
+        "declared": statement.declared,
         "refusal": _refusal_out(statement.refusal) if statement.refusal is not None else None,
     }
 
@@ -316,4 +317,5 @@ def _statement_in(values: dict[str, Any]) -> Statement:
         Altered(values["alters"]),
         Moves(values["moves"]),
         int(values["lasting"]),
+        str(values["declared"]),
     )

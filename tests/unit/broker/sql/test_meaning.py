@@ -55,6 +55,8 @@ def test_what_stands_behind_a_view_counts_and_what_is_not_known_does_when_it_com
     sql = "select * from nothing"
     unknown = inspect(sql, CATALOGUE, {}, covers=("*.*",)).means
     assert unknown == (("public.nothing", "unknown"),)
+    temporary = inspect("delete from pg_temp.nothing", CATALOGUE, {}, covers=("*.*",)).means
+    assert temporary == (("pg_temp.nothing", "unknown"),)
     orders = CATALOGUE.by_name["public.orders"]
     come = replace(CATALOGUE, by_name={**CATALOGUE.by_name, "public.nothing": orders}, version="v", stamps={})
     assert changed(unknown, inspect(sql, come, {}, covers=("*.*",)).means) == "public.nothing"
