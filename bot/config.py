@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AliasChoices, Field, SecretStr, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from workflows.settings import known_level
+from workflows.settings import known_level, slash_command
 from workflows.storage.engine import sqlite_url
 
 
@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     slack_host: str = "127.0.0.1"
     slack_port: int = Field(default=3000, ge=1, le=65535)
     """Where the bot listens in the mode `http`; what is before it ends TLS."""
-    command: Annotated[str, StringConstraints(pattern=r"^/[a-z0-9_-]{1,31}$")] = "/access"
+    command: Annotated[str, AfterValidator(slash_command)] = "/access"
     channel: str = Field(default="access-requests", min_length=1)
     """The reviewers' channel, by id or name."""
     database: str | None = None

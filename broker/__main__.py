@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -53,7 +54,8 @@ def main(workers: int | None = None) -> None:
     except DatabaseUnusable as error:
         sys.exit(_stop(str(error)))
     except OSError as error:
-        sys.exit(_stop(f"{error}; {_settings()}" if error.errno in _PLACES else str(error)))
+        place = error.errno in _PLACES or isinstance(error, socket.gaierror)
+        sys.exit(_stop(f"{error}; {_settings()}" if place else str(error)))
 
 
 def _settings() -> str:

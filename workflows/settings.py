@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 from pydantic import ValidationError
 
@@ -19,7 +20,17 @@ def known_level(value: str) -> str:
     return value
 
 
+def slash_command(value: str) -> str:
+    """Refuse what Slack would not take for a command."""
+    if not re.fullmatch(r"/[a-z0-9_-]{1,31}", value):
+        raise ValueError("should be like /access: a slash, then small letters, digits, - and _, 31 at most")
+    return value
+
+
 def _said(field: str, message: str) -> str:
+    message = message.partition(", unable to parse")[0]
+    for kind in ("integer", "number"):
+        message = message.replace(f"a valid {kind}", "a whole number" if kind == "integer" else "a number")
     said = message.removeprefix("Value error, ").replace("Input should be", "should be")
     # A field with an alias is known by that, which is the variable; one that speaks of several names them itself.
     name = field if field.isupper() else f"AIRLOCK_{field.upper()}"

@@ -238,7 +238,7 @@ def _lock(folder: Path, stream: str) -> int:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(fd)
-        raise Misconfigured(f"another process writes the stream `{stream}` of this state folder") from None
+        raise Misconfigured(f"another {stream} runs on this state folder; AIRLOCK_STATE names one of its own") from None
     return fd
 
 

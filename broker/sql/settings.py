@@ -213,6 +213,10 @@ def makes_writable(content: Node) -> bool:
 def _pinned(name: str) -> Refusal:
     if name in ("role", "session_authorization"):
         return Refusal("settings", f"{name} is pinned for this session", "/access asks for another role")
+    if name == "synchronize_seqscans":
+        # What pg_dump sets first, and hardly anybody else: a list of settings would not help who runs it.
+        said = "pg_dump, which sets synchronize_seqscans, does not pass this broker"
+        return Refusal("settings", said, r"\copy (select ...) to 'file' csv saves what you may see")
     listed = ", ".join(sorted((*CHANGEABLE, *TIMEOUTS, "search_path")))
     why = "is pinned for this session" if name in PINNED else "is not among the settings that a session may change"
     return Refusal("settings", f"{name} {why}", f"may be set: {listed}")

@@ -147,13 +147,15 @@ async def until_new(file: Path, old: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("AIRLOCK_API_PORT", "abc", "AIRLOCK_API_PORT: should be a valid integer"),
+        ("AIRLOCK_API_PORT", "abc", "AIRLOCK_API_PORT: should be a whole number"),
         ("AIRLOCK_API_PORT", "70000", "AIRLOCK_API_PORT: should be less than or equal to 65535"),
         ("AIRLOCK_PORT_POSTGRES", "70000", "AIRLOCK_PORT_POSTGRES is not a port: `70000`"),
         ("AIRLOCK_PLAINTEXT", "yes", "AIRLOCK_PLAINTEXT: should be 'never' or 'loopback'"),
         ("AIRLOCK_LOG_LEVEL", "loud", "AIRLOCK_LOG_LEVEL: should be debug, info, warning or error"),
         ("AIRLOCK_DATABASE", "no-url-with-secret", "AIRLOCK_DATABASE should be like postgresql+asyncpg://"),
         ("AIRLOCK_DATABASE", "postgresql+asyncpg://x:secret@127.0.0.1:1/z", "ConnectionRefusedError"),
+        ("AIRLOCK_DATABASE", "postgresql+asyncpg://x:secret@127.0.0.1:1/z", "; AIRLOCK_DATABASE says where it is"),
+        ("AIRLOCK_LISTEN_HOST", "nowhere.invalid", "; AIRLOCK_LISTEN_HOST and AIRLOCK_PORT_POSTGRES say where clients"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named_and_the_status_is_two(

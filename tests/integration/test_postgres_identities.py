@@ -176,7 +176,7 @@ async def test_a_login_that_fails_leaves_no_role(served: TestBroker, postgres: S
     served.clock.offset = -timedelta(days=1)
     with raw(served.port) as client:
         (answer,) = await asyncio.to_thread(enter, client, served.ticket())
-        assert problem(answer)["M"] == "airlock: prod-db does not answer"
+        assert problem(answer)["M"] == "airlock: prod-db cannot be used now: it does not let the broker in"
     assert session_roles(postgres) == []
     assert served.leases.sessions() == frozenset()
 
@@ -185,5 +185,5 @@ async def test_a_maker_without_rights_opens_no_session(served: TestBroker, postg
     postgres.execute("alter role maker nocreaterole")
     with raw(served.port) as client:
         (answer,) = await asyncio.to_thread(enter, client, served.ticket())
-        assert "does not answer" in problem(answer)["M"]
+        assert "cannot be used now" in problem(answer)["M"]
     assert served.leases.sessions() == frozenset()

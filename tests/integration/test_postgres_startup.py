@@ -291,7 +291,7 @@ async def test_an_upstream_that_is_down_is_said_and_recorded(tmp_path: Path) -> 
     )
     async with serving(tmp_path, gone) as broker:
         _, _, errors = await psql(broker.ticket(), "select 1")
-        assert "airlock: prod-db does not answer" in errors
+        assert "airlock: prod-db cannot be used now: it refuses connections" in errors
         failed = {"resource": "prod-db", "reason": "it refuses connections"}
         assert broker.recorder.of("upstream.failed") == [failed]
         assert broker.recorder.of("session.refused") == [{"reason": "upstream down"}]
@@ -304,7 +304,8 @@ async def test_an_upstream_with_a_wrong_credential_is_an_upstream_that_failed(
     make_world(wheel_postgres)
     async with serving(tmp_path, endpoint(wheel_postgres, "app", password="wrong-password")) as broker:
         _, _, errors = await psql(broker.ticket(), "select 1")
-        assert "does not answer" in errors
+        assert "airlock: prod-db cannot be used now: it does not let the broker in" in errors
+        assert "`airlock doctor prod-db` says more" in errors
         assert "wrong-password" not in errors + str(broker.recorder.entries)
         assert broker.recorder.of("upstream.failed")[0]["reason"] == "it does not let the broker in"
 

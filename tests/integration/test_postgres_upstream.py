@@ -79,7 +79,7 @@ async def test_an_upstream_that_cannot_be_verified_gets_no_credential(
         endpoint(wheel_postgres, "app", tls="require"),
     ):
         async with serving(tmp_path / "broker", bad) as broker:
-            assert "prod-db does not answer" in (await psql(broker.ticket(), "select 1"))[2]
+            assert "prod-db cannot be used now" in (await psql(broker.ticket(), "select 1"))[2]
         with pytest.raises(UpstreamUnavailable):
             await Upstream(bad).open({}, {})
 

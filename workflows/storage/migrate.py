@@ -35,7 +35,9 @@ async def upgrade(engine: AsyncEngine, folder: Path) -> None:
     except CommandError as error:
         raise NotMigrated(f"{NotMigrated.__doc__}: {error}") from None
     except (OSError, SQLAlchemyError, PostgresError) as error:
-        raise DatabaseUnusable(f"{DatabaseUnusable.__doc__}: {type(error).__name__}: {error}") from None
+        said = f"{DatabaseUnusable.__doc__}: {type(error).__name__}: {error}"
+        own = engine.dialect.name == "sqlite"
+        raise DatabaseUnusable(said if own else f"{said}; AIRLOCK_DATABASE says where it is") from None
 
 
 def migrate(url: str, folder: Path) -> None:

@@ -253,9 +253,9 @@ class FrontDoor:
                 session = Session(self.house, facts, stream, kind, spare)
             except (Misconfigured, KeyError) as error:
                 _log.error("a resource cannot be reached as configured", resource=grant.resource, error=str(error))
-                hint = "tell an operator of the broker"
-                problem = Problem("08006", f"{grant.resource} is not set up correctly", hint=hint, fatal=True)
-                raise SessionRefused(problem, "misconfigured") from None
+                said = f"{grant.resource} is not set up correctly"
+                hint = f"tell an operator of the broker, to whom `airlock doctor {grant.resource}` says more"
+                raise SessionRefused(Problem("08006", said, hint=hint, fatal=True), said) from None
             greeting = await session.open(startup)
         except SessionRefused as refusal:
             with suppress(RecordingFailed):

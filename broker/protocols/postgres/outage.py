@@ -41,6 +41,8 @@ def plainly(error: BaseException) -> str:
     """Say in a person's words why an upstream gives no session; empty where there are no better words."""
     if isinstance(error, LoginFailed):
         return _LOGIN.get(str(error).partition(" ")[0], "it does not let the broker in")
+    if isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error):
+        return "it takes no encrypted connection"
     for kinds, words in _KINDS:
         if isinstance(error, kinds):
             return words

@@ -80,8 +80,9 @@ class Session:
             raise refusal from None
         except (RecordingFailed, AirlockError) as error:
             await self._forget()
-            problem = Problem("58030", "this session cannot be recorded, so it does not open", fatal=True)
-            raise SessionRefused(problem, f"{type(error).__name__}: {error}") from None
+            _log.error("a session cannot be recorded", session=self.facts.id, error=f"{type(error).__name__}: {error}")
+            said, hint = "this session cannot be recorded, so it does not open", "tell an operator of the broker"
+            raise SessionRefused(Problem("58030", said, hint=hint, fatal=True), "it cannot be recorded") from None
         except BaseException:
             await asyncio.shield(self._forget())
             raise
@@ -204,10 +205,10 @@ class Session:
                 broker.recorder.write(records.upstream_failed(self.facts, error.plainly))
             except RecordingFailed as failure:
                 _log.error("not recorded", error=str(failure))
-            hint = "try again in a moment; if it stays so, tell its owners (your access stays open meanwhile)"
-            raise SessionRefused(
-                Problem("08006", f"{grant.resource} does not answer", hint=hint, fatal=True), "upstream down"
-            ) from None
+            said = f"{grant.resource} cannot be used now: {error.plainly}"
+            owners = f"tell its owners, to whom `airlock doctor {grant.resource}` says more"
+            hint = f"try again in a moment; if it stays so, {owners} (your access stays open meanwhile)"
+            raise SessionRefused(Problem("08006", said, hint=hint, fatal=True), "upstream down") from None
 
     async def _forget(self) -> bool:
         """Undo a session that did not open."""

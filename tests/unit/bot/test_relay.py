@@ -121,7 +121,7 @@ async def test_thread_says_that_a_resource_is_down_and_later_that_it_answers_aga
     grant = await granted(work)
     failed = [event(n, "upstream.failed", resource="prod-db", reason="it refuses connections") for n in (1, 2)]
     await relay.apply(desk(work), [*failed, event(3, "session.refused", reason="upstream down")])
-    down = "prod-db does not answer: it refuses connections. The access stays open meanwhile."
+    down = "prod-db cannot be used now: it refuses connections. The access stays open meanwhile."
     assert said(work, InThread)[-1] == down
     assert said(work, InThread).count(down) == 1
     assert work.grants[grant.id].refused == 1

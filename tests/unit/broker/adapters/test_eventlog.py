@@ -207,7 +207,7 @@ async def test_hostile_text_stays_one_parseable_ascii_line(tmp_path: Path) -> No
 
 async def test_one_writer_at_a_time(tmp_path: Path) -> None:
     log = make(tmp_path)
-    with pytest.raises(Misconfigured, match="another process"):
+    with pytest.raises(Misconfigured, match="another broker runs on this state folder"):
         make(tmp_path)
     log.close()
     make(tmp_path).close()

@@ -18,6 +18,7 @@ from broker.transport.stream import PeerGone
     [
         (ConnectionRefusedError(111, "Connect call failed ('127.0.0.1', 5432)"), "it refuses connections"),
         (ConnectionResetError(104, "reset"), "it closed the connection"),
+        (ConnectionError('PostgreSQL server at "h:1" rejected SSL upgrade'), "it takes no encrypted connection"),
         (PeerGone(), "it closed the connection"),
         (TimeoutError(), "no answer in time"),
         (socket.gaierror(-2, "Name or service not known"), "its host name is not known"),

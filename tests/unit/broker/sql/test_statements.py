@@ -209,6 +209,11 @@ def test_what_could_bring_anything_passes_only_where_nothing_is_masked(sql: str)
 @pytest.mark.parametrize(
     ("sql", "said", "next_step"),
     [
+        (
+            "set synchronize_seqscans to off",
+            "pg_dump, which sets synchronize_seqscans",
+            r"\copy (select ...) to 'file' csv",
+        ),
         ("set nix = 1", "nix is not among the settings that a session may change", "may be set: application_name, "),
         ("set role = 'x'", "role is pinned for this session", "/access asks for another role"),
         ("set backslash_quote = on", "backslash_quote is pinned for this session", "may be set: application_name, "),
