@@ -18,8 +18,8 @@ from broker.sql.catalogue_queries import LOOKING, LOOKING_WORD, QUERIES
 from broker.sql.drift import Former
 from broker.sql.lineage import Lineage, columns_of_expression, computed_whole, lineage
 from broker.sql.model import SearchPath
+from broker.sql.overloads import Overload, definitions, overloads
 from broker.sql.system import SYSTEM_SCHEMAS
-from policies.engine.decisions import OwnFunction
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,20 +115,6 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class Overload:
-    """One function that users defined; `returns` is the oid of the relation whose rows it returns, or 0.
-
-    `builtin` says that there is a builtin function of its name, `follows` that its code may look names up in its
-    session's search path.
-    """
-
-    function: OwnFunction
-    returns: int = 0
-    builtin: bool = False
-    follows: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class Catalogue:
     """A snapshot of an upstream's catalogue under a pinned search path (pg_catalog comes first, as in the server)."""
 
@@ -158,6 +144,8 @@ class Catalogue:
     views: Mapping[int, View] = field(default_factory=dict)
     generated: Mapping[int, Mapping[int, frozenset[int] | None]] = field(default_factory=dict)
     """oid -> attnum of each generated column -> the attnums that it is made of (None: not understood)."""
+    virtual: frozenset[tuple[int, int]] = frozenset()
+    """(oid, attnum) of each generated column that is computed where it is read."""
     overloads: Mapping[tuple[str, str], tuple[Overload, ...]] = field(default_factory=dict)
     """(schema, name) -> the functions of users' that are called so."""
     builtins: frozenset[str] = frozenset()
@@ -259,33 +247,16 @@ def build(
         by_oid=by_oid,
         views={row["oid"]: _view(row) for row in rows["views"]},
         generated=_generated(rows["generated"]),
-        overloads=_overloads(rows["overloads"]),
+        virtual=frozenset((row["oid"], row["attnum"]) for row in rows["generated"] if row["virtual"]),
+        overloads=overloads(rows["overloads"]),
         builtins=frozenset(row["name"] for row in rows["builtins"]),
         server_version=server_version,
         utf8=all(row["utf8"] for row in rows["encoding"]),
         schemas=frozenset(schema for schema, _ in relations),
         by_name={relation.qualified: relation for relation in by_oid.values()},
         indexed={f"{one.schema}.{index.name}": one.qualified for one in by_oid.values() for index in one.indexes},
-        definitions=_definitions(rows["overloads"]),
+        definitions=definitions(rows["overloads"]),
     )
-
-
-def _overloads(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], tuple[Overload, ...]]:
-    found: dict[tuple[str, str], tuple[Overload, ...]] = {}
-    for row in rows:
-        function = OwnFunction(
-            row["schema"], row["name"], tuple(row["arguments"]), row["acting"], row.get("native", False)
-        )
-        key = (row["schema"], row["name"])
-        found[key] = (*found.get(key, ()), Overload(function, row["returns"], row["builtin"], row.get("follows", True)))
-    return found
-
-
-def _definitions(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    return {
-        str(OwnFunction(row["schema"], row["name"], tuple(row["arguments"]), row["acting"])): row.get("made", "")
-        for row in rows
-    }
 
 
 def _relation(row: Mapping[str, Any], columns: tuple[Column, ...], former: Former) -> Relation:

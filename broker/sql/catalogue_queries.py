@@ -218,7 +218,7 @@ QUERIES: dict[str, str] = {
                          and d.refclassid = 'pg_extension'::regclass and e.extname in ({{harmless}})) as native,
                coalesce(r.typrelid, 0)::int8 as returns,
                exists (select from pg_proc b where b.oid < 16384 and b.proname = p.proname) as builtin,
-               p.oid in (table loose) as follows, p.xmin::text as made
+               p.oid in (table loose) as follows, l.lanname = 'sql' as planned, p.xmin::text as made
         from pg_proc p join pg_namespace n on n.oid = p.pronamespace join pg_language l on l.oid = p.prolang
              left join pg_type r on r.oid = p.prorettype
         where p.oid >= 16384 and p.prokind <> 'p' order by 1, 2, 3""",
@@ -256,7 +256,7 @@ QUERIES: dict[str, str] = {
                            and coalesce(p.oid, o.oid, t.oid) is not null order by 1) as defined
         from pg_rewrite r where r.rulename = '_RETURN' and r.ev_class >= 16384 order by 1""",
     "generated": """
-        select d.adrelid::int8 as oid, d.adnum::int4 as attnum, d.adbin::text as tree
+        select d.adrelid::int8 as oid, d.adnum::int4 as attnum, d.adbin::text as tree, a.attgenerated = 'v' as virtual
         from pg_attrdef d join pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum
         where a.attgenerated <> '' order by 1, 2""",
     "types": f"""

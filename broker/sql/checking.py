@@ -89,6 +89,21 @@ def check_calls(found: Collected, scope: Scope) -> None:
             raise Refusal("function-defined", message, f"query {relation.qualified} itself")
 
 
+def check_explained(found: Collected, scope: Scope) -> None:
+    """Refuse to explain what a plan would show the definition of, whose literals the catalogue hides."""
+    if scope.views:
+        raise Refusal("explain", "EXPLAIN of a view would show its definition", "explain a query on its tables")
+    if planned := sorted(str(overload.function) for overload in found.own if overload.planned):
+        raise Refusal("explain", f"EXPLAIN of {planned[0]} would show its definition", "explain the query without it")
+    read = [(content, relation) for _, content, _, relation in scope.resolved]
+    for content, relation in [*read, *((content, scope.target(content)) for _, content, _ in found.targets)]:
+        for each in (relation, *scope.catalogue.heirs.get(relation.oid, ())):
+            for column in each.columns:
+                if (each.oid, column.attnum) in scope.catalogue.virtual and scope.mentions(content, column.name):
+                    shown = f"{each.qualified}.{column.name}"
+                    raise Refusal("explain", f"EXPLAIN of {shown} would show its definition", "name other columns")
+
+
 def _of_target(kind: str, statement: Node, found: Collected, scope: Scope) -> Collected:
     """Return what could name the row that is written: of an INSERT what stands behind its source, which cannot."""
     if kind != "InsertStmt":

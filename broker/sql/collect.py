@@ -6,13 +6,14 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from broker.sql.catalogue import Catalogue, Overload
+from broker.sql.catalogue import Catalogue
 from broker.sql.comparing import CLAUSES
 from broker.sql.grammar import SYNTAX, as_called, called, is_column
 from broker.sql.model import Refusal
 from broker.sql.names import called_builtin, check_function, check_operator, check_type, own_candidates
 from broker.sql.nodes import EXPRESSIONS
 from broker.sql.notation import gives_whole
+from broker.sql.overloads import Overload
 from broker.sql.sequences import FUNCTIONS as SEQUENCED
 from broker.sql.settings import moved_by_call, refusal_of_call, shows_only_settings
 from broker.sql.tree import Node, joined, strings, wrapped

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from broker.sql.catalogue import Catalogue, Overload, allowed_functions
+from broker.sql.catalogue import Catalogue, allowed_functions
 from broker.sql.model import Refusal
+from broker.sql.overloads import Overload
 from broker.sql.system import FUNCTIONS_IN_CLEAR, literal_functions
 from policies.engine.builtins import NAMED
 from policies.engine.decisions import OwnFunction

@@ -1,4 +1,4 @@
-"""EXPLAIN, and over relations with masked fields what its options would tell, which is forced off."""
+"""EXPLAIN, and what its options would tell of masked fields and hidden definitions, which is left out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from broker.sql.inquiry import Inquiry
 from broker.sql.library import parse
 from broker.sql.model import Refusal
 from broker.sql.nodes import EXPLAIN_OPTIONS, QUERIES, TELLING_OPTIONS
-from broker.sql.rewrite import Rewriter, Source
 from broker.sql.tree import Node, wrapped
 from policies.engine.decisions import StatementFacts
 
@@ -21,18 +20,19 @@ def explain(inquiry: Inquiry, content: Node, start: int) -> StatementFacts:
         raise Refusal("explain", "EXPLAIN is passed for SELECT, INSERT, UPDATE, DELETE and MERGE")
     before, inquiry.scrub = inquiry.scrub, False
     facts = inquiry.query(content["query"], "EXPLAIN")
-    if inquiry.scrub:
-        # Of a change it shows the defaults of what is filled.
-        telling = TELLING_OPTIONS | {"verbose"} if facts.writes else TELLING_OPTIONS
-        _hide_estimates(inquiry.source, inquiry.rewriter, content, options, telling, start)
+    telling = TELLING_OPTIONS if inquiry.scrub else frozenset[str]()
+    if facts.writes and not inquiry.seen.in_clear:
+        # Of a change it shows the defaults of what is filled, whose literals the catalogue hides.
+        telling |= {"verbose"}
+    if inquiry.scrub or telling & set(options):
+        _leave_out(inquiry, content, options, telling, start)
     inquiry.scrub = inquiry.scrub or before
     return facts
 
 
-def _hide_estimates(
-    source: Source, rewriter: Rewriter, content: Node, options: dict[str, Node], telling: frozenset[str], start: int
-) -> None:
-    """Force COSTS OFF and the like: row estimates of masked relations follow the raw values."""
+def _leave_out(inquiry: Inquiry, content: Node, options: dict[str, Node], telling: frozenset[str], start: int) -> None:
+    """Leave options out, and force COSTS OFF and the like: row estimates of masked relations follow the raw values."""
+    source = inquiry.source
     first = source.first(start) + 1
     last = first - 1
     if options and source.word(first) == "(":
@@ -40,17 +40,19 @@ def _hide_estimates(
     else:
         while options and source.word(last + 1) in ("analyze", "analyse", "verbose"):
             last += 1
-    kept = [_option(name, element) for name, element in options.items() if name not in telling]
-    hidden = ["COSTS OFF", *(["TIMING OFF", "SUMMARY OFF", "BUFFERS OFF"] if "analyze" in options else [])]
-    written = f"({', '.join([*kept, *hidden])})"
-    explain = source.words[first - 1]
-    rewriter.replace(explain.end, source.words[last].end, f" {written}")
+    said = [_option(name, element) for name, element in options.items() if name not in telling]
+    if inquiry.scrub:
+        said += ["COSTS OFF", *(["TIMING OFF", "SUMMARY OFF", "BUFFERS OFF"] if "analyze" in options else [])]
+    written = f" ({', '.join(said)})" if said else ""
+    inquiry.rewriter.replace(source.words[first - 1].end, source.words[last].end, written)
 
     def move() -> None:
-        intended = parse(f"EXPLAIN {written} SELECT 1".encode())
-        content["options"] = intended["stmts"][0]["stmt"]["ExplainStmt"]["options"]
+        intended = parse(f"EXPLAIN{written} SELECT 1".encode())
+        content["options"] = intended["stmts"][0]["stmt"]["ExplainStmt"].get("options", [])
+        if not content["options"]:
+            content.pop("options")
 
-    rewriter.also(move)
+    inquiry.rewriter.also(move)
 
 
 def _option(name: str, element: Node) -> str:

@@ -11,11 +11,14 @@ from pathlib import Path
 import asyncpg.introspection
 import pytest
 
+from broker.sql.inspect import inspect
+from broker.sql.model import Refusal
 from broker.sql.system import EMPTY, NAMED_ONLY
 from tests.integration.postgres_world import endpoint
-from tests.integration.two_worlds import World, worlds
+from tests.integration.two_worlds import FIELDS, World, worlds
 from tests.support.broker import POLICY, serving
-from tests.support.postgres import CASES
+from tests.support.catalogue import load_catalogue
+from tests.support.postgres import CASES, Server
 
 __all__ = ["worlds"]
 
@@ -49,6 +52,35 @@ def test_psql_can_describe(worlds: tuple[World, World], command: str) -> None:
     assert queries
     for query in queries:
         assert isinstance(worlds[0].run(query), list), (worlds[0].run(query), query)
+
+
+def test_no_plan_shows_a_definition_that_the_catalogue_hides(postgres: Server) -> None:
+    server = postgres
+    kept = "virtual" if server.major >= 18 else "stored"
+    server.create_database("defined")
+    for statement in (
+        "create function grade(int) returns text immutable language sql as $$select case $1 when 7 then 'canary' end$$",
+        "create function slow(int) returns text immutable language plpgsql as $$begin return 'canary'; end$$",
+        f"create table t (id int, k text default lower('canary'), g text generated always as (id || 'canary') {kept})",
+    ):
+        server.execute(statement, "defined")
+    catalogue = load_catalogue(server, "defined")
+    for sql in (
+        "explain select id from t where g = 'x'",
+        "explain verbose select * from t",
+        "explain (verbose) insert into t (id) values (7)",
+        "explain analyze verbose with one as (insert into t (id) values (7)) select 1",
+        "explain verbose select public.grade(id) from t",
+        "explain select id from t where public.grade(id) = 'x' or public.slow(id) = 'x'",
+        "explain verbose select public.slow(id) from t",
+    ):
+        try:
+            rewritten = inspect(sql, catalogue, FIELDS).rewritten
+        except Refusal:
+            continue
+        assert "canary" not in repr(server.execute(rewritten, "defined")), sql
+    inspect("explain verbose select public.slow(id), id from t", catalogue, FIELDS)
+    assert bool(catalogue.virtual) == (server.major >= 18)
 
 
 def tools() -> dict[str, list[str]]:

@@ -8,10 +8,10 @@ from types import FrameType
 
 import pytest
 
-from broker.sql.catalogue import Overload
 from broker.sql.inspect import inspect, tripwire
 from broker.sql.library import FULL, ON_THE_SPOT, Costly, scan
 from broker.sql.model import Refusal
+from broker.sql.overloads import Overload
 from policies.engine.decisions import OwnFunction
 from tests.unit.broker.sql.shop import CATALOGUE, FIELDS, refused
 

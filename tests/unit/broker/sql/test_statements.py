@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from broker.sql.inspect import inspect
@@ -89,13 +91,39 @@ def test_estimates_over_masked_relations_are_hidden() -> None:
     assert inspect("explain verbose select 1", CATALOGUE, FIELDS).rewritten == "explain verbose select 1"
 
 
-def test_a_plan_does_not_show_the_defaults_of_a_table_with_masked_fields() -> None:
+def test_a_plan_does_not_show_the_defaults_that_the_catalogue_hides() -> None:
     for sql in ("explain verbose insert into customers (id) values (1)", "explain (verbose) delete from customers"):
         assert inspect(sql, CATALOGUE, FIELDS).rewritten.startswith("explain (COSTS OFF) ")
-    kept = "explain verbose insert into orders (id) values (1)"
-    assert inspect(kept, CATALOGUE, FIELDS, covers=("*.*",)).rewritten == kept
+    for options, left in (("verbose", ""), ("analyze verbose", " (analyze)"), ("(verbose, wal)", " (wal)")):
+        insert = "insert into orders (id) values (1)"
+        kept = f"explain {options} {insert}"
+        assert inspect(kept, CATALOGUE, FIELDS, covers=("*.*",)).rewritten == f"explain{left} {insert}"
+        assert inspect(kept, CATALOGUE, {}, covers=("*.*",)).rewritten == kept
     read = "explain verbose select ssn from customers"
     assert inspect(read, CATALOGUE, FIELDS).rewritten.startswith("explain (verbose, COSTS OFF) ")
+
+
+@pytest.mark.parametrize(
+    ("sql", "shown"),
+    [
+        ("select note from orders", "public.orders.note"),
+        ("select * from orders", "public.orders.note"),
+        ("select id from orders o where o.note = 'x'", "public.orders.note"),
+        ("delete from orders where note = 'x'", "public.orders.note"),
+        ("select spent(id) from orders", "public.spent(integer)"),
+        ("update orders set id = spent('x')", "public.spent(text)"),
+    ],
+)
+def test_a_plan_does_not_show_definitions_that_the_catalogue_hides(sql: str, shown: str) -> None:
+    """What is generated as it is read, and a function in SQL, stand written out in a plan."""
+    catalogue = replace(CATALOGUE, virtual=frozenset({(16401, 2)}))
+    for options in ("", "analyze", "(verbose, costs off)"):
+        with pytest.raises(Refusal, match="would show its definition") as raised:
+            inspect(f"explain {options} {sql}", catalogue, FIELDS)
+        assert raised.value.rule == "explain"
+        assert shown.partition("(")[0] in raised.value.message
+        inspect(f"explain {options} {sql}", catalogue, {}, covers=("*.*",))
+    inspect("explain select id from orders", catalogue, FIELDS)
 
 
 @pytest.mark.parametrize(
