@@ -206,7 +206,7 @@ def _facts(facts: HoldFacts) -> list[Fact]:
         if facts.view.estimate is not None and facts.view.estimate.triggers:
             listed.append(Fact("Triggers", say(listed_words(facts.view.estimate.triggers))))
         if facts.view.most is not None:
-            listed.append(Fact("May touch", say(bound_words(facts.view.most))))
+            listed.append(Fact("May touch", say(bound_words(facts.view.most, facts.view))))
     if facts.waiting:
         listed.append(Fact("Waits until", say(Moment(hold.expires_at), f"\n{_meanwhile(facts)}")))
     return listed

@@ -45,9 +45,13 @@ def listed_words(lines: list[str]) -> str:
     return "\n".join([*shown, f"and {left} more"] if left > 0 else shown)
 
 
-def bound_words(most: int) -> str:
-    """Say how many rows an approval is good for."""
-    return f"at most {rows_words(most)}, triggers and cascades included: above that it is rolled back"
+def bound_words(most: int, view: HoldView) -> str:
+    """Say how many rows an approval is good for, and where that is less than the planner expects."""
+    said = f"at most {rows_words(most)}, triggers and cascades included: above that it is rolled back"
+    rows = view.estimate.rows if view.estimate is not None else None
+    return (
+        f"{said}. The planner expects more, so an approval would most likely be in vain" if (rows or 0) > most else said
+    )
 
 
 def locks_words(view: HoldView) -> str:

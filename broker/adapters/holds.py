@@ -228,8 +228,12 @@ class HoldDesk:
         await self._now(held, entry_of(held, "hold.released", answer, by=list(by), **until))
         if held.state not in (HoldState.RELEASED, HoldState.CONSUMED):
             raise Refusal("over", _OVER[held.state])
-        _settle(held, self._released(held))
-        await self._shapes.approve(held, answer)
+        try:
+            # In force before who waits hears: the next statement of a script is of the same shape, and comes at once.
+            await self._shapes.approve(held, answer)
+        finally:
+            if held.state in (HoldState.RELEASED, HoldState.CONSUMED):
+                _settle(held, self._released(held))
 
     def _released(self, held: Held) -> Released:
         people = self._policies.current.people

@@ -1,13 +1,14 @@
 """Approved shapes: reviews that name one make a rule, which is kept before it counts and gives no more than they."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from broker.adapters.shapes import NOT_ENOUGH, NOT_OFFERED, ShapeBook
-from broker.adapters.store import StoreUnavailable
+from broker.adapters.store import ShapeRow, StoreUnavailable
 from broker.errors import RecordingFailed
-from broker.sessions.holds import Asked, Estimate, HoldFacts, Sought
+from broker.sessions.holds import Abandoned, Asked, Estimate, HoldFacts, Released, Sought
 from broker.sessions.shapes import Shape, ShapeRule
 from policies.engine.decisions import Bound, Need, Requirement
 from policies.engine.load import read_texts
@@ -65,6 +66,40 @@ async def test_a_review_that_names_the_shape_makes_a_rule_once_it_is_stored_and_
     assert world.desk.match(sought(world)) == ShapeRule(rule, 7)
     view = await world.shapes.get(rule)
     assert (view.text, view.by, view.withdrawn_by) == (SHAPE.text, ["bob"], None)
+
+
+async def test_a_shape_is_in_force_before_its_statement_hears_of_it() -> None:
+    world = Desk()
+    hold = world.desk.open(held(world))
+    add = world.rows.add_shape
+
+    async def slow(row: ShapeRow) -> None:
+        await asyncio.sleep(0.01)
+        await add(row)
+
+    async def waits() -> ShapeRule | None:
+        assert isinstance(await hold.answered, Released)
+        return world.desk.match(sought(world))
+
+    world.rows.add_shape = slow  # type: ignore[method-assign]
+    found, _ = await asyncio.gather(waits(), world.approve(hold.id, reviews=reviews(world, bob=DIGEST)))
+    assert found is not None
+    assert found.most == 7
+
+
+async def test_a_statement_that_is_given_up_while_its_shape_is_kept_does_not_run() -> None:
+    world = Desk()
+    hold = world.desk.open(held(world))
+    add = world.rows.add_shape
+
+    async def slow(row: ShapeRow) -> None:
+        await add(row)
+        world.desk.drop(hold.id, "client")
+        await asyncio.sleep(0.01)
+
+    world.rows.add_shape = slow  # type: ignore[method-assign]
+    await world.approve(hold.id, reviews=reviews(world, bob=DIGEST))
+    assert await hold.answered == Abandoned(hold.id, "client")
 
 
 async def test_a_shape_is_offered_once_it_is_known_how_many_rows_each_run_may_touch() -> None:
