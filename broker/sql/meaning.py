@@ -6,7 +6,7 @@ Names and bytes may stay what they are while somebody renames tables under them,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from broker.sql.catalogue import Catalogue
 from broker.sql.model import Meaning, Statement
@@ -15,7 +15,7 @@ UNKNOWN = "unknown"
 """A stamp of what the catalogue does not have: it may be the session's own, as what is temporary."""
 
 
-def meaning(catalogue: Catalogue, statements: Iterable[Statement], temporary: Iterable[str] = ()) -> Meaning:
+def meaning(catalogue: Catalogue, statements: Sequence[Statement], temporary: Iterable[str] = ()) -> Meaning:
     """Return everything that statements name or run, each with a stamp of what it is.
 
     That is a relation's columns, triggers, rules, keys and defaults, those of what stands behind or below it and of
@@ -28,6 +28,10 @@ def meaning(catalogue: Catalogue, statements: Iterable[Statement], temporary: It
         calls |= {str(call) for call in statement.facts.calls if call.schema}
     found = {name: _stamp(catalogue, name) for name in names if not name.endswith(".*")}
     found |= {name: catalogue.definitions.get(name, UNKNOWN) for name in calls}
+    if any(statement.facts.code for statement in statements):
+        # Which function an operator, a cast or a type runs is not looked up here: it is one of them.
+        every = repr(sorted(catalogue.definitions.items()))
+        found["users' code"] = hashlib.sha256(every.encode()).hexdigest()[:16]
     found |= dict.fromkeys(temporary, UNKNOWN)
     return tuple(sorted(found.items()))
 

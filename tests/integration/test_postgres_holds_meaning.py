@@ -8,14 +8,17 @@ import psycopg
 import pytest
 
 from broker.protocols.postgres import codec
-from tests.integration.postgres_world import endpoint, enter, make_world, problem, raw
+from tests.integration.postgres_world import Raw, endpoint, enter, kinds, make_world, problem, raw
 from tests.integration.test_postgres_holds import connected
 from tests.support.broker import POLICY, TestBroker, serving
 from tests.support.postgres import Server
+from workflows.reviews import Answer
 
 CLEAR = POLICY.partition("fields:")[0] + (
     "  - {id: changes, decision: allow, roles: [ask, ask_first], effects: [ddl]}\n"
     "  - {id: code, decision: allow, roles: [ask, ask_first], functions: ['*.*']}\n"
+    "  - {id: calls, decision: ask, roles: [ask], effects: [write], functions: [public.said],"
+    " reviewers: {count: 1, groups: [dbas]}}\n"
 )
 MORE = (
     "create table scratch (id int)",
@@ -140,6 +143,51 @@ async def test_what_a_change_runs_or_compares_is_what_it_was(
         await approve(served)
         postgres.execute(CHANGES[statement], "shop")
         await refused(connection, statement)
+
+
+async def test_what_was_approved_at_its_bind_is_what_it_was_at_its_execute(
+    served: TestBroker, postgres: Server
+) -> None:
+    bound = codec.parse("", "insert into told values ('x')") + codec.bind("p", "") + codec.SYNC
+    for change in ("create or replace function said() returns text language sql as $$select 'x'$$", ""):
+        opened = len(served.recorder.of("hold.opened"))
+        with raw(served.port) as client:
+            await asyncio.to_thread(enter, client, served.ticket(role="ask"))
+
+            async def said(message: bytes, client: Raw = client) -> str:
+                client.send(message)
+                return kinds(await asyncio.to_thread(client.until, "Z")).replace("N", "")
+
+            assert await said(codec.query("begin")) == "CZ"
+            binding = asyncio.create_task(said(bound))
+            await served.answer(await served.held(opened + 1))
+            assert await binding == "12Z"
+            if change:
+                postgres.execute(change, "shop")
+                # Longer than a client needs to send both.
+                await asyncio.sleep(0.2)
+            else:
+                assert await said(codec.query("alter table scratch add more int")) == "CZ"
+            running = asyncio.create_task(said(codec.execute("p") + codec.SYNC))
+            await served.answer(await served.held(opened + 2), Answer.DENY)
+            assert await running == "EZ"
+    assert postgres.execute("select count(*) from told", "shop") == [(0,)]
+
+
+async def test_a_cursor_that_was_approved_is_fetched_while_it_means_the_same(
+    served: TestBroker, postgres: Server
+) -> None:
+    async with await connected(served.ticket(role="ask")) as connection:
+        await connection.execute("begin")
+        running = asyncio.create_task(connection.execute("declare c cursor for select said() from ledger"))
+        await served.answer(await served.held())
+        await running
+        assert await (await connection.execute("fetch 1 from c")).fetchone() == ("shown",)
+        postgres.execute("create or replace function said() returns text language sql as $$select 'x'$$", "shop")
+        # Until the catalogue is looked at again.
+        await asyncio.sleep(1.1)
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match="has changed since this cursor was declared"):
+            await connection.execute("fetch 1 from c")
 
 
 async def test_an_approval_of_execute_is_for_the_types_that_its_reviewers_saw(

@@ -42,6 +42,8 @@ def clear(
         return denied
     if plan.ruling.asking is not None:
         asked = replace(asked, means=about(session, plan), altered=bool(session.altered))
+        if portal is not None:
+            portal.asked, portal.altered = asked, session.alterations
     if plan.ruling.asking is None:
         ids = tuple(session.ids() for _ in plan.statements)
         cleared = Cleared(plan, ids, "", narrowest(None, plan))

@@ -10,7 +10,7 @@ from broker.protocols.postgres import bounding, codec, records
 from broker.protocols.postgres.clearance import clear
 from broker.protocols.postgres.codec import Frame, Malformed, NoRoom, Overwhelmed, ProtocolViolation
 from broker.protocols.postgres.events import Command, Drain, Gate, Record, ToClient, ToUpstream
-from broker.protocols.postgres.holding import Cleared, narrowest, still_approved
+from broker.protocols.postgres.holding import Cleared, afresh, narrowest, still_approved
 from broker.protocols.postgres.pathway import elsewhere
 from broker.protocols.postgres.plan import Plan, Planner, Planning, found_in, stale
 from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Registry, own_types
@@ -218,7 +218,7 @@ class FrontPath:
         if portal is None:
             yield from self._refuse(no_portal(message.portal))
             return
-        plan = yield from self._planned(self._planner().again(portal.prepared))
+        plan = yield from self._planned(afresh(session, portal, self._planner().again(portal.prepared)))
         if isinstance(plan, Denied):
             yield from self._deny(plan, portal.prepared.sql)
             return

@@ -23,6 +23,8 @@ from broker.sql.placeholders import Parameters, Pattern, pattern
 from policies.engine.decisions import Effect
 
 _OWN = "what this session has made itself"
+_A_WHILE = 0.1
+"""Seconds between Bind and Execute that are more than a client needs to send both."""
 IN_TRANSACTION = 60.0
 """Seconds that a hold may keep a transaction open, with the locks it has."""
 
@@ -174,14 +176,24 @@ def match(session: Session, plan: Plan, asking: Asking, asked: Asked) -> Generat
     return rule
 
 
+def afresh(session: Session, portal: Portal, again: Planning) -> Planning:
+    """Plan a portal by the catalogue of this moment, where it was approved a while ago."""
+    if portal.hold and session.now - portal.since > _A_WHILE:
+        yield Reload()
+    return (yield from again)
+
+
 def still_approved(session: Session, portal: Portal, plan: Plan) -> Generator[Command, Any, bool]:
     """Say whether what policy asks about a recorded portal was approved, and is still."""
     if not plan.ruling.consults:
         return True
     if portal.asked.settings != (yield from current(session)):
         return False
-    if plan.ruling.asking is None or portal.hold:
+    if plan.ruling.asking is None:
         return True
+    if portal.hold:
+        # Its client may have let it wait: what it runs is looked up as it is executed.
+        return portal.altered == session.alterations and not changed(portal.asked.means, about(session, plan))
     if not portal.shape:
         return False
     rule = yield from match(session, plan, plan.ruling.asking, portal.asked)

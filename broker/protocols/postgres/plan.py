@@ -18,6 +18,7 @@ from broker.protocols.postgres.settings import current, otherwise
 from broker.protocols.postgres.shared import Session
 from broker.protocols.postgres.values import TYPES
 from broker.sessions.model import Durability
+from broker.sql.meaning import changed
 from broker.sql.model import Control, Meaning, Statement
 from policies.engine.decisions import NO_LIMITS, Effect
 
@@ -247,7 +248,8 @@ class Planner:
         ruling: Ruling = yield self._inspect(before.sql, found.prepared.own if isinstance(found, Portal) else ())
         if isinstance(ruling, Denied):
             return replace(ruling, verb=statement.facts.verb, text=statement.redacted)
-        if ruling.inspection.rewritten != before.inspection.rewritten or (ruling.asking and not before.asking):
+        other = not before.asking or changed(before.inspection.means, ruling.inspection.means)
+        if ruling.inspection.rewritten != before.inspection.rewritten or (ruling.asking and other):
             # Fail closed: the upstream has the rows of the earlier text, whoever may see them now.
             return replace(outdated, verb=statement.facts.verb, text=statement.redacted)
         if any(one.moves for one in ruling.inspection.statements):

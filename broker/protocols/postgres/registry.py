@@ -68,6 +68,8 @@ class Portal:
     """The rule of an approved shape that let it pass, where policy asked."""
     most: int | None = None
     """How many rows it may touch, where that is bounded."""
+    altered: int = 0
+    """How often its session had changed the schema when that was approved."""
     again: bool = False
     """It was executed again under the ids of an execution before."""
     owed: int = 0

@@ -63,6 +63,20 @@ def test_what_stands_behind_a_view_counts_and_what_is_not_known_does_when_it_com
     assert changed((), unknown) == "public.nothing"
 
 
+def test_code_that_a_statement_does_not_name_counts_as_all_of_users() -> None:
+    """An operator, a cast or a type runs a function that its name does not say."""
+
+    def means(catalogue: Catalogue) -> tuple[tuple[str, str], ...]:
+        sql = "select * from orders order by id using operator(public.<+>)"
+        return inspect(sql, catalogue, {}, covers=("*.*",)).means
+
+    before = means(CATALOGUE)
+    assert [name for name, _ in before] == ["public.orders", "users' code"]
+    name = next(iter(CATALOGUE.definitions))
+    after = replace(CATALOGUE, definitions={**CATALOGUE.definitions, name: "another body"}, version="v")
+    assert changed(before, means(after)) == "users' code"
+
+
 def test_a_function_of_users_counts_by_its_definition() -> None:
     calls = sorted(map(str, inspect("select spent(1)", CATALOGUE, {}).statements[0].facts.calls))
     before = inspect("select spent(1)", CATALOGUE, {}).means
