@@ -22,6 +22,7 @@ POLICY = BOUNDED.replace(
     " max_rows: 10}"
     "\nfields",
 ).replace("      write: {", "      clear: {credential: 'file:x', relations: ['public.*']}\n      write: {")
+_MAKES = "create temp table few (id int); insert into few values (1); drop table few"
 CALLS = "select noted('x') from generate_series(1, 40)"
 
 
@@ -90,10 +91,21 @@ async def test_a_table_that_was_locked_before_is_not_emptied_unseen(served: Test
     postgres.execute("insert into audit select 'x' from generate_series(1, 20)", "shop")
     for emptying in ("truncate audit", "insert into emptying values (1)"):
         script = f"begin;\nlock table audit in access exclusive mode;\n{emptying};\ncommit;\n"
-        assert "emptied or altered a table" in (await psql(ticket, stdin=script))[2]
+        assert "emptied, altered or dropped a table" in (await psql(ticket, stdin=script))[2]
     assert count(postgres, "audit") == 20
     script = "begin;\nlock table audit in access exclusive mode;\ninsert into audit values ('y');\ncommit;\n"
     assert (await psql(ticket, stdin=script))[2] == ""
+
+
+async def test_a_table_that_a_trigger_drops_is_no_change_within_a_bound(served: TestBroker, postgres: Server) -> None:
+    ticket = served.ticket(role="write")
+    for drops, told in (("drop table audit", "emptied, altered or dropped a table"), (_MAKES, "")):
+        body = f"$$ begin {drops}; return new; end $$"
+        postgres.execute(f"create or replace function empties() returns trigger language plpgsql as {body}", "shop")
+        postgres.execute("alter function empties() security definer", "shop")
+        assert told in (errors := (await psql(ticket, "insert into emptying values (1)"))[2])
+        assert bool(told) == bool(errors)
+    assert (count(postgres, "audit"), count(postgres, "emptying")) == (0, 1)
 
 
 async def test_code_that_could_commit_by_itself_is_not_prepared_under_a_bound(

@@ -39,16 +39,18 @@ from broker.sql.model import Control
 COUNT = """select pg_catalog.current_setting('track_counts'),
  (select pg_catalog.sum(n_tup_ins operator(pg_catalog.+) n_tup_upd operator(pg_catalog.+) n_tup_del)
   from pg_catalog.pg_stat_xact_user_tables),
- (select pg_catalog.string_agg(pg_catalog.concat(c.oid, '.', c.relfilenode), ' ')
-  from pg_catalog.pg_locks l, pg_catalog.pg_class c
-  where c.oid operator(pg_catalog.=) l.relation and l.pid operator(pg_catalog.=) pg_catalog.pg_backend_pid()
+ (select pg_catalog.string_agg(pg_catalog.concat(l.relation, '.', c.relfilenode), ' ')
+  from pg_catalog.pg_locks l left join pg_catalog.pg_class c on c.oid operator(pg_catalog.=) l.relation
+  where l.pid operator(pg_catalog.=) pg_catalog.pg_backend_pid()
   and l.locktype operator(pg_catalog.=) 'relation' and l.mode operator(pg_catalog.=) 'AccessExclusiveLock'
-  and c.relkind operator(pg_catalog.=) any (array['r', 'p']::pg_catalog."char"[])
-  and c.relpersistence operator(pg_catalog.<>) 't')"""
-"""Whether the upstream counts at all, the rows touched so far, and the tables that were truncated or altered.
+  and (c.oid is null or c.relkind operator(pg_catalog.=) any (array['r', 'p']::pg_catalog."char"[])
+       and c.relpersistence operator(pg_catalog.<>) 't')),
+ (select pg_catalog.max(oid) from pg_catalog.pg_class)"""
+"""Whether the upstream counts at all, the rows touched so far, the tables that were truncated, altered or dropped, and
+the newest that there is.
 
 Counters go on from earlier transactions, so only differences mean something. TRUNCATE, which a trigger may run, sets
-them back; its lock shows it, or its new file where the lock was there before.
+them back; its lock shows it, or its new file where the lock was there before. What is dropped has no file.
 """
 _BEGIN, _COMMIT, _ROLLBACK = "begin", "commit", "rollback"
 _IMMEDIATE = "set constraints all immediate"
@@ -81,6 +83,7 @@ class _Count:
     rows: int
     locks: frozenset[bytes]
     """Tables that nobody else may use now, each with its file."""
+    newest: int
 
 
 def unfit(session: Session, plan: Plan, *, simple: bool) -> Denied | None:
@@ -316,19 +319,27 @@ def _read(told: Told) -> _Count | Wrong | None:
 
 def _count(row: list[bytes | None]) -> _Count | None:
     """Read a row of COUNT; None where the upstream does not count (fail closed)."""
-    if len(row) != 3 or row[0] != b"on":
+    if len(row) != 4 or row[0] != b"on":
         return None
-    return _Count(int(row[1] or 0), frozenset((row[2] or b"").split()))
+    return _Count(int(row[1] or 0), frozenset((row[2] or b"").split()), int(row[3] or 0))
 
 
 def _above(rows: int, most: int, before: _Count, after: _Count, *, emptied: bool = False) -> Problem | None:
-    if emptied or after.rows < before.rows or after.locks - before.locks:
-        message = "this, or a trigger, emptied or altered a table, which no row bound covers: it was rolled back"
+    if emptied or after.rows < before.rows or any(not _made(one, before) for one in after.locks - before.locks):
+        message = (
+            "this, or a trigger, emptied, altered or dropped a table, which no row bound covers: it was rolled back"
+        )
         return denial("54000", message, ("row-bound",), _AGAIN)
     if rows <= most:
         return None
     message = f"this touched {rows:,} rows, triggers and cascades included, and may touch {most:,}: it was rolled back"
     return denial("54000", message, ("row-bound",), _AGAIN)
+
+
+def _made(lock: bytes, before: _Count) -> bool:
+    """Say whether a lock is of a table that was made meanwhile, and dropped again."""
+    oid, _, file = lock.partition(b".")
+    return not file and int(oid) > before.newest
 
 
 def _uncountable() -> Problem:
