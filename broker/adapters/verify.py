@@ -80,15 +80,26 @@ Commitments = dict[str, dict[int, str]]
 
 def verify(state: Path, public_key: Path | None = None) -> Report:
     """Check everything under a state folder; a running broker may write meanwhile."""
-    home = state / "broker" if (state / "broker").is_dir() else state
     report = Report()
+    try:
+        _verify(state, public_key, report)
+    except PermissionError as error:
+        said = "this account may not read it, so not everything was checked: run this as the broker's own"
+        report.add(str(error.filename or state), None, said, missing=True)
+    return report
+
+
+def _verify(state: Path, public_key: Path | None, report: Report) -> None:
+    home = state / "broker" if (state / "broker").is_dir() else state
     folder = home / "events"
     if not folder.is_dir():
         said = "there is no event log here" if state.is_dir() else "there is no such folder"
         report.add(
             str(folder if state.is_dir() else state), None, f"{said}; --state names a state folder", missing=True
         )
-        return report
+        return
+    for each in filter(Path.is_dir, (folder, home / "recordings")):
+        os.listdir(each)  # A pattern finds nothing in what may not be read, and a recording would be called gone.
     if not (found := streams(folder) + _only_signed(folder)):
         report.add(
             str(folder), None, "the event log is empty: nothing was ever recorded here, or it is gone", missing=True
@@ -105,7 +116,6 @@ def verify(state: Path, public_key: Path | None = None) -> Report:
     for grant in commitments:
         report.add(f"recordings/{grant}.ndjson", None, "the recording is gone")
     report.unsealed = len(left)
-    return report
 
 
 def _only_signed(folder: Path) -> list[str]:
@@ -122,7 +132,7 @@ def _key(path: Path, home: Path, report: Report) -> Ed25519PublicKey | None:
         return key
     except Misconfigured as error:
         said = "the public key is not there" if not path.exists() else str(error)
-        absent = not path.exists() or not path.is_relative_to(home)
+        absent = not os.access(path, os.R_OK) or not path.is_relative_to(home)
         report.add(shown, None, f"{said}, so no signature was checked; --key names a copy of it", missing=absent)
         return None
 

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ from broker.adapters.metrics import Metrics
 from broker.adapters.recorder import FileRecorder
 from broker.adapters.verify import Report, verify
 from broker.sessions.model import Entry
+from tests.support.require import require_program
 
 
 async def write_some(home: Path, times: int = 25, segment: int = 4000) -> None:
@@ -152,6 +155,24 @@ def test_public_key_that_is_not_there_is_said_to_be_missing(home: Path, tmp_path
         True,
         f"{tmp_path}: `{tmp_path}` cannot be read: is a directory, {gone.partition(', ')[2]}",
     )
+
+
+@pytest.mark.parametrize(
+    "place", ["", "events", "events/broker.ndjson", "recordings", "recordings/gr00.ndjson", "audit.pub"]
+)
+def test_what_this_account_may_not_read_is_neither_damaged_nor_gone(home: Path, place: str) -> None:
+    (home / place).chmod(0)
+    script = "import sys; from pathlib import Path; from broker.adapters.verify import verify\n"
+    script += "print(*[one.missing for one in verify(Path(sys.argv[1])).findings])"
+    # As somebody who is not allowed everything, as root is.
+    run = [sys.executable, "-c", script, str(home)]
+    if os.geteuid() == 0:
+        setpriv = require_program("setpriv", "apt-get install util-linux")
+        none = "-dac_override,-dac_read_search"
+        run = [setpriv, "--inh-caps", none, "--bounding-set", none, *run]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=30, check=False)
+    (home / place).chmod(0o700)
+    assert (done.stdout, done.stderr) == ("True\n", "")
 
 
 def test_public_key_of_the_log_that_is_no_key_is_damage(home: Path) -> None:
