@@ -13,6 +13,7 @@ from policies.engine.decisions import OwnFunction
 
 CHECKED = frozenset({"set_config"})
 """Functions that pass with some arguments only; whoever finds a call looks at those."""
+_INSTEAD = dict.fromkeys(("currval", "lastval"), "INSERT ... RETURNING gives the number that a row got")
 
 
 def check_function(catalogue: Catalogue, parts: list[str], code: set[str] | None = None) -> str | None:
@@ -59,12 +60,9 @@ def check_function(catalogue: Catalogue, parts: list[str], code: set[str] | None
             "function", f"there is no function {name} under this search path", hint, sqlstate="42883", retry=True
         )
     if not known and not (in_clear and name in FUNCTIONS_IN_CLEAR):
-        raise Refusal(
-            "function",
-            f"function {name} is not on the list of functions that only compute",
-            "functions that wait, lock, write, read files or run SQL of their own are refused",
-            retry=True,
-        )
+        said = f"function {name} is not on the list of functions that only compute"
+        hint = "functions that wait, lock, write, read files or run SQL of their own are refused"
+        raise Refusal("function", said, _INSTEAD.get(name, hint), retry=True)
     return None
 
 

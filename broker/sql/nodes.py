@@ -52,17 +52,18 @@ _ADMIN = (
     "DropSubscription", "CreateExtension", "AlterExtension", "CreatePLang", "SecLabel",
     "CreateUserMapping", "AlterUserMapping", "DropUserMapping",
 )  # fmt: skip
+_ASK = "ask whoever runs the database"
 _SAID = {
     "CallStmt": (
         "CALL runs a procedure of this database's own, and those are not open yet",
         "run its statements one by one",
     ),
+    "SecLabelStmt": ("SECURITY LABEL is work on the server, and not passed by this broker", _ASK),
     "AlterRoleStmt": (
         "roles and their passwords are not changed through this broker",
         "your ticket is the only password that you need here",
     ),
 }
-_ASK = "ask whoever runs the database"
 
 
 def refused_kind(kind: str, verb: str) -> tuple[Effect, Refusal]:

@@ -87,7 +87,9 @@ def catalogue() -> Catalogue:
         for arguments, acting, returns, builtin in overloads
     ]
     rows["attributes"] = [{"name": "pg_sleep"}, {"name": "upper"}, {"name": "current_setting"}]
-    builtins = "pg_sleep upper current_setting pg_reload_conf pg_read_file pg_terminate_backend lo_import query_to_xml"
+    builtins = (
+        "pg_sleep upper currval current_setting pg_reload_conf pg_read_file pg_terminate_backend lo_import query_to_xml"
+    )
     rows["builtins"] = [{"name": name} for name in builtins.split()]
     rows["operators"] = [{"schema": "public", "name": "<+>"}]
     rows["types"] = [

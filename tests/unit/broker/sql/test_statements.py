@@ -269,3 +269,16 @@ def test_a_function_that_is_not_there_is_told_from_one_that_is_refused() -> None
         "42883",
     )
     assert refused("select pg_read_file('x')").sqlstate == "42501"
+
+
+@pytest.mark.parametrize(
+    ("sql", "said", "next_step"),
+    [
+        ("select currval('s')", "function currval is not on the list", "INSERT ... RETURNING gives the number"),
+        ("security label on table orders is 'x'", "SECURITY LABEL is work on the server", "ask whoever runs"),
+    ],
+)
+def test_what_is_never_passed_says_what_it_is_and_what_would_do(sql: str, said: str, next_step: str) -> None:
+    refusal = refused(sql)
+    assert refusal.message.startswith(said)
+    assert (refusal.hint or "").startswith(next_step)
