@@ -146,13 +146,17 @@ def check_writes(found: Collected, scope: Scope) -> None:
     for kind, content, statement in found.targets:
         relation = scope.target(content)
         hidden = set(scope.masks_of(relation))
-        if not hidden and not scope.sight(relation).tainted:
+        masked = bool(hidden) or scope.sight(relation).tainted
+        coded = relation.row_casts or any(column.code == "type" for column in relation.columns)
+        if not masked and not coded:
             continue
         reads_itself = kind != "InsertStmt" or "returningClause" in statement or "onConflictClause" in statement
         said = _of_target(kind, statement, found, scope) if reads_itself else found
+        called = {relation.name, content.get("alias", {}).get("aliasname", relation.name), "excluded", "old", "new"}
+        whole = reads_itself and said.whole(content, called | said.rows)
         conflict = statement.get("onConflictClause")
         named = conflict is None or ("infer" in conflict and "conname" not in conflict["infer"])
-        if not named and _tests_masked(relation, scope):
+        if masked and not named and _tests_masked(relation, scope):
             raise Refusal(
                 "write-reads-masked",
                 "ON CONFLICT without columns could test a masked field",
@@ -165,13 +169,30 @@ def check_writes(found: Collected, scope: Scope) -> None:
                 "set the whole field",
             )
         read = sorted(hidden & (said.names | said.functions)) if reads_itself else []
-        called = {relation.name, content.get("alias", {}).get("aliasname", relation.name), "excluded", "old", "new"}
-        called |= said.rows
-        whole = bool(hidden) and reads_itself and said.whole(content, called)
-        if read or whole:
+        if read or (whole and hidden):
             field = f"{relation.qualified}.{read[0]}" if read else f"every field of {relation.qualified}"
             raise Refusal(
                 "write-reads-masked",
                 f"this would read {field} while changing it, and it is masked for you",
                 f"name only clear fields, or list plain columns in RETURNING; masked: {', '.join(sorted(hidden))}",
             )
+        if coded and reads_itself:
+            _check_casts(relation, said, found, whole=whole)
+
+
+def _check_casts(relation: Relation, said: Collected, found: Collected, *, whole: bool) -> None:
+    """Refuse what could call a cast of users' with what is read of a target, which no sub-select gives otherwise.
+
+    Where nothing is masked that is a matter of rules.
+    """
+    own = "run code of this database's own"
+    coded = {
+        f"type of {relation.qualified}.{column.name}": f"values of {relation.qualified}.{column.name} {own}"
+        for column in relation.columns
+        if column.code == "type" and (whole or column.name in said.names | said.functions)
+    }
+    if relation.row_casts and whole:
+        coded[f"casts of {relation.qualified}"] = f"casts of whole rows of {relation.qualified} {own}"
+    if coded and not found.in_clear:
+        raise Refusal("type", next(iter(coded.values())), "name the columns that you need, without it")
+    found.coded |= coded.keys()

@@ -8,6 +8,7 @@ import pytest
 
 from broker.sql.catalogue import Catalogue, Relation
 from broker.sql.inspect import inspect
+from broker.sql.model import Refusal
 from policies.engine.decisions import Effect
 from tests.unit.broker.sql.shop import CATALOGUE, FIELDS, refused
 
@@ -115,6 +116,59 @@ def test_what_else_returning_could_tell_of_masked_fields_is_refused(said: str) -
 def test_what_a_copy_takes_in_is_not_chosen_by_the_defaults_of_masked_fields(said: str) -> None:
     assert refused(f"copy customers (id, name) from stdin where {said}").rule == "write-reads-masked"
     inspect("copy customers (id, ssn) from stdin where customers.id > 1 and name is null", CATALOGUE, FIELDS)
+
+
+_CAST = replace(CATALOGUE, relations=dict(CATALOGUE.relations))
+_CAST.relations["public", "orders"] = replace(_CAST.relations["public", "orders"], row_casts=True)
+
+
+@pytest.mark.parametrize(
+    ("sql", "code"),
+    [
+        ("update typed set total_of = 1 returning pair", "type of public.typed.pair"),
+        ("update typed t set total_of = 1 where t.pair::text > 'a'", "type of public.typed.pair"),
+        ("delete from typed returning typed", "type of public.typed.pair"),
+        ("insert into typed (total_of) values (1) returning (typed).pair::text", "type of public.typed.pair"),
+        ("delete from orders returning orders::text", "casts of public.orders"),
+        ("update orders set note = orders", "casts of public.orders"),
+        ("update orders o set note = '' where o::text > 'a' or (o)::text = ''", "casts of public.orders"),
+        (
+            "insert into orders values (1) on conflict (id) do update set note = excluded::text",
+            "casts of public.orders",
+        ),
+        (
+            "merge into orders o using people p on o.id = p.id when matched and o::text > '' then delete",
+            "casts of public.orders",
+        ),
+        (
+            "with gone as (delete from orders returning orders as row) select row::text from gone",
+            "casts of public.orders",
+        ),
+        ("copy orders from stdin where orders::text > 'a'", "casts of public.orders"),
+    ],
+)
+def test_a_write_gives_no_row_of_its_target_to_a_cast_of_users(sql: str, code: str) -> None:
+    """In a query a sub-select stands for the relation, whose rows have no cast."""
+    with pytest.raises(Refusal, match="run code of this database's own") as raised:
+        inspect(sql, _CAST, FIELDS)
+    assert raised.value.rule == "type"
+    (statement,) = inspect(sql, _CAST, {}, covers=("*.*",)).statements
+    assert code in statement.facts.code
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "update orders set note = note where id = 1 returning id, note, orders.note",
+        "insert into orders select id from orders on conflict (id) do nothing",
+        "insert into typed (total_of) values (1) on conflict do nothing",
+        "update typed set pair = null, total_of = 2 where total_of = 1 returning checked",
+    ],
+)
+def test_a_write_that_calls_no_cast_needs_no_rule_about_code(sql: str) -> None:
+    inspect(sql, _CAST, FIELDS)
+    (statement,) = inspect(sql, _CAST, {}, covers=("*.*",)).statements
+    assert not statement.facts.code
 
 
 @pytest.mark.parametrize(
