@@ -19,6 +19,8 @@ from tests.playbooks.postgres_play import (
     NO_DATA,
     PARSED,
     POISON,
+    ROW,
+    SUSPENDED,
     Play,
     bind,
     complete,
@@ -265,6 +267,29 @@ def test_the_upstream_is_asked_once_for_what_is_prepared_and_bound_in_one_segmen
     assert play.to_upstream() == b""
     play.upstream(play.told(synced=True))
     assert len(play.holds) == 1
+
+
+def test_a_portal_that_ends_while_the_upstream_is_asked_is_asked_about_again() -> None:
+    play = Play(ask)
+    play.tells = False
+    named = codec.parse("", "insert") + bind("", "p") + codec.execute("p", 1)
+    play.client(named, codec.execute("p"), codec.SYNC).upstream(play.told(synced=True))
+    answer(play, Released("h1"))
+    play.upstream(PARSED, BOUND, complete("INSERT 0 1"), play.told())
+    assert len(play.holds) == 2
+    answer(play, Released("h2"))
+    assert play.upstream(complete("INSERT 0 0"), ready()).kinds().endswith("CZ")
+
+
+def test_a_portal_that_is_executed_in_parts_is_asked_about_once() -> None:
+    play = Play(ask)
+    play.tells = False
+    named = codec.parse("", "insert") + bind("", "p") + codec.execute("p", 1)
+    play.client(named, codec.execute("p"), codec.SYNC).upstream(play.told(synced=True))
+    answer(play, Released("h1"))
+    play.upstream(PARSED, BOUND, ROW, SUSPENDED, play.told())
+    play.upstream(ROW, complete("INSERT 0 2"), ready())
+    assert (len(play.holds), play.kinds()[-5:]) == (1, "DsDCZ")
 
 
 def test_an_error_that_comes_meanwhile_leaves_the_approval_unused() -> None:

@@ -225,7 +225,8 @@ class FrontPath:
         if portal.path != session.way.path:
             yield from self._deny(elsewhere, portal.prepared.sql)
             return
-        if not portal.statements or not (yield from still_approved(session, portal, plan)):
+        approved = yield from still_approved(session, portal, plan)
+        if not approved or not portal.statements:
             yield from session.finish_portal(portal)
             prepared = portal.prepared
             cleared = yield from self._cleared(plan, portal.asked, lambda: self._planner().again(prepared), portal)

@@ -184,7 +184,9 @@ def afresh(session: Session, portal: Portal, again: Planning) -> Planning:
 
 
 def still_approved(session: Session, portal: Portal, plan: Plan) -> Generator[Command, Any, bool]:
-    """Say whether what policy asks about a recorded portal was approved, and is still."""
+    """Say whether what policy asks about a recorded portal was approved, and is still; it may end meanwhile."""
+    if not portal.statements:
+        return False
     if not plan.ruling.consults:
         return True
     if portal.asked.settings != (yield from current(session)):
