@@ -63,7 +63,7 @@ def _stamp(catalogue: Catalogue, name: str) -> str:
     return known
 
 
-def changed(before: Meaning, after: Meaning) -> str:
+def changed(before: Iterable[tuple[str, str]], after: Meaning) -> str:
     """Return the first thing that is not what it was, or nothing."""
     differing = set(before) ^ set(after)
     return min((name for name, _ in differing), default="")

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from broker.protocols.postgres import codec
+from policies.engine.load import read_texts
 from tests.integration.postgres_world import Raw, endpoint, enter, kinds, make_world, problem, raw
 from tests.integration.test_postgres_holds import connected
 from tests.support.broker import POLICY, TestBroker, serving
@@ -85,6 +86,37 @@ async def test_an_approval_is_not_for_what_its_own_transaction_has_put_under_the
         assert len(served.recorder.of("hold.opened")) == opened
         assert (await connection.execute(statement)).statusmessage == "DELETE 0"
     assert ledger(postgres) == 8
+
+
+@pytest.mark.parametrize("values", [None, (0,)], ids=["simple", "extended"])
+async def test_an_approval_is_not_for_what_got_the_name_while_its_statement_waited_for_a_lock(
+    served: TestBroker, postgres: Server, values: tuple[int] | None
+) -> None:
+    served.policies.current = read_texts({"test.yaml": CLEAR.replace("[write], rev", "[write], max_rows: 10, rev")})
+    statement, ticket = f"delete from scratch where id > {'%s' if values else 0}", served.ticket(role="ask_first")
+    waits = "select count(*) from pg_locks where not granted"
+
+    async def run(connection: psycopg.AsyncConnection[object]) -> str | None:
+        return (await connection.execute(statement, values)).statusmessage  # type: ignore[call-overload]
+
+    async with await connected(ticket) as connection, await connected(ticket) as other:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="needs a review"):
+            await run(connection)
+        # What the planner is asked takes the same locks.
+        await served.until(lambda: bool(served.recorder.of("hold.estimated")))
+        await approve(served)
+        for change in ("begin", "alter table scratch rename to other", "alter table ledger rename to scratch"):
+            await other.execute(change)  # type: ignore[call-overload]
+        running = asyncio.create_task(run(connection))
+        await served.until(lambda: postgres.execute(waits, "shop") != [(0,)])
+        await other.execute("commit")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="not what it was when this was approved"):
+            await running
+        assert postgres.execute("select count(*) from scratch", "shop") == [(8,)]
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="needs a review"):
+            await run(connection)
+        await approve(served)
+        assert await run(connection) == "DELETE 8"
 
 
 async def test_reviewers_are_told_that_names_may_mean_something_else(served: TestBroker) -> None:

@@ -30,7 +30,7 @@ from broker.protocols.postgres.codec import Frame
 from broker.protocols.postgres.events import Command, Drain, Note, Settle, ToClient, ToUpstream
 from broker.protocols.postgres.owning import Told, ask_own, fail_own
 from broker.protocols.postgres.plan import Plan
-from broker.protocols.postgres.replies import Problem, denial, no_portal, passed_problem
+from broker.protocols.postgres.replies import Problem, Recheck, denial, no_portal, passed_problem
 from broker.protocols.postgres.responses import Expected
 from broker.protocols.postgres.ruling import Denied, shown_text
 from broker.protocols.postgres.shared import Session
@@ -131,8 +131,11 @@ def settled(session: Session, plan: Plan, *, wrapping: bool = False) -> Steps:
         yield Drain(everything=True)
 
 
-def query(session: Session, expected: Expected, data: bytes, most: int | None) -> Steps:
-    """Run a simple query that may touch so many rows, or one that commits or completes such changes."""
+def query(session: Session, expected: Expected, data: bytes, most: int | None, recheck: Recheck | None) -> Steps:
+    """Run a simple query that may touch so many rows, or one that commits or completes such changes.
+
+    `recheck` says why it is not what was approved, once it has run.
+    """
     later = most is None
     if most is None and (most := _left(session, expected)) is None:
         if (wrong := (yield from _deferred(session, sync=True))) is not None:
@@ -154,7 +157,7 @@ def query(session: Session, expected: Expected, data: bytes, most: int | None) -
                 yield from _rolled_back(session)
             yield Settle(expected, (_ready(session),))
             return
-        wrong = yield from _checked(session, expected, id_, before, most, wrapped=wrapped, later=later)
+        wrong = yield from _checked(session, expected, id_, before, most, recheck, wrapped=wrapped, later=later)
     else:
         wrong = before or _uncountable()
     if wrong is not None:
@@ -164,7 +167,7 @@ def query(session: Session, expected: Expected, data: bytes, most: int | None) -
     yield Settle(expected, (*expected.withheld[:-1], _ready(session)))
 
 
-def execute(session: Session, expected: Expected, data: bytes, most: int | None) -> Steps:
+def execute(session: Session, expected: Expected, data: bytes, most: int | None, recheck: Recheck | None) -> Steps:
     """Run a portal that may touch so many rows, or what commits or completes such changes; its segment stays open."""
     later = most is None
     if most is None and (most := _left(session, expected)) is None:
@@ -198,7 +201,7 @@ def execute(session: Session, expected: Expected, data: bytes, most: int | None)
             session.bounded = None
             return
         id_ = expected.statements[0].id
-        before = yield from _checked(session, expected, id_, before, most, wrapped=False, later=later)
+        before = yield from _checked(session, expected, id_, before, most, recheck, wrapped=False, later=later)
     if before is not None:
         yield from _failed(session, expected, before, sync=False, ended=False)
         return
@@ -245,7 +248,15 @@ def _skipped(session: Session, expected: Expected) -> Steps:
 
 
 def _checked(
-    session: Session, expected: Expected, id_: str, before: _Count, most: int, *, wrapped: bool, later: bool
+    session: Session,
+    expected: Expected,
+    id_: str,
+    before: _Count,
+    most: int,
+    recheck: Recheck | None,
+    *,
+    wrapped: bool,
+    later: bool,
 ) -> Generator[Command, Any, Wrong | None]:
     """Count what a change that is complete has touched; where it is wrapped and within its bound, commit it.
 
@@ -260,6 +271,9 @@ def _checked(
     rows = ledger.spent.get(id_, 0) + max(after.rows - before.rows, _changed(expected))
     if (wrong := _above(rows, most, before, after, emptied=_emptied(expected))) is not None:
         yield Note(records.counted(session.facts, id_, rows if rows > most else None, most, kept=False))
+        return wrong
+    if recheck is not None and (wrong := (yield from recheck())) is not None:
+        yield Note(records.counted(session.facts, id_, rows, most, kept=False))
         return wrong
     if wrapped:
         told = yield from ask_own(session, [_COMMIT], sync=True)

@@ -10,7 +10,7 @@ from typing import Any
 from broker.protocols.postgres import bounding, records
 from broker.protocols.postgres.events import Command, Record, Weigh
 from broker.protocols.postgres.explaining import Question, question
-from broker.protocols.postgres.holding import Cleared, Reviewed, about, match, narrowest, review, unasked
+from broker.protocols.postgres.holding import Cleared, Reviewed, about, match, narrowest, rechecking, review, unasked
 from broker.protocols.postgres.plan import Plan, Planning, weighed
 from broker.protocols.postgres.registry import Portal
 from broker.protocols.postgres.ruling import Denied, Ruling, shown_text
@@ -49,7 +49,8 @@ def clear(
         cleared = Cleared(plan, ids, "", narrowest(None, plan))
     elif (rule := (yield from match(session, plan, plan.ruling.asking, asked))) is not None:
         ids = tuple(session.ids() for _ in plan.statements)
-        cleared = Cleared(plan, ids, "", narrowest(rule.most, plan), rule.id)
+        most = narrowest(rule.most, plan)
+        cleared = Cleared(plan, ids, "", most, rule.id, rechecking(session, plan, asked, again))
     else:
         asked = replace(asked, bodies=plan.texts)
         reviewed = yield from review(session, plan, plan.ruling.asking, asked, again)
@@ -88,6 +89,7 @@ def _record(session: Session, cleared: Cleared, portal: Portal | None) -> Genera
     session.named |= dict.fromkeys(cleared.plan.named, session.segment)
     if portal is not None:
         portal.statements, portal.hold, portal.shape, portal.most = ids, hold, cleared.shape, cleared.most
+        portal.recheck = cleared.recheck
     if not ids:
         return
     session.unsent |= dict.fromkeys(ids, session.now)

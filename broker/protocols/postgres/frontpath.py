@@ -116,7 +116,7 @@ class FrontPath:
         expected.change = session.prepared.expect(Change(session.segment, "", None))
         expected.portal_change = session.portals.expect(Change(session.segment, "", None))
         if bounding.watched(session, plan, cleared.most):
-            yield from bounding.query(session, expected, data, cleared.most)
+            yield from bounding.query(session, expected, data, cleared.most, cleared.recheck)
             return
         session.expect(expected)
         session.responses.push(expected)
@@ -249,7 +249,7 @@ class FrontPath:
             portal.statements = ()
         most = narrowest(portal.most, plan)
         if bounding.watched(session, plan, most) and not session.skipping:
-            yield from bounding.execute(session, expected, frame.whole(), most)
+            yield from bounding.execute(session, expected, frame.whole(), most, portal.recheck)
             return
         yield from self._forward(expected, frame.whole())
 

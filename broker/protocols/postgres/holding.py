@@ -11,7 +11,7 @@ from broker.protocols.postgres.events import Command, Drain, Drop, Hold, Match, 
 from broker.protocols.postgres.explaining import question
 from broker.protocols.postgres.plan import Plan, Planning
 from broker.protocols.postgres.registry import Portal
-from broker.protocols.postgres.replies import Problem, denial
+from broker.protocols.postgres.replies import Problem, Recheck, denial
 from broker.protocols.postgres.ruling import Asking, Denied, Permitted, must_be_asked, shown_text
 from broker.protocols.postgres.settings import current
 from broker.protocols.postgres.shared import Session
@@ -41,6 +41,8 @@ class Cleared:
     hold: str
     most: int | None = None
     shape: str = ""
+    recheck: Recheck | None = None
+    """Says why what has run is not what was approved."""
 
 
 Reviewed = Cleared | Denied | Problem
@@ -117,7 +119,29 @@ def _released(
     if len(plan.statements) != len(ids) or not (yield Use(hold, now.requirement if now is not None else None)):
         yield Drop("policy")
         return Problem("42501", "the approval is not good any more: the policy has changed", hint="run it again")
-    return Cleared(plan, ids, hold, narrowest(most, plan))
+    return Cleared(plan, ids, hold, narrowest(most, plan), recheck=rechecking(session, plan, asked, again))
+
+
+def rechecking(session: Session, plan: Plan, asked: Asked, again: Callable[[], Planning]) -> Recheck | None:
+    """Return what looks at a change again that has run: it may have waited for a lock while its names were given away.
+
+    What it has run on keeps its name until its transaction ends. Nothing can be looked up behind changes of the schema
+    that are its own.
+    """
+    if any(one.alters for one in plan.statements):
+        return None
+
+    def recheck() -> Generator[Command, Any, Problem | None]:
+        yield Reload()
+        plan = yield from again()
+        if isinstance(plan, Denied):
+            return Problem("42501", f"this was rolled back, as it may not run any more: {plan.message}")
+        if name := changed([one for one in asked.means if one[0] != _OWN], plan.means):
+            message = f"this was rolled back: {name} is not what it was when this was approved"
+            return Problem("42501", message, hint="run it again: it is asked about anew")
+        return None
+
+    return recheck
 
 
 def about(session: Session, plan: Plan) -> Meaning:

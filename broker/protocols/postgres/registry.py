@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from broker.protocols.postgres.memory import Room
+from broker.protocols.postgres.replies import Recheck
 from broker.protocols.postgres.ruling import Permitted
 from broker.sessions.holds import Asked, Settings
 from broker.sql.model import SearchPath
@@ -70,6 +71,8 @@ class Portal:
     """How many rows it may touch, where that is bounded."""
     altered: int = 0
     """How often its session had changed the schema when that was approved."""
+    recheck: Recheck | None = field(default=None, compare=False, repr=False)
+    """Says why what it has run is not what was approved."""
     again: bool = False
     """It was executed again under the ids of an execution before."""
     owed: int = 0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Generator, Iterable, Sequence, Set
 from dataclasses import dataclass
+from typing import Any
 
 from broker.protocols.postgres import codec
 from broker.protocols.postgres.copying import Copying
@@ -39,6 +40,10 @@ class Problem:
                 "P": str(self.position or ""),
             },
         )
+
+
+Recheck = Callable[[], Generator[Any, Any, Problem | None]]
+"""Looks at what has run once more, and says why it is not kept."""
 
 
 def notice(message: str) -> bytes:
