@@ -239,7 +239,12 @@ def slack_manifest(
 ) -> None:
     """Print the manifest of the Slack app, to create the app from."""
     from bot.chat.slack.manifest import text
+    from workflows.settings import slash_command
 
+    try:
+        slash_command(command)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--command") from None
     if url and not url.startswith("https://"):
         raise typer.BadParameter("Slack sends payloads to https:// only", param_hint="--url")
     sys.stdout.write(text(command, url))

@@ -217,6 +217,16 @@ async def test_phone_width_has_no_sideways_scroll_and_reaches_everything(world: 
     assert opened.complaints == []
 
 
+@pytest.mark.parametrize("width", [320, 360])
+async def test_small_phone_shows_the_whole_name_of_the_app(world: World, browser: Any, width: int) -> None:
+    opened = await open_page(browser, world, width=width)
+    page = await opened.show("alice/@helper")
+    await page.get_by_role("tab", name="Home").wait_for()
+    cut = await page.evaluate("(head => head.scrollWidth > head.clientWidth)(document.querySelector('h1'))")
+    assert not cut
+    assert await page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 async def test_a_long_channel_shows_its_end_and_gives_the_rest_on_request(world: World, browser: Any) -> None:
     for number in range(700):
         world.space.messages.post(REQUESTS, {"user": ALICE, "text": f"line {number}"})

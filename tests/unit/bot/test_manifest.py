@@ -93,3 +93,9 @@ def test_command_line_prints_the_manifest(arguments: list[str]) -> None:
     assert result.exit_code == 0
     expected = manifest("/ask", "https://x.test/slack/events") if arguments else manifest()
     assert json.loads(result.stdout) == expected
+
+
+def test_command_that_slack_would_not_take_is_refused() -> None:
+    result = CliRunner().invoke(app, ["slack", "manifest", "--command", "ask"])
+    assert result.exit_code == 2
+    assert "should be like /access" in " ".join(result.output.split())
