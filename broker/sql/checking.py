@@ -9,7 +9,7 @@ from broker.sql.catalogue import Relation
 from broker.sql.collect import Collected, collect
 from broker.sql.model import Refusal
 from broker.sql.nodes import QUERIES
-from broker.sql.relations import Scope
+from broker.sql.relations import Scope, placed
 from broker.sql.system import SYSTEM_COLUMNS
 from broker.sql.tree import Node, strings
 from policies.engine.decisions import Effect
@@ -178,6 +178,23 @@ def check_writes(found: Collected, scope: Scope) -> None:
             )
         if coded and reads_itself:
             _check_casts(relation, said, found, whole=whole)
+        if reads_itself:
+            _check_order(kind, relation, said, scope)
+
+
+def _check_order(kind: str, relation: Relation, said: Collected, scope: Scope) -> None:
+    """Refuse what would tell masked fields by where a target's rows lie, or by the order in which they are changed."""
+    sight = scope.sight(relation)
+    if "tableoid" in said.names and sight.placed:
+        raise placed(relation, sight)
+    if kind != "InsertStmt" and sight.stored:
+        # All of a view is computed where a trigger changes its rows: also what nobody reads, and sorts them.
+        raise Refusal(
+            "relation-rows",
+            f"the order in which rows of {relation.qualified} are changed follows {sight.stored[0]}, which is masked "
+            "for you",
+            "change the tables behind it",
+        )
 
 
 def _check_casts(relation: Relation, said: Collected, found: Collected, *, whole: bool) -> None:

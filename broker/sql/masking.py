@@ -10,7 +10,7 @@ from broker.sql.grouping import Table, group_by_keys
 from broker.sql.guard import unchanged
 from broker.sql.masks import quote_name
 from broker.sql.model import Refusal
-from broker.sql.relations import Scope
+from broker.sql.relations import Scope, placed
 from broker.sql.rewrite import Rewriter, Source, fragment
 from broker.sql.system import SYSTEM_COLUMNS, literal_functions
 from broker.sql.tree import Node, strings, walk
@@ -67,12 +67,8 @@ def subselect(scope: Scope, content: Node, relation: Relation, *, only: bool, sa
             f"{wanted[0]} does not go together with * or the whole row of {relation.name}, which has masked fields",
             "name the columns",
         )
-    if "tableoid" in wanted and scope.sight(relation).placed:
-        raise Refusal(
-            "system-column",
-            f"in which partition of {relation.qualified} a row is follows {scope.sight(relation).placed[0]}, which is "
-            "masked for you",
-        )
+    if "tableoid" in wanted and (sight := scope.sight(relation)).placed:
+        raise placed(relation, sight)
     columns += [f"t.{name} AS {name}" for name in wanted]
     revealed = scope.revealed.get(id(content), {})
     columns += [f"t.{quote_name(column)} AS {quote_name(name)}" for name, column in revealed.items()]

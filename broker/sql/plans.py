@@ -6,6 +6,7 @@ from broker.sql.inquiry import Inquiry
 from broker.sql.library import parse
 from broker.sql.model import Refusal
 from broker.sql.nodes import EXPLAIN_OPTIONS, QUERIES, TELLING_OPTIONS
+from broker.sql.relations import placed
 from broker.sql.tree import Node, wrapped
 from policies.engine.decisions import StatementFacts
 
@@ -20,6 +21,8 @@ def explain(inquiry: Inquiry, content: Node, start: int) -> StatementFacts:
         raise Refusal("explain", "EXPLAIN is passed for SELECT, INSERT, UPDATE, DELETE and MERGE")
     before, inquiry.scrub = inquiry.scrub, False
     facts = inquiry.query(content["query"], "EXPLAIN")
+    if "analyze" in options:
+        _check_counted(inquiry, facts)
     telling = TELLING_OPTIONS if inquiry.scrub else frozenset[str]()
     if facts.writes and not inquiry.seen.in_clear:
         # Of a change it shows the defaults of what is filled, whose literals the catalogue hides.
@@ -28,6 +31,14 @@ def explain(inquiry: Inquiry, content: Node, start: int) -> StatementFacts:
         _leave_out(inquiry, content, options, telling, start)
     inquiry.scrub = inquiry.scrub or before
     return facts
+
+
+def _check_counted(inquiry: Inquiry, facts: StatementFacts) -> None:
+    """Refuse to have the rows of each partition counted, where which one a row is in follows a masked field."""
+    for name in sorted(facts.reads | facts.writes):
+        relation = inquiry.catalogue.by_name.get(name)
+        if relation is not None and (sight := inquiry.seen.of(relation)).placed:
+            raise placed(relation, sight)
 
 
 def _leave_out(inquiry: Inquiry, content: Node, options: dict[str, Node], telling: frozenset[str], start: int) -> None:

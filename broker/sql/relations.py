@@ -247,6 +247,14 @@ def unknown(catalogue: Catalogue, schema: str | None, name: str) -> Relation:
     return Relation(0, schema or first, name, "r", False, False, ())
 
 
+def placed(relation: Relation, sight: Sight) -> Refusal:
+    """Return why it is not told in which partition a row is."""
+    return Refusal(
+        "system-column",
+        f"in which partition of {relation.qualified} a row is follows {sight.placed[0]}, which is masked for you",
+    )
+
+
 _VIEW = "query the tables behind it"
 
 

@@ -245,6 +245,41 @@ def test_honest_writes_run_where_they_read_nothing_masked_of_what_they_change(
     assert repr(left) == repr(right)
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select tableoid from bykey",
+        "delete from bykey returning id, tableoid::regclass",
+        "update bykey b set id = id where b.tableoid = 'bykey_7'::regclass",
+        "merge into bykey using orders o on o.id = bykey.id and tableoid = 1 when matched then delete",
+        "with gone as (delete from bykey returning tableoid as t) select t from gone",
+        "explain analyze select id from bykey where id = 1",
+        "explain (analyze, verbose) delete from bykey where id = 1",
+    ],
+)
+def test_in_which_partition_a_row_is_stays_masked_where_rows_are_clear(worlds: tuple[World, World], sql: str) -> None:
+    fields = {**FIELDS, "public.bykey": RelationFields(clear=ID, rows=True)}
+    with pytest.raises(Refusal, match="in which partition of"):
+        inspect(sql, worlds[0].catalogue, fields)
+    for passed in ("explain select id from bykey", "delete from bykey where id = 1 returning id"):
+        inspect(passed, worlds[0].catalogue, fields)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "delete from v_ranked returning id",
+        "update v_ranked set name = name where id < 4",
+        "merge into v_ranked v using orders o on o.id = v.id when matched then delete",
+    ],
+)
+def test_rows_of_a_view_are_not_changed_in_the_order_of_a_masked_field(worlds: tuple[World, World], sql: str) -> None:
+    """A trigger that changes them has all of the view computed, windows that nobody reads too."""
+    with pytest.raises(Refusal, match=r"order in which rows of public.v_ranked are changed follows .*ssn"):
+        inspect(sql, worlds[0].catalogue, FIELDS)
+    inspect("insert into v_ranked (id) values (1) returning id", worlds[0].catalogue, FIELDS)
+
+
 @pytest.mark.parametrize("into", ["customers (id)", "spokes (id)", "v_checked (id)", "baskets (id)"])
 def test_a_conflict_by_any_field_is_asked_about_where_none_of_them_is_masked(
     worlds: tuple[World, World], into: str
