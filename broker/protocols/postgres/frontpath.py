@@ -247,8 +247,7 @@ class FrontPath:
         session.expect(expected)
         if session.skipping:
             portal.statements = ()
-        most = narrowest(portal.most, plan)
-        if bounding.watched(session, plan, most) and not session.skipping:
+        if not session.skipping and bounding.watched(session, plan, most := narrowest(portal.most, plan)):
             yield from bounding.execute(session, expected, frame.whole(), most, portal.recheck)
             return
         yield from self._forward(expected, frame.whole())
