@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 
 LONGEST = 65_536
+_SHOWN = 20
+"""How much a refusal repeats of each word."""
 _WORD = r"[A-Za-z0-9_.*?\"$~+-]+"
 _SWITCH = r"(on|off)?"
 
@@ -54,18 +56,23 @@ def read_typed(text: str) -> list[str] | Refused:
     return lines
 
 
+def _short(text: str) -> str:
+    """Cut a text so that it is seen to be cut."""
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+
+
 def _fault(line: str) -> str | None:
     if _CONTROL.search(line):
         return "there is a control character in this"
     for matched in _BACKSLASH.finditer(line):
         name, rest = matched[1], matched[2].strip(" \t")
         if not _allowed(name, rest):
-            what = f"\\{name[:20]} {rest[:20]}".rstrip() if name else "a backslash"
+            what = f"\\{_short(name)} {_short(rest)}".rstrip() if name else "a backslash"
             return f"`{what}` is not available in this pane, which runs psql and nothing else: use a terminal for it"
     for colons, name in _COLONS.findall(line):
         # `::` is a cast. Only psql's own variables are set here, and their names are all capitals.
         if len(colons) % 2 and re.search(r"[A-Z]", name):
-            return f"`:{name[:20]}` is a variable of psql, and these are not available in this pane"
+            return f"`:{_short(name)}` is a variable of psql, and these are not available in this pane"
     return None
 
 

@@ -120,6 +120,20 @@ def test_everything_else_with_a_backslash_a_variable_or_a_control_character_is_r
     assert isinstance(read_typed(line), Refused)
 
 
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("\\! ls", "`\\! ls` is"),
+        ("\\copy customers to '/tmp/x'", "`\\copy customers to '/tmp/…` is"),
+        ("select :LAST_ERROR_MESSAGES_OF_MINE", "`:LAST_ERROR_MESSAGES…` is"),
+    ],
+)
+def test_a_refusal_that_repeats_a_part_shows_that_it_is_one(line: str, shown: str) -> None:
+    refused = read_typed(line)
+    assert isinstance(refused, Refused)
+    assert refused.why.startswith(shown)
+
+
 def test_one_line_that_is_refused_keeps_the_whole_paste_back() -> None:
     assert read_typed("begin;\nselect 1;\n") == ["begin;", "select 1;", ""]
     assert read_typed("begin;\r\nselect 1;") == ["begin;", "select 1;"]
