@@ -197,7 +197,8 @@ def _replace_call(rewriter: Rewriter, wrapper: Node, content: Node, body: str) -
         raise Refusal("rewrite", "this form of a function call cannot be masked: write it plainly")
     names = ", ".join(f"a{at + 1}" for at in range(len(arguments)))
     body = body.replace("{args}", names).replace("{rest}", names.removeprefix("a1"))
-    before = f"(SELECT {body} FROM (SELECT "
+    # A result's column is called as the function is, which clients find it by.
+    before = f"(SELECT {body} AS {quote_name(strings(content['funcname'])[-1])} FROM (SELECT "
     after = f") AS airlock({names}))"
     closing = source.words[source.closing(opening)]
     rewriter.replace(source.words[first].start, source.words[opening].end, before)

@@ -167,7 +167,8 @@ def test_what_a_rule_lets_nobody_read_closes_its_own_changes_and_not_all() -> No
     assert refused("drop table archive.people", with_table("archive.people", ("pg_catalog", "archive", "public")))
     assert refused("create view v as select 1")
     assert (
-        "pg_get_viewdef" not in inspect("select pg_get_viewdef(1)", CATALOGUE, {}, covers=EVERY, but=("x.y",)).rewritten
+        "pg_get_viewdef("
+        not in inspect("select pg_get_viewdef(1)", CATALOGUE, {}, covers=EVERY, but=("x.y",)).rewritten
     )
 
 
