@@ -119,7 +119,7 @@ def works(masked_narrow: str, selects: int, idle: int) -> list[Work]:
     return [
         idles,
         *found,
-        Work(LATENCY, "µs", _latency(selects // 4), _is_measured, cost=True),
+        Work(LATENCY, "µs", _latency(selects), _is_measured, cost=True),
         Work(f"{NARROW_ROWS:,} narrow rows", "rows/s", _rows(NARROW, NARROW_ROWS), _is_clear),
         Work(f"{NARROW_ROWS:,} rows, 2 masked", "rows/s", _masked_rows(masked_narrow)),
         Work(f"{WIDE_ROWS:,} rows of 10 KB", "rows/s", _rows(WIDE, WIDE_ROWS), _is_clear),
@@ -154,7 +154,7 @@ def _latency(selects: int) -> Callable[[Clients, Peer], float]:
         for old in tools.folder.glob("latency.*"):
             old.unlink()
         prefix = str(tools.folder / "latency")
-        times = selects // 4 if peer.masked else selects
+        times = _selects(1, selects, peer)
         tools.pgbench(peer, POINT, "-M", "prepared", "-t", str(times), "-l", f"--log-prefix={prefix}")
         lines = [line.split() for file in tools.folder.glob("latency.*") for line in file.read_text().splitlines()]
         return statistics.median(float(line[2]) for line in lines)
@@ -164,7 +164,7 @@ def _latency(selects: int) -> Callable[[Clients, Peer], float]:
 
 def _selects(clients: int, selects: int, peer: Peer) -> int:
     """Return how many there are of a run: fewer where each takes longer, enough for what comes first not to count."""
-    return selects // 4 if clients == 1 or peer.masked else selects
+    return selects // 16 if peer.masked else selects // 4 if clients == 1 else selects
 
 
 def _rows(sql: str, rows: int) -> Callable[[Clients, Peer], float]:
