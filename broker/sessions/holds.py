@@ -48,14 +48,12 @@ class Asked:
     @property
     def text(self) -> str:
         """All of it, for a reviewer."""
-        under = [] if self.path is None else [f"search_path = {', '.join(self.path)}"]
-        under += [f"{name} = {value}" for name, value in self.settings if value not in _USUAL.get(name, ())]
-        before = "-- behind a change of the schema, so that names may mean something else\n" if self.altered else ""
-        return (
-            before
-            + "".join(f"-- under {one}\n" for one in under)
-            + "\n\n-- which runs:\n".join((self.sql, *self.bodies))
-        )
+        before = ["behind a change of the schema, so that names may mean something else"] if self.altered else []
+        set_ = [] if self.path is None else [("search_path", ", ".join(self.path))]
+        set_ += [(name, value) for name, value in self.settings if value not in _USUAL.get(name, ())]
+        # What its client chose stays on its line.
+        before += [f"under {name} = {value if value.isprintable() else ascii(value)}" for name, value in set_]
+        return "".join(f"-- {one}\n" for one in before) + "\n\n-- which runs:\n".join((self.sql, *self.bodies))
 
     def canonical(self) -> dict[str, Any]:
         return {

@@ -336,3 +336,14 @@ async def test_digests_differ_in_whatever_is_bound() -> None:
     ]
     digests = {(await world.desk.get(world.desk.open(world.facts(asked=one)).id)).digest for one in asked}
     assert len(digests) == len(asked)
+
+
+def test_a_reviewer_reads_what_a_text_is_under_line_by_line() -> None:
+    settings = (("DateStyle", "ISO, MDY"), ("TimeZone", "<a\nselect 1>3"))
+    asked = Asked("delete from a", path=("app",), settings=settings, altered=True)
+    assert asked.text.splitlines() == [
+        "-- behind a change of the schema, so that names may mean something else",
+        "-- under search_path = app",
+        "-- under TimeZone = '<a\\nselect 1>3'",
+        "delete from a",
+    ]
