@@ -18,7 +18,8 @@ from broker.sessions.holds import Settings
 
 NAMES = ("DateStyle", "IntervalStyle", "TimeZone", "bytea_output", "extra_float_digits")
 """Of those that a session may change, all that change what is read or compared, and not only how it is shown."""
-_SHOWS = [f"show {name}" for name in NAMES]
+SHOWS = [f"show {name}" for name in NAMES]
+"""Statements of the broker's own: take no snapshot, and tell nothing but these."""
 
 otherwise = Denied(
     "0A000",
@@ -37,7 +38,7 @@ def current(session: Session) -> Generator[Command, Any, Settings | None]:
         yield Drain()
     if session.skipping or session.fails:
         return None
-    told = yield from ask_own(session, _SHOWS, sync=not session.touched and not session.deferred)
+    told = yield from ask_own(session, SHOWS, sync=not session.touched and not session.deferred)
     if told.error is not None and session.skipping:
         # Its segment has failed with it, and nobody else says so.
         yield ToClient(passed_problem(b"E", told.error.body, None, scrub=session.withholds(told.error.body)))
