@@ -29,8 +29,7 @@ def slash_command(value: str) -> str:
 
 def _said(field: str, message: str) -> str:
     message = message.partition(", unable to parse")[0]
-    for kind in ("integer", "number"):
-        message = message.replace(f"a valid {kind}", "a whole number" if kind == "integer" else "a number")
+    message = message.replace("a valid integer", "a whole number").replace("a valid number", "a number")
     said = message.removeprefix("Value error, ").replace("Input should be", "should be")
     # A field with an alias is known by that, which is the variable; one that speaks of several names them itself.
     name = field if field.isupper() else f"AIRLOCK_{field.upper()}"

@@ -37,7 +37,7 @@ def signing_key(home: Path) -> Ed25519PrivateKey:
     try:
         found = serialization.load_pem_private_key(path.read_bytes(), None)
     except OSError as error:
-        raise Misconfigured(f"`{path}` cannot be read: {(error.strerror or 'unknown error').lower()}") from None
+        raise _unreadable(path, error) from None
     except (TypeError, ValueError, UnsupportedAlgorithm):
         raise Misconfigured(f"`{path}` is not a private key in PEM, without a passphrase") from None
     if not isinstance(found, Ed25519PrivateKey):
@@ -53,6 +53,10 @@ def public_pem(key: Ed25519PublicKey) -> bytes:
     return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
+def _unreadable(path: Path, error: OSError) -> Misconfigured:
+    return Misconfigured(f"`{path}` cannot be read: {(error.strerror or 'unknown error').lower()}")
+
+
 def read_public(path: Path) -> Ed25519PublicKey:
     """Read a public key (PEM); raises Misconfigured."""
     try:
@@ -60,7 +64,7 @@ def read_public(path: Path) -> Ed25519PublicKey:
     except FileNotFoundError:
         raise Misconfigured(f"the public key is not there: `{path}`") from None
     except OSError as error:
-        raise Misconfigured(f"`{path}` cannot be read: {(error.strerror or 'unknown error').lower()}") from None
+        raise _unreadable(path, error) from None
     except (ValueError, UnsupportedAlgorithm):
         raise Misconfigured(f"`{path}` is not a public key in PEM") from None
     if not isinstance(found, Ed25519PublicKey):

@@ -115,12 +115,7 @@ def _plain(source: Source, first: int, depth: int) -> Iterator[int]:
 
 def _guard_where(words: _Words, clause: Node, check: str, rewriter: Rewriter) -> None:
     """Put the check before the condition of a change, or in its place."""
-    words = words.until(words.first("returning"))
-    if "whereClause" in clause:
-        _put_before(_found(words.first("where")), words, check, rewriter)
-    else:
-        rewriter.replace(words.end, words.end, f" WHERE {check}")
-    _and(clause, "whereClause", check, rewriter)
+    _guard(words.until(words.first("returning")), clause, "whereClause", "where", check, rewriter)
 
 
 def _guard_merge(words: _Words, statement: Node, check: str, rewriter: Rewriter) -> None:
@@ -134,12 +129,16 @@ def _guard_merge(words: _Words, statement: Node, check: str, rewriter: Rewriter)
         raise Refusal("rewrite", "this form of MERGE cannot be checked as it runs: write it in a plainer way")
     for arm, clause in zip(arms, clauses, strict=True):
         then = _found(words.since(arm).first("then"))
-        said = words.since(arm).until(then)
-        if "condition" in clause:
-            _put_before(_found(said.first("and")), said, check, rewriter)
-        else:
-            rewriter.replace(said.end, said.end, f" AND {check}")
-        _and(clause, "condition", check, rewriter)
+        _guard(words.since(arm).until(then), clause, "condition", "and", check, rewriter)
+
+
+def _guard(words: _Words, clause: Node, key: str, opening: str, check: str, rewriter: Rewriter) -> None:
+    """Put the check behind the word that opens a condition; where there is none, behind everything, with that word."""
+    if key in clause:
+        _put_before(_found(words.first(opening)), words, check, rewriter)
+    else:
+        rewriter.replace(words.end, words.end, f" {opening.upper()} {check}")
+    _and(clause, key, check, rewriter)
 
 
 def _put_before(index: int, words: _Words, check: str, rewriter: Rewriter) -> None:

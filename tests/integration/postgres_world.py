@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg
+
 from broker.protocols.postgres import codec
 from broker.protocols.postgres.scram import ScramClient, salted_password
 from broker.sessions.model import Source
@@ -212,3 +214,12 @@ def kinds(frames: list[codec.Frame]) -> str:
 async def still_serves(broker: TestBroker) -> None:
     """Assert that another client is let in and answered."""
     assert (await psql(broker.ticket(), "select 1"))[:2] == (0, "1\n")
+
+
+def written(postgres: Server) -> list[str]:
+    """What was inserted into the log, in its order."""
+    return [row[0] for row in postgres.execute("select what from log order by id", "shop")]
+
+
+async def connected(ticket: Shown, **options: Any) -> psycopg.AsyncConnection[Any]:
+    return await psycopg.AsyncConnection.connect(ticket.dsn(), **{"autocommit": True, **options})

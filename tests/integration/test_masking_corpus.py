@@ -10,15 +10,10 @@ from broker.sql.sight import sights
 from policies.engine.decisions import FieldView, Mask, MaskKind, RelationFields
 from tests.integration.masking_cases import (
     BASE_TYPES,
-    FOUND,
     HONEST,
     LINEAGE,
-    NEVER_REVEALED,
-    NOT_SEARCHED,
     OF_SESSIONS,
     ORDERED,
-    REVEALED,
-    SEARCHED,
 )
 from tests.integration.two_worlds import FIELDS, ID, World, texts, worlds
 from tests.support.catalogue import load_catalogue
@@ -363,52 +358,3 @@ def test_no_masked_column_of_a_view_or_partition_can_be_attested(worlds: tuple[W
         relation = catalogue.relations["public", name]
         masks = sights(catalogue, FIELDS).of(relation).masks
         assert {(relation.oid, each.attnum) for each in relation.columns if each.name in masks} < wires
-
-
-@pytest.mark.parametrize("sql", [line.strip() for line in REVEALED])
-def test_reveal_shows_its_own_output_in_clear_and_nothing_else(worlds: tuple[World, World], sql: str) -> None:
-    left, right = worlds
-    clear = [world.run(sql) for world in worlds]
-    assert isinstance(clear[0], list), clear
-    assert clear[0] != clear[1]
-    assert left.reveal(sql) == right.reveal(sql)
-
-
-@pytest.mark.parametrize("sql", [line.strip() for line in NEVER_REVEALED])
-def test_reveal_is_refused_where_more_than_its_output_could_depend_on_it(worlds: tuple[World, World], sql: str) -> None:
-    answers = {str(world.run(sql)) for world in worlds}
-    assert len(answers) == 1
-    assert "refused" in answers.pop()
-
-
-def raw_ssn(world: World, id_: int) -> str:
-    return str(world.server.execute(f"select ssn from customers where id = {id_}", "world")[0][0])
-
-
-@pytest.mark.parametrize("sql", [line.strip() for line in FOUND])
-def test_search_finds_the_rows_of_one_clear_value_and_shows_them_masked(worlds: tuple[World, World], sql: str) -> None:
-    for world in worlds:
-        there, absent = (inspect(sql.format(ssn=ssn), world.catalogue, SEARCHED) for ssn in (raw_ssn(world, 1), "none"))
-        assert there.searches == (("public.customers.ssn", 10),)
-        found, nothing = (world._rows(each.rewritten, world.connection) for each in (there, absent))
-        by_id = sql.replace("'{ssn}' = c.ssn", "c.id = 1").replace("c.ssn = '{ssn}'", "c.id = 1")
-        same = world.run(by_id.replace("ssn = '{ssn}'", "id = 1"))
-        assert found == same
-        assert found != nothing
-
-
-@pytest.mark.parametrize("sql", [line.strip() for line in NOT_SEARCHED])
-def test_what_is_no_plain_equality_still_compares_masked_values(worlds: tuple[World, World], sql: str) -> None:
-    asked = sql.format(ssn=raw_ssn(worlds[0], 1))
-    answers: list[object] = []
-    for world in worlds:
-        try:
-            found = inspect(asked, world.catalogue, SEARCHED)
-        except Refusal as refusal:
-            answers.append(refusal.rule)
-            continue
-        assert found.searches == ()
-        plain = inspect(asked, world.catalogue, FIELDS)
-        assert found.rewritten == plain.rewritten
-        answers.append(world.run(asked))
-    assert answers[0] == answers[1]

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from broker.demo.install import NoPostgres, find_postgres
-from tests.integration.postgres_world import endpoint, make_world
+from tests.integration.postgres_world import endpoint, make_world, written
 from tests.support.broker import Shown, TestBroker, serving
 from tests.support.postgres import Server
 from tests.support.require import missing
@@ -23,10 +23,6 @@ from workflows.reviews import Answer
 from workflows.wire import HoldView
 
 INSERT = "insert into log (what) values (%s)"
-
-
-def written(postgres: Server) -> list[str]:
-    return [row[0] for row in postgres.execute("select what from log order by id", "shop")]
 
 
 @pytest.fixture

@@ -16,20 +16,22 @@ from broker.protocols.postgres import codec
 from broker.sessions.model import CloseReason
 from broker.sessions.services import Refusal
 from policies.engine.load import read_texts
-from tests.integration.postgres_world import backends, endpoint, enter, make_world, problem, psql, raw
-from tests.support.broker import POLICY, Shown, TestBroker, serving
+from tests.integration.postgres_world import (
+    backends,
+    connected,
+    endpoint,
+    enter,
+    make_world,
+    problem,
+    psql,
+    raw,
+    written,
+)
+from tests.support.broker import POLICY, TestBroker, serving
 from tests.support.postgres import Server
 from workflows.reviews import Answer
 
 WRITE = "insert into log (what) values ('held')"
-
-
-def written(postgres: Server) -> list[str]:
-    return [row[0] for row in postgres.execute("select what from log order by id", "shop")]
-
-
-async def connected(ticket: Shown, **options: Any) -> psycopg.AsyncConnection[Any]:
-    return await psycopg.AsyncConnection.connect(ticket.dsn(), **{"autocommit": True, **options})
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ import pytest
 
 from broker.protocols.postgres import codec
 from policies.engine.load import read_texts
-from tests.integration.postgres_world import Raw, endpoint, enter, kinds, make_world, problem, raw
-from tests.integration.test_postgres_holds import connected
+from tests.integration.postgres_world import Raw, connected, endpoint, enter, kinds, make_world, problem, raw
 from tests.support.broker import POLICY, TestBroker, serving
 from tests.support.postgres import Server
 from workflows.reviews import Answer
@@ -50,7 +49,7 @@ async def served(postgres: Server, tmp_path: Path) -> AsyncIterator[TestBroker]:
 
 async def refused(connection: psycopg.AsyncConnection[object], statement: str) -> str:
     with pytest.raises(psycopg.errors.InsufficientPrivilege, match=r"needs a review by|is not what it was") as caught:
-        await connection.execute(statement)  # type: ignore[call-overload]
+        await connection.execute(statement.encode())
     return str(caught.value)
 
 
@@ -97,7 +96,7 @@ async def test_an_approval_is_not_for_what_got_the_name_while_its_statement_wait
     waits = "select count(*) from pg_locks where not granted"
 
     async def run(connection: psycopg.AsyncConnection[object]) -> str | None:
-        return (await connection.execute(statement, values)).statusmessage  # type: ignore[call-overload]
+        return (await connection.execute(statement.encode(), values)).statusmessage
 
     async with await connected(ticket) as connection, await connected(ticket) as other:
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="needs a review"):
@@ -106,7 +105,7 @@ async def test_an_approval_is_not_for_what_got_the_name_while_its_statement_wait
         await served.until(lambda: bool(served.recorder.of("hold.estimated")))
         await approve(served)
         for change in ("begin", "alter table scratch rename to other", "alter table ledger rename to scratch"):
-            await other.execute(change)  # type: ignore[call-overload]
+            await other.execute(change.encode())
         running = asyncio.create_task(run(connection))
         await served.until(lambda: postgres.execute(waits, "shop") != [(0,)])
         await other.execute("commit")

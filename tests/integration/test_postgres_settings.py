@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from broker.protocols.postgres import codec
-from tests.integration.postgres_world import endpoint, enter, make_world, problem, psql, raw
+from tests.integration.postgres_world import connected, endpoint, enter, make_world, problem, psql, raw, written
 from tests.playbooks.postgres_play import bind
 from tests.support.broker import TestBroker, serving
 from tests.support.postgres import Server
@@ -26,14 +26,6 @@ async def served(postgres: Server, tmp_path: Path) -> AsyncIterator[TestBroker]:
     write = endpoint(postgres, "app_write")
     async with serving(tmp_path, read, write=write, ask=write, ask_first=write) as broker:
         yield broker
-
-
-def written(postgres: Server) -> list[str]:
-    return [row[0] for row in postgres.execute("select what from log order by id", "shop")]
-
-
-async def connected(broker: TestBroker, role: str, **options: Any) -> psycopg.AsyncConnection[Any]:
-    return await psycopg.AsyncConnection.connect(broker.ticket(role=role).dsn(), autocommit=True, **options)
 
 
 async def test_reviewers_see_what_a_text_means_where_that_is_unusual(served: TestBroker, postgres: Server) -> None:
@@ -62,7 +54,7 @@ async def test_reviewers_see_what_a_text_means_where_that_is_unusual(served: Tes
 async def test_an_approval_for_later_is_for_the_settings_it_was_shown_under(
     served: TestBroker, postgres: Server, change: str
 ) -> None:
-    async with await connected(served, "ask_first") as connection:
+    async with await connected(served.ticket(role="ask_first")) as connection:
 
         async def refused() -> None:
             with pytest.raises(psycopg.errors.InsufficientPrivilege, match="this needs a review by 1 of dbas"):
@@ -85,7 +77,7 @@ async def test_an_approval_for_later_is_for_the_settings_it_was_shown_under(
 async def test_an_approval_under_what_has_ended_with_its_transaction_is_for_nothing_else(
     served: TestBroker, postgres: Server, ended: str
 ) -> None:
-    async with await connected(served, "ask_first") as connection:
+    async with await connected(served.ticket(role="ask_first")) as connection:
 
         async def refused() -> None:
             with pytest.raises(psycopg.errors.InsufficientPrivilege):

@@ -269,12 +269,17 @@ def test_the_upstream_is_asked_once_for_what_is_prepared_and_bound_in_one_segmen
     assert len(play.holds) == 1
 
 
-def test_a_portal_that_ends_while_the_upstream_is_asked_is_asked_about_again() -> None:
+def executed_twice() -> Play:
+    """A portal that was approved, of which one row is asked for and then the rest, at once."""
     play = Play(ask)
     play.tells = False
     named = codec.parse("", "insert") + bind("", "p") + codec.execute("p", 1)
     play.client(named, codec.execute("p"), codec.SYNC).upstream(play.told(synced=True))
-    answer(play, Released("h1"))
+    return answer(play, Released("h1"))
+
+
+def test_a_portal_that_ends_while_the_upstream_is_asked_is_asked_about_again() -> None:
+    play = executed_twice()
     play.upstream(PARSED, BOUND, complete("INSERT 0 1"), play.told())
     assert len(play.holds) == 2
     answer(play, Released("h2"))
@@ -282,11 +287,7 @@ def test_a_portal_that_ends_while_the_upstream_is_asked_is_asked_about_again() -
 
 
 def test_a_portal_that_is_executed_in_parts_is_asked_about_once() -> None:
-    play = Play(ask)
-    play.tells = False
-    named = codec.parse("", "insert") + bind("", "p") + codec.execute("p", 1)
-    play.client(named, codec.execute("p"), codec.SYNC).upstream(play.told(synced=True))
-    answer(play, Released("h1"))
+    play = executed_twice()
     play.upstream(PARSED, BOUND, ROW, SUSPENDED, play.told())
     play.upstream(ROW, complete("INSERT 0 2"), ready())
     assert (len(play.holds), play.kinds()[-5:]) == (1, "DsDCZ")

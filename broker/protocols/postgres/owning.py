@@ -13,7 +13,8 @@ from typing import Any
 
 from broker.protocols.postgres import codec
 from broker.protocols.postgres.codec import Frame
-from broker.protocols.postgres.events import Command, Drain, ToUpstream
+from broker.protocols.postgres.events import Command, Drain, ToClient, ToUpstream
+from broker.protocols.postgres.replies import passed_problem
 from broker.protocols.postgres.responses import Expected, Kind, Own
 from broker.protocols.postgres.shared import Session
 
@@ -47,6 +48,22 @@ def ask_own(session: Session, texts: Sequence[str], *, sync: bool) -> Generator[
     if error is not None or any(own.left for own in owned):
         return Told(error=error, skipped=error is None)
     return Told([_first_row(bytes(own.rows)) for own in owned], [own.tag for own in owned])
+
+
+def ask_when_sure(session: Session, texts: Sequence[str]) -> Generator[Command, Any, Told | None]:
+    """Ask what earlier segments could have changed, once they are answered; None where an error has to be over first.
+
+    Where the client's own segment fails with that, its client is told.
+    """
+    while not session.drained:
+        yield Drain()
+    if session.skipping or session.fails:
+        return None
+    told = yield from ask_own(session, texts, sync=not session.touched and not session.deferred)
+    if told.error is not None and session.skipping:
+        # Nobody else says so.
+        yield ToClient(passed_problem(b"E", told.error.body, None, scrub=session.withholds(told.error.body)))
+    return told
 
 
 def fail_own(session: Session, *, sync: bool) -> Generator[Command, Any, None]:

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from broker.protocols.postgres.events import Command, Drain, Move, ToClient
-from broker.protocols.postgres.owning import ask_own
+from broker.protocols.postgres.events import Command, Move
+from broker.protocols.postgres.owning import ask_when_sure
 from broker.protocols.postgres.registry import Cursor
-from broker.protocols.postgres.replies import passed_problem
 from broker.protocols.postgres.ruling import Denied
 from broker.protocols.postgres.shared import ENDS, Session
 from broker.sql.model import Control, Moves, Statement
@@ -41,16 +40,9 @@ def follow(session: Session) -> Generator[Command, Any, None]:
     way = session.way
     if not way.unsure:
         return
-    while not session.drained:
-        yield Drain()
-    if session.skipping or session.fails:
-        return  # Nothing runs before that is over, and what ends it is followed by another look.
-    told = yield from ask_own(session, [SHOW], sync=not session.touched and not session.deferred)
-    if told.skipped:
-        return
-    if told.error is not None and session.skipping:
-        # Its segment has failed with it, and nobody else says so.
-        yield ToClient(passed_problem(b"E", told.error.body, None, scrub=session.withholds(told.error.body)))
+    told = yield from ask_when_sure(session, [SHOW])
+    if told is None or told.skipped:
+        return  # What ends an error is followed by another look.
     value = told.rows[0][0] if told.rows and told.rows[0] else None
     found = confirmed(value.decode("utf-8", "replace")) if value is not None else None
     before, way.path = way.path, None if found == way.pinned else found

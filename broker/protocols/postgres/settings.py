@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from broker.protocols.postgres.events import Command, Drain, ToClient
-from broker.protocols.postgres.owning import ask_own
-from broker.protocols.postgres.replies import passed_problem
+from broker.protocols.postgres.events import Command
+from broker.protocols.postgres.owning import ask_when_sure
 from broker.protocols.postgres.ruling import Denied
 from broker.protocols.postgres.shared import Session
 from broker.sessions.holds import Settings
@@ -34,15 +33,8 @@ def current(session: Session) -> Generator[Command, Any, Settings | None]:
     """Return what the server says of them; None where nothing runs any more before an error is over."""
     if session.settings is not None and session.settings_at == session.sent_so_far:
         return session.settings
-    while not session.drained:
-        yield Drain()
-    if session.skipping or session.fails:
-        return None
-    told = yield from ask_own(session, SHOWS, sync=not session.touched and not session.deferred)
-    if told.error is not None and session.skipping:
-        # Its segment has failed with it, and nobody else says so.
-        yield ToClient(passed_problem(b"E", told.error.body, None, scrub=session.withholds(told.error.body)))
-    values = [row[0] for row in told.rows if row and row[0] is not None]
+    told = yield from ask_when_sure(session, SHOWS)
+    values = [row[0] for row in told.rows if row and row[0] is not None] if told is not None else []
     if len(values) != len(NAMES):
         return None
     session.settings = tuple(zip(NAMES, (value.decode("utf-8", "replace") for value in values), strict=True))

@@ -68,7 +68,7 @@ async def test_a_review_that_names_the_shape_makes_a_rule_once_it_is_stored_and_
     assert (view.text, view.by, view.withdrawn_by) == (SHAPE.text, ["bob"], None)
 
 
-async def test_a_shape_is_in_force_before_its_statement_hears_of_it() -> None:
+async def test_a_shape_is_in_force_before_its_statement_hears_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     world = Desk()
     hold = world.desk.open(held(world))
     add = world.rows.add_shape
@@ -81,13 +81,15 @@ async def test_a_shape_is_in_force_before_its_statement_hears_of_it() -> None:
         assert isinstance(await hold.answered, Released)
         return world.desk.match(sought(world))
 
-    world.rows.add_shape = slow  # type: ignore[method-assign]
+    monkeypatch.setattr(world.rows, "add_shape", slow)
     found, _ = await asyncio.gather(waits(), world.approve(hold.id, reviews=reviews(world, bob=DIGEST)))
     assert found is not None
     assert found.most == 7
 
 
-async def test_a_statement_that_is_given_up_while_its_shape_is_kept_does_not_run() -> None:
+async def test_a_statement_that_is_given_up_while_its_shape_is_kept_does_not_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     world = Desk()
     hold = world.desk.open(held(world))
     add = world.rows.add_shape
@@ -97,7 +99,7 @@ async def test_a_statement_that_is_given_up_while_its_shape_is_kept_does_not_run
         world.desk.drop(hold.id, "client")
         await asyncio.sleep(0.01)
 
-    world.rows.add_shape = slow  # type: ignore[method-assign]
+    monkeypatch.setattr(world.rows, "add_shape", slow)
     await world.approve(hold.id, reviews=reviews(world, bob=DIGEST))
     assert await hold.answered == Abandoned(hold.id, "client")
 
