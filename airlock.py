@@ -179,7 +179,7 @@ def policy_explain(
     policies: PoliciesOption = None,
     state: StateOption = None,
     at: Annotated[
-        datetime | None,
+        str | None,
         typer.Option(
             help='The moment, for rules with hours, in this machine\'s zone, like "2026-01-04 03:30"; now without it.',
             metavar="TIME",
@@ -197,8 +197,12 @@ def policy_explain(
     _use_state(state)
     from broker.doctor import explain
 
+    try:
+        moment = datetime.fromisoformat(at).astimezone() if at is not None else None
+    except ValueError:
+        raise typer.BadParameter(f'`{at}` is no time; one is "2026-01-04 03:30"', param_hint="--at") from None
     text = sys.stdin.read() if statement == "-" else statement
-    lines, good = explain(person, resource, role, text, at.astimezone() if at is not None else None, rows)
+    lines, good = explain(person, resource, role, text, moment, rows)
     for line in lines:
         console.print(line)
     if not good:
@@ -306,6 +310,8 @@ def _doctor_slack() -> bool:
     from bot.chat.slack.doctor import examine
 
     report = examine()
+    if "AIRLOCK_DEMO_UPSTREAM_PORT" in os.environ:
+        report.notes.append("this is the demo's state, which needs no Slack: a local workspace stands in for it")
     for finding in report.findings:
         console.print(f"[red]wrong[/]  {escape(finding.problem)}", soft_wrap=True)
         console.print(f"       {escape(finding.remedy)}", soft_wrap=True)

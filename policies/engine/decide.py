@@ -6,7 +6,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from policies.engine.conditions import EVERY_FUNCTION, every_verb, followed, holds, names_call, of_verbs, said_of_verb
+from policies.engine.conditions import (
+    EVERY_FUNCTION,
+    every_verb,
+    followed,
+    holds,
+    names_call,
+    of_verbs,
+    said_of_verb,
+)
 from policies.engine.decisions import (
     HIDE,
     NO_LIMITS,
@@ -20,7 +28,6 @@ from policies.engine.decisions import (
     Limits,
     Mask,
     MaskKind,
-    OwnFunction,
     RelationFields,
     Rows,
     StatementFacts,
@@ -31,6 +38,7 @@ from policies.engine.decisions import (
 from policies.engine.durations import format_duration
 from policies.engine.fieldrules import FieldRule
 from policies.engine.model import Policy
+from policies.engine.refusals import uncalled, uncoded, uncovered, uninspected
 from policies.engine.rules import AccessRule, Rule, StatementRule
 
 
@@ -172,24 +180,24 @@ def _statement_answers(
 ) -> Iterator[Decision]:
     for rule in rules:
         if rule.decision == "deny" and _touches(rule, facts) and holds(rule.when, now, unknown=True):
-            yield _answer(rule)
+            yield _answer(rule) if facts.verb != "DO" or rule.verbs else uninspected(rule)
     if not facts.effects:
         # BEGIN, COMMIT, FETCH and the like do nothing of their own; what they enclose was decided itself.
         yield Allow(("no-effect",))
     for effect in sorted(facts.effects):
         # Each effect needs a rule of its own: one that reads and writes is not covered by a rule about reads.
         answers, nearly = _answers((one for one in rules if not one.named_functions), facts, effect, now, rows)
-        yield combine(answers) if answers else _uncovered(effect, facts, nearly)
+        yield combine(answers) if answers else uncovered(effect, facts, nearly)
     for call in sorted(facts.calls):
         # And so does each function of users' that a call could mean: what else a statement does says nothing of them.
         naming = (one for one in rules if any(names_call(listed, call) for listed in one.named_functions))
         answers, _ = _answers(naming, facts, Effect.WRITE if call.acting else Effect.READ, now, rows)
-        yield combine(answers) if answers else _uncalled(call)
+        yield combine(answers) if answers else uncalled(call)
     if facts.code:
         # What no name tells apart is under rules about all of it: to define it, and to run it.
         effect = next((one for one in (Effect.DDL, Effect.ADMIN) if one in facts.effects), Effect.WRITE)
         answers, _ = _answers((one for one in rules if EVERY_FUNCTION in one.functions), facts, effect, now, rows)
-        yield combine(answers) if answers else _uncoded(facts.code, effect)
+        yield combine(answers) if answers else uncoded(facts.code, effect)
 
 
 def _answers(
@@ -227,43 +235,6 @@ def _weighed(rule: StatementRule, rows: Rows) -> Decision:
         return Ask(rule.requirement, (rule.id,), rule.bound, _limits(rule))
     expected = f"the planner expects {rows} rows" if rows is not None else "nobody can say how many rows this is about"
     return Deny(f"{expected}, and at most {most} are allowed", (rule.id,), rule.hint or "narrow it down with a WHERE")
-
-
-def _uncalled(call: OwnFunction) -> Deny:
-    if not call.schema:
-        needed = f"`effects: [write]` and `functions: [{call}]`" if call.acting else f"`functions: [{call}]`"
-        hint = f"functions that wait, lock, count or signal need a rule of their own: one that says {needed}"
-        return Deny(f"{call} does more than compute, and no rule lets it be called", ("default-function",), hint)
-    what = "is a function of this database's own that could change data" if call.acting else "is of this database's own"
-    needed = f"`effects: [write]` and `functions: [{call}]`" if call.acting else f"`functions: [{call}]`"
-    hint = f"use builtin functions, or query the tables directly; a rule that says {needed} would let it pass"
-    return Deny(f"{call} {what}, and no rule lets it be called", ("default-function",), hint)
-
-
-def _uncoded(code: frozenset[str], effect: Effect) -> Deny:
-    listed = ", ".join(sorted(code)[:3])
-    hint = f"a rule that says `effects: [{effect.value}]` and `functions: ['{EVERY_FUNCTION}']` would let it pass"
-    if effect is not Effect.DDL:
-        # It could be made before this runs, in this very transaction, so nobody can say that it is not there.
-        hint = f"a name that was mistyped counts as such code too; {hint}"
-    return Deny(f"this is about code of this database's own ({listed}), and no rule lets it", ("default-code",), hint)
-
-
-def _uncovered(effect: Effect, facts: StatementFacts, nearly: list[str]) -> Deny:
-    """Deny what no rule covers; `nearly` says what kept those that almost do from it."""
-    named = {
-        Effect.READ: "reading is not allowed by this role",
-        Effect.WRITE: "changing data is not allowed by this role",
-        Effect.DDL: "changing the schema is not allowed by this role",
-        Effect.SESSION: "changing session settings is not allowed by this role",
-        Effect.ADMIN: "administering the server is not allowed by this role",
-    }
-    hint = "; ".join(dict.fromkeys(nearly)) or None
-    if (said := said_of_verb(facts.verb)) is not None and not nearly:
-        return Deny(said[0], ("default-verb",), said[1])
-    if nearly and effect is Effect.WRITE and facts.copying == "in":
-        return Deny("copying data in is not allowed by this role", ("default-copy",), hint)
-    return Deny(f"{named[effect]}{' in this form' if nearly else ''}", (f"default-{effect.value}",), hint)
 
 
 def _reaches(rule: StatementRule, facts: StatementFacts) -> bool:

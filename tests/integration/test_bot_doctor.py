@@ -89,6 +89,7 @@ async def test_good_setup_is_said_to_be_good(world: World, tmp_path: Path) -> No
         ({"SLACK_API_URL": "http://127.0.0.1:9/api/"}, "does not answer"),
         ({"SLACK_API_URL": "http://slack.example.test/api/"}, "must be https"),
         ({"AIRLOCK_SLACK_MODE": "http"}, "needs SLACK_SIGNING_SECRET"),
+        ({"SLACK_BOT_TOKEN": "", "AIRLOCK_DEMO_UPSTREAM_PORT": "1"}, "the demo's state, which needs no Slack"),
     ],
     ids=str,
 )

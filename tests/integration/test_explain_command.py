@@ -71,6 +71,7 @@ def test_rules_that_ask_how_many_rows_are_told(
         (("alice", "prod-dv", "read", "select 1"), 1, "the policy has no resource `prod-dv`: it has prod-db;"),
         (("alic", "prod-db", "read", "select 1"), 1, "no person `alic`, did you mean `alice`?"),
         (("alice", "prod-db", "sized", CHANGE, "--rows", "-1"), 2, "--rows"),
+        (("alice", "prod-db", "read", "select 1", "--at", "noon"), 2, '`noon` is no time; one is "2026-01-04 03:30"'),
     ],
 )
 def test_what_it_cannot_explain_says_what_there_is(

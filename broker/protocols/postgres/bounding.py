@@ -71,7 +71,6 @@ _COMPLETES = frozenset({Control.COMMIT, Control.CONSTRAINTS})
 """What runs deferred triggers."""
 _CHANGED = ("INSERT", "UPDATE", "DELETE", "MERGE", "COPY")
 _TRIES = 20
-_AGAIN = "change fewer rows at a time, or ask a reviewer about what it really touches"
 
 Steps = Generator[Command, Any, None]
 Wrong = Problem | Frame
@@ -343,11 +342,11 @@ def _above(rows: int, most: int, before: _Count, after: _Count, *, emptied: bool
         message = (
             "this, or a trigger, emptied, altered or dropped a table, which no row bound covers: it was rolled back"
         )
-        return denial("54000", message, ("row-bound",), _AGAIN)
+        return denial("54000", message, ("row-bound",), "only a rule without `max_rows` lets that pass")
     if rows <= most:
         return None
     message = f"this touched {rows:,} rows, triggers and cascades included, and may touch {most:,}: it was rolled back"
-    return denial("54000", message, ("row-bound",), _AGAIN)
+    return denial("54000", message, ("row-bound",), "change fewer rows at a time")
 
 
 def _made(lock: bytes, before: _Count) -> bool:

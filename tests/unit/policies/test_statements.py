@@ -37,6 +37,18 @@ def test_joining_another_table_does_not_lead_around_an_ask() -> None:
     assert isinstance(decided(policy(READ, late), joined), Allow)
 
 
+def test_a_do_that_a_rule_about_something_else_forbids_says_that_it_is_not_looked_into() -> None:
+    schema = "{id: schema, decision: deny, effects: [ddl], message: only through migrations, hint: open a pull request}"
+    code = StatementFacts("DO", frozenset(Effect))
+    assert decided(policy(READ, schema), code) == Deny(
+        "DO runs code that cannot be inspected, and may do what is forbidden: only through migrations",
+        ("schema",),
+        "run its statements one by one",
+    )
+    named = schema.replace("effects: [ddl]", "verbs: [DO]")
+    assert decided(policy(READ, named), code) == Deny("only through migrations", ("schema",), "open a pull request")
+
+
 def test_a_policy_that_is_written_out_is_read_as_the_same() -> None:
     mask = "{id: f, resource: db, relation: public.t, clear: [id], masks: {ssn: {mask: partial, tail: 4}}}"
     given = read_texts({"world.yaml": WORLD, "fields.yaml": f"fields: [{mask}]"})
