@@ -11,7 +11,7 @@ from broker.sql.model import Refusal
 from broker.sql.nodes import QUERIES
 from broker.sql.relations import Scope, placed
 from broker.sql.system import SYSTEM_COLUMNS
-from broker.sql.tree import Node, strings
+from broker.sql.tree import Node, placeless, strings, wrapped
 from policies.engine.decisions import Effect
 
 
@@ -41,12 +41,12 @@ _CONDITIONS = {"UpdateStmt": "whereClause", "DeleteStmt": "whereClause", "MergeS
 
 
 def missing_where(found: Collected, scope: Scope) -> frozenset[str]:
-    """Return what is changed under a condition that names no column of its own, such as `true`, or under none."""
+    """Return what is changed under a condition that leaves no row out by a column of its own, such as `true`."""
     return frozenset(
         scope.target(content).qualified
         for kind, content, statement in found.targets
         if kind in _CONDITIONS
-        and not all(_names_column(condition, content, scope) for condition in _conditions(kind, statement))
+        and not all(_narrows(condition, content, scope) for condition in _conditions(kind, statement))
     )
 
 
@@ -57,6 +57,18 @@ def _conditions(kind: str, statement: Node) -> Iterator[Any]:
         changes = clause.get("commandType") in ("CMD_UPDATE", "CMD_DELETE")
         if changes and clause.get("matchKind") == "MERGE_WHEN_NOT_MATCHED_BY_SOURCE":
             yield clause.get("condition")
+
+
+def _narrows(condition: Any, content: Node, scope: Scope, *, negated: bool = False) -> bool:
+    """Say whether a condition names a column of a target, and not beside what lets every row pass, or only itself."""
+    kind, part = wrapped(condition) or ("", {})
+    if kind == "BoolExpr":
+        negated ^= part["boolop"] == "NOT_EXPR"
+        enough = all if (part["boolop"] == "OR_EXPR") != negated else any
+        return enough(_narrows(each, content, scope, negated=negated) for each in part["args"])
+    if kind == "A_Expr" and placeless(part.get("lexpr")) == placeless(part.get("rexpr")):
+        return False
+    return _names_column(condition, content, scope)
 
 
 def _names_column(condition: Any, content: Node, scope: Scope) -> bool:
