@@ -26,7 +26,7 @@ from bot.cards import (
 from bot.model import Grant, Request
 from bot.outgoing import card_of, offer_of, reminder_of
 from bot.ports import Desk
-from bot.request_words import duration_of, ending_words, requirement_words
+from bot.request_words import duration_of, requirement_words
 from bot.text import clip
 from policies.engine.decide import terms_of
 from policies.engine.decisions import Deny
@@ -112,7 +112,8 @@ def offer_card(facts: OfferFacts) -> Card:
     """Make the message that offers to extend a grant, or what it becomes when there is nothing to choose any more."""
     grant, what = facts.grant, f"{facts.grant.role} on {facts.grant.resource}"
     if not grant.live:
-        text = f"{what}: {ending_words(facts.policy, grant)}"
+        # How it ended is said where its line was, and on its card.
+        text = f"More time was offered here for {what}, which is over."
         return Card(text, (Paragraph(say(text)),))
     if int(grant.expires_at.timestamp()) != int(facts.end.timestamp()):
         return _answered(facts, what)

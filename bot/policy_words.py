@@ -8,6 +8,7 @@ from bot.text import clip, one_line
 from policies.engine.decide import decide_statement, field_view
 from policies.engine.decisions import Ask, Deny, Effect, Mask, MaskKind, StatementFacts
 from policies.engine.model import Policy
+from workflows.words import series
 
 FIELDS_SHOWN = 12
 _EFFECTS = {
@@ -65,4 +66,4 @@ def effect_words(policy: Policy, person: str, resource: str, role: str) -> tuple
                 asked.append(f"{words} ({requirement}{', or once for statements of one shape' if shape else ''})")
             case _:
                 pass
-    return clip("; ".join(f"{' and '.join(words)}{why}" for why, words in refused.items()), 900), "; ".join(asked)
+    return clip("; ".join(f"{series(words)}{why}" for why, words in refused.items()), 900), "; ".join(asked)

@@ -14,6 +14,7 @@ from policies.engine.model import Policy
 from workflows.grants import GrantState
 from workflows.reviews import Missing, reviewers
 from workflows.terms import Terms
+from workflows.words import series
 
 NAMES_SHOWN = 6
 
@@ -29,7 +30,7 @@ def names_of(policy: Policy, people: Sequence[str], joint: str = "or") -> str:
     names = [name_of(policy, person) for person in people]
     if len(names) > NAMES_SHOWN:
         names = [*names[:NAMES_SHOWN], f"{len(names) - NAMES_SHOWN} more"]
-    return f" {joint} ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+    return series(names, joint)
 
 
 def duration_of(request: Request) -> str:

@@ -193,7 +193,7 @@ async def test_access_that_ends_closes_its_open_extension(told: Story) -> None:
     assert await told.whispers_in_thread("bob", "This request was cancelled.")
     await told.click("alice", "grant.extend.900", offer, value=value_of(offer), force=True)
     assert await told.whispers_in_thread("alice", "This access is over, so it cannot be extended")
-    assert buttons(await told.thread(card, "read on prod-db: Ended by Alice.")) == []
+    assert buttons(await told.thread(card, "More time was offered here for read on prod-db, which is over.")) == []
     assert len(told.broker.orders) == 1
 
 
