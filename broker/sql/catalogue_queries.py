@@ -127,7 +127,9 @@ _MADE = """
                 (select string_agg(concat(e.oid, e.enumlabel), ' ' order by e.oid) from pg_enum e
                  where e.enumtypid = t.oid),
                 (select string_agg(concat(k.oid, ' ', k.xmin), ' ' order by k.oid) from pg_constraint k
-                 where k.contypid = t.oid))
+                 where k.contypid = t.oid),
+                (select string_agg(concat(k.attnum, k.attname, ' ', k.atttypid), ' ' order by k.attnum)
+                 from pg_attribute k where k.attrelid = t.typrelid and k.attnum > 0))
             from pg_attribute a join pg_type c on c.oid = a.atttypid
                  join pg_type t on t.oid in (c.oid, c.typelem, c.typbasetype)
             where t.oid >= 16384 and a.attnum > 0 and not a.attisdropped),

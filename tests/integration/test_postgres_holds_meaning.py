@@ -32,7 +32,9 @@ MORE = (
     "create function fine(text) returns boolean immutable language sql as $$ select true $$",
     "create domain short as text check (fine(value))",
     "create table told (what text default said(), word short, check (fine(what)))",
-    "grant select, insert, update, delete on scratch, ledger, codes, moods, told to app_write",
+    "create type place as (street text, town text)",
+    "create table places (place place)",
+    "grant select, insert, update, delete on scratch, ledger, codes, moods, told, places to app_write",
     "alter table scratch owner to app_write",
     "alter table ledger owner to app_write",
     "grant temp on database shop to app_write",
@@ -159,12 +161,13 @@ CHANGES = {
     "insert into told values ('x', 'x')": _FINE,
     "insert into told (what) values ('x')": "alter domain short set default 'other'",
     "delete from moods where mood = 'gone'": "alter type mood rename value 'gone' to 'left'",
+    "insert into places values (('Acacia', 'Ham'))": "alter type place rename attribute street to former",
     "insert into codes values ('a') on conflict do nothing": "create unique index on codes (code)",
 }
 
 
 @pytest.mark.parametrize(
-    "statement", CHANGES, ids=["function of a default", "of a check", "domain", "labels", "unique index"]
+    "statement", CHANGES, ids=["function of a default", "of a check", "domain", "labels", "fields", "unique index"]
 )
 async def test_what_a_change_runs_or_compares_is_what_it_was(
     served: TestBroker, postgres: Server, statement: str
