@@ -1,21 +1,23 @@
-"""What the catalogue is made from: the queries that read it, and the extensions that it takes for harmless.
+"""What the catalogue is made from: the queries that read it.
 
 An adapter runs them under `search_path = pg_catalog`, so that every type of a user's is written qualified.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from broker.sql.contrib import COMPUTING, HARMLESS_EXTENSIONS, TRUSTED, quoted, reaching
 from broker.sql.system import CLOSED_COLUMNS, EMPTY, NAMED_ONLY
 
-_TRUSTED = """
-        trusted as (
-            select d.classid, d.objid from pg_depend d join pg_extension e on e.oid = d.refobjid
-            where d.refclassid = 'pg_extension'::regclass and d.deptype = 'e' and e.extname in ({trusted}))"""
+_TRUSTED = f"""
+        trusted as ({TRUSTED})"""
+
+_COMPUTING = f"""
+        {COMPUTING}"""
 
 _CODED = (
     _TRUSTED
+    + ","
+    + _COMPUTING
     + """,
         part (whole, part) as (
             select oid, typelem from pg_type where typelem <> 0
@@ -30,7 +32,9 @@ _CODED = (
                 (select objid from trusted where classid = 'pg_type'::regclass)
             union select k.contypid from pg_constraint k join pg_depend d on d.objid = k.oid
                   where k.contypid <> 0 and d.classid = 'pg_constraint'::regclass and d.refobjid >= 16384
-                        and d.refclassid in ('pg_proc'::regclass, 'pg_operator'::regclass)
+                        and (d.refclassid = 'pg_proc'::regclass and d.refobjid not in (table computing)
+                             or d.refclassid = 'pg_operator'::regclass and d.refobjid not in
+                                (select objid from trusted where classid = 'pg_operator'::regclass))
             union select t.oid from pg_cast k join pg_type t on t.oid in (k.castsource, k.casttarget)
                   where castfunc >= 16384
                         and k.oid not in (select objid from trusted where classid = 'pg_cast'::regclass)
@@ -60,11 +64,14 @@ LOOKING = frozenset(
 LOOKING_WORD = "SQLVALUEFUNCTION :op 14 "
 """How a stored tree has CURRENT_SCHEMA without parentheses."""
 
-_LOOSE = """
+_LOOSE = (
+    _COMPUTING
+    + """,
         loose (oid) as (
             select p.oid from pg_proc p
-            where p.oid >= 16384 and (p.prolang not in (12, 13) or p.prokind = 'a')
+            where p.oid >= 16384 and (p.prolang not in (12, 13) or p.prokind = 'a') and p.oid not in (table computing)
                   and not exists (select from unnest(p.proconfig) s where s like 'search_path=%'))"""
+)
 """Functions of users' that look names up in their session's search path; what is written in C is taken not to."""
 
 _FOLLOWING = (
@@ -209,20 +216,25 @@ QUERIES: dict[str, str] = {
         select n.nspname::text as schema, p.proname::text as name,
                array(select format_type(u.t, null) from unnest(p.proargtypes) with ordinality u (t, i) order by u.i)
                    as arguments,
-               p.provolatile = 'v' or p.prosecdef
+               b.reaches or not b.computes and (p.provolatile = 'v' or p.prosecdef
                    or exists (select from pg_aggregate a join pg_proc t on t.oid in (a.aggtransfn, a.aggfinalfn,
                                   a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn,
                                   a.aggmfinalfn)
-                              where a.aggfnoid = p.oid and (t.provolatile = 'v' or t.prosecdef)) as acting,
-               not l.lanpltrusted and not exists (
-                   select from pg_depend d join pg_extension e on e.oid = d.refobjid
-                   where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'
-                         and d.refclassid = 'pg_extension'::regclass and e.extname in ({{harmless}})) as native,
+                              where a.aggfnoid = p.oid and (t.provolatile = 'v' or t.prosecdef))) as acting,
+               b.reaches or not (l.lanpltrusted or b.harmless) as native, b.reaches, b.computes,
                coalesce(r.typrelid, 0)::int8 as returns,
                exists (select from pg_proc b where b.oid < 16384 and b.proname = p.proname) as builtin,
-               p.oid in (table loose) as follows, l.lanname = 'sql' as planned, p.xmin::text as made
+               p.oid in (table loose) as follows, l.lanname = 'sql' and not b.computes as planned, p.xmin::text as made
         from pg_proc p join pg_namespace n on n.oid = p.pronamespace join pg_language l on l.oid = p.prolang
              left join pg_type r on r.oid = p.prorettype
+             cross join lateral (
+                 select coalesce(bool_or(e.extname in ({{harmless}})), false) as harmless,
+                        p.oid in (table computing) as computes,
+                        coalesce(bool_or(e.extname || '.' || p.proname in ({{reaching}})
+                                         or e.extname || '.*' in ({{reaching}})), false) as reaches
+                 from pg_depend d join pg_extension e on e.oid = d.refobjid
+                 where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'
+                       and d.refclassid = 'pg_extension'::regclass) b
         where p.oid >= 16384 and p.prokind <> 'p' order by 1, 2, 3""",
     "attributes": """
         select distinct p.proname::text as name from pg_proc p
@@ -250,6 +262,7 @@ QUERIES: dict[str, str] = {
                            (select m[1]::oid from regexp_matches(r.ev_action::text, '{CALLS}', 'g') m)) as volatile,
                array(select distinct coalesce(p.proname, o.oprname, t.typname)::text from pg_depend d
                      left join pg_proc p on d.refclassid = 'pg_proc'::regclass and p.oid = d.refobjid
+                          and p.oid not in (table computing)
                      left join pg_operator o on d.refclassid = 'pg_operator'::regclass and o.oid = d.refobjid
                           and o.oid not in (select objid from trusted where classid = 'pg_operator'::regclass)
                      left join pg_type t on d.refclassid = 'pg_type'::regclass and t.oid = d.refobjid
@@ -269,40 +282,12 @@ QUERIES: dict[str, str] = {
         where t.oid >= 16384 or t.oid in (table start) order by 1, 2""",
 }
 
-TRUSTED_EXTENSIONS = (
-    "citext",
-    "hstore",
-    "ltree",
-    "pg_trgm",
-    "btree_gist",
-    "btree_gin",
-    "intarray",
-    "cube",
-    "seg",
-    "isn",
-    "postgis",
-    "vector",
-)
-"""Extensions whose operators and types are harmless; their functions need a rule like any other."""
-
-HARMLESS_EXTENSIONS = frozenset(
-    """
-    btree_gin btree_gist citext cube earthdistance fuzzystrmatch hstore intarray isn ltree pg_trgm pgcrypto postgis seg
-    tablefunc unaccent uuid-ossp vector
-    """.split()
-)
-"""Extensions that bring no way out of the database, and read no files."""
-
-
-def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
-
 
 for _name, _text in QUERIES.items():
     QUERIES[_name] = (
-        _text.replace("{closed}", _quoted(sorted(EMPTY.union(CLOSED_COLUMNS, NAMED_ONLY))))
-        .replace("{trusted}", _quoted(TRUSTED_EXTENSIONS))
-        .replace("{harmless}", _quoted(sorted(HARMLESS_EXTENSIONS)))
-        .replace("{looking}", _quoted(sorted(LOOKING)))
+        _text.replace("{closed}", quoted(sorted(EMPTY.union(CLOSED_COLUMNS, NAMED_ONLY))))
+        .replace("{harmless}", quoted(sorted(HARMLESS_EXTENSIONS)))
+        .replace("{reaching}", quoted(sorted(reaching())))
+        .replace("{looking}", quoted(sorted(LOOKING)))
         .replace("{word}", LOOKING_WORD)
     )

@@ -92,9 +92,20 @@ def _names_column(condition: Any, content: Node, scope: Scope) -> bool:
     return False
 
 
+_ITSELF = (
+    "query the tables themselves: sum(x) FILTER (WHERE ...) does what crosstab does, WITH RECURSIVE what connectby does"
+)
+
+
 def check_calls(found: Collected, scope: Scope) -> None:
-    """Refuse functions that return rows of a relation with masked fields: nothing masks them on their way."""
-    for overload in found.own:
+    """Refuse functions that return rows of a relation with masked fields, or read what they are told to by a text:
+    nothing masks that on its way.
+    """
+    for overload in sorted(found.own, key=lambda each: each.function):
+        if overload.reaches and not found.in_clear:
+            # A rule that names it would have every field read that the upstream's role may read.
+            message = f"{overload.function} runs or reads what it is told to by a text, where nothing would be masked"
+            raise Refusal("function-reaches", message, _ITSELF)
         relation = scope.catalogue.by_oid.get(overload.returns)
         if relation is not None and scope.masks_of(relation):
             message = f"{overload.function} returns rows of {relation.qualified}, which has masked fields"

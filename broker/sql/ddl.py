@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from broker.sql.catalogue_queries import HARMLESS_EXTENSIONS
+from broker.sql.contrib import HARMLESS_EXTENSIONS
 from broker.sql.model import Refusal
 from broker.sql.nodes import EXPRESSIONS, QUERIES
 from broker.sql.tree import Node, strings, wrapped

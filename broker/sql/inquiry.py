@@ -73,7 +73,8 @@ class Inquiry:
         mask_relations(scope, self.rewriter)
         guard_changes(scope, self.rewriter)
         # What a function says when it fails can be what it has read by itself.
-        self.scrub = self.scrub or scope.scrub or bool(found.own and self.fields)
+        own = any(not overload.function.computes for overload in found.own)
+        self.scrub = self.scrub or scope.scrub or (own and bool(self.fields))
 
     def query(
         self,

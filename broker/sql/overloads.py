@@ -14,7 +14,8 @@ class Overload:
     """One function that users defined; `returns` is the oid of the relation whose rows it returns, or 0.
 
     `builtin` says that there is a builtin function of its name, `follows` that its code may look names up in its
-    session's search path, `planned` that a plan may have its code in the place of its call.
+    session's search path, `planned` that a plan may have its code in the place of its call, `reaches` that it runs SQL
+    or reads relations which it is given as texts.
     """
 
     function: OwnFunction
@@ -22,6 +23,7 @@ class Overload:
     builtin: bool = False
     follows: bool = True
     planned: bool = True
+    reaches: bool = False
 
 
 def overloads(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], tuple[Overload, ...]]:
@@ -29,9 +31,21 @@ def overloads(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], tuple[
     found: dict[tuple[str, str], tuple[Overload, ...]] = {}
     for row in rows:
         function = OwnFunction(
-            row["schema"], row["name"], tuple(row["arguments"]), row["acting"], row.get("native", False)
+            row["schema"],
+            row["name"],
+            tuple(row["arguments"]),
+            row["acting"],
+            row.get("native", False),
+            row.get("computes", False),
         )
-        one = Overload(function, row["returns"], row["builtin"], row.get("follows", True), row.get("planned", True))
+        one = Overload(
+            function,
+            row["returns"],
+            row["builtin"],
+            row.get("follows", True),
+            row.get("planned", True),
+            row.get("reaches", False),
+        )
         key = (row["schema"], row["name"])
         found[key] = (*found.get(key, ()), one)
     return found

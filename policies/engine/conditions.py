@@ -187,14 +187,14 @@ def _type(given: str) -> str:
     return _TYPES.get(bare, bare) + array
 
 
-def names_call(listed: str, call: OwnFunction) -> bool:
-    """Say whether a listed name is a function's; a schema's star leaves out what must be named."""
+def names_call(listed: str, call: OwnFunction, *, denies: bool = False) -> bool:
+    """Say whether a listed name is a function's; a star leaves out what must be named, but where a rule denies."""
     if not call.schema:
         return listed == call.name
     if listed == EVERY_FUNCTION:
-        return not call.native
+        return denies or not call.native
     if listed.endswith(".*"):
-        return not call.acting and listed == f"{call.schema}.*"
+        return (denies or not (call.acting or call.native)) and listed == f"{call.schema}.*"
     return listed in (f"{call.schema}.{call.name}", str(call))
 
 

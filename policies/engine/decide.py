@@ -192,7 +192,8 @@ def _statement_answers(
         # And so does each function of users' that a call could mean: what else a statement does says nothing of them.
         naming = (one for one in rules if any(names_call(listed, call) for listed in one.named_functions))
         answers, _ = _answers(naming, facts, Effect.WRITE if call.acting else Effect.READ, now, rows)
-        yield combine(answers) if answers else uncalled(call)
+        if answers or not call.computes:
+            yield combine(answers) if answers else uncalled(call)
     if facts.code:
         # What no name tells apart is under rules about all of it: to define it, and to run it.
         effect = next((one for one in (Effect.DDL, Effect.ADMIN) if one in facts.effects), Effect.WRITE)
@@ -255,10 +256,11 @@ def _touches(rule: StatementRule, facts: StatementFacts) -> bool:
 
 
 def _is_about(rule: StatementRule, facts: StatementFacts) -> bool:
-    return of_verbs(rule.verbs, rule.relations, facts, denies=rule.decision == "deny") and (
+    denies = rule.decision == "deny"
+    return of_verbs(rule.verbs, rule.relations, facts, denies=denies) and (
         not rule.functions
         or bool(facts.functions & set(rule.functions))
-        or any(names_call(listed, call) for listed in rule.named_functions for call in facts.calls)
+        or any(names_call(listed, call, denies=denies) for listed in rule.named_functions for call in facts.calls)
         or (bool(facts.code) and EVERY_FUNCTION in rule.functions)
     )
 

@@ -151,7 +151,10 @@ class OwnFunction:
     arguments: tuple[str, ...] = ()
     acting: bool = False
     native: bool = False
-    """It is written in a language that can do anything on the server, and no extension that is known brought it."""
+    """It is written in a language that can do anything on the server, and no extension that is known brought it, or it
+    runs what it is given as text."""
+    computes: bool = False
+    """It only computes, and an extension that is known brought it: no rule has to name it."""
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}({', '.join(self.arguments)})" if self.schema else self.name

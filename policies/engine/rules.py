@@ -64,10 +64,11 @@ class StatementRule(Rule):
         default=[],
         description="builtin ones by name. One of your own needs a rule that names it, and that rule speaks of nothing "
         "else: `schema.name(integer)`, `schema.name` for every overload, `schema.*` for those that are neither "
-        "volatile nor SECURITY DEFINER; such a one is named, and passes only under `effects: [write]`. So do builtin "
-        "ones that wait, lock, count or signal, like `pg_sleep`. `*.*` is all code of users': functions, operators, "
-        "types, triggers, to run it (`read`, `write`) or to define it (`ddl`), and lets nothing pass for people for "
-        "whom anything is masked on the resource",
+        "volatile nor SECURITY DEFINER, nor in C by an extension that is not known; what is volatile or SECURITY "
+        "DEFINER passes only under `effects: [write]`. Builtin ones that wait, lock, count or signal are named too, "
+        "like `pg_sleep`; what extensions that are known bring to compute with need not be. `*.*` is all code of "
+        "users': functions, operators, types, triggers, to run it (`read`, `write`) or to define it (`ddl`), and lets "
+        "nothing pass for people for whom anything is masked on the resource",
     )
     missing_where: bool | None = Field(
         default=None,

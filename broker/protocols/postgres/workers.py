@@ -278,7 +278,8 @@ def _statement_out(statement: Statement) -> dict[str, Any]:
         **{name: sorted(getattr(facts, name)) for name in _SETS},
         "copying": facts.copying,
         "calls": [
-            [call.schema, call.name, list(call.arguments), call.acting, call.native] for call in sorted(facts.calls)
+            [call.schema, call.name, list(call.arguments), call.acting, call.native, call.computes]
+            for call in sorted(facts.calls)
         ],
         "redacted": statement.redacted,
         "control": statement.control.value,
@@ -299,8 +300,10 @@ def _statement_in(values: dict[str, Any]) -> Statement:
     sets: dict[str, Any] = {name: frozenset(str(one) for one in values[name]) for name in _SETS}
     effects = frozenset(Effect(effect) for effect in values["effects"])
     calls = frozenset(
-        OwnFunction(str(schema), str(name), tuple(str(one) for one in arguments), bool(acting), bool(native))
-        for schema, name, arguments, acting, native in values["calls"]
+        OwnFunction(
+            *(str(schema), str(name), tuple(str(one) for one in arguments), bool(acting), bool(native), bool(computes))
+        )
+        for schema, name, arguments, acting, native, computes in values["calls"]
     )
     copying = _DIRECTIONS[values["copying"]]
     facts = StatementFacts(str(values["verb"]), effects, copying=copying, calls=calls, **sets)

@@ -166,6 +166,8 @@ def test_what_depends_on_the_planner_is_never_allowed_by_another_rule_before_it_
 SPENT = OwnFunction("public", "spent", ("integer",))
 OTHER = OwnFunction("public", "spent", ("text", "timestamp with time zone"))
 BUMP = OwnFunction("public", "bump", (), acting=True)
+NATIVE = OwnFunction("public", "xpath_table", (), native=True)
+ALIKE = OwnFunction("ext", "similarity", ("text", "text"), computes=True)
 
 
 @pytest.mark.parametrize(
@@ -178,6 +180,8 @@ BUMP = OwnFunction("public", "bump", (), acting=True)
         ("[public.spent]", {SPENT, OTHER}, True),
         ("[public.*]", {SPENT, OTHER}, True),
         ("[public.*]", {SPENT, BUMP}, False),
+        ("[public.*]", {SPENT, NATIVE}, False),
+        ("[public.*, public.xpath_table]", {SPENT, NATIVE}, True),
         ("[public.bump]", {BUMP}, False),  # It says nothing of writing.
         ("[archive.spent]", {SPENT}, False),
         ("[archive.*]", {SPENT}, False),
@@ -196,6 +200,29 @@ def test_each_function_that_a_call_could_mean_needs_a_rule_that_names_it(
         assert isinstance(found, Deny)
         assert found.rules == ("default-function",)
         assert "functions: [public." in (found.hint or "")
+
+
+def test_what_a_known_extension_brings_to_compute_with_needs_no_rule_and_is_under_those_there_are() -> None:
+    about = facts("SELECT", write=False, calls=frozenset({ALIKE}), functions=frozenset({"similarity"}))
+    assert decided(policy(READ), about) == Allow(("reads",))
+    denies = "{id: none, decision: deny, functions: [ext.similarity], message: not here}"
+    assert decided(policy(READ, denies), about) == Deny("not here", ("none",))
+    asks = "{id: asks, decision: ask, functions: [ext.similarity], reviewers: {groups: [ops]}}"
+    assert isinstance(decided(policy(READ, asks), about), Ask)
+    both = replace(about, calls=frozenset({ALIKE, SPENT}))
+    assert isinstance(decided(policy(READ), both), Deny)
+
+
+@pytest.mark.parametrize("listed", ["public.*", "*.*"])
+@pytest.mark.parametrize("call", [SPENT, BUMP, NATIVE])
+def test_a_star_denies_what_it_would_not_let_pass(listed: str, call: OwnFunction) -> None:
+    allows = (
+        "{id: own, decision: allow, effects: [read, write], functions: [public.spent, public.bump, public.xpath_table]}"
+    )
+    about = facts("SELECT", write=False, calls=frozenset({call}))
+    assert isinstance(decided(policy(READ, allows), about), Allow)
+    given = policy(READ, allows, f"{{id: none, decision: deny, functions: ['{listed}'], message: not here}}")
+    assert decided(given, about) == Deny("not here", ("none",))
 
 
 def test_a_function_that_could_change_data_passes_where_its_rule_says_write_and_nothing_else_does() -> None:

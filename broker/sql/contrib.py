@@ -1,0 +1,82 @@
+"""Extensions that are known: whose members are trusted, as members and not by their names, and which of them reach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from importlib import resources
+
+TRUSTED_EXTENSIONS = (
+    "citext",
+    "hstore",
+    "ltree",
+    "pg_trgm",
+    "btree_gist",
+    "btree_gin",
+    "intarray",
+    "cube",
+    "earthdistance",
+    "seg",
+    "isn",
+    "postgis",
+    "vector",
+)
+"""Extensions whose operators and types are harmless."""
+
+HARMLESS_EXTENSIONS = frozenset(
+    """
+    btree_gin btree_gist citext cube earthdistance fuzzystrmatch hstore intarray isn ltree pg_trgm pgcrypto postgis seg
+    tablefunc unaccent uuid-ossp vector
+    """.split()
+)
+"""Extensions that bring no way out of the database, and read no files."""
+
+REACHING = {
+    "dblink": "*",
+    "pageinspect": "*",
+    "pg_walinspect": "*",
+    "postgis": "_postgis_index_extent _postgis_join_selectivity _postgis_selectivity _postgis_stats st_estimatedextent"
+    " st_findextent",
+    "tablefunc": "connectby crosstab crosstab2 crosstab3 crosstab4",
+    "xml2": "xpath_table",
+}
+"""Functions that run SQL, or read relations, which they are given as texts: nothing inspects or masks that."""
+
+
+@cache
+def computing() -> frozenset[str]:
+    """Return `extension.function` for those that only compute, which no rule has to name."""
+    text = resources.files("broker.sql").joinpath("contrib.txt").read_text(encoding="utf-8")
+    lines = [line.split() for line in text.split("\n") if line and not line.startswith("#")]
+    return frozenset(f"{extension}.{name}" for extension, *names in lines for name in names)
+
+
+@cache
+def computing_names() -> frozenset[str]:
+    """Return the names of those functions alone, which functions of users' may have too."""
+    return frozenset(one.rpartition(".")[2] for one in computing())
+
+
+def reaching() -> frozenset[str]:
+    """Return `extension.function` for those that reach, with `*` for every one of an extension."""
+    return frozenset(f"{extension}.{name}" for extension, names in REACHING.items() for name in names.split())
+
+
+def quoted(names: Iterable[str]) -> str:
+    """Write names as SQL texts, for a list."""
+    return ", ".join(f"'{name}'" for name in sorted(names))
+
+
+TRUSTED = f"""
+            select d.classid, d.objid from pg_depend d join pg_extension e on e.oid = d.refobjid
+            where d.refclassid = 'pg_extension'::regclass and d.deptype = 'e'
+                  and e.extname in ({quoted(TRUSTED_EXTENSIONS)})"""
+"""SQL that lists the members of trusted extensions."""
+
+COMPUTING = f"""computing as (
+            select d.objid from pg_depend d join pg_extension e on e.oid = d.refobjid
+                   join pg_proc p on p.oid = d.objid join pg_language l on l.oid = p.prolang
+            where d.classid = 'pg_proc'::regclass and d.refclassid = 'pg_extension'::regclass and d.deptype = 'e'
+                  and e.extname || '.' || p.proname in ({quoted(computing())})
+                  and not p.prosecdef and l.lanname in ('c', 'internal', 'sql'))"""
+"""SQL, a query of a WITH, that lists the functions that only compute: as members, and not by their names alone."""
