@@ -18,6 +18,7 @@ from broker.protocols.postgres.admin import Admin
 from broker.protocols.postgres.explaining import Question, expected_rows, explain, prepare
 from broker.protocols.postgres.reaching import CASCADES, TRIGGERS, cascade_words, trigger_words
 from broker.sessions.holds import Estimate, Sized
+from broker.sql.contrib import COMPUTING, TRUSTED
 from broker.sql.paths import written
 
 SECONDS = 1.0
@@ -51,7 +52,8 @@ _LOCKS = """
           and l.database = (select oid from pg_database where datname = current_database())
           and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
     group by 1 order by 1 limit 20"""
-_CODED = """
+_CODED = (
+    """
     TREE,
     part (name, classid, objid) as (
         select name, 'pg_class'::regclass, oid from tree
@@ -61,19 +63,29 @@ _CODED = """
         union select t.name, 'pg_policy'::regclass, p.oid from tree t join pg_policy p on p.polrelid = t.oid
         union select t.name, 'pg_statistic_ext'::regclass, s.oid from tree t
               join pg_statistic_ext s on s.stxrelid = t.oid),
-    enum (oid) as (
+    COMPUTING,
+    trusted (classid, objid) as (
+        TRUSTED and d.classid <> 'pg_proc'::regclass
+        union all select 'pg_proc'::regclass, objid from computing),
+    plain (oid) as (
         select oid from pg_type where typtype = 'e'
-        union select a.oid from pg_type a join pg_type e on e.oid = a.typelem where e.typtype = 'e')
+        union select objid from trusted where classid = 'pg_type'::regclass),
+    typed (oid) as (table plain union select a.oid from pg_type a where a.typelem in (table plain))
     select t.name from tree t join pg_class c on c.oid = t.oid where c.relkind not in ('r', 'p') or c.relhasrules
     union all
     select p.name from part p join pg_depend d using (classid, objid)
     where d.refobjid >= 16384 and d.refclassid not in (
               'pg_class'::regclass, 'pg_constraint'::regclass, 'pg_namespace'::regclass, 'pg_attrdef'::regclass,
               'pg_extension'::regclass)
-          and not (d.refclassid = 'pg_type'::regclass and d.refobjid in (table enum))
+          and not (d.refclassid = 'pg_type'::regclass and d.refobjid in (table typed))
+          and (d.refclassid, d.refobjid) not in (table trusted)
     union all
     select proname::text from pg_proc where oid >= 16384 and proname::text = any($2::text[])
+           and oid not in (table computing)
     limit 1""".replace("TREE", _TREE)
+    .replace("COMPUTING", COMPUTING)
+    .replace("TRUSTED", TRUSTED)
+)
 """Names of what could run code of users' while a statement on these relations, with these functions, is planned."""
 _TYPES = "select case when o = 0 then 'unknown' else format_type(o, null) end as name from unnest($1::oid[]) o"
 _OWN_TYPES = """
