@@ -52,25 +52,22 @@ Former = Mapping[Key, tuple[str, ...]]
 
 
 class Names:
-    """What the relations and columns of an upstream were called, since the field rules last changed."""
+    """What the relations and columns of an upstream were called under the same field rules; `last` is from before."""
 
-    def __init__(self) -> None:
-        self._last: dict[Key, str] = {}
+    def __init__(self, last: Mapping[Key, str] | None = None) -> None:
+        self.last = dict(last or {})
         self.former: dict[Key, tuple[str, ...]] = {}
 
-    def see(self, rows: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
-        """Take note of the names in the rows of a catalogue."""
-        for row in rows["relations"]:
-            self._see((row["oid"], 0), f"{row['schema']}.{row['name']}")
-        for row in rows["columns"]:
-            self._see((row["oid"], row["attnum"]), row["name"])
+    def see(self, names: Mapping[Key, str]) -> None:
+        """Take note of what they are called now."""
+        for key, name in names.items():
+            last = self.last.setdefault(key, name)
+            if last != name:
+                self.former[key] = tuple(dict.fromkeys((*self.former.get(key, ()), last)))
+                self.last[key] = name
 
-    def forget(self) -> None:
-        """Let names mean what they mean now: whoever wrote the field rules has seen them."""
-        self.former.clear()
 
-    def _see(self, key: Key, name: str) -> None:
-        last = self._last.setdefault(key, name)
-        if last != name:
-            self.former[key] = tuple(dict.fromkeys((*self.former.get(key, ()), last)))
-            self._last[key] = name
+def names_in(rows: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[Key, str]:
+    """Return the names in the rows of a catalogue."""
+    relations = {(row["oid"], 0): f"{row['schema']}.{row['name']}" for row in rows["relations"]}
+    return relations | {(row["oid"], row["attnum"]): row["name"] for row in rows["columns"]}

@@ -204,6 +204,29 @@ async def test_a_dead_worker_takes_its_own_sessions_along_and_no_others(world: R
     assert verify(world.state).good
 
 
+async def test_what_was_renamed_stays_masked_in_workers_that_come_later(world: Running, wheel_postgres: Server) -> None:
+    async with crew(world) as found:
+        _, line = await found.ticket()
+        sql = "select name from people where id = 1"
+        first = await connect(line)
+        assert await first.fetchval(sql) == "Ann"
+        for change in ("name to spare", "ssn to name"):
+            wheel_postgres.execute(f"alter table people rename column {change}", "shop")
+        await soon(lambda: _is(first, sql, "***"))
+        # The other one has read no catalogue yet; nor has who takes a dead one's place.
+        clients = [await connect(line)]
+        assert await clients[0].fetchval(sql) == "***"
+        os.kill(next(iter(found.served().values())), signal.SIGKILL)
+        await soon(lambda: found.told("session.closed"))
+
+        async def served_by_three() -> bool:
+            clients.append(await connect(line))
+            return len({*found.served().values()}) == 3
+
+        await soon(served_by_three)
+        assert [await client.fetchval(sql) for client in clients] == ["***"] * len(clients)
+
+
 async def test_workers_do_not_outlive_their_broker_and_the_next_one_goes_on(
     world: Running, wheel_postgres: Server
 ) -> None:
@@ -240,6 +263,10 @@ async def _refused(client: asyncpg.Connection) -> bool:
     except asyncpg.PostgresError:
         return True
     return False
+
+
+async def _is(client: asyncpg.Connection, sql: str, wanted: str) -> bool:
+    return bool(await client.fetchval(sql) == wanted)
 
 
 def _alive(pid: int) -> bool:

@@ -7,18 +7,21 @@ A small probe says whether it did. A statement is decided under a catalogue that
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from broker.core import new_moves
 from broker.protocols.postgres.admin import Admin, Admins
+from broker.protocols.postgres.naming import KnownNames, Place, stamp_of
 from broker.sessions.ports import Endpoint, Policies
 from broker.sql.catalogue import Catalogue, build
 from broker.sql.catalogue_queries import QUERIES
-from broker.sql.drift import PROBE, Names
+from broker.sql.drift import PROBE, Former, names_in
+from broker.sql.drift import Key as NameKey
 
 PROBE_SECONDS = 0.35
 TRUSTED_SECONDS = 0.75
@@ -59,22 +62,19 @@ class _Shelf:
     """What is held was built under other field rules."""
 
 
-@dataclass(slots=True)
-class _Upstream:
-    """What all roles of one database share: names that things had, and the field rules under which they had them."""
-
-    names: Names = field(default_factory=Names)
-    rules: str = ""
-
-
 class Catalogues:
-    """Catalogues by endpoint and search path; `rules` tells which field rules hold at the moment."""
+    """Catalogues by endpoint and search path; `rules` tells which field rules hold at the moment.
 
-    def __init__(self, admins: Admins, rules: Callable[[], str]) -> None:
+    `names` are those that things had before, which a broker of several processes knows in one of them.
+    """
+
+    def __init__(self, admins: Admins, rules: Callable[[], str], names: KnownNames) -> None:
         self._admins = admins
         self._rules = rules
+        self._names = names
         self._shelves: dict[Key, _Shelf] = {}
-        self._upstreams: dict[tuple[str, int, str], _Upstream] = {}
+        self._built_under: dict[Place, str] = {}
+        """The field rules."""
         self.moves = new_moves()
         """Counts each catalogue that comes or goes."""
 
@@ -121,10 +121,9 @@ class Catalogues:
     async def _load(self, key: Key, shelf: _Shelf) -> None:
         endpoint, path = key
         at = time.monotonic()
-        upstream = self._upstreams.setdefault((endpoint.host, endpoint.port, endpoint.database), _Upstream())
-        if upstream.rules != (rules := self._rules()):
-            upstream.rules = rules
-            upstream.names.forget()
+        place = (endpoint.host, endpoint.port, endpoint.database)
+        if self._built_under.get(place) != (rules := self._rules()):
+            self._built_under[place] = rules
             self.moves.count += 1
             shelf.changed_at, shelf.outdated = max(shelf.changed_at, at), True
         try:
@@ -135,8 +134,7 @@ class Catalogues:
                     held.checked_at = at
                     return
             rows, version, stamp = await read_rows(admin)
-            upstream.names.see(rows)
-            former = dict(upstream.names.former)
+            former = self._former(place, rules, names_in(rows))
             catalogue = await asyncio.to_thread(build, rows, list(path), version, former)
             if held is not None and held.catalogue.version == catalogue.version:
                 catalogue = held.catalogue
@@ -144,6 +142,12 @@ class Catalogues:
             shelf.held, shelf.outdated = _Held(rows, catalogue, stamp, at, at), False
         finally:
             shelf.reading = None
+
+    def _former(self, place: Place, rules: str, names: dict[NameKey, str]) -> Former:
+        """Say what things are called now, and return what they were called before."""
+        stamp = stamp_of(names)
+        former = self._names.former(place, rules, stamp)
+        return self._names.see(place, rules, stamp, names) if former is None else former
 
 
 async def read_rows(admin: Admin) -> tuple[Rows, int, str]:
@@ -161,7 +165,8 @@ def field_rules_of(policies: Policies) -> Callable[[], str]:
     def rules() -> str:
         if known["hash"] != policies.hash:
             known["hash"] = policies.hash
-            known["rules"] = json.dumps([each.model_dump(mode="json") for each in policies.current.fields])
+            said = json.dumps([each.model_dump(mode="json") for each in policies.current.fields])
+            known["rules"] = hashlib.sha256(said.encode()).hexdigest()
         return known["rules"]
 
     return rules

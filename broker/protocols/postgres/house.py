@@ -14,6 +14,7 @@ from broker.protocols.postgres.identities import Swept
 from broker.protocols.postgres.inspector import Inspector
 from broker.protocols.postgres.login import LoggedIn
 from broker.protocols.postgres.memory import Memory
+from broker.protocols.postgres.naming import KnownNames
 from broker.protocols.postgres.rationing import Rations
 from broker.protocols.postgres.replies import Problem, passes_status
 from broker.protocols.postgres.ruling import access_line
@@ -57,6 +58,7 @@ class Common:
     keys: CancelKeys = field(default_factory=CancelKeys)
     rations: Rations = field(default_factory=Rations)
     swept: Swept = field(default_factory=Swept)
+    names: KnownNames = field(default_factory=KnownNames)
 
     def leave(self, sessions: frozenset[str]) -> None:
         """Let go of what is kept of sessions whose process has died."""

@@ -86,10 +86,10 @@ class PostgresOffer:
         crt, key = certificate(broker.home, settings.public_host)
         context, binding = server_context(crt, key, ["postgresql"])
         admins, workers = Admins(), Workers()
-        catalogues = Catalogues(admins, field_rules_of(broker.policies))
+        common = broker.common.get(self.name) or self.common()
+        catalogues = Catalogues(admins, field_rules_of(broker.policies), common.names)
         inspector = Inspector(broker.policies, catalogues, workers, broker.clock)
         secret = _secret(broker.home / "postgres.secret")
-        common = broker.common.get(self.name) or self.common()
         house = House(broker, admins, inspector, common, house_of(secret))
         front = FrontDoor(house, context, binding, secret, plain=settings.plaintext == "loopback")
         if broker.door is not None:
@@ -100,7 +100,7 @@ class PostgresOffer:
         return PostgresListener(tcp, tcp.port, house, workers)
 
     def common(self) -> Common:
-        """Make what all processes of a broker share: cancel keys, the rations of searches, which roles were swept."""
+        """Make what all processes of a broker share: cancel keys, rations of searches, swept roles, names of before."""
         return Common()
 
     def ticket_line(self, resource: str, user: str, password: str, host: str, port: int) -> TicketLine:

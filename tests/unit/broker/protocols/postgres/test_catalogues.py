@@ -8,6 +8,7 @@ from broker.errors import UpstreamUnavailable
 from broker.protocols.postgres import catalogues
 from broker.protocols.postgres.admin import Admins
 from broker.protocols.postgres.catalogues import Catalogues, Key
+from broker.protocols.postgres.naming import KnownNames
 from broker.sessions.model import Source
 from broker.sessions.ports import Endpoint
 from broker.sql.catalogue_queries import QUERIES
@@ -54,8 +55,8 @@ def upstream() -> Upstream:
     return Upstream()
 
 
-def shelf(upstream: Upstream, rules: list[str]) -> Catalogues:
-    return Catalogues(cast(Admins, upstream), lambda: rules[0])
+def shelf(upstream: Upstream, rules: list[str], names: KnownNames | None = None) -> Catalogues:
+    return Catalogues(cast(Admins, upstream), lambda: rules[0], KnownNames() if names is None else names)
 
 
 async def test_a_catalogue_is_used_while_it_is_young_and_then_probed(
@@ -90,6 +91,34 @@ async def test_a_name_of_before_is_remembered_until_the_field_rules_change(upstr
     (column,) = (await kept.fresh(KEY, since=float(catalogues.time.monotonic()))).by_oid[16400].columns
     assert (column.name, column.former) == ("note", ())
     assert upstream.asked == ["all"]
+
+
+async def test_a_name_of_before_is_known_to_every_process_that_reads_later(upstream: Upstream) -> None:
+    rules, names = ["rules"], KnownNames()
+    await shelf(upstream, rules, names).fresh(KEY)
+    upstream.name = "note"
+    for again in range(2):
+        # One that has just begun, as another that takes its place.
+        (column,) = (await shelf(upstream, rules, names).fresh(KEY)).by_oid[16400].columns
+        assert (column.name, column.former) == ("note", ("ssn",)), again
+    upstream.name = "ssn"
+    (column,) = (await shelf(upstream, rules, names).fresh(KEY)).by_oid[16400].columns
+    assert (column.name, set(column.former)) == ("ssn", {"ssn", "note"})
+
+
+async def test_a_process_that_has_not_heard_of_other_field_rules_yet_has_nothing_forgotten(upstream: Upstream) -> None:
+    ahead, behind, names = ["new"], ["old"], KnownNames()
+    first, second = shelf(upstream, ahead, names), shelf(upstream, behind, names)
+    await second.fresh(KEY)
+    await first.fresh(KEY)
+    upstream.name, upstream.stamp = "note", "2"
+    for one in (first, second, first):
+        one.drop(KEY)
+        (column,) = (await one.fresh(KEY)).by_oid[16400].columns
+        assert (column.name, column.former) == ("note", ("ssn",))
+    behind[0] = "new"
+    (column,) = (await second.fresh(KEY, since=float(catalogues.time.monotonic()))).by_oid[16400].columns
+    assert (column.name, column.former) == ("note", ("ssn",))
 
 
 async def test_a_change_that_was_undone_or_was_only_temporary_has_nothing_read_anew(upstream: Upstream) -> None:
