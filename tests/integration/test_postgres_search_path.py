@@ -53,7 +53,7 @@ async def test_a_search_path_that_is_set_moves_no_masked_name(world: tuple[Serve
         assert await connection.fetchval("show search_path") == "app, public, pg_temp"
         assert await connection.fetchval("select ssn from people where id = 7") == "clear here"
         # Upstream it means the other table by now: what was sent for it then is never run again.
-        with pytest.raises(asyncpg.FeatureNotSupportedError, match="cached plan"):
+        with pytest.raises(asyncpg.FeatureNotSupportedError, match="cached statement plan"):
             await prepared.fetchval()
         assert await connection.fetchval("select ssn from public.people where id = 1") == "***"
         transaction = connection.transaction()

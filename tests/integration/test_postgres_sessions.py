@@ -288,6 +288,19 @@ async def test_what_a_statement_means_now_counts_not_what_it_meant_at_parse(
         assert "cached plan must not change result type" in problem(answers[0])["M"]
 
 
+async def test_a_driver_prepares_again_what_the_policy_has_outdated(served: TestBroker) -> None:
+    connection = await asyncpg.connect(**served.ticket().asyncpg())
+    try:
+        sql = "select name from people where id = $1"
+        assert await connection.fetchval(sql, 1) == "Ann"
+        masked = served.policies.current.model_dump(mode="json")
+        masked["fields"][0]["clear"] = ["id"]
+        served.policies.current = type(served.policies.current).model_validate(masked)
+        assert await connection.fetchval(sql, 1) == "***"
+    finally:
+        await connection.close()
+
+
 async def test_empty_queries_are_answered_as_the_server_would(served: TestBroker) -> None:
     with raw(served.port) as client:
         await asyncio.to_thread(enter, client, served.ticket())

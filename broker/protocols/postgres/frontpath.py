@@ -358,8 +358,8 @@ class FrontPath:
         self._expect_data(ruling.verb == "COPY")
         if ruling is not stale:
             yield Record((records.denied(session.facts, session.ids(), ruling, sql),), Durability.SYNCED)
-        position = ruling.position
-        yield from self._refuse(denial(ruling.sqlstate, ruling.message, ruling.rules, ruling.hint, position))
+        problem = denial(ruling.sqlstate, ruling.message, ruling.rules, ruling.hint, ruling.position)
+        yield from self._refuse(replace(problem, routine=ruling.routine))
 
     def _expect_data(self, copies: bool) -> None:
         """Take note where what is refused is a COPY: its client may have sent the data already."""

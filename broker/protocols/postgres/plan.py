@@ -22,7 +22,13 @@ from broker.sql.meaning import changed
 from broker.sql.model import Control, Meaning, Statement
 from policies.engine.decisions import NO_LIMITS, Effect
 
-stale = Denied("0A000", "cached plan must not change result type", (), "prepare the statement again")
+stale = Denied(
+    "0A000",
+    "cached plan must not change result type",
+    (),
+    "prepare the statement again",
+    routine="RevalidateCachedQuery",
+)
 """What drivers know as the order to prepare again: today's rewriting is not what the upstream parsed."""
 
 outdated = Denied("0A000", "what may be seen has changed since this cursor was declared", (), "declare it again")

@@ -25,6 +25,7 @@ class Problem:
     hint: str | None = None
     position: int | None = None
     fatal: bool = False
+    routine: str = ""
 
     def encoded(self) -> bytes:
         severity = "FATAL" if self.fatal else "ERROR"
@@ -38,6 +39,7 @@ class Problem:
                 "D": self.detail or "",
                 "H": self.hint or "",
                 "P": str(self.position or ""),
+                "R": self.routine,
             },
         )
 

@@ -92,6 +92,8 @@ class Denied:
     text: str = ""
     retry: bool = False
     """A name was unknown: worth asking again under a fresh catalogue."""
+    routine: str = ""
+    """Where in the server such an error comes from, for drivers that go by that."""
 
 
 Ruling = Permitted | Denied
