@@ -45,21 +45,36 @@ def quote_text(text: str) -> str:
 
 def masked(column: Column, mask: Mask, source: str) -> str:
     """Return the masked expression of a column that is read as `source`."""
-    text = column.typname in _TEXT and not column.type.endswith("[]")
+    if mask.kind is MaskKind.NULL:
+        return f"NULL::{column.type}"
+    if mask.kind is MaskKind.HIDE or not shows(column, mask):
+        return _hidden(column, _is_text(column))
     match mask.kind:
-        case MaskKind.NULL:
-            return f"NULL::{column.type}"
-        case MaskKind.KEYS if column.typname == "jsonb" and not column.type.endswith("[]"):
+        case MaskKind.KEYS:
             return _cast(_document(source, _tree(mask.show)), column)
-        case MaskKind.PARTIAL if text:
+        case MaskKind.PARTIAL:
             return _cast(_partial(source, mask.tail), column)
-        case MaskKind.FIXED if text:
-            return _cast(quote_text(mask.value), column)
-        case MaskKind.FIXED if re.fullmatch(_LITERALS.get(column.typname, r"(?!)"), mask.value):
-            # A numeric's precision may be too small for the value, and a cast that fails would fail every query.
-            return f"NULL::{column.type}" if "(" in column.type else _cast(quote_text(mask.value), column)
         case _:
-            return _hidden(column, text)
+            return _cast(quote_text(mask.value), column)
+
+
+def shows(column: Column, mask: Mask) -> bool:
+    """Say whether a column's type has what a mask shows; what has not is hidden."""
+    match mask.kind:
+        case MaskKind.KEYS:
+            return column.typname == "jsonb" and not column.type.endswith("[]")
+        case MaskKind.PARTIAL:
+            return _is_text(column)
+        case MaskKind.FIXED if not _is_text(column):
+            # A numeric's precision may be too small for the value, and a cast that fails would fail every query.
+            literal = _LITERALS.get(column.typname, r"(?!)")
+            return re.fullmatch(literal, mask.value) is not None and not {"(", "["} & set(column.type)
+        case _:
+            return True
+
+
+def _is_text(column: Column) -> bool:
+    return column.typname in _TEXT and not column.type.endswith("[]")
 
 
 _Tree = dict[str, "_Tree | None"]

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from broker.sql.catalogue import Relation
+from broker.sql.catalogue import Catalogue, Column, Relation
 from broker.sql.masks import quote_name
 from broker.sql.relations import Scope
 from broker.sql.rewrite import Rewriter, fragment
@@ -79,7 +79,7 @@ def search(select: Node, found: Sequence[Candidate], scope: Scope, rewriter: Rew
     if len(allowed) != 1:
         return ()
     one, content, relation, most = allowed[0]
-    _move(one, content, scope, rewriter)
+    _move(one, content, relation, scope, rewriter)
     return ((f"{relation.qualified}.{one.field}", most),)
 
 
@@ -113,7 +113,7 @@ def _most(scope: Scope, relation: Relation, field: str) -> int | None:
     column = next((each for each in relation.columns if each.name == field), None)
     if relation.system or relation.kind not in ("r", "p") or column is None or field not in scope.masks_of(relation):
         return None
-    if column.code or column.typname not in _TYPES or column.type.endswith("[]"):
+    if comparing(column, scope.catalogue) is None:
         return None
     heirs = {each.qualified for each in scope.catalogue.heirs.get(relation.oid, ())}
     rules = [scope.seen.fields.get(name) for name in {relation.qualified, *heirs, *scope.sight(relation).through}]
@@ -123,7 +123,20 @@ def _most(scope: Scope, relation: Relation, field: str) -> int | None:
     return min(each.searches[field] for each in masking)
 
 
-def _move(one: Candidate, content: Node, scope: Scope, rewriter: Rewriter) -> None:
+def comparing(column: Column, catalogue: Catalogue) -> tuple[str, str] | None:
+    """Return the schema of the operator that compares a column with a value, and the value's cast; None without one."""
+    if column.code or column.type.endswith("[]"):
+        return None
+    if column.typname in _TYPES:
+        return "pg_catalog", ""
+    schema = column.type.removesuffix(".citext")
+    # By the extension's own operator, which no other of users' could stand in for.
+    if column.typname != "citext" or (schema.strip('"'), "=") in catalogue.operators:
+        return None
+    return schema, f"::{column.type}"
+
+
+def _move(one: Candidate, content: Node, relation: Relation, scope: Scope, rewriter: Rewriter) -> None:
     source = rewriter.source
     ((_, inner),) = [(kind, each) for kind, each in one.value.items()]
     at = source.at(inner["location"])
@@ -131,7 +144,9 @@ def _move(one: Candidate, content: Node, scope: Scope, rewriter: Rewriter) -> No
     last = source.name_end(first, len(one.column["fields"]))
     token = source.words[at]
     value = source.text[token.start : token.end].decode()
-    scope.filters[id(content)] = f"t.{quote_name(one.field)} OPERATOR(pg_catalog.=) {value}"
+    (column,) = (each for each in relation.columns if each.name == one.field)
+    schema, cast = comparing(column, scope.catalogue) or ("pg_catalog", "")
+    scope.filters[id(content)] = f"t.{quote_name(one.field)} OPERATOR({schema}.=) {value}{cast}"
     words = sorted((first, last, at))
     rewriter.replace(source.words[words[0]].start, source.words[words[-1]].end, "true")
 

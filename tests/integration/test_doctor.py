@@ -246,6 +246,35 @@ async def test_missing_schema_is_told_and_a_view_is_a_relation_like_others(provi
     assert texts == ["the schema nowhere has no relations, or does not exist"]
 
 
+async def test_masks_and_searches_that_a_type_has_nothing_for_are_told(provisioned: Server) -> None:
+    provisioned.execute("create schema ext", "clinic")
+    provisioned.execute("create extension hstore schema ext", "clinic")
+    provisioned.execute("create extension citext schema ext", "clinic")
+    provisioned.execute("alter table people add attrs ext.hstore, add born date, add email ext.citext", "clinic")
+    masks = (
+        "{ssn: {mask: partial, search: equality}, attrs: {mask: keys, show: [city]}, "
+        "born: {mask: fixed, value: soon}, email: {mask: partial, search: equality}}"
+    )
+    text = POLICY.replace("masks: {ssn: hide}", f"masks: {masks}")
+    found = await examined(provisioned, policy=read(text))
+    assert said(found) == [
+        "doc_read may not use the schema ext, which has types of masked fields of public.people",
+        "fields `people-fields`: `keys` shows nothing of public.people.attrs, which is ext.hstore: it is hidden",
+        "fields `people-fields`: `fixed` shows nothing of public.people.born, which is date: it is hidden",
+    ]
+    (mend,) = next(one.mend for one in found if "schema ext" in one.text)
+    provisioned.execute(mend, "clinic")
+    text = POLICY.replace(
+        "masks: {ssn: hide}",
+        "masks: {ssn: hide, email: {mask: 'null', search: equality}, "
+        "attrs: {mask: hide, search: equality}, born: {mask: partial, search: equality}}",
+    )
+    assert said(await examined(provisioned, policy=read(text))) == [
+        "fields `people-fields`: no search finds anything in public.people.attrs, which is ext.hstore",
+        "fields `people-fields`: `partial` shows nothing of public.people.born, which is date: it is hidden",
+    ]
+
+
 async def test_rule_that_shows_what_is_made_of_masked_fields_is_told(provisioned: Server) -> None:
     provisioned.execute("alter table people add loud text generated always as (upper(ssn)) stored", "clinic")
     provisioned.execute("create view shown as select id, left(ssn, 3) as area, name from people", "clinic")

@@ -221,6 +221,44 @@ def test_masked_values_of_their_types_cannot_be_told(sides: tuple[Side, Side], s
             assert plain[0] != plain[1] or "explain" in text
 
 
+@pytest.mark.parametrize("field", ["email", "nick"])
+def test_a_search_of_citext_finds_a_value_whatever_its_case(sides: tuple[Side, Side], field: str) -> None:
+    ((value,),) = sides[0].owner.execute(f"select upper({field}::text) from public.people where id = 4".encode())
+    fields = {"public.people": RelationFields(clear=frozenset({"id"}), searches={"email": 10, "nick": 10})}
+    for text, found in {
+        f"select id, {field} from people where {field} = '{value}'": [(4, "***")],
+        f"select p.id from people p join notes n using (id) where '{value}' = p.{field}": [(4,)],
+        f"select id from people where {field} = '{value[1:]}'": [],
+    }.items():
+        asked = inspect(text, sides[0].catalogue, fields)
+        assert asked.searches == ((f"public.people.{field}", 10),)
+        assert _rows(sides[0].reader, asked.rewritten) == found
+    asked = inspect(f"select id from people where {field} = $1", sides[0].catalogue, fields)
+    declared = sides[0].reader.execute(f"prepare s as {asked.rewritten}; select 1".encode())
+    assert declared.statusmessage == "PREPARE"
+    rows = (
+        sides[0].reader.execute("select parameter_types::text from pg_prepared_statements where name = 's'").fetchall()
+    )
+    assert rows == [("{ext.citext}",)] or rows == [("{citext}",)]
+    sides[0].reader.execute("deallocate s")
+    assert inspect("select id from people where box = 'a@b'", sides[0].catalogue, fields).searches == ()
+
+
+def test_a_search_of_citext_compares_masked_values_where_its_operator_could_be_another(
+    sides: tuple[Side, Side], postgres: Server
+) -> None:
+    with postgres.connect("left_contrib") as owner:
+        owner.execute("create function public.same(ext.ltree, text) returns bool language sql as 'select true'")
+        owner.execute("create operator ext.= (leftarg = ext.ltree, rightarg = text, function = public.same)")
+        try:
+            catalogue = load_catalogue(postgres, "left_contrib", ("public",))
+            fields = {"public.people": RelationFields(clear=frozenset({"id"}), searches={"email": 10})}
+            assert inspect("select id from people where email = 'a'", catalogue, fields).searches == ()
+        finally:
+            owner.execute("drop operator ext.= (ext.ltree, text)")
+            owner.execute("drop function public.same(ext.ltree, text)")
+
+
 @pytest.mark.parametrize("kind", MaskKind)
 def test_every_mask_of_their_types_decodes(sides: tuple[Side, Side], kind: MaskKind) -> None:
     mask = Mask(kind, 4, "ann@mail.org", ("a",))

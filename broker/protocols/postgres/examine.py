@@ -16,7 +16,17 @@ from broker.errors import AirlockError, Misconfigured, UpstreamUnavailable
 from broker.protocols.postgres import pins
 from broker.protocols.postgres.admin import Admin
 from broker.protocols.postgres.catalogues import read_rows
-from broker.protocols.postgres.examining import covered, fields, leftovers, provisioner, rights, server, shown_derived
+from broker.protocols.postgres.examining import (
+    covered,
+    fields,
+    fitting,
+    leftovers,
+    provisioner,
+    rights,
+    server,
+    shown_derived,
+    typed,
+)
 from broker.protocols.postgres.identities import make
 from broker.protocols.postgres.identity import identity_of
 from broker.protocols.postgres.provision import wanted
@@ -64,7 +74,12 @@ _RELATIONS = """
            has_table_privilege(c.oid, 'delete') as deletes, has_table_privilege(c.oid, 'truncate') as truncates,
            c.relrowsecurity as row_security,
            (select array_agg(a.attname::text order by a.attnum) from pg_attribute a
-            where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) as fields
+            where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) as fields,
+           (select array_agg(distinct s.nspname::text) from pg_attribute a join pg_type d on d.oid = a.atttypid
+            join pg_type t on t.oid = case d.typtype when 'd' then d.typbasetype else d.oid end
+            join pg_namespace s on s.oid = t.typnamespace
+            where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+                  and not has_schema_privilege(s.oid, 'usage')) as unnamed
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
     where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
     order by 1"""
@@ -96,7 +111,9 @@ async def examine(policy: Policy, resource: str, role: str, endpoint: Endpoint) 
         found += covered(want, relations)
         found += fields(policy, resource, relations)
         rows, _, _ = await read_rows(admin)
-        found += shown_derived(policy, resource, build(rows, policy.resources[resource].search_path, version))
+        catalogue = build(rows, policy.resources[resource].search_path, version)
+        found += [*typed(policy, resource, want.user, relations), *fitting(policy, resource, catalogue)]
+        found += shown_derived(policy, resource, catalogue)
         if endpoint.provisioner is None:
             found += await _session(policy, resource, endpoint, admin, version)
     except (UpstreamUnavailable, Misconfigured) as error:

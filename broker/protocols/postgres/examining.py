@@ -8,8 +8,10 @@ from typing import Any
 from broker.protocols.postgres.provision import APART, CREATEROLE_REACHES, Wanted, qualified, quoted
 from broker.sessions.findings import Finding, good, note, problem, warning
 from broker.sql.catalogue import Catalogue
+from broker.sql.masks import shows
+from broker.sql.searching import comparing
 from broker.sql.sight import sights
-from policies.engine.decisions import HIDE, RelationFields
+from policies.engine.decisions import HIDE, MaskKind, RelationFields
 from policies.engine.model import Policy
 
 Row = dict[str, Any]
@@ -233,6 +235,42 @@ def fields(policy: Policy, resource: str, relations: Sequence[Row]) -> Iterator[
     if named and not wrong:
         yield good("every field that a rule names is there, and every field of those relations is classified")
     yield from wrong
+
+
+def typed(policy: Policy, resource: str, user: str, relations: Sequence[Row]) -> Iterator[Finding]:
+    """Judge the types of fields under rules: a mask names its type, so the role has to be let to."""
+    ruled = {rule.relation for rule in policy.fields if rule.resource == resource}
+    closed: dict[str, list[str]] = {}
+    for row in relations:
+        for schema in row["unnamed"] or () if row["name"] in ruled else ():
+            closed.setdefault(schema, []).append(row["name"])
+    for schema, names in closed.items():
+        text = f"{user} may not use the schema {schema}, which has types of masked fields of {_listed(names)}"
+        yield problem(text, f"grant usage on schema {quoted(schema)} to {quoted(user)};")
+
+
+def fitting(policy: Policy, resource: str, catalogue: Catalogue) -> Iterator[Finding]:
+    """Judge masks and searches by the types of their fields."""
+    for rule in policy.fields:
+        found = catalogue.by_name.get(rule.relation)
+        for column in found.columns if found is not None and rule.resource == resource else ():
+            name, mask = f"{rule.relation}.{column.name}", rule.masks.get(column.name)
+            if mask is None:
+                continue
+            kind = column.type.removeprefix("pg_catalog.")
+            if not shows(column, mask.made()):
+                text = f"fields `{rule.id}`: `{mask.mask.value}` shows nothing of {name}, which is {kind}: it is hidden"
+                yield warning(text, _SHOWN_OF[mask.mask])
+            if mask.search is not None and comparing(column, catalogue) is None:
+                text = f"fields `{rule.id}`: no search finds anything in {name}, which is {kind}"
+                yield warning(text, "take `search` from it: texts, numbers, dates and uuids can be searched")
+
+
+_SHOWN_OF = {
+    MaskKind.KEYS: "keys are shown of jsonb: say `hide`",
+    MaskKind.PARTIAL: "parts are shown of texts: say `hide`",
+    MaskKind.FIXED: "say `hide`, or a value that every field of this type can have",
+}
 
 
 def shown_derived(policy: Policy, resource: str, catalogue: Catalogue) -> Iterator[Finding]:
