@@ -152,10 +152,10 @@ def _without_places(written: bytes) -> bytes:
     return written
 
 
-_PLACE = rb'"(?:(?:stmt_)?location|stmt_len|(?:rexpr_)?list_(?:start|end))":-?[0-9]+'
+_PLACE = rb'"(?:(?:stmt_|name_)?location|stmt_len|(?:rexpr_)?list_(?:start|end))":-?[0-9]+'
 # Each begins with plain characters, which are found fast; most places are of the first form.
 _LOCATION = re.compile(rb',"location":-?[0-9]+')
-_RARE = (b'"location":', b'"stmt_l', b'"list_', b'"rexpr_list_')
+_RARE = (b'"location":', b'"stmt_l', b'"name_l', b'"list_', b'"rexpr_list_')
 _FIRST = re.compile(rb"\{" + _PLACE + rb"(?:," + _PLACE + rb")*,?")
 _BEHIND = re.compile(rb"," + _PLACE)
 

@@ -65,7 +65,7 @@ def joined(items: list[Node]) -> list[Node]:
 
 
 _PLACES = frozenset(
-    {"location", "stmt_location", "stmt_len", "list_start", "list_end", "rexpr_list_start", "rexpr_list_end"}
+    "location stmt_location name_location stmt_len list_start list_end rexpr_list_start rexpr_list_end".split()
 )
 
 

@@ -5,11 +5,12 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from postgast import pg_query_pb2
 
 from broker.sql import rewrite
 from broker.sql.library import FULL, ON_THE_SPOT, Costly, Token, _tokens, parse, parsed, read, scan
 from broker.sql.model import Refusal
-from broker.sql.tree import placeless
+from broker.sql.tree import _PLACES, placeless
 
 tokens = st.builds(Token, st.integers(0, 131072), st.integers(0, 131072), st.integers(0, 900), st.booleans())
 TEXTS = [
@@ -24,6 +25,7 @@ TEXTS = [
     "update t set (a, b) = (select 1, 2) where c in (1, 2, 4)",
     "with q as (select 1) select * from q union all (table x limit 3)",
     "select $1::int[], array[1, 2], row(1, 2), (t).a[1:2], x is null from t, lateral f(1) with ordinality",
+    "select * from t, json_table(a, '$' as r columns (nested '$.b' as s columns (c int))) where a = any (array[1])",
 ]
 
 
@@ -76,6 +78,19 @@ def test_text_of_a_tree_without_places_is_that_of_the_tree_without_places(text: 
     ):
         plain = rewrite._without_places(rewrite._in_json(tree).encode())
         assert json.loads(plain) == placeless(tree)
+
+
+def test_every_place_that_a_tree_may_hold_is_known_as_one() -> None:
+    known = {
+        field.name
+        for message in pg_query_pb2.DESCRIPTOR.message_types_by_name.values()
+        for field in message.fields
+        if field.type == field.TYPE_INT32 and field.name.endswith(("location", "_start", "_end", "_len"))
+    }
+    assert known == _PLACES
+    assert rewrite._without_places(json.dumps(dict.fromkeys(known, 1), separators=(",", ":")).encode()) == b"{}"
+    for name in known:
+        assert rewrite._without_places(b'{"a":1,"%s":-1,"b":2}' % name.encode()) == b'{"a":1,"b":2}'
 
 
 def test_relations_are_counted_as_the_parser_wrote_them() -> None:

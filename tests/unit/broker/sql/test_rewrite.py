@@ -45,6 +45,14 @@ def test_what_goes_wrong_inside_a_mask_is_said_to_be_at_the_relations_name(sql: 
     assert sql[at - 1 :].startswith(("customers", "public.customers"))
 
 
+def test_a_path_that_is_named_behind_a_masked_relation_is_passed() -> None:
+    paths = (
+        "'$' as whole passing c.id as i columns (o for ordinality, nested path '$.ssn' as n columns (s text path '$'))"
+    )
+    sql = f"select j.* from customers c, json_table(to_jsonb(c), {paths}) j"
+    assert inspect(sql, CATALOGUE, FIELDS).rewritten.endswith(f" c, json_table(to_jsonb(c), {paths}) j")
+
+
 @pytest.mark.parametrize(
     "sql", ["select system_user from customers", "select id from customers where system_user = 'a'"]
 )
