@@ -223,9 +223,9 @@ def _check_harmless(kind: str, content: Node, catalogue: Catalogue, seen: Sights
                 raise _refusal("a materialized view would keep a query, and run it with its owner's rights")
             _check_new(into["rel"], catalogue, seen)
         case "AlterTableStmt":
-            _check_known(content["relation"], catalogue, seen)
             if content.get("objtype") != "OBJECT_TABLE":
                 raise _refusal("only tables are altered")
+            _check_known(content["relation"], catalogue, seen)
             for one in content["cmds"]:
                 _check_command(one["AlterTableCmd"], catalogue)
         case "DropStmt" if content["removeType"] == "OBJECT_TABLE" and content["behavior"] == "DROP_RESTRICT":

@@ -86,6 +86,8 @@ _FUNCTION_OPTIONS = frozenset(
 _INDEX = ("OBJECT_INDEX", "REINDEX_OBJECT_INDEX")
 _KINDS = ("removeType", "objtype", "renameType", "objectType", "kind")
 """Where a statement says what kind of thing it is about."""
+_WHOLE = frozenset({"CreateSchemaStmt", "CreateTableAsStmt"})
+"""Kinds of which a form is refused in its own words, before what is in it is."""
 _ASK = "ask whoever runs the database"
 
 
@@ -97,8 +99,8 @@ def change_of(kind: str, content: Node) -> Change | None:
     if reader is None:
         return None
     change = Change(indexes=any(content.get(key) in _INDEX for key in _KINDS))
-    _walk(change, content)
-    reader(change, content)
+    for step in (reader, _walk) if kind in _WHOLE else (_walk, reader):
+        step(change, content)
     return change
 
 
@@ -179,7 +181,7 @@ def _words(kind: str) -> str:
 
 def _create(change: Change, content: Node) -> None:
     """CREATE TABLE, INDEX, VIEW, SEQUENCE, TYPE and the like: `_walk` has found all there is."""
-    for key in ("typeName", "domainname"):
+    for key in ("typeName", "domainname", "defnames"):
         if isinstance(content.get(key), list):
             change.named.append(_name(strings(content[key])))
     for option in _options(content):
@@ -324,10 +326,6 @@ def _define(change: Change, content: Node) -> None:
         change.code.add(".".join(strings(content["defnames"])))
 
 
-def _statistics(change: Change, content: Node) -> None:
-    change.named.append(_name(strings(content["defnames"])))
-
-
 def _upkeep(change: Change, content: Node) -> None:
     """VACUUM, ANALYZE, CLUSTER, REINDEX."""
     change.effects = {Effect.ADMIN}
@@ -375,7 +373,7 @@ _READERS: dict[str, Callable[[Change, Node], None]] = {
     **dict.fromkeys(
         (
             "AlterDomainStmt", "AlterEnumStmt", "AlterSeqStmt", "CompositeTypeStmt", "CreateDomainStmt",
-            "CreateEnumStmt", "CreateSeqStmt", "CreateStmt", "IndexStmt", "RefreshMatViewStmt",
+            "CreateEnumStmt", "CreateSeqStmt", "CreateStatsStmt", "CreateStmt", "IndexStmt", "RefreshMatViewStmt",
         ),
         _create,
     ),
@@ -390,7 +388,6 @@ _READERS: dict[str, Callable[[Change, Node], None]] = {
     "CommentStmt": _comment,
     "CreateRangeStmt": _range,
     "CreateSchemaStmt": _schema,
-    "CreateStatsStmt": _statistics,
     "CreateTableAsStmt": _select,
     "DefineStmt": _define,
     "DropStmt": _drop,

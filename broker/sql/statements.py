@@ -68,7 +68,7 @@ def statement(inquiry: Inquiry, raw: Node) -> Statement:
     before = inquiry.altered
     found = _READERS.get(kind, _change)(inquiry, asked)
     facts = _after(inquiry, before, found)
-    if inquiry.alters:
+    if inquiry.alters and found.refusal is None:
         inquiry.altered = before.merged(inquiry.alters)
     compares = frozenset(inquiry.compared)
     return replace(found, facts=facts, compared=compares, alters=inquiry.alters, moves=inquiry.moves)

@@ -49,6 +49,7 @@ IN_CLEAR = """
     comment on column archive.orders.id is 'x' -> archive.orders
     comment on function spent(int) is 'x' -> public.spent
     create statistics st on id, note from orders -> public.st public.orders
+    create statistics on id, note from orders -> public.orders
     create collation c (locale = 'C') -> public.c
     create table t as select id from orders -> public.t < public.orders
     select id into t from archive.orders -> public.t < archive.orders

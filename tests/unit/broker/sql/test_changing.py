@@ -172,6 +172,25 @@ def test_what_a_rule_lets_nobody_read_closes_its_own_changes_and_not_all() -> No
     )
 
 
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("create table t as execute p", "CREATE TABLE AS EXECUTE is not passed"),
+        ("create schema s create view v as select 1", "this form of CREATE SCHEMA is not passed"),
+        ("create schema s grant select on orders to public", "this form of CREATE SCHEMA is not passed"),
+        ("alter index orders_note set (fillfactor = 50)", "only tables are altered"),
+        ("alter index none_known set (fillfactor = 50)", "only tables are altered"),
+        ("do 'begin end'; select 1", "DO runs code that cannot be inspected"),
+        ("do 'begin end'; do 'begin end'; commit; select * from customers", "DO runs code that cannot be inspected"),
+    ],
+)
+def test_what_is_refused_as_a_whole_is_refused_in_its_own_words(sql: str, said: str) -> None:
+    found = inspect(sql, CATALOGUE, FIELDS, covers=EVERY)
+    refusals = [one.refusal.message for one in found.statements if one.refusal]
+    assert refusals
+    assert all(said in one for one in refusals), refusals
+
+
 def test_new_tables_hold_masked_values() -> None:
     for sql in ("create table t as select ssn from customers", "select ssn into t from customers"):
         found = inspect(sql, CATALOGUE, FIELDS, covers=EVERY)
