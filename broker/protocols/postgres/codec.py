@@ -184,8 +184,8 @@ def read_query(body: bytes) -> Query:
 def read_parse(body: bytes) -> Parse:
     reader = Reader(body)
     name, sql = reader.name(), reader.text()
-    count = reader.int16()
-    if count < 0 or count * 4 > reader.left:
+    count = reader.uint16()
+    if count * 4 > reader.left:
         raise ProtocolViolation(f"Parse claims {count} parameter types")
     types = tuple(reader.uint32() for _ in range(count))
     reader.finish()
@@ -211,8 +211,8 @@ def read_bind(body: bytes) -> Bind:
 
 
 def _formats(reader: Reader) -> tuple[int, ...]:
-    count = reader.int16()
-    if count < 0 or count * 2 > reader.left:
+    count = reader.uint16()
+    if count * 2 > reader.left:
         raise ProtocolViolation(f"Bind claims {count} formats")
     formats = tuple(reader.int16() for _ in range(count))
     if any(code not in (0, 1) for code in formats):
@@ -330,7 +330,7 @@ def query(sql: str) -> bytes:
 
 def parse(name: str, sql: str, types: Sequence[int] = ()) -> bytes:
     packed = b"".join(_UINT32.pack(oid) for oid in types)
-    return message(b"P", string(name) + string(sql) + _INT16.pack(len(types)) + packed)
+    return message(b"P", string(name) + string(sql) + _UINT16.pack(len(types)) + packed)
 
 
 def execute(portal: str, max_rows: int = 0) -> bytes:

@@ -210,6 +210,15 @@ def test_parse_reads_what_parse_writes(sql: str, types: list[int]) -> None:
     assert codec.read_parse(found.body) == codec.Parse("name", sql, tuple(types))
 
 
+def test_a_statement_has_as_many_parameters_as_the_server_lets_it_have() -> None:
+    types, values = (23,) * 65_535, (b"1",) * 65_535
+    assert codec.read_parse(codec.parse("", "select 1", types)[5:]).types == types
+    formats = b"\xff\xff" + b"\0\0" * 65_535
+    listed = b"\xff\xff" + b"\0\0\0\0011" * 65_535
+    found = codec.read_bind(b"\0\0" + formats + listed + formats)
+    assert (found.formats, found.values, found.results) == ((0,) * 65_535, values, (0,) * 65_535)
+
+
 @pytest.mark.parametrize(
     ("tag", "rows"),
     [("SELECT 5", 5), ("INSERT 0 3", 3), ("COPY 10", 10), ("BEGIN", None), ("CREATE TABLE", None), ("", None)],
