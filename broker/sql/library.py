@@ -186,14 +186,21 @@ def scan(text: bytes, limits: Limits = FULL) -> list[Token]:
     return _tokens(data, limits)
 
 
+def refusal_of_length(length: int) -> Refusal | None:
+    """Return why a text of so many bytes or characters is refused, or None."""
+    if length <= MAX_BYTES:
+        return None
+    return Refusal("limit-length", f"the statement is longer than {MAX_BYTES // 1024} KiB", sqlstate="54000")
+
+
 def checked(sql: str, limits: Limits = FULL) -> bytes:
     """Return a text's bytes if the parser may see them: limits come before it (a parser can stall, or overflow)."""
     try:
         text = sql.encode()
     except UnicodeEncodeError:
         raise Refusal("encoding", "the statement is not valid UTF-8", sqlstate="22021") from None
-    if len(text) > MAX_BYTES:
-        raise Refusal("limit-length", f"the statement is longer than {MAX_BYTES // 1024} KiB", sqlstate="54000")
+    if (refusal := refusal_of_length(len(text))) is not None:
+        raise refusal
     if b"\0" in text:
         raise Refusal("encoding", "the statement holds a zero byte", sqlstate="22021")
     # PostgreSQL's lexer is quadratic in characters of operators that stand together (`+++`, and `/*/*/*` too): it

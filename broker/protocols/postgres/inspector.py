@@ -18,9 +18,9 @@ from broker.protocols.postgres.workers import WorkerFailed, Workers
 from broker.sessions.ports import Clock, Policies
 from broker.sql.catalogue import Catalogue
 from broker.sql.inspect import inspect
-from broker.sql.library import ON_THE_SPOT, Costly
+from broker.sql.library import ON_THE_SPOT, Costly, refusal_of_length
 from broker.sql.model import Altered, Inspection, Refusal, SearchPath
-from broker.sql.redact import redact
+from broker.sql.redact import UNREADABLE, redact
 from broker.sql.rewrite import whole_run
 from broker.sql.shapes import Template, only_compares, shape
 from policies.engine.decide import field_view, freely_read, timed
@@ -94,6 +94,9 @@ class Inspector:
 
     def rule(self, matter: Matter, sql: str) -> Ruling | Awaitable[Ruling]:
         """Rule on a text under the policy and the catalogue of this moment; what cannot be ruled on is denied."""
+        if (refusal := refusal_of_length(len(sql))) is not None:
+            # Megabytes are not copied to a worker for that: others wait meanwhile.
+            return refused(refusal, UNREADABLE)
         if (known := self.known(matter, sql)) is not None:
             return known
         catalogue = self._catalogues.held(matter.key)

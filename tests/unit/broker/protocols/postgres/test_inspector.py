@@ -64,6 +64,16 @@ def test_a_ruling_that_is_kept_is_not_given_when_its_hours_are_over() -> None:
     assert isinstance(rule(), Permitted)
 
 
+def test_a_text_that_is_longer_than_any_may_be_is_refused_without_a_worker() -> None:
+    policies = FixedPolicies(read_texts({"test.yaml": POLICY}))
+    inspector = Inspector(policies, cast(Catalogues, Shelf()), cast(Workers, None), Clock())
+    matter = Matter(Subject("alice", "prod-db", "read"), cast(Any, None))
+    ruling = inspector.rule(matter, f"select '{'x' * 131_072}'")
+    assert isinstance(ruling, Denied)
+    assert (ruling.rules, ruling.sqlstate) == (("limit-length",), "54000")
+    assert "xxx" not in ruling.text
+
+
 def test_a_text_of_a_known_shape_is_ruled_on_as_if_it_were_new_until_the_rules_change() -> None:
     clock = Clock()
     policies = FixedPolicies(read_texts({"test.yaml": POLICY}))
