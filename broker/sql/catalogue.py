@@ -112,6 +112,8 @@ class View:
     """The transaction that defined it."""
     looks: bool = True
     """What it shows follows the search path of who reads it."""
+    calls: tuple[tuple[str, str], ...] = ()
+    """(schema, name) of the functions that users defined and that it calls itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,21 @@ class Catalogue:
             if found := self.relations.get((candidate, name)):
                 return found
         return None
+
+    def native(self, relation: Relation) -> frozenset[Overload]:
+        """Return the functions that a rule has to name and that a view calls, itself or by what stands behind it."""
+        found: set[Overload] = set()
+        seen: set[int] = set()
+        todo = [relation.oid]
+        while todo:
+            oid = todo.pop()
+            behind, view = self.by_oid.get(oid), self.views.get(oid)
+            if oid in seen or behind is None or behind.kind != "v" or view is None:
+                continue
+            seen.add(oid)
+            found.update(one for key in view.calls for one in self.overloads.get(key, ()) if one.function.native)
+            todo += view.lineage.relations if view.lineage is not None else ()
+        return frozenset(found)
 
     def looks(self, relation: Relation) -> bool:
         """Say whether what a relation shows follows the search path: a view, itself or by what stands behind it."""
@@ -320,9 +337,9 @@ _LOOKED_UP = re.compile(r":resulttype (?:24|220[2-6]|3734|3769|4089|4096|4191) "
 
 def _view(row: Mapping[str, Any]) -> View:
     """Read a view; one that could run code, or whose builtin functions are not all on the list, is open to nobody."""
-    found = lineage(row["tree"])
+    found, calls = lineage(row["tree"]), tuple((schema, name) for schema, name in row.get("called", ()))
     if found is None:
-        return View(None)
+        return View(None, calls=calls)
     found = computed_whole(found) if row.get("volatile", True) else found
     names = {int(oid): name for oid, _, name in (each.partition(" ") for each in row["builtins"])}
     unlisted = sorted({names[oid] for oid in found.calls if oid in names} - allowed_functions())
@@ -333,7 +350,7 @@ def _view(row: Mapping[str, Any]) -> View:
     else:
         problem = "locks rows whenever it is read" if found.locks else ""
     looks = LOOKING_WORD in row["tree"] or bool(set(names.values()) & LOOKING) or bool(_LOOKED_UP.search(row["tree"]))
-    return View(found, problem, row["stamp"], looks)
+    return View(found, problem, row["stamp"], looks, calls)
 
 
 def _generated(rows: Sequence[Mapping[str, Any]]) -> dict[int, dict[int, frozenset[int] | None]]:

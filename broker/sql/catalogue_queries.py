@@ -260,6 +260,10 @@ QUERIES: dict[str, str] = {
                      order by 1) as builtins,
                exists (select from pg_proc p where p.provolatile = 'v' and p.oid in
                            (select m[1]::oid from regexp_matches(r.ev_action::text, '{CALLS}', 'g') m)) as volatile,
+               array(select distinct array[n.nspname, p.proname]::text[] from pg_depend d
+                     join pg_proc p on p.oid = d.refobjid join pg_namespace n on n.oid = p.pronamespace
+                     where d.classid = 'pg_rewrite'::regclass and d.objid = r.oid and d.refobjid >= 16384
+                           and d.refclassid = 'pg_proc'::regclass order by 1) as called,
                array(select distinct coalesce(p.proname, o.oprname, t.typname)::text from pg_depend d
                      left join pg_proc p on d.refclassid = 'pg_proc'::regclass and p.oid = d.refobjid
                           and p.oid not in (table computing)

@@ -229,6 +229,7 @@ class Scope:
         sight = self.sight(relation)
         if self.found.in_clear and sight.coded and not relation.system:
             self.found.coded.add(relation.qualified)
+            self.found.own |= self.catalogue.native(relation)
         else:
             _check_open(relation, sight)
         return relation

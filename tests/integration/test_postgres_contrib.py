@@ -21,6 +21,10 @@ MORE = (
     "create extension citext",
     "create extension pg_trgm",
     "create extension tablefunc",
+    "create extension pg_buffercache",
+    "create view cached as select count(*) from pg_buffercache",
+    "create function one() returns int volatile language sql as 'select 1'",
+    "create view ones as select one()",
     "create table docs (id int primary key, words text, author citext, attrs hstore)",
     "insert into docs select g, 'word ' || g, 'Author' || g, hstore('n', g::text) from generate_series(1, 50) g",
     "create index on docs using gin (words gin_trgm_ops)",
@@ -33,6 +37,7 @@ MORE = (
     "create function lied(text) returns hstore immutable language plpgsql as "
     "$$ begin raise log 'lies ran'; return ''; end $$",
     "grant select on docs to app",
+    "grant select on ones to app_write",
     "grant select, insert, update, delete on docs to app_write",
 )
 WILD = POLICY.replace('["public.spent(integer)", "public.spent(text)", public.told]', "['public.*']")
@@ -121,6 +126,18 @@ async def test_planner_is_not_asked_where_an_operator_or_a_cast_could_run_code(
         estimate = await estimate_of(served, text)
         assert (estimate.rows, estimate.why) == (None, f"planning could run {through}")
     assert postgres.log.read_text().count("lies ran") == before
+
+
+@pytest.mark.parametrize("served", [CLEAR], indirect=True)
+async def test_a_view_calls_no_function_in_c_that_no_rule_names(served: TestBroker) -> None:
+    async with await connected(served.ticket(role="ask")) as connection:
+        for text in ("select count(*) from pg_buffercache", "select * from cached", "table pg_buffercache"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="pg_buffercache_pages") as found:
+                await connection.execute(text.encode())
+            assert "`functions: [public.pg_buffercache_pages()]`" in (found.value.diag.message_hint or "")
+        running = asyncio.create_task(connection.execute("select * from ones"))
+        await served.answer(await served.held())
+        assert await (await running).fetchall() == [(1,)]
 
 
 async def test_tables_with_their_types_and_indexes_are_estimated(served: TestBroker) -> None:
