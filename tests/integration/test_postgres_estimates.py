@@ -318,3 +318,19 @@ async def test_what_the_planner_expects_more_rows_of_may_be_asked_about(served: 
     )
     assert (status, output) == (1, "")
     assert re.search(r"expects (9\d\d|1000) rows, and at most 100", errors)
+
+
+async def test_what_only_reads_is_read_again_where_its_connection_was_lost(
+    served: TestBroker, postgres: Server
+) -> None:
+    asked = admin.Admin(endpoint(postgres, "app_write"))
+    query = "select 2 as two from pg_sleep(0.3)"
+    end = f"select pg_terminate_backend(pid) from pg_stat_activity where query = '{query}' and state = 'active'"
+    try:
+        reading = asyncio.create_task(asked.snapshot({"first": query, "second": "select 1 as one"}))
+        await served.until(lambda: bool(postgres.execute(end)))
+        assert await reading == {"first": [{"two": 2}], "second": [{"one": 1}]}
+        with pytest.raises(UpstreamUnavailable, match="division by zero"):
+            await asked.fetch("select 1 / 0")
+    finally:
+        await asked.close()

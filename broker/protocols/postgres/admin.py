@@ -27,6 +27,8 @@ LOOK_SECONDS = 1.0
 
 T = TypeVar("T")
 _FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
+_LOST = (ConnectionError, asyncpg.AdminShutdownError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
+"""What the library says of a connection that ends while it is used."""
 
 
 class Admin:
@@ -47,7 +49,7 @@ class Admin:
         async def run(connection: asyncpg.Connection) -> list[dict[str, Any]]:
             return [dict(row) for row in await connection.fetch(sql, *arguments, timeout=ANSWER_SECONDS)]
 
-        return await self._with(run)
+        return await self._reading(run)
 
     async def _look(self, sql: str, *arguments: object) -> list[dict[str, Any]]:
         """Fetch for a kill, which cannot wait for a connection that the network has lost without a word."""
@@ -77,7 +79,7 @@ class Admin:
                     for name, sql in queries.items()
                 }
 
-        return await self._with(run)
+        return await self._reading(run)
 
     async def version(self) -> int:
         """Return server_version_num and have a connection; raises UpstreamUnavailable, also where it is not served."""
@@ -156,13 +158,22 @@ class Admin:
             connection.terminate()
             raise
 
+    async def _reading(self, run: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+        """Do what only reads, once more where its connection was lost on the way: the next one may be there."""
+        try:
+            return await self._with(run)
+        except UpstreamUnavailable as error:
+            if not isinstance(error.__cause__, _LOST):
+                raise
+        return await self._with(run)
+
     async def _with(self, run: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
         try:
             pool = await self._ready()
             async with pool.acquire(timeout=CONNECT_SECONDS) as connection:
                 return await run(connection)
         except _FAILURES as error:
-            raise unavailable(error) from None
+            raise unavailable(error) from error
 
     async def _ready(self) -> asyncpg.Pool:
         async with self._making:

@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
 
+import structlog
+
 from broker.core import Moves
-from broker.errors import AirlockError
+from broker.errors import AirlockError, UpstreamUnavailable
 from broker.protocols.postgres.catalogues import Catalogues, Key
 from broker.protocols.postgres.fares import boards
 from broker.protocols.postgres.ruling import Denied, Permitted, Ruling, Subject, refused, rule
@@ -27,6 +29,7 @@ from policies.engine.decide import field_view, freely_read, timed
 from policies.engine.decisions import FieldView
 from policies.engine.model import Policy
 
+_log = structlog.get_logger("inspector")
 SMALL = 4096
 _CACHED = 2048
 _CACHED_TEXT = 16 * 1024
@@ -174,7 +177,7 @@ class Inspector:
             refusal = Refusal("limit-time", str(failure), "write it shorter or simpler", sqlstate="54001")
             return refused(refusal, "(a statement that could not be read in time)")
         except AirlockError as error:
-            return refused(Refusal("catalogue", f"the catalogue cannot be read: {error}", sqlstate="58000"), "")
+            return _unread(matter, error)
 
     async def _again(self, matter: Matter, sql: str) -> Ruling:
         """Rule once more under a catalogue that was read after the statement came."""
@@ -184,7 +187,7 @@ class Inspector:
         except WorkerFailed as failure:
             return refused(Refusal("limit-time", str(failure), sqlstate="54001"), "")
         except AirlockError as error:
-            return refused(Refusal("catalogue", f"the catalogue cannot be read: {error}", sqlstate="58000"), "")
+            return _unread(matter, error)
 
     async def _anywhere(self, matter: Matter, sql: str, catalogue: Catalogue) -> Ruling:
         known = self._rulings.get(self._cache_key(matter, sql, catalogue))
@@ -307,6 +310,17 @@ class Inspector:
         if not any(one.when for one in policy.statements):
             self._timeless = self._policies.hash
         return timed(policy, now or self._clock.now())
+
+
+def _unread(matter: Matter, error: AirlockError) -> Denied:
+    """Refuse what cannot be looked up (fail closed): operators are told what happened, its sender what it means."""
+    _log.warning("the catalogue cannot be read", resource=matter.subject.resource, error=str(error))
+    why = error.plainly if isinstance(error, UpstreamUnavailable) else "the broker cannot work with it"
+    message = f"what this names cannot be looked up in {matter.subject.resource} now: {why}"
+    hint = "run it again in a moment; if it stays so, tell an operator of the broker"
+    return refused(
+        Refusal("catalogue-unread", message, hint, sqlstate="58000"), "(a statement that was not looked into)"
+    )
 
 
 def level_of(policy: Policy, subject: Subject) -> Level:

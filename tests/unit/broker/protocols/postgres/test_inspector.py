@@ -4,6 +4,7 @@ from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+from broker.errors import UpstreamUnavailable
 from broker.protocols.postgres.catalogues import Catalogues
 from broker.protocols.postgres.inspector import Inspector, Matter
 from broker.protocols.postgres.ruling import Denied, Permitted, Ruling, Subject
@@ -124,3 +125,21 @@ def test_the_catalogue_is_not_in_clear_where_a_rule_keeps_one_relation_from_bein
     assert rewritten[plain] == "select pg_get_viewdef(1)"
     assert "pg_get_viewdef(" not in rewritten[denying]
     assert "pg_get_viewdef(" not in rewritten[narrow]
+
+
+async def test_what_cannot_be_looked_up_is_refused_in_words_for_who_sent_it() -> None:
+    class Gone:
+        def held(self, _: object) -> None: ...
+
+        async def fresh(self, _: object) -> None:
+            raise UpstreamUnavailable("InterfaceError: cannot call X at 10.0.0.1", "it closed the connection")
+
+    policies = FixedPolicies(read_texts({"test.yaml": POLICY}))
+    inspector = Inspector(policies, cast(Catalogues, Gone()), cast(Workers, None), Clock())
+    waited = inspector.rule(Matter(Subject("alice", "prod-db", "read"), cast(Any, None)), "select id from orders")
+    assert isinstance(waited, Awaitable)
+    found = await waited
+    assert isinstance(found, Denied)
+    assert found.message == "what this names cannot be looked up in prod-db now: it closed the connection"
+    assert found.rules == ("catalogue-unread",)
+    assert "again in a moment" in str(found.hint)
