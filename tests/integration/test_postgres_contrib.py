@@ -98,11 +98,11 @@ async def test_a_rule_with_a_star_has_no_text_run_as_a_query(served: TestBroker)
             assert "FILTER" in (found.value.diag.message_hint or "")
 
 
-async def estimate_of(served: TestBroker, text: str) -> EstimateView:
+async def estimate_of(served: TestBroker, text: str, values: tuple[str, ...] = ()) -> EstimateView:
     """Have a statement held and refused, and return what its reviewers were told."""
     before = len(served.recorder.of("hold.estimated"))
     async with await connected(served.ticket(role="ask")) as connection:
-        running = asyncio.create_task(connection.execute(text.encode()))
+        running = asyncio.create_task(connection.execute(text.encode(), values or None))
         await served.until(lambda: len(served.recorder.of("hold.estimated")) > before)
         hold = await served.held(before + 1)
         await served.answer(hold, Answer.DENY)
@@ -141,13 +141,16 @@ async def test_a_view_calls_no_function_in_c_that_no_rule_names(served: TestBrok
 
 
 async def test_tables_with_their_types_and_indexes_are_estimated(served: TestBroker) -> None:
-    for text in (
-        "delete from docs where author = 'author1' and id <= 50",
-        "delete from docs where attrs ? 'n' and words % 'word'",
-        "delete from docs where similarity(words, 'word') > 0.1 and replace(words, 'a', 'b') <> ''",
-    ):
-        estimate = await estimate_of(served, text)
+    cases: list[tuple[str, tuple[str, ...]]] = [
+        ("delete from docs where author = 'author1' and id <= 50", ()),
+        ("delete from docs where attrs ? 'n' and words % 'word'", ()),
+        ("delete from docs where similarity(words, 'word') > 0.1 and replace(words, 'a', 'b') <> ''", ()),
+        ("delete from docs where author = %s and attrs @> %s", ("AUTHOR1", "n=>1")),
+        ("delete from docs where author = any(%s)", ("{author1,author2}",)),
+    ]
+    for text, values in cases:
+        estimate = await estimate_of(served, text, values)
         assert (estimate.why, estimate.rows is not None) == ("", True), text
     async with await connected(served.ticket(role="sized")) as connection:
-        cursor = await connection.execute("select max(id), max(author) from docs")
+        cursor = await connection.execute("select max(id), max(author) from docs where author <> %s", ("x",))
         assert await cursor.fetchone() == (50, "Author9")

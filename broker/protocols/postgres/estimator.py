@@ -89,8 +89,11 @@ _CODED = (
 """Names of what could run code of users' while a statement on these relations, with these functions, is planned."""
 _TYPES = "select case when o = 0 then 'unknown' else format_type(o, null) end as name from unnest($1::oid[]) o"
 _OWN_TYPES = """
-    select count(*) from pg_prepared_statements s, unnest(s.parameter_types::oid[]) o
-    where s.name = $1 and o::int8 >= 16384"""
+    with trusted as (TRUSTED),
+    plain (oid) as (select objid from trusted where classid = 'pg_type'::regclass)
+    select count(*) from pg_prepared_statements s, unnest(s.parameter_types::oid[]) o join pg_type t on t.oid = o
+    where s.name = $1 and o::int8 >= 16384 and o not in (table plain) and t.typelem not in (table plain)
+""".replace("TRUSTED", TRUSTED)
 
 
 @dataclass(slots=True)
