@@ -375,7 +375,8 @@ def _qualified(text: str) -> str:
 
 
 def _column(row: Mapping[str, Any], former: Former) -> Column:
-    known = row["typschema"] == "pg_catalog" or row["typname"] == "citext"
+    # An enum or a composite may have that name too, but is of another category.
+    known = row["typschema"] == "pg_catalog" or (row["typname"] == "citext" and row["category"] == "S")
     typname = row["typname"] if known else f"{row['typschema']}.{row['typname']}"
     return Column(
         row["name"],

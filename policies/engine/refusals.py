@@ -19,6 +19,9 @@ def uncalled(call: OwnFunction) -> Deny:
     if not call.schema:
         hint = f"functions that wait, lock, count or signal need a rule of their own: one that says {needed}"
         return Deny(f"{call} does more than compute, and no rule lets it be called", ("default-function",), hint)
+    if call.schema == "pg_catalog":
+        what = f"{call} is an extension's, which has put it among the builtin functions, and no rule can name it"
+        return Deny(what, ("default-function",), "ask whoever runs the database")
     what = "is a function of this database's own that could change data" if call.acting else "is of this database's own"
     hint = f"use builtin functions, or query the tables directly; a rule that says {needed} would let it pass"
     return Deny(f"{call} {what}, and no rule lets it be called", ("default-function",), hint)

@@ -16,7 +16,7 @@ from broker.sql.contrib import REACHING, computing, computing_names
 from broker.sql.inspect import inspect
 from broker.sql.model import Refusal
 from policies.engine.decisions import FieldView, Mask, MaskKind, RelationFields
-from tests.support.catalogue import load_catalogue
+from tests.support.catalogue import load_catalogue, read_catalogue
 from tests.support.postgres import Server
 
 HERE = "ext"
@@ -295,6 +295,22 @@ def test_functions_are_trusted_as_members_of_their_extension_and_not_by_their_na
         owner.execute("drop function if exists similarity(text, varchar), nlevel(text)")
         owner.execute("drop aggregate if exists public.max(ext.hstore)")
         owner.close()
+
+
+def test_a_type_of_users_with_the_name_of_one_that_is_known_has_masks_of_its_own(sides: tuple[Side, Side]) -> None:
+    owner = sides[0].owner
+    try:
+        owner.execute("create type public.citext as enum ('good', 'bad')")
+        owner.execute("create table public.moods (id int, mood public.citext)")
+        owner.execute("insert into public.moods values (1, 'good')")
+        catalogue = read_catalogue(owner, ("public", HERE))
+        for kind in MaskKind:
+            fields = {"public.moods": RelationFields(clear=frozenset({"id"}), others=Mask(kind, 4, "x", ("a",)))}
+            text = inspect("select * from moods", catalogue, fields).rewritten
+            assert owner.execute(text.encode()).fetchall() == [(1, None)]
+    finally:
+        owner.execute("drop table if exists public.moods")
+        owner.execute("drop type if exists public.citext")
 
 
 def test_no_listed_function_has_the_name_of_a_builtin_one_that_does_more(sides: tuple[Side, Side]) -> None:

@@ -213,6 +213,14 @@ def test_what_a_known_extension_brings_to_compute_with_needs_no_rule_and_is_unde
     assert isinstance(decided(policy(READ), both), Deny)
 
 
+def test_a_function_that_no_rule_can_name_is_denied_without_the_advice_to_write_one() -> None:
+    unlink = OwnFunction("pg_catalog", "pg_file_unlink", ("text",), acting=True, native=True)
+    given = policy(READ, "{id: code, decision: allow, functions: ['*.*']}")
+    found = decided(given, facts("SELECT", write=False, calls=frozenset({unlink})))
+    assert isinstance(found, Deny)
+    assert "functions:" not in (found.hint or "")
+
+
 @pytest.mark.parametrize("listed", ["public.*", "*.*"])
 @pytest.mark.parametrize("call", [SPENT, BUMP, NATIVE])
 def test_a_star_denies_what_it_would_not_let_pass(listed: str, call: OwnFunction) -> None:
