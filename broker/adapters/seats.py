@@ -34,7 +34,7 @@ from broker.transport.listener import Known
 
 START_SECONDS = 30.0
 END_SECONDS = 2.0
-"""How long a worker has to end a session; beyond, it is ended from here as well."""
+"""How long a worker has to end a session, beyond which it is ended from here as well; or to extend one."""
 RETRY_SECONDS = 0.5
 _log = structlog.get_logger("workers")
 
@@ -71,7 +71,10 @@ class RemoteSession:
     begun: float = field(default_factory=time.monotonic)
 
     async def extend(self, until: datetime) -> None:
-        await self.worker.channel.call("extend", self.facts.id, until)
+        told = self.worker.channel.call("extend", self.facts.id, until)
+        # One that stands still hears of it later, or ends when it would have: nobody waits for that.
+        if (await asyncio.wait({told}, timeout=END_SECONDS))[0]:
+            told.result()
 
     async def end(self, reason: CloseReason) -> bool:
         asked = self.worker.channel.call("end", self.facts.id, reason)

@@ -238,6 +238,22 @@ async def test_a_worker_that_does_not_answer_keeps_no_session_alive_that_is_to_e
         found.ends[0].die()
 
 
+async def test_an_extension_does_not_wait_for_a_worker_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seats, "END_SECONDS", 0.05)
+    async with hands(tmp_path, monkeypatch) as found:
+        grant = await found.granted()
+        await found.session(grant)
+        hung = asyncio.get_running_loop().create_future()
+        found.ends[0].does["extend"] = lambda *_: hung
+        order = found.bot.order(kind="extension", extends=grant.id, seconds=300)
+        status, _ = await asyncio.wait_for(found.bot.post(order), 5)
+        assert status == 201
+        assert found.ends[0].heard("extend")
+        hung.set_result(None)
+
+
 async def test_the_stop_of_the_broker_leaves_to_the_reaper_what_does_not_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
