@@ -118,7 +118,8 @@ def _released(
     now = plan.ruling.asking
     if len(plan.statements) != len(ids) or not (yield Use(hold, now.requirement if now is not None else None)):
         yield Drop("policy")
-        return Problem("42501", "the approval is not good any more: the policy has changed", hint="run it again")
+        said = "the approval is not good any more: it is used, or the policy has changed"
+        return Problem("42501", said, hint="run it again")
     return Cleared(plan, ids, hold, narrowest(most, plan), recheck=rechecking(session, plan, asked, again))
 
 
