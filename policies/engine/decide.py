@@ -197,7 +197,13 @@ def _statement_answers(
     if facts.code:
         # What no name tells apart is under rules about all of it: to define it, and to run it.
         effect = next((one for one in (Effect.DDL, Effect.ADMIN) if one in facts.effects), Effect.WRITE)
-        answers, _ = _answers((one for one in rules if EVERY_FUNCTION in one.functions), facts, effect, now, rows)
+        every = [one for one in rules if EVERY_FUNCTION in one.functions]
+        # That its verb has to be named, or that it copies in, is what the rules about its effects have seen to.
+        plain = replace(facts, verb="", copying="")
+        answers = [
+            *_answers((one for one in every if one.verbs or one.copies), facts, effect, now, rows)[0],
+            *_answers((one for one in every if not (one.verbs or one.copies)), plain, effect, now, rows)[0],
+        ]
         yield combine(answers) if answers else uncoded(facts.code, effect)
 
 

@@ -73,6 +73,30 @@ def test_copying_in_needs_a_rule_that_says_so() -> None:
     assert isinstance(decided(policy(loads), facts("INSERT")), Deny)
 
 
+@pytest.mark.parametrize(
+    ("about", "naming"),
+    [
+        (facts("DO"), "effects: [write], verbs: [DO]"),
+        (facts("TRUNCATE"), "effects: [write], verbs: [TRUNCATE]"),
+        (facts("COPY", copying="in"), "effects: [write], copies: [in]"),
+    ],
+)
+def test_a_rule_about_all_code_adds_up_with_one_that_names_what_runs_it(about: StatementFacts, naming: str) -> None:
+    about = replace(about, code=frozenset({"what this transaction has defined"}))
+    code, named = (
+        "{id: code, decision: allow, effects: [write], functions: ['*.*']}",
+        f"{{id: named, decision: allow, {naming}}}",
+    )
+    assert isinstance(decided(policy(code, named), about), Allow)
+    assert isinstance(decided(policy(named), about), Deny)
+    # It lets no verb pass that a rule has to name, and no copying in.
+    assert isinstance(decided(policy(code, WRITE), about), Deny)
+    asking = named.replace("decision: allow", "decision: ask, reviewers: {groups: [ops]}")
+    assert isinstance(decided(policy(code, asking), about), Ask)
+    other = code.replace("functions", "verbs: [UPDATE], functions")
+    assert isinstance(decided(policy(other, named), about), Deny)
+
+
 def test_copying_out_is_reading_and_may_be_denied_by_itself() -> None:
     copying = facts("COPY", write=False, copying="out")
     assert isinstance(decided(policy(READ), copying), Allow)
