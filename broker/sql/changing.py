@@ -198,7 +198,9 @@ def _names(content: Node, catalogue: Catalogue) -> set[str]:
 
 def _check_schema(schema: str) -> None:
     """Refuse schemas of the server's, of other sessions, and names that would read like a schema and a name."""
-    if schema in SYSTEM_SCHEMAS or schema.startswith("pg_") or "." in schema:
+    if "." in schema:
+        raise Refusal("name", f"the schema {schema} has a dot in its name", "only schemas without one are changed here")
+    if schema in SYSTEM_SCHEMAS or schema.startswith("pg_"):
         raise Refusal("catalogue", f"the schema {schema} is not changed by hand")
 
 

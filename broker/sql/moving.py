@@ -22,6 +22,9 @@ from broker.sql.tree import Node
 
 _UPKEEP = frozenset({"VacuumStmt", "ClusterStmt", "ReindexStmt", "RefreshMatViewStmt"})
 """What runs the functions in indexes and views, with their owners' rights."""
+_KEPT_SAFE = 17_00_00
+"""From this version on the server runs what upkeep runs under a path of its own."""
+_FIRST = "RESET search_path first, and name what it is about with its schema"
 _BACK = "name tables with their schema, under the search path that is pinned; code that sets a path of its own passes"
 
 
@@ -80,8 +83,10 @@ def check_change(kind: str, change: Change, catalogue: Catalogue, *, in_clear: b
 
     Where anything is masked there may be no change: event triggers run code too, and nothing says which.
     """
-    if not in_clear or kind in _UPKEEP:
-        raise Refusal("search-path", "this is not passed under a search path that the session has set", _BACK)
+    if not in_clear or (kind in _UPKEEP and catalogue.server_version < _KEPT_SAFE):
+        raise Refusal("search-path", "this is not passed under a search path that the session has set", _FIRST)
+    if kind in _UPKEEP:
+        return set()
     known = [catalogue.relation(one.get("schemaname"), one["relname"]) for one in change.touched]
     return {f"{_what(one)}, under another search path" for one in known if one is not None and one.follows}
 

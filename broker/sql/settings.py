@@ -51,6 +51,11 @@ _GUARDED = frozenset("application_name client_encoding client_min_messages stand
 """Those of which the server would take values that are not among them; of the others it takes no more."""
 _SET_ONLY: dict[str, re.Pattern[str]] = {
     "default_transaction_read_only": _ON,
+    # What stands at the head of every dump, so that it can be restored.
+    "check_function_bodies": _SWITCH,
+    "default_table_access_method": re.compile("heap"),
+    "default_tablespace": re.compile(""),
+    "xmloption": re.compile("content", re.IGNORECASE),
     "row_security": _ON,
     "transaction_isolation": _LEVEL,
     "transaction_read_only": _ON,
@@ -234,6 +239,8 @@ def _unsettable(name: str) -> Refusal:
         return Refusal("settings", said, "leave it as it is, or SET client_encoding = 'UTF8'")
     words = (CHANGEABLE.get(name) or _SET_ONLY[name]).pattern
     hint = f"may be set to: {words.replace('|', ', ')}" if _WORDS.fullmatch(words) else None
+    if name == "row_security":
+        hint = "leave it as it is: with --enable-row-security pg_dump and pg_restore do"
     return Refusal("settings", f"{name} cannot be set to that value here", hint)
 
 

@@ -183,3 +183,39 @@ async def test_alembic_migrates_and_sqlalchemy_reflects_as_it_does_directly(worl
     url = sa.make_url(server.url("shop", "app_write").replace("postgresql:", "postgresql+asyncpg:"))
     assert through == await told(create_async_engine(url))
     assert server.execute("select name from author", "shop") == [("Ann",)]
+
+
+DUMPED = """
+SET statement_timeout = 0;
+SET lock_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+SET client_encoding = 'UTF8';
+SET standard_conforming_strings = on;
+SELECT pg_catalog.set_config('search_path', '', false);
+SET check_function_bodies = false;
+SET xmloption = content;
+SET client_min_messages = warning;
+SET row_security = on;
+CREATE FUNCTION public.counted() RETURNS bigint LANGUAGE sql STABLE AS 'select count(*) from public.zoo';
+SET default_tablespace = '';
+SET default_table_access_method = heap;
+CREATE TABLE public.zoo (id integer NOT NULL, what text);
+CREATE MATERIALIZED VIEW public.stocked AS SELECT zoo.what FROM public.zoo WITH NO DATA;
+COPY public.zoo (id, what) FROM stdin;
+1\towl
+\\.
+ALTER TABLE ONLY public.zoo ADD CONSTRAINT zoo_pkey PRIMARY KEY (id);
+"""
+"""What pg_dump writes, shortened: the function's body names what comes behind it."""
+
+
+async def test_a_dump_is_restored(world: tuple[Server, Path]) -> None:
+    async with serve(world, OPEN + CODE) as broker:
+        ticket = broker.ticket(role="write")
+        said = await psql(ticket, r"\set ON_ERROR_STOP 1", r"\i /dev/stdin", stdin=f"BEGIN;\n{DUMPED}COMMIT;\n")
+        assert said[::2] == (0, "")
+        assert (await psql(ticket, "select counted()"))[1] == "1\n"
+        # From 17 on the server has a search path of its own for what refreshing, vacuuming and indexing run.
+        upkeep = ("vacuum (analyze) public.zoo", "reindex table public.zoo", "refresh materialized view public.stocked")
+        status, _, errors = await psql(ticket, "select set_config('search_path', '', false)", *upkeep)
+        assert (status == 0) == (world[0].major >= 17), errors

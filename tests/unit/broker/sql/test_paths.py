@@ -1,5 +1,7 @@
 """Search paths that a session sets: which, as what they are sent, and what names mean under them."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -134,5 +136,14 @@ def test_where_nothing_is_masked_it_is_left_to_rules_about_all_code() -> None:
         (pinned,) = inspect(sql.replace("traced", "app.traced"), CATALOGUE, {}, covers=("*.*",)).statements
         assert any("under another search path" in one for one in under.facts.code), sql
         assert not any("under another search path" in one for one in pinned.facts.code)
-    (upkeep,) = inspect("vacuum traced", CATALOGUE, {}, covers=("*.*",), path=("app",)).statements
-    assert upkeep.refusal is not None
+
+
+@pytest.mark.parametrize(
+    "sql", ["vacuum traced", "analyze app.plain", "reindex table app.traced", "cluster app.traced"]
+)
+def test_upkeep_passes_under_any_path_where_the_server_has_one_of_its_own_for_it(sql: str) -> None:
+    newer = replace(CATALOGUE, server_version=170000, version="newer")
+    for known, fields, passes in ((CATALOGUE, {}, False), (newer, HIDDEN, False), (newer, {}, True)):
+        (upkeep,) = inspect(sql, known, fields, covers=("*.*",), path=("app",)).statements
+        assert (upkeep.refusal is None) == passes
+        assert not passes or not upkeep.facts.code

@@ -142,6 +142,10 @@ def test_a_plan_does_not_show_definitions_that_the_catalogue_hides(sql: str, sho
         "set transaction_read_only to true",
         "set transaction_isolation = 'repeatable read'",
         "set row_security = on",
+        "set check_function_bodies = false",
+        "set default_tablespace = ''",
+        "set default_table_access_method = heap",
+        "set xmloption = content",
     ],
 )
 def test_what_only_undoes_a_session_of_its_own_changes_the_session(sql: str) -> None:
@@ -160,6 +164,8 @@ def test_what_only_undoes_a_session_of_its_own_changes_the_session(sql: str) -> 
         "set default_transaction_read_only = off",
         "set transaction_read_only = no",
         "set row_security = off",
+        "set default_tablespace = 'elsewhere'",
+        "set xmloption = document",
         "set statement_timeout = '-1s'",
         "set transaction_isolation = 'x'",
     ],
