@@ -15,7 +15,7 @@ from typing import Any
 from broker.sql.catalogue import Catalogue, Column, Relation
 from broker.sql.masks import quote_name
 from broker.sql.relations import Scope
-from broker.sql.rewrite import Rewriter, fragment
+from broker.sql.rewrite import Rewriter, Source, fragment
 from broker.sql.tree import Node, called, strings, wrapped
 
 _TYPES = frozenset("text varchar bpchar uuid int2 int4 int8 numeric date".split())
@@ -142,16 +142,23 @@ def _move(one: Candidate, content: Node, relation: Relation, scope: Scope, rewri
     at = source.at(inner["location"])
     first = source.at(one.column["location"])
     last = source.name_end(first, len(one.column["fields"]))
+    sides = (*_parenthesised(source, first, last), *_parenthesised(source, at, at))
     token = source.words[at]
     value = source.text[token.start : token.end].decode()
     (column,) = (each for each in relation.columns if each.name == one.field)
     schema, cast = comparing(column, scope.catalogue) or ("pg_catalog", "")
     scope.filters[id(content)] = f"t.{quote_name(one.field)} OPERATOR({schema}.=) {value}{cast}"
-    words = sorted((first, last, at))
-    rewriter.replace(source.words[words[0]].start, source.words[words[-1]].end, "true")
+    rewriter.replace(source.words[min(sides)].start, source.words[max(sides)].end, "true")
 
     def move() -> None:
         one.node.clear()
         one.node.update(copy.deepcopy(fragment("SELECT true")["targetList"][0]["ResTarget"]["val"]))
 
     rewriter.also(move)
+
+
+def _parenthesised(source: Source, first: int, last: int) -> tuple[int, int]:
+    """Widen some words to the parentheses around them alone, which pgJDBC writes around values."""
+    while source.word(first - 1) == "(" and source.word(last + 1) == ")":
+        first, last = first - 1, last + 1
+    return first, last

@@ -214,6 +214,9 @@ FOUND = """
     select to_jsonb(c), o.id from customers c join orders o on o.customer_id = c.id where c.ssn = '{ssn}' order by 2
     select distinct id from only customers where ssn = '{ssn}' order by id
     select c.id from orders o, customers c where c.ssn = '{ssn}' and o.customer_id = c.id group by c.id order by c.id
+    select id from customers where ssn = ('{ssn}')
+    select id from customers where ((id > 0 and ((ssn)) = (('{ssn}'))))
+    select c.id from customers c where (('{ssn}') = (c.ssn)) and (c.id) > (0)
 """.strip().split("\n")
 NOT_SEARCHED = """
     select id from customers where ssn = '{ssn}' or id = 1 order by id

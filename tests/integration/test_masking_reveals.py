@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from broker.sql.inspect import inspect
@@ -38,8 +40,13 @@ def test_search_finds_the_rows_of_one_clear_value_and_shows_them_masked(worlds: 
         there, absent = (inspect(sql.format(ssn=ssn), world.catalogue, SEARCHED) for ssn in (raw_ssn(world, 1), "none"))
         assert there.searches == (("public.customers.ssn", 10),)
         found, nothing = (world._rows(each.rewritten, world.connection) for each in (there, absent))
-        by_id = sql.replace("'{ssn}' = c.ssn", "c.id = 1").replace("c.ssn = '{ssn}'", "c.id = 1")
-        same = world.run(by_id.replace("ssn = '{ssn}'", "id = 1"))
+        by_id = sql
+        for column, value in itertools.product(
+            ("c.ssn", "(c.ssn)", "((ssn))", "ssn"), ("'{ssn}'", "('{ssn}')", "(('{ssn}'))")
+        ):
+            named = column.replace("ssn", "id")
+            by_id = by_id.replace(f"{column} = {value}", f"{named} = 1").replace(f"{value} = {column}", f"{named} = 1")
+        same = world.run(by_id)
         assert found == same
         assert found != nothing
 
