@@ -27,6 +27,9 @@ HONEST = """
     show work_mem
     select (information_schema._pg_expandarray(i.indkey)).n from pg_index i where i.indisprimary
     show transaction isolation level
+    select uuid('00000000-0000-0000-0000-000000000001'), jsonb('{"a": 1}'), inet('10.0.0.1'), "json"('1')
+    select regtype('int4'), pg_catalog.regproc('version'), jsonb(row_to_json(c)::text) from customers c
+    select setseed(0.5), random() from customers where id < 3
     select id, tax_id, e from v_cust order by id limit 3
     select * from v_keyed where id < 3
     select * from v_window where id < 4 order by id

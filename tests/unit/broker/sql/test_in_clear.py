@@ -170,7 +170,16 @@ def test_functions_that_act_stay_refused(name: str) -> None:
         inspect(f"select {name}('x')", CATALOGUE, {}, covers=EVERY)
 
 
-@pytest.mark.parametrize("call", ["enum_last(null::mood)", "enum_range(null::mood)", "pg_relation_filenode('orders')"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        "enum_last(null::mood)",
+        "enum_range(null::mood)",
+        "pg_relation_filenode('orders')",
+        "pg_last_wal_replay_lsn()",
+        "pg_last_xact_replay_timestamp()",
+    ],
+)
 def test_functions_that_show_what_a_catalogue_does_pass_where_it_is_shown(call: str) -> None:
     name = call.partition("(")[0]
     known = replace(CATALOGUE, builtins=CATALOGUE.builtins | {name})

@@ -58,6 +58,7 @@ def test_facts_name_effects_relations_functions_and_masked_fields() -> None:
         ("select 'x'::checked", "type"),
         ("select 'x'::public.checked[]", "type"),
         ("select * from pg_statistic", "catalogue"),
+        ("select uuid(note) from orders", "type"),
         ("update customers set name = ssn", "write-reads-masked"),
         ("update customers c set name = '' where c is not null", "write-reads-masked"),
         ("delete from customers where salary > 1", "write-reads-masked"),
@@ -103,6 +104,18 @@ def test_facts_name_effects_relations_functions_and_masked_fields() -> None:
 )
 def test_what_is_not_on_a_list_is_refused(sql: str, rule: str) -> None:
     assert refused(sql).rule == rule
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select jsonb(note), inet(note), regtype(note), tsvector(note), pg_catalog.xid8(note) from orders",
+        "select setseed(0.5), array_shuffle(array[1, 2]), array_sample(array[1, 2], 1)",
+    ],
+)
+def test_a_cast_that_is_written_as_a_call_passes_and_so_does_chance(sql: str) -> None:
+    (one,) = inspect(sql, CATALOGUE, FIELDS).statements
+    assert one.refusal is None
 
 
 def test_unknown_relation_asks_for_a_fresh_catalogue_and_says_where() -> None:
