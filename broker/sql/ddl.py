@@ -47,9 +47,9 @@ class Change:
 
 _STRUCTURE = frozenset(
     """
-    AccessPriv AlterTableCmd Boolean ColumnDef Constraint DefElem Float FunctionParameter IndexElem Integer List
-    ObjectWithArgs PartitionCmd PartitionElem RangeVar ReturnStmt RoleSpec StatsElem String TableLikeClause
-    VacuumRelation VariableSetStmt
+    ATAlterConstraint AccessPriv AlterTableCmd Boolean ColumnDef Constraint DefElem Float FunctionParameter IndexElem
+    Integer List ObjectWithArgs PartitionCmd PartitionElem RangeVar ReplicaIdentityStmt ReturnStmt RoleSpec StatsElem
+    String TableLikeClause TriggerTransition VacuumRelation VariableSetStmt
     """.split()
 )
 _TYPES = frozenset({"typeName", "argType", "returnType", "ofTypename", "sourcetype", "targettype"})
