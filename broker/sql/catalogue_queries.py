@@ -5,7 +5,7 @@ An adapter runs them under `search_path = pg_catalog`, so that every type of a u
 
 from __future__ import annotations
 
-from broker.sql.contrib import COMPUTING, HARMLESS_EXTENSIONS, TRUSTED, quoted, reaching
+from broker.sql.contrib import COMPUTING, HARMLESS_EXTENSIONS, TRUSTED, coded_in, quoted, reaching
 from broker.sql.system import CLOSED_COLUMNS, EMPTY, NAMED_ONLY
 
 _TRUSTED = f"""
@@ -227,11 +227,14 @@ QUERIES: dict[str, str] = {
                p.oid in (table loose) as follows, l.lanname = 'sql' and not b.computes as planned, p.xmin::text as made
         from pg_proc p join pg_namespace n on n.oid = p.pronamespace join pg_language l on l.oid = p.prolang
              left join pg_type r on r.oid = p.prorettype
+             cross join lateral (select regexp_replace(p.probin, '^.*/|[.][a-z]+$', '', 'g') as library) s
              cross join lateral (
                  select coalesce(bool_or(e.extname in ({{harmless}})), false) as harmless,
                         p.oid in (table computing) as computes,
-                        coalesce(bool_or(e.extname || '.' || p.proname in ({{reaching}})
-                                         or e.extname || '.*' in ({{reaching}})), false) as reaches
+                        l.lanname = 'c' and (s.library || '.' || p.prosrc in ({{libraries}})
+                                             or s.library || '.' in ({{libraries}}))
+                        or coalesce(bool_or(e.extname || '.' || p.proname in ({{reaching}})
+                                            or e.extname || '.*' in ({{reaching}})), false) as reaches
                  from pg_depend d join pg_extension e on e.oid = d.refobjid
                  where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'
                        and d.refclassid = 'pg_extension'::regclass) b
@@ -291,7 +294,8 @@ for _name, _text in QUERIES.items():
     QUERIES[_name] = (
         _text.replace("{closed}", quoted(sorted(EMPTY.union(CLOSED_COLUMNS, NAMED_ONLY))))
         .replace("{harmless}", quoted(sorted(HARMLESS_EXTENSIONS)))
-        .replace("{reaching}", quoted(sorted(reaching())))
+        .replace("{reaching}", quoted(reaching()))
+        .replace("{libraries}", quoted(coded_in()))
         .replace("{looking}", quoted(sorted(LOOKING)))
         .replace("{word}", LOOKING_WORD)
     )

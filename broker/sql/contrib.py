@@ -62,6 +62,21 @@ def reaching() -> frozenset[str]:
     return frozenset(f"{extension}.{name}" for extension, names in REACHING.items() for name in names.split())
 
 
+def coded_in() -> frozenset[str]:
+    """Return `library.symbol` for the code of those, with nothing behind the dot for every one of a library."""
+    return frozenset(f"{library}.{name}" for library, names in LIBRARIES.items() for name in names.split() or [""])
+
+
+LIBRARIES = {
+    "dblink": "",
+    "pageinspect": "",
+    "pg_walinspect": "",
+    "pgxml": "xpath_table",
+    "tablefunc": "connectby_text connectby_text_serial crosstab crosstab_hash",
+}
+"""Where their code is: a library, and what of it; the manual of tablefunc has people name it anew for themselves."""
+
+
 def quoted(names: Iterable[str]) -> str:
     """Write names as SQL texts, for a list."""
     return ", ".join(f"'{name}'" for name in sorted(names))
