@@ -15,8 +15,11 @@ _COUNTING = """
     pg_stat_progress_analyze pg_stat_progress_basebackup pg_stat_progress_cluster pg_stat_progress_create_index
     pg_stat_progress_vacuum pg_stat_replication pg_stat_slru
 """.split()
-EMPTY = frozenset(f"pg_catalog.{name}" for name in _COUNTING)
-"""What counts and names what all sessions do: without any rows where something is masked, so that dashboards go on."""
+_LABELS = ("pg_seclabel", "pg_seclabels", "pg_shseclabel")
+EMPTY = frozenset(f"pg_catalog.{name}" for name in (*_COUNTING, *_LABELS))
+"""What counts and names what all sessions do, and labels that could say anything: without any rows where something is
+masked, so that dashboards and pages of properties go on.
+"""
 
 _STATISTICS = {
     f"pg_stat{io}_{whose}_{what}": names
@@ -32,7 +35,7 @@ _STATISTICS = {
 NAMED_ONLY = {f"pg_catalog.{name}": frozenset(columns.split()) for name, columns in _STATISTICS.items()}
 """Statistics of relations, and what is shown of them: names, which tools ask for. Counts follow what rows there are."""
 
-READABLE = frozenset(_COUNTING).union(
+READABLE = frozenset((*_COUNTING, *_LABELS)).union(
     _STATISTICS,
     """
     pg_available_extension_versions pg_available_extensions pg_prepared_statements pg_sequences
@@ -52,7 +55,7 @@ READABLE = frozenset(_COUNTING).union(
 
 READABLE_IN_CLEAR = READABLE | frozenset(
     """
-    pg_stat_replication_slots pg_stat_subscription pg_backend_memory_contexts pg_seclabel pg_seclabels pg_shseclabel
+    pg_stat_replication_slots pg_stat_subscription pg_backend_memory_contexts
     pg_stat_checkpointer pg_stat_io pg_stat_progress_copy pg_stat_user_functions pg_stat_wal pg_stat_xact_all_tables
     pg_stat_xact_sys_tables pg_stat_xact_user_functions pg_stat_xact_user_tables pg_stats pg_stats_ext
     pg_stats_ext_exprs
