@@ -14,8 +14,9 @@ import pytest
 
 from broker.protocols.postgres import codec
 from broker.sessions.model import REPLACED
+from policies.engine.load import read_texts
 from tests.integration.postgres_world import Raw, endpoint, enter, kinds, make_world, problem, psql, raw, still_serves
-from tests.support.broker import TestBroker, serving
+from tests.support.broker import POLICY, TestBroker, serving
 from tests.support.postgres import Server
 
 LOOPS = ("uvloop", "asyncio")
@@ -273,6 +274,19 @@ async def test_reconnecting_to_another_database_says_what_would_help(served: Tes
     _, output, errors = await psql(served.ticket(), stdin="\\c otherdb\n")
     assert "this ticket is for prod-db" in errors
     assert output == ""
+
+
+async def test_a_ticket_opens_its_database_by_its_own_name_where_that_is_no_resource(served: TestBroker) -> None:
+    assert await psql(served.ticket(), "select current_database()", dbname="shop") == (0, "shop\n", "")
+    other = """resources:
+  shop:
+    protocol: postgres
+    upstream: {host: 127.0.0.1, port: 1, database: other}
+    roles: {read: {credential: "file:x", relations: ["public.*"]}}"""
+    policy = POLICY.replace("resources:", other)
+    served.policies.current = read_texts({"test.yaml": policy})
+    _, _, errors = await psql(served.ticket(), "select 1", dbname="shop")
+    assert "this ticket is for prod-db, not for `shop`" in errors
 
 
 async def test_no_session_without_a_reaper(served: TestBroker) -> None:

@@ -34,7 +34,7 @@ from broker.protocols.postgres.startup import (
     sanitised,
 )
 from broker.protocols.postgres.upstream import read_frame
-from broker.sessions.model import REPLACED, SessionFacts, TicketFacts
+from broker.sessions.model import REPLACED, GrantFacts, SessionFacts, TicketFacts
 from broker.transport.listener import Known
 from broker.transport.rawread import peek, read_exactly, send, waiting
 from broker.transport.secured import secured
@@ -237,7 +237,7 @@ class FrontDoor:
         try:
             if ticket.refusal is not None:
                 raise SessionRefused(self._void(ticket, ticket.refusal), ticket.refusal)
-            if startup.database != ticket.grant.resource:
+            if not self._meant(ticket.grant, startup.database):
                 raise SessionRefused(self._elsewhere(ticket, startup.database), "another database")
             grant = await broker.tickets.used(ticket)
             if grant is None or grant.expires_at <= broker.clock.now():
@@ -270,6 +270,17 @@ class FrontDoor:
         if reason == REPLACED:
             hint = "use the newest line in your direct message, or press New line there"
         return Problem("28000", reason, hint=hint, fatal=True)
+
+    def _meant(self, grant: GrantFacts, database: str) -> bool:
+        """Say whether a client asks for what its ticket is for: the resource, or the database by its own name.
+
+        Tools that list databases, as pgAdmin does, connect to them so. What is a resource's name means that resource.
+        """
+        if database == grant.resource or database in self.house.broker.policies.current.resources:
+            return database == grant.resource
+        with suppress(Misconfigured, KeyError):
+            return database == self.house.broker.endpoints.of(grant.resource, grant.role).database
+        return False
 
     def _elsewhere(self, ticket: TicketFacts, database: str) -> Problem:
         message = f"this ticket is for {ticket.grant.resource}, not for `{sanitised(database)}`"
