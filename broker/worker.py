@@ -14,6 +14,7 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -75,6 +76,7 @@ class _Serving:
         self._stop = asyncio.Event()
         self._promises = Promises()
         self._clock = SystemClock()
+        self._told: dict[str, Callable[..., None]] = {}
 
     async def run(self) -> None:
         connection, over = self._sockets
@@ -107,6 +109,7 @@ class _Serving:
             home=settings.home,
             common={name: Far(channel, name) for name in offers()},
             door=door,
+            told=self._told,
         )
         return [await offer.listen(broker, settings.listen_host, 0) for offer in offers().values()]
 
@@ -120,6 +123,9 @@ class _Serving:
                 self._policies.obey(*arguments)
             case "clock":
                 self._clock.reckon(*arguments)
+            case "told":
+                name, *said = arguments
+                self._told[name](*said)
             case "kept":
                 self._promises.keep(*arguments)
             case "end":

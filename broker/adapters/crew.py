@@ -48,6 +48,8 @@ class Crew:
         self._listeners: list[TcpListener] = []
         self._visits = count(1)
         self._tasks: set[asyncio.Task[None]] = set()
+        for name, common in self._common.items():
+            common.heard(partial(self._tell, "told", name))
         self._stopping = False
         self._looking: asyncio.Task[None] | None = None
         process.policies.heard.append(lambda policy: self._tell("policy", policy))

@@ -182,6 +182,10 @@ class Holds(Protocol):
 class Common(Protocol):
     """What all processes of a broker share of a protocol."""
 
+    def heard(self, tell: Callable[..., None]) -> None:
+        """Have what one process says reach the others: `tell` calls what each has under `Broker.told`."""
+        ...
+
     def leave(self, sessions: frozenset[str]) -> None:
         """Let go of what is kept of sessions whose process has died."""
         ...
@@ -217,6 +221,8 @@ class Broker:
     """By protocol what its processes share, where there are several (`Offer.common`)."""
     door: Door | None = None
     """Where connections come in, where this process does not listen itself."""
+    told: dict[str, Callable[..., None]] = field(default_factory=dict)
+    """By protocol what is called when another process has said something (`Common.heard`)."""
 
 
 @dataclass(frozen=True, slots=True)

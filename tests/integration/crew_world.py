@@ -31,6 +31,9 @@ class Shared:
     def __init__(self) -> None:
         self.left: set[str] = set()
 
+    def heard(self, tell: Any) -> None:
+        self.tell = tell
+
     def leave(self, sessions: frozenset[str]) -> None:
         self.left |= sessions
 

@@ -50,6 +50,14 @@ async def test_a_worker_that_is_gone_as_it_is_ready_is_none_of_the_crew(
         assert list(found.crew._workers) == [1]
 
 
+async def test_what_one_worker_says_reaches_every_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with hands(tmp_path, monkeypatch) as found:
+        await found.crew._start(2)
+        await found.ends[0].channel.call("common", ("pretend", "tell"), ("shop", 7))
+        for end in found.ends:
+            await until(lambda end=end: ("told", ("pretend", "shop", 7)) in end.told)
+
+
 async def test_all_others_are_told_where_one_turns_out_to_be_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

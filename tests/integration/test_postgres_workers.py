@@ -227,6 +227,19 @@ async def test_what_was_renamed_stays_masked_in_workers_that_come_later(world: R
         assert [await client.fetchval(sql) for client in clients] == ["***"] * len(clients)
 
 
+async def test_a_table_that_one_worker_has_seen_made_is_known_to_the_others(
+    world: Running, wheel_postgres: Server
+) -> None:
+    wheel_postgres.execute("grant usage, create on schema public to app", "shop")
+    async with crew(world) as found:
+        _, line = await found.ticket("write")
+        changing, reading = await connect(line), await connect(line)
+        assert len({*found.served().values()}) == 2
+        for at in range(5):
+            await changing.execute(f"create table made{at} (id int)")
+            assert await reading.fetchval(f"select count(*) from made{at}") == 0
+
+
 async def test_workers_do_not_outlive_their_broker_and_the_next_one_goes_on(
     world: Running, wheel_postgres: Server
 ) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any
 
 from broker.core import new_moves
 from broker.protocols.postgres.admin import Admin, Admins
-from broker.protocols.postgres.naming import KnownNames, Place, stamp_of
+from broker.protocols.postgres.naming import Changes, KnownNames, Place, stamp_of
 from broker.sessions.ports import Endpoint, Policies
 from broker.sql.catalogue import Catalogue, build
 from broker.sql.catalogue_queries import QUERIES
@@ -65,13 +66,16 @@ class _Shelf:
 class Catalogues:
     """Catalogues by endpoint and search path; `rules` tells which field rules hold at the moment.
 
-    `names` are those that things had before, which a broker of several processes knows in one of them.
+    `names` are those that things had before, and `changes` tells others of changes: a broker of several processes has
+    both in one of them.
     """
 
-    def __init__(self, admins: Admins, rules: Callable[[], str], names: KnownNames) -> None:
+    def __init__(self, admins: Admins, rules: Callable[[], str], names: KnownNames, changes: Changes) -> None:
         self._admins = admins
         self._rules = rules
         self._names = names
+        self._changes = changes
+        self._mark = secrets.token_hex(4)
         self._shelves: dict[Key, _Shelf] = {}
         self._built_under: dict[Place, str] = {}
         """The field rules."""
@@ -93,12 +97,25 @@ class Catalogues:
         held = self._shelves[key].held
         return held.checked_at + PROBE_SECONDS if held is not None else 0.0
 
-    def drop(self, key: Key) -> None:
-        """Let nobody use what is held of a database without looking again, whatever their role and path."""
+    def drop(self, key: Key, *, own: bool = True) -> None:
+        """Let nobody use what is held of a database without looking again, whatever their role and path.
+
+        What a session has changed by its `own` doing, other processes hear of.
+        """
+        place = _place_of(key[0])
+        self._outdate(place)
+        if own:
+            self._changes.note(place, self._mark)
+
+    def hear(self, place: Place, by: str) -> None:
+        """Look again at a database whose schema another process has seen changed."""
+        if by != self._mark:
+            self._outdate(place)
+
+    def _outdate(self, place: Place) -> None:
         self.moves.count += 1
-        changed = key[0]
         for (endpoint, _), shelf in self._shelves.items():
-            if (endpoint.host, endpoint.port, endpoint.database) == (changed.host, changed.port, changed.database):
+            if _place_of(endpoint) == place:
                 shelf.changed_at = time.monotonic()
 
     async def fresh(self, key: Key, *, since: float | None = None) -> Catalogue:
@@ -121,7 +138,7 @@ class Catalogues:
     async def _load(self, key: Key, shelf: _Shelf) -> None:
         endpoint, path = key
         at = time.monotonic()
-        place = (endpoint.host, endpoint.port, endpoint.database)
+        place = _place_of(endpoint)
         if self._built_under.get(place) != (rules := self._rules()):
             self._built_under[place] = rules
             self.moves.count += 1
@@ -148,6 +165,10 @@ class Catalogues:
         stamp = stamp_of(names)
         former = self._names.former(place, rules, stamp)
         return self._names.see(place, rules, stamp, names) if former is None else former
+
+
+def _place_of(endpoint: Endpoint) -> Place:
+    return endpoint.host, endpoint.port, endpoint.database
 
 
 async def read_rows(admin: Admin) -> tuple[Rows, int, str]:

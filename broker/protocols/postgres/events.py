@@ -283,7 +283,10 @@ class ResumeUpstream:
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """The schema has changed: what was read of the catalogue is old."""
+    """The schema has changed, or may have: what was read of the catalogue is old."""
+
+    own: bool = True
+    """This session has changed it, of which other processes are to hear."""
 
 
 @dataclass(frozen=True, slots=True)

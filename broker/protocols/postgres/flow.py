@@ -324,8 +324,8 @@ class Flow:
             case Move(path=path):
                 self._search_path = path if path is not None else self._kind.search_path
                 self.ruler.move(path)
-            case Reload():
-                self.ruler.forget()
+            case Reload(own=own):
+                self.ruler.forget(own=own)
             case Cancel():
                 self._soon(self._cancel_upstream())
             case PauseClient():

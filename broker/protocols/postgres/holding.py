@@ -102,7 +102,7 @@ def _released(
 ) -> Generator[Command, Any, Reviewed]:
     """Use the approval, if what was approved may still run, and still means what was shown."""
     # As the catalogue is at this moment: somebody could have changed it since the last look.
-    yield Reload()
+    yield Reload(own=False)
     plan = yield from again()
     if isinstance(plan, Denied):
         yield Drop("policy")
@@ -133,7 +133,7 @@ def rechecking(session: Session, plan: Plan, asked: Asked, again: Callable[[], P
         return None
 
     def recheck() -> Generator[Command, Any, Problem | None]:
-        yield Reload()
+        yield Reload(own=False)
         plan = yield from again()
         if isinstance(plan, Denied):
             return Problem("42501", f"this was rolled back, as it may not run any more: {plan.message}")
@@ -204,7 +204,7 @@ def match(session: Session, plan: Plan, asking: Asking, asked: Asked) -> Generat
 def afresh(session: Session, portal: Portal, again: Planning) -> Planning:
     """Plan a portal by the catalogue of this moment, where it was approved a while ago."""
     if portal.hold and session.now - portal.since > _A_WHILE:
-        yield Reload()
+        yield Reload(own=False)
     return (yield from again)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from broker.protocols.postgres.identities import Swept
 from broker.protocols.postgres.inspector import Inspector
 from broker.protocols.postgres.login import LoggedIn
 from broker.protocols.postgres.memory import Memory
-from broker.protocols.postgres.naming import KnownNames
+from broker.protocols.postgres.naming import Changes, KnownNames
 from broker.protocols.postgres.rationing import Rations
 from broker.protocols.postgres.replies import Problem, passes_status
 from broker.protocols.postgres.ruling import access_line
@@ -59,6 +60,11 @@ class Common:
     rations: Rations = field(default_factory=Rations)
     swept: Swept = field(default_factory=Swept)
     names: KnownNames = field(default_factory=KnownNames)
+    changes: Changes = field(default_factory=Changes)
+
+    def heard(self, tell: Callable[..., None]) -> None:
+        """Have what one process says reach the others."""
+        self.changes.tell = tell
 
     def leave(self, sessions: frozenset[str]) -> None:
         """Let go of what is kept of sessions whose process has died."""

@@ -164,9 +164,9 @@ class Inspector:
         """Have a catalogue at hand; raises UpstreamUnavailable."""
         await self._catalogues.fresh(matter.key)
 
-    def forget(self, key: Key) -> None:
-        """The schema has changed: read the catalogue again before the next ruling relies on it."""
-        self._catalogues.drop(key)
+    def forget(self, key: Key, *, own: bool) -> None:
+        """The schema has changed, or may have: read the catalogue again before the next ruling relies on it."""
+        self._catalogues.drop(key, own=own)
 
     async def _slowly(self, matter: Matter, sql: str, catalogue: Catalogue | None) -> Ruling:
         try:

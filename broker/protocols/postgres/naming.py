@@ -1,9 +1,9 @@
-"""What relations and columns of upstreams were called before: known once in a broker, to all of its processes."""
+"""What all processes of a broker know of upstreams' schemas: names of before, and that sessions have changed one."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from broker.sql.drift import Former, Key, Names
@@ -49,6 +49,16 @@ class KnownNames:
         seen.names.see(names)
         seen.stamp = stamp
         return dict(seen.names.former)
+
+
+class Changes:
+    """Tells each process of a broker that a session has changed a database's schema; `by` says whose that was."""
+
+    def __init__(self) -> None:
+        self.tell: Callable[[Place, str], None] = lambda place, by: None
+
+    def note(self, place: Place, by: str) -> None:
+        self.tell(place, by)
 
 
 def stamp_of(names: Mapping[Key, str]) -> str:

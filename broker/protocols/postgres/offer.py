@@ -87,7 +87,8 @@ class PostgresOffer:
         context, binding = server_context(crt, key, ["postgresql"])
         admins, workers = Admins(), Workers()
         common = broker.common.get(self.name) or self.common()
-        catalogues = Catalogues(admins, field_rules_of(broker.policies), common.names)
+        catalogues = Catalogues(admins, field_rules_of(broker.policies), common.names, common.changes)
+        broker.told[self.name] = catalogues.hear
         inspector = Inspector(broker.policies, catalogues, workers, broker.clock)
         secret = _secret(broker.home / "postgres.secret")
         house = House(broker, admins, inspector, common, house_of(secret))
@@ -100,7 +101,7 @@ class PostgresOffer:
         return PostgresListener(tcp, tcp.port, house, workers)
 
     def common(self) -> Common:
-        """Make what all processes of a broker share: cancel keys, rations of searches, swept roles, names of before."""
+        """Make what all processes of a broker share: cancel keys, rations, swept roles, what happens to schemas."""
         return Common()
 
     def ticket_line(self, resource: str, user: str, password: str, host: str, port: int) -> TicketLine:

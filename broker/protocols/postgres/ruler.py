@@ -74,9 +74,9 @@ class Ruler:
         self._matter = replace(self._matter, path=path)
         self.moves.count += 1
 
-    def forget(self) -> None:
-        """The schema has changed."""
-        self._inspector.forget(self._matter.key)
+    def forget(self, *, own: bool) -> None:
+        """The schema has changed, or may have; where it is a session's `own` doing, others hear of it."""
+        self._inspector.forget(self._matter.key, own=own)
 
     async def ready(self) -> None:
         """Have a catalogue at hand; raises UpstreamUnavailable."""

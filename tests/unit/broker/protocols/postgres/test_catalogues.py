@@ -1,5 +1,6 @@
 """Catalogues of upstreams: how long one is relied on, and when it is read again."""
 
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -8,7 +9,7 @@ from broker.errors import UpstreamUnavailable
 from broker.protocols.postgres import catalogues
 from broker.protocols.postgres.admin import Admins
 from broker.protocols.postgres.catalogues import Catalogues, Key
-from broker.protocols.postgres.naming import KnownNames
+from broker.protocols.postgres.naming import Changes, KnownNames
 from broker.sessions.model import Source
 from broker.sessions.ports import Endpoint
 from broker.sql.catalogue_queries import QUERIES
@@ -56,7 +57,7 @@ def upstream() -> Upstream:
 
 
 def shelf(upstream: Upstream, rules: list[str], names: KnownNames | None = None) -> Catalogues:
-    return Catalogues(cast(Admins, upstream), lambda: rules[0], KnownNames() if names is None else names)
+    return Catalogues(cast(Admins, upstream), lambda: rules[0], KnownNames() if names is None else names, Changes())
 
 
 async def test_a_catalogue_is_used_while_it_is_young_and_then_probed(
@@ -119,6 +120,24 @@ async def test_a_process_that_has_not_heard_of_other_field_rules_yet_has_nothing
     behind[0] = "new"
     (column,) = (await second.fresh(KEY, since=float(catalogues.time.monotonic()))).by_oid[16400].columns
     assert (column.name, column.former) == ("note", ("ssn",))
+
+
+async def test_a_change_that_another_process_has_seen_has_it_look_again(upstream: Upstream) -> None:
+    changes, heard = Changes(), list[Catalogues]()
+    for _ in range(2):
+        heard.append(Catalogues(cast(Admins, upstream), lambda: "rules", KnownNames(), changes))
+    changes.tell = lambda place, by: [one.hear(place, by) for one in heard] and None
+    first, second = [await one.fresh(KEY) for one in heard]
+    upstream.name, upstream.stamp = "note", "2"
+    heard[0].drop(KEY)
+    assert [one.held(KEY) for one in heard] == [None, None]
+    assert await heard[1].fresh(KEY) is not second
+    assert await heard[0].fresh(KEY) is not first
+    assert heard[1].held(KEY) is not None
+    heard[0].drop(KEY, own=False)
+    assert heard[1].held(KEY) is not None
+    heard[0].drop(Key((replace(END, database="another"), ("public",))))
+    assert heard[1].held(KEY) is not None
 
 
 async def test_a_change_that_was_undone_or_was_only_temporary_has_nothing_read_anew(upstream: Upstream) -> None:
