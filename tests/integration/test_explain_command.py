@@ -19,7 +19,7 @@ CHANGE = "update log set what = 'y' where id = 1"
 
 @pytest.fixture
 def explain(wheel_postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Explain:
-    make_world(wheel_postgres)
+    make_world(wheel_postgres, "create extension citext")
     (tmp_path / "policies").mkdir()
     (tmp_path / "secrets").mkdir()
     policy = POLICY.replace("port: 1,", f"port: {wheel_postgres.port},").replace("file:x", "file:app")
@@ -87,3 +87,10 @@ def test_an_upstream_that_lets_nobody_in_leads_to_the_doctor(explain: Explain, t
     assert status == 1
     assert "password authentication failed" in output
     assert "`airlock doctor prod-db` says what mends it" in output
+
+
+def test_functions_that_need_no_rule_are_not_told(explain: Explain) -> None:
+    status, output = explain("alice", "prod-db", "few", "select max(id), spent(1) from notes")
+    assert status == 0
+    (calls,) = (line for line in output.splitlines() if line.startswith("calls"))
+    assert calls.split("  ")[-1].strip() == "public.spent(integer), public.spent(text)"

@@ -203,7 +203,7 @@ def _told(
         "effects": sorted({effect.value for fact in facts for effect in fact.all_effects}),
         "relations": sorted({relation for fact in facts for relation in fact.relations}),
         "every_row": sorted({relation for fact in facts for relation in fact.missing_where}),
-        "calls": sorted({str(call) for fact in facts for call in fact.calls}),
+        "calls": sorted({str(call) for fact in facts for call in fact.calls if not call.computes}),
         "masked": sorted({field for fact in facts for field in fact.masked}),
         "rewritten": found.rewritten if found is not None else None,
         "expected": "",
