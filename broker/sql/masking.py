@@ -61,6 +61,7 @@ def subselect(scope: Scope, content: Node, relation: Relation, *, only: bool, sa
         if scope.mentions(content, column.name)
     ]
     wanted = sorted(SYSTEM_COLUMNS & scope.found.names - {column.name for column in relation.columns})
+    wanted = wanted if relation.kind != "v" else []  # It has none, whatever else of the query is asked for them.
     if wanted and scope.found.whole(content, {scope.called(content)}):
         raise Refusal(
             "system-column",

@@ -141,6 +141,8 @@ CLOSED_COLUMNS: dict[str, frozenset[str]] = {
 """Columns whose values are or hold literals; they arrive as NULL, or as a fixed text where a reader needs one."""
 
 SHOWN_AS_TEXT = frozenset({"indexdef", "definition", "prosrc", "enumlabel", "view_definition", "routine_definition"})
+SHOWN_AS = {"reltuples": "-1"}
+"""What a server says that has not counted, for readers who take it for a number."""
 HIDDEN = "(hidden)"
 
 SHOWN = (

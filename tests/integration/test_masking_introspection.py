@@ -162,6 +162,20 @@ def test_statistics_are_shown_without_their_numbers(worlds: tuple[World, World])
     assert worlds[0].run("select last_value from pg_sequences where sequencename = 's1'") == [("SELECT 1", [(None,)])]
 
 
+def test_tables_are_as_if_nobody_had_counted_their_rows(worlds: tuple[World, World]) -> None:
+    sql = "select reltuples, relpages from pg_class where oid = 'pg_proc'::regclass"
+    assert worlds[0].server.execute(sql, "world")[0][0] > 0
+    assert worlds[0].run(sql) == [("SELECT 1", [(-1.0, None)])]
+
+
+def test_what_has_no_system_columns_stands_beside_what_is_asked_for_them(worlds: tuple[World, World]) -> None:
+    for sql in (
+        "select c.xmin is null, v.* from customers c join v_own v on v.id = c.id where c.id = 1",
+        "select c.xmin is null, l.label from pg_class c left join pg_seclabels l on l.objoid = c.oid limit 1",
+    ):
+        assert isinstance(worlds[0].run(sql), list), worlds[0].run(sql)
+
+
 def test_of_other_sessions_only_their_being_is_shown(worlds: tuple[World, World]) -> None:
     plain = "'{pid,datid,datname,backend_start,backend_type,leader_pid}'::text[]"
     for relation in ("pg_stat_activity", "pg_stat_ssl", "pg_stat_gssapi"):
