@@ -13,7 +13,7 @@ from typing import Any
 
 from broker.sql.contrib import HARMLESS_EXTENSIONS
 from broker.sql.model import Refusal
-from broker.sql.nodes import EXPRESSIONS, QUERIES
+from broker.sql.nodes import EXPRESSIONS, QUERIES, words_of
 from broker.sql.tree import Node, strings, wrapped
 from policies.engine.decisions import Effect
 
@@ -172,11 +172,7 @@ def _of_kind(change: Change, kind: str, node: Any) -> None:
             if kind in _CODE:
                 change.code.add(".".join(_parts(node)))
         case _:
-            raise _refuse(f"work on {_words(kind)}")
-
-
-def _words(kind: str) -> str:
-    return kind.removeprefix("OBJECT_").replace("_", " ").lower()
+            raise _refuse(f"work on {words_of(kind)}")
 
 
 def _create(change: Change, content: Node) -> None:
@@ -203,7 +199,7 @@ def _options(content: Node) -> Iterator[Node]:
 
 def _alter_table(change: Change, content: Node) -> None:
     if content.get("objtype") not in _RELATIONS:
-        raise _refuse(f"ALTER {_words(str(content.get('objtype'))).upper()}")
+        raise _refuse(f"ALTER {words_of(str(content.get('objtype'))).upper()}")
     for command in content["cmds"]:
         name = command["AlterTableCmd"]["subtype"]
         change.cascades = change.cascades or command["AlterTableCmd"].get("behavior") == "DROP_CASCADE"
@@ -241,7 +237,7 @@ def _rename(change: Change, content: Node) -> None:
         change.schemas += [str(content["subname"]), new]
         return
     if kind not in _RELATIONS | _ROUTINES | _PARTS | {"OBJECT_ATTRIBUTE", "OBJECT_DOMCONSTRAINT"}:
-        raise _refuse(f"renaming {_words(kind)}")
+        raise _refuse(f"renaming {words_of(kind)}")
     before = _subjects(change, content)
     change.named += before[len(change.touched) :]
     if kind in _ROUTINES | _CODE:
@@ -253,7 +249,7 @@ def _rename(change: Change, content: Node) -> None:
 def _move(change: Change, content: Node) -> None:
     kind, schema = content["objectType"], str(content["newschema"])
     if kind not in _RELATIONS | _ROUTINES:
-        raise _refuse(f"moving {_words(kind)}")
+        raise _refuse(f"moving {words_of(kind)}")
     before = _subjects(change, content)
     if kind in _ROUTINES:
         change.code.update(name for _, name in before)
@@ -320,7 +316,7 @@ def _code(change: Change, content: Node) -> None:
 def _define(change: Change, content: Node) -> None:
     kind = content["kind"]
     if kind not in ("OBJECT_AGGREGATE", "OBJECT_OPERATOR", "OBJECT_COLLATION"):
-        raise _refuse(f"CREATE {_words(kind).upper()}")
+        raise _refuse(f"CREATE {words_of(kind).upper()}")
     change.named.append(_name(strings(content["defnames"])))
     if kind != "OBJECT_COLLATION":
         change.code.add(".".join(strings(content["defnames"])))
@@ -347,7 +343,7 @@ def _grant(change: Change, content: Node) -> None:
     elif kind in _RELATIONS | _ROUTINES and target == "ACL_TARGET_OBJECT":
         change.named += [_object(one) for one in content["objects"] if "RangeVar" not in one]
     else:
-        raise _refuse(f"GRANT on {_words(kind)}")
+        raise _refuse(f"GRANT on {words_of(kind)}")
 
 
 def _default_rights(change: Change, content: Node) -> None:

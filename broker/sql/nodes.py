@@ -66,6 +66,25 @@ _SAID = {
 }
 
 
+_SHORT = {
+    "domconstraint": "domain constraint",
+    "fdw": "foreign data wrapper",
+    "largeobject": "large object",
+    "matview": "materialized view",
+    "opclass": "operator class",
+    "opfamily": "operator family",
+    "parameter acl": "parameter",
+    "statistic ext": "statistics",
+    "tabconstraint": "constraint",
+}
+
+
+def words_of(kind: str) -> str:
+    """Return what PostgreSQL calls a kind of object in its own statements, of the grammar's name for it."""
+    words = kind.removeprefix("OBJECT_").replace("_", " ").lower()
+    return f"text search {words[2:]}" if words.startswith("ts") else _SHORT.get(words, words)
+
+
 def refused_kind(kind: str, verb: str) -> tuple[Effect, Refusal]:
     """Return the effect of a statement that is not a query, and why the broker itself never passes it."""
     effect = Effect.ADMIN if kind.startswith(_ADMIN) else Effect.DDL

@@ -114,3 +114,22 @@ def test_every_form_of_alter_table_is_tried() -> None:
         tried |= {one["AlterTableCmd"]["subtype"] for one in raw["stmt"]["AlterTableStmt"]["cmds"]}
     # The server makes that one itself, of ADD CONSTRAINT ... USING INDEX.
     assert (_COMMANDS | _GUARDS) - tried == {"AT_AddIndexConstraint"}
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("create text search dictionary d (template = simple)", "CREATE TEXT SEARCH DICTIONARY"),
+        ("drop foreign data wrapper f", "work on foreign data wrapper"),
+        ("alter operator family f using btree owner to x", "work on operator family"),
+        ("drop operator class c using btree", "work on operator class"),
+        ("grant select on large object 1 to x", "GRANT on large object"),
+        ("grant set on parameter work_mem to x", "GRANT on parameter"),
+        ("comment on event trigger t is 'x'", "work on event trigger"),
+        ("alter text search parser p rename to q", "renaming text search parser"),
+    ],
+)
+def test_what_is_not_passed_is_called_as_its_author_wrote_it(sql: str, said: str) -> None:
+    (one,) = inspect(sql, CATALOGUE, {}, covers=EVERY).statements
+    assert one.refusal is not None
+    assert one.refusal.message == f"{said} is not passed by this broker"
