@@ -76,7 +76,7 @@ class _Serving:
         self._stop = asyncio.Event()
         self._promises = Promises()
         self._clock = SystemClock()
-        self._told: dict[str, Callable[..., None]] = {}
+        self._told: dict[str, Callable[..., object]] = {}
 
     async def run(self) -> None:
         connection, over = self._sockets

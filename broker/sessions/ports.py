@@ -221,7 +221,7 @@ class Broker:
     """By protocol what its processes share, where there are several (`Offer.common`)."""
     door: Door | None = None
     """Where connections come in, where this process does not listen itself."""
-    told: dict[str, Callable[..., None]] = field(default_factory=dict)
+    told: dict[str, Callable[..., object]] = field(default_factory=dict)
     """By protocol what is called when another process has said something (`Common.heard`)."""
 
 

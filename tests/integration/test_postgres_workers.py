@@ -240,6 +240,25 @@ async def test_a_table_that_one_worker_has_seen_made_is_known_to_the_others(
             assert await reading.fetchval(f"select count(*) from made{at}") == 0
 
 
+async def test_what_waits_in_one_worker_keeps_no_session_out_of_another(world: Running, wheel_postgres: Server) -> None:
+    text = (world.world.settings.policies / "all.yaml").read_text()
+    world.world.write_policy(text.replace('relations: ["public.*"]}', 'relations: ["public.*"], spares: 3}'))
+    async with crew(world) as found:
+        _, line = await found.ticket()
+        _, other = await found.ticket("few")
+        first = await connect(line)
+        await until(lambda: len(backends(wheel_postgres)) == 4)
+        (taken,) = wheel_postgres.execute("select count(*) from pg_stat_activity where usename = 'app'")
+        # The broker itself needs one more, to read the catalogue.
+        wheel_postgres.execute(f"alter role app connection limit {taken[0] + 1}")
+        try:
+            second = await connect(other)
+            assert await second.fetchval("select 1") == await first.fetchval("select 1") == 1
+            assert len({*found.served().values()}) == 2
+        finally:
+            wheel_postgres.execute("alter role app connection limit -1")
+
+
 async def test_workers_do_not_outlive_their_broker_and_the_next_one_goes_on(
     world: Running, wheel_postgres: Server
 ) -> None:

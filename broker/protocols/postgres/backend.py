@@ -73,7 +73,7 @@ class Backend:
         try:
             return await self.upstream.open(*opened)
         except UpstreamUnavailable as error:
-            if FULL not in str(error) or not self._house.spares.make_room(self.level):
+            if FULL not in str(error) or not self._house.make_room(self.level):
                 raise
             # What waited for sessions must not keep one out.
             self.upstream.abort()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from broker.protocols.postgres import codec, pins
@@ -20,7 +21,7 @@ from broker.protocols.postgres.rationing import Rations
 from broker.protocols.postgres.replies import Problem, passes_status
 from broker.protocols.postgres.ruling import access_line
 from broker.protocols.postgres.scribe import Notes
-from broker.protocols.postgres.spares import Kind, Spares
+from broker.protocols.postgres.spares import Crowding, Kind, Spares
 from broker.protocols.postgres.startup import CancelKey, Startup
 from broker.sessions.model import CloseReason, GrantFacts
 from broker.sessions.ports import Broker, Endpoint
@@ -61,10 +62,11 @@ class Common:
     swept: Swept = field(default_factory=Swept)
     names: KnownNames = field(default_factory=KnownNames)
     changes: Changes = field(default_factory=Changes)
+    crowding: Crowding = field(default_factory=Crowding)
 
     def heard(self, tell: Callable[..., None]) -> None:
         """Have what one process says reach the others."""
-        self.changes.tell = tell
+        self.changes.tell, self.crowding.tell = partial(tell, "changed"), partial(tell, "full")
 
     def leave(self, sessions: frozenset[str]) -> None:
         """Let go of what is kept of sessions whose process has died."""
@@ -123,6 +125,14 @@ class House:
                 pins.never_changes(policy, *who),
                 all_clear(field_view(policy, grant.person, grant.resource)),
             )
+        return found
+
+    def make_room(self, endpoint: Endpoint) -> bool:
+        """Have what waits at a server closed, for it has no connection left; says whether there may be one now."""
+        place, resources = (endpoint.host, endpoint.port), self.broker.policies.current.resources.values()
+        found = self.spares.make_room(*place)
+        if any(role.spares for resource in resources for role in resource.roles.values()):
+            found = self.common.crowding.note(*place) or found
         return found
 
     def leave(self, session: Session) -> None:

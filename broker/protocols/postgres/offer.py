@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -88,10 +88,11 @@ class PostgresOffer:
         admins, workers = Admins(), Workers()
         common = broker.common.get(self.name) or self.common()
         catalogues = Catalogues(admins, field_rules_of(broker.policies), common.names, common.changes)
-        broker.told[self.name] = catalogues.hear
         inspector = Inspector(broker.policies, catalogues, workers, broker.clock)
         secret = _secret(broker.home / "postgres.secret")
         house = House(broker, admins, inspector, common, house_of(secret))
+        heard: dict[str, Callable[..., object]] = {"changed": catalogues.hear, "full": house.spares.make_room}
+        broker.told[self.name] = lambda what, *said: heard[what](*said)
         front = FrontDoor(house, context, binding, secret, plain=settings.plaintext == "loopback")
         if broker.door is not None:
             broker.door.serve(self.name, front.serve)

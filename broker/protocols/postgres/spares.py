@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -87,6 +88,20 @@ class _Shelf:
     quiet_until: float = 0.0
 
 
+class Crowding:
+    """Has every process of a broker close what waits at a server that has no connection left."""
+
+    def __init__(self) -> None:
+        self.tell: Callable[[str, int], None] | None = None
+
+    def note(self, host: str, port: int) -> bool:
+        """Say whether there are others, who do so as they hear of it."""
+        if self.tell is None:
+            return False
+        self.tell(host, port)
+        return True
+
+
 class Spares:
     """All that wait; that there is none is never an error, a session then opens a connection of its own."""
 
@@ -119,11 +134,11 @@ class Spares:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
 
-    def make_room(self, endpoint: Endpoint) -> bool:
+    def make_room(self, host: str, port: int) -> bool:
         """Close what waits at a server that has no connection left; returns whether anything did."""
         found = False
         for kind, shelf in self._shelves.items():
-            if (kind.endpoint.host, kind.endpoint.port) == (endpoint.host, endpoint.port):
+            if (kind.endpoint.host, kind.endpoint.port) == (host, port):
                 found = found or bool(shelf.ready)
                 _empty(shelf)
                 shelf.quiet_until = time.monotonic() + QUIET_SECONDS
