@@ -60,7 +60,7 @@ def subselect(scope: Scope, content: Node, relation: Relation, *, only: bool, sa
         for column in relation.columns
         if scope.mentions(content, column.name)
     ]
-    wanted = sorted(SYSTEM_COLUMNS & scope.found.names - {column.name for column in relation.columns})
+    wanted = sorted(_asked_for(scope, content) - {column.name for column in relation.columns})
     wanted = wanted if relation.kind != "v" else []  # It has none, whatever else of the query is asked for them.
     if wanted and scope.found.whole(content, {scope.called(content)}):
         raise Refusal(
@@ -81,6 +81,16 @@ def subselect(scope: Scope, content: Node, relation: Relation, *, only: bool, sa
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     fence = " OFFSET 0" if scope.fenced(relation) else ""
     return f"(SELECT {', '.join(columns)} FROM {'ONLY ' if only else ''}{name} AS t{sample}{where}{fence})"
+
+
+def _asked_for(scope: Scope, content: Node) -> set[str]:
+    """Return the system columns that a relation could be asked for: by their bare names, or by that of its row."""
+    rows: dict[str, set[str]] = {}
+    for row, name in scope.found.attributes:
+        rows.setdefault(name, set()).add(row)
+    mine = {scope.called(content), ""}
+    named = SYSTEM_COLUMNS & scope.found.names
+    return {name for name in named if name in scope.found.bare or not rows.get(name, mine).isdisjoint(mine)}
 
 
 _FETCHED = "t.ctid OPERATOR(pg_catalog.<>) '(4294967295,65535)'::pg_catalog.tid"

@@ -168,8 +168,10 @@ def test_tables_are_as_if_nobody_had_counted_their_rows(worlds: tuple[World, Wor
     assert worlds[0].run(sql) == [("SELECT 1", [(-1.0, None)])]
 
 
-def test_what_has_no_system_columns_stands_beside_what_is_asked_for_them(worlds: tuple[World, World]) -> None:
+def test_what_is_asked_for_no_system_columns_stands_beside_what_is(worlds: tuple[World, World]) -> None:
     for sql in (
+        "select c.*, o.xmin is null, o.tableoid::regclass from customers c join orders o on o.id = c.id where c.id = 1",
+        "select t.*, c.tableoid from pg_type t join pg_class c on c.oid = t.typrelid where t.oid = 75",
         "select c.xmin is null, v.* from customers c join v_own v on v.id = c.id where c.id = 1",
         "select c.xmin is null, l.label from pg_class c left join pg_seclabels l on l.objoid = c.oid limit 1",
     ):
