@@ -129,6 +129,8 @@ class Catalogue:
     attributes: frozenset[str]
     """Names of functions outside the list that `expression.name` could call."""
     operators: frozenset[tuple[str, str]]  # of users', and their operator classes
+    apart: frozenset[tuple[str, str]]
+    """Those of them that are only found where a value of a type of users' stands."""
     types: Mapping[tuple[str, str], tuple[str, bool]]
     """(schema, name) of users' types -> (typtype, whether it runs no code of theirs)."""
     type_names: Mapping[int, tuple[str, bool]] = field(default_factory=dict)
@@ -255,6 +257,7 @@ def build(
             if name not in allowed_functions() or name in coded or any((s, name) in defined for s in path)
         ),
         operators=frozenset((row["schema"], row["name"]) for row in rows["operators"]),
+        apart=frozenset((row["schema"], row["name"]) for row in rows["operators"] if row.get("apart")),
         types={(row["schema"], row["name"]): (row["kind"], row["trusted"]) for row in rows["types"]},
         type_names={row.get("oid", 0): (f"{row['schema']}.{row['name']}", row["trusted"]) for row in rows["types"]},
         own=frozenset(row["name"] for row in rows["functions"]) | coded,

@@ -245,13 +245,24 @@ QUERIES: dict[str, str] = {
         order by 1""",
     "builtins": "select distinct proname::text as name from pg_proc where oid < 16384 order by 1",
     "operators": f"""
-        with {_TRUSTED}
-        select distinct n.nspname::text as schema, o.oprname::text as name
-        from pg_operator o join pg_namespace n on n.oid = o.oprnamespace
+        with {_TRUSTED},
+        -- Base types that no value becomes by itself; a superuser made them, and what C code compares them.
+        apart (oid) as (
+            select oid from pg_type t
+            where oid >= 16384 and typtype = 'b' and typelem = 0 and typcategory = 'U' and not exists
+                (select from pg_cast where casttarget = t.oid and castcontext = 'i' and castsource < 16384))
+        select n.nspname::text as schema, o.oprname::text as name,
+               -- Where a name is texts' too, constants alone do not mean one of these.
+               bool_and(p.prolang in (12, 13) and not p.prosecdef
+                        and o.oprleft in (table apart) and o.oprright in (table apart) and exists
+                   (select from pg_operator b where b.oid < 16384 and b.oprname = o.oprname
+                                                    and b.oprleft = 25 and b.oprright = 25)) as apart
+        from pg_operator o join pg_namespace n on n.oid = o.oprnamespace left join pg_proc p on p.oid = o.oprcode
         where o.oid >= 16384 and o.oid not in (select objid from trusted where classid = 'pg_operator'::regclass)
+        group by 1, 2
         -- Operator classes too: their names are words, so that neither is taken for the other.
         union
-        select n.nspname::text, c.opcname::text from pg_opclass c join pg_namespace n on n.oid = c.opcnamespace
+        select n.nspname::text, c.opcname::text, false from pg_opclass c join pg_namespace n on n.oid = c.opcnamespace
         where c.oid >= 16384 and c.oid not in (select objid from trusted where classid = 'pg_opclass'::regclass)
         order by 1, 2""",
     "views": f"""

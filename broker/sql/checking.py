@@ -8,6 +8,7 @@ from typing import Any
 from broker.sql.catalogue import Relation
 from broker.sql.collect import Collected, collect
 from broker.sql.model import Refusal
+from broker.sql.names import own_operator
 from broker.sql.nodes import QUERIES
 from broker.sql.relations import Scope, placed
 from broker.sql.system import SYSTEM_COLUMNS
@@ -102,6 +103,8 @@ def check_calls(found: Collected, scope: Scope) -> None:
     nothing masks that on its way.
     """
     for overload in sorted(found.own, key=lambda each: each.function):
+        if found.apart and not overload.function.computes:
+            raise own_operator(min(found.apart))
         if overload.reaches and not found.in_clear:
             # A rule that names it would have every field read that the upstream's role may read.
             message = f"{overload.function} runs or reads what it is told to by a text, where nothing would be masked"

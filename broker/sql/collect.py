@@ -55,6 +55,8 @@ class Collected:
     functions: set[str] = field(default_factory=set)
     own: set[Overload] = field(default_factory=set)
     """Functions of users' that a call could mean."""
+    apart: set[str] = field(default_factory=set)
+    """Operators that mean users' own where a value of a type of theirs stands."""
     builtin: set[OwnFunction] = field(default_factory=set)
     """Builtin functions that a rule has to name."""
     counters: list[Node] = field(default_factory=list)
@@ -211,7 +213,7 @@ def _seen(found: Collected, catalogue: Catalogue, kind: str, content: Node, wrap
             return _column(found, content)
         case "A_Expr" | "SubLink" | "SortBy" | "CaseExpr":
             for name in _operators(kind, content):
-                check_operator(catalogue, name, found.code)
+                check_operator(catalogue, name, found.code, found.apart)
         case "RangeVar":
             found.references.append((wrapper, content, None))
             _row(found, kind, content)
@@ -374,7 +376,7 @@ def _indirection(found: Collected, content: Node) -> None:
 def _join(found: Collected, catalogue: Catalogue, content: Node) -> None:
     found.names.update(strings(content.get("usingClause", [])))
     if "usingClause" in content or content.get("isNatural"):
-        check_operator(catalogue, ["="], found.code)
+        check_operator(catalogue, ["="], found.code, found.apart)
     # The row of a join has every column, and calls them as it likes.
     if content.get("isNatural") or "alias" in content:
         found.starred |= {id(each) for each in joined([content["larg"], content["rarg"]])}

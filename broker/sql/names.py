@@ -106,18 +106,30 @@ def check_attribute(catalogue: Catalogue, name: str, *, row: bool, record: bool)
     )
 
 
-def check_operator(catalogue: Catalogue, parts: list[str], code: set[str] | None = None) -> None:
-    """Refuse an operator that users defined, or whose name they overloaded."""
+def check_operator(catalogue: Catalogue, parts: list[str], code: set[str] | None, apart: set[str]) -> None:
+    """Refuse an operator that users defined, or whose name they overloaded.
+
+    One that is found by values of their types alone is noted in `apart`: what gives such a value is refused, but for
+    their functions.
+    """
     schema, name = (parts[-2], parts[-1]) if len(parts) == 2 else (None, parts[-1])
-    path = (schema,) if schema else catalogue.path
+    own = {(one, name) for one in ((schema,) if schema else catalogue.path)} & catalogue.operators
+    builtin = schema in (None, "pg_catalog")
     if code is not None and len(parts) <= 2:
-        if schema not in (None, "pg_catalog") or any((s, name) in catalogue.operators for s in path):
+        if own or not builtin:
             code.add(f"operator {'.'.join(parts)}")
-        return
-    if len(parts) > 2 or schema not in (None, "pg_catalog") or any((s, name) in catalogue.operators for s in path):
-        raise Refusal(
-            "operator", f"operator {'.'.join(parts)} is one of this database's own, and those are not open yet"
-        )
+    elif own - catalogue.apart or not builtin or len(parts) > 2:
+        raise own_operator(".".join(parts))
+    elif own:
+        apart.add(name)
+
+
+def own_operator(name: str) -> Refusal:
+    """Return why an operator of users' is refused."""
+    hint = "" if "." in name else f"where the server's own is meant, write OPERATOR(pg_catalog.{name})"
+    return Refusal(
+        "operator", f"operator {name} is one of this database's own, and those are not open yet", hint or None
+    )
 
 
 def check_type(catalogue: Catalogue, parts: list[str], code: set[str] | None = None) -> None:

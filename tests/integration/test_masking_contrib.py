@@ -356,3 +356,41 @@ def test_every_function_of_a_known_extension_is_listed_or_left_out_for_a_reason(
 
 
 _OF_INDEXES = {"btree_gist.gist_translate_cmptype_btree"}
+
+
+TAG = """
+    create type tag;
+    create function tag_in(cstring) returns tag language internal strict immutable as 'textin';
+    create function tag_out(tag) returns cstring language internal strict immutable as 'textout';
+    create type tag (input = tag_in, output = tag_out, internallength = variable);
+    create function tag_eq(tag, tag) returns boolean language internal strict immutable as 'texteq';
+    create operator = (leftarg = tag, rightarg = tag, procedure = tag_eq);
+    create function given() returns tag language sql immutable as 'select null::tag';
+    create table tagged as select id, 'a'::tag as tag from notes;
+    grant select on tagged to app
+"""
+UNTAGGED = """
+    select id, 'a' = 'b' from tagged where id = 1 or id in (select id from notes)
+    select t.id, case p.id when 1 then 'x' end, (p.id, name) = (1, name) from tagged t join people p using (id)
+    select id from people where ssn = email::text or id = 1
+"""
+COMPARED = ("select id from tagged where tag = 'a'", "select 'a'::tag = 'b'", "select given() = given()")
+
+
+def test_an_operator_for_a_type_of_users_stands_in_no_other_ones_way(
+    sides: tuple[Side, Side], postgres: Server
+) -> None:
+    with postgres.connect("left_contrib") as owner:
+        owner.execute(TAG.encode())
+        side = Side(load_catalogue(postgres, "left_contrib", ("public", HERE)), sides[0].reader, owner)
+        for text in lines(UNTAGGED):
+            assert isinstance(found := side.run(text), list), (text, found)
+            assert found
+        for text in COMPARED:
+            assert side.run(text) in [("refused", "operator"), ("refused", "type")], text
+        # What becomes such a value by itself could mean its operator.
+        owner.execute("create cast (text as tag) without function as implicit")
+        with pytest.raises(Refusal, match="one of this database's own") as caught:
+            inspect("select 1 = 1", load_catalogue(postgres, "left_contrib", ("public", HERE)), FIELDS)
+        assert caught.value.hint == "where the server's own is meant, write OPERATOR(pg_catalog.=)"
+        owner.execute("drop type tag cascade; drop table tagged")
