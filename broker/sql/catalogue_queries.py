@@ -221,7 +221,8 @@ QUERIES: dict[str, str] = {
                                   a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn,
                                   a.aggmfinalfn)
                               where a.aggfnoid = p.oid and (t.provolatile = 'v' or t.prosecdef))) as acting,
-               b.reaches or not (l.lanpltrusted or b.harmless) as native, b.reaches, b.computes,
+               b.reaches or not (l.lanpltrusted or b.harmless or l.lanname = 'internal'
+                                 and p.prosrc ~ '^(multi)?range_constructor[0-3]$') as native, b.reaches, b.computes,
                coalesce(r.typrelid, 0)::int8 as returns,
                exists (select from pg_proc b where b.oid < 16384 and b.proname = p.proname) as builtin,
                p.oid in (table loose) as follows, l.lanname = 'sql' and not b.computes as planned, p.xmin::text as made

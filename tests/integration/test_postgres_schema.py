@@ -209,6 +209,17 @@ ALTER TABLE ONLY public.zoo ADD CONSTRAINT zoo_pkey PRIMARY KEY (id);
 """What pg_dump writes, shortened: the function's body names what comes behind it."""
 
 
+async def test_a_range_of_a_type_of_ones_own_is_made_where_all_code_is_let(world: tuple[Server, Path]) -> None:
+    for policy, made in ((OPEN + CODE, (0, "f\n", "")), (OPEN, (1, "", "no rule lets it be called"))):
+        world[0].execute("drop type if exists public.span", "shop")
+        async with serve(world, OPEN + CODE) as broker:
+            assert (await psql(broker.ticket(role="write"), "create type span as range (subtype = text)"))[0] == 0
+        async with serve(world, policy) as broker:
+            status, output, errors = await psql(broker.ticket(role="write"), "select isempty(span('a', 'b'))")
+            assert (status, output) == made[:2]
+            assert made[2] in errors
+
+
 async def test_a_dump_is_restored(world: tuple[Server, Path]) -> None:
     async with serve(world, OPEN + CODE) as broker:
         ticket = broker.ticket(role="write")
