@@ -129,12 +129,12 @@ class Catalogue:
     attributes: frozenset[str]
     """Names of functions outside the list that `expression.name` could call."""
     operators: frozenset[tuple[str, str]]  # of users', and their operator classes
-    apart: frozenset[tuple[str, str]]
-    """Those of them that are only found where a value of a type of users' stands."""
     types: Mapping[tuple[str, str], tuple[str, bool]]
     """(schema, name) of users' types -> (typtype, whether it runs no code of theirs)."""
     type_names: Mapping[int, tuple[str, bool]] = field(default_factory=dict)
     """oid of users' types -> (its name, whether it runs no code of theirs)."""
+    apart: frozenset[tuple[str, str]] = frozenset()
+    """Those of `operators` that are only found where a value of a type of users' stands."""
     own: frozenset[str] = frozenset()
     """Names of functions that users defined, and of types that run code of theirs."""
     loose: frozenset[str] = frozenset()

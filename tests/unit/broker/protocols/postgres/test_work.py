@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker.protocols.postgres import work
 from broker.protocols.postgres.events import Command, Ended, Event, FromClient, FromUpstream, ToClient
 from broker.protocols.postgres.work import PIECE, TURN_SECONDS, Work
 from broker.sessions.model import CloseReason
@@ -76,7 +77,8 @@ async def test_a_long_chunk_of_the_upstreams_is_done_in_turns_and_what_comes_mea
     assert len(session.turns) > 3
 
 
-async def test_what_is_short_is_done_at_once() -> None:
+async def test_what_is_short_is_done_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "TURN_SECONDS", 60.0)
     session = Session(0.0)
     session.work.tell(FromUpstream(b"ab?c", 0.0))
     session.work.tell(FromClient(b"d", 0.0))
