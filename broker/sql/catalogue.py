@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from importlib import resources
@@ -175,21 +175,15 @@ class Catalogue:
 
     def native(self, relation: Relation) -> frozenset[Overload]:
         """Return the functions that a rule has to name and that a view calls, itself or by what stands behind it."""
-        found: set[Overload] = set()
-        seen: set[int] = set()
-        todo = [relation.oid]
-        while todo:
-            oid = todo.pop()
-            behind, view = self.by_oid.get(oid), self.views.get(oid)
-            if oid in seen or behind is None or behind.kind != "v" or view is None:
-                continue
-            seen.add(oid)
-            found.update(one for key in view.calls for one in self.overloads.get(key, ()) if one.function.native)
-            todo += view.lineage.relations if view.lineage is not None else ()
-        return frozenset(found)
+        calls = {key for view in self._views_of(relation) if view is not None for key in view.calls}
+        return frozenset(one for key in calls for one in self.overloads.get(key, ()) if one.function.native)
 
     def looks(self, relation: Relation) -> bool:
         """Say whether what a relation shows follows the search path: a view, itself or by what stands behind it."""
+        return any(view is None or view.lineage is None or view.looks for view in self._views_of(relation))
+
+    def _views_of(self, relation: Relation) -> Iterator[View | None]:
+        """Yield what is known of a view and of each view behind it, None where nothing is."""
         seen: set[int] = set()
         todo = [relation.oid]
         while todo:
@@ -197,11 +191,9 @@ class Catalogue:
             found, view = self.by_oid.get(oid), self.views.get(oid)
             if oid in seen or found is None or found.kind != "v":
                 continue
-            if view is None or view.lineage is None or view.looks:
-                return True
             seen.add(oid)
-            todo += view.lineage.relations
-        return False
+            yield view
+            todo += view.lineage.relations if view is not None and view.lineage is not None else ()
 
     def under(self, path: SearchPath) -> Catalogue:
         """Return the same catalogue under a path that its session has set."""

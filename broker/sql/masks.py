@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from broker.sql.catalogue import Column, Relation
-from broker.sql.system import CLOSED_IN_CLEAR, HIDDEN, SHOWN_AS, SHOWN_AS_TEXT, SHOWN_WHERE
+from broker.sql.system import CLOSED_IN_CLEAR, SHOWN_AS, SHOWN_WHERE
 from policies.engine.decisions import Mask, MaskKind
 
 STARS = "***"
@@ -146,5 +146,5 @@ def closed(relation: Relation, column: Column, *, in_clear: bool = False) -> str
     among = CLOSED_IN_CLEAR.get(relation.qualified, {}).get(column.name) if in_clear else None
     if shown := among or (None if in_clear else SHOWN_WHERE.get(relation.qualified)):
         return f"CASE WHEN {shown} THEN t.{quote_name(column.name)} END"
-    shown = SHOWN_AS.get(column.name, HIDDEN if column.name in SHOWN_AS_TEXT else None)
-    return _cast(quote_text(shown), column) if shown is not None else f"NULL::{column.type}"
+    said = SHOWN_AS.get(column.name)
+    return _cast(quote_text(said), column) if said is not None else f"NULL::{column.type}"

@@ -126,10 +126,9 @@ def check_operator(catalogue: Catalogue, parts: list[str], code: set[str] | None
 
 def own_operator(name: str) -> Refusal:
     """Return why an operator of users' is refused."""
-    hint = "" if "." in name else f"where the server's own is meant, write OPERATOR(pg_catalog.{name})"
-    return Refusal(
-        "operator", f"operator {name} is one of this database's own, and those are not open yet", hint or None
-    )
+    said = f"operator {name} is one of this database's own, and those are not open yet"
+    hint = None if "." in name else f"where the server's own is meant, write OPERATOR(pg_catalog.{name})"
+    return Refusal("operator", said, hint)
 
 
 def check_type(catalogue: Catalogue, parts: list[str], code: set[str] | None = None) -> None:

@@ -140,10 +140,10 @@ CLOSED_COLUMNS: dict[str, frozenset[str]] = {
 }
 """Columns whose values are or hold literals; they arrive as NULL, or as a fixed text where a reader needs one."""
 
-SHOWN_AS_TEXT = frozenset({"indexdef", "definition", "prosrc", "enumlabel", "view_definition", "routine_definition"})
-SHOWN_AS = {"reltuples": "-1"}
-"""What a server says that has not counted, for readers who take it for a number."""
 HIDDEN = "(hidden)"
+_TEXTS = ("indexdef", "definition", "prosrc", "enumlabel", "view_definition", "routine_definition")
+SHOWN_AS = dict.fromkeys(_TEXTS, HIDDEN) | {"reltuples": "-1"}
+"""What stands for columns of which readers take no NULL; for rows, what a server says that has not counted them."""
 
 SHOWN = (
     "server_(version|version_num|encoding)|client_(encoding|min_messages|connection_check_interval)|application_name"

@@ -6,15 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from policies.engine.conditions import (
-    EVERY_FUNCTION,
-    every_verb,
-    followed,
-    holds,
-    names_call,
-    of_verbs,
-    said_of_verb,
-)
+from policies.engine.conditions import EVERY_FUNCTION, every_verb, followed, holds, names_call, of_verbs, said_of_verb
 from policies.engine.decisions import (
     HIDE,
     NO_LIMITS,
@@ -192,8 +184,10 @@ def _statement_answers(
         # And so does each function of users' that a call could mean: what else a statement does says nothing of them.
         naming = (one for one in rules if any(names_call(listed, call) for listed in one.named_functions))
         answers, _ = _answers(naming, facts, Effect.WRITE if call.acting else Effect.READ, now, rows)
-        if answers or not call.computes:
-            yield combine(answers) if answers else uncalled(call)
+        if answers:
+            yield combine(answers)
+        elif not call.computes:
+            yield uncalled(call)
     if facts.code:
         # What no name tells apart is under rules about all of it: to define it, and to run it.
         effect = next((one for one in (Effect.DDL, Effect.ADMIN) if one in facts.effects), Effect.WRITE)
