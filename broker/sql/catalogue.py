@@ -226,7 +226,10 @@ def build(
     columns: dict[int, list[Column]] = {}
     for row in rows["columns"]:
         columns.setdefault(row["oid"], []).append(_column(row, former))
-    by_oid = {row["oid"]: _relation(row, tuple(columns.get(row["oid"], ())), former) for row in rows["relations"]}
+    by_oid = {
+        row["oid"]: _relation(row, _SEQUENCE if row["kind"] == "S" else tuple(columns.get(row["oid"], ())), former)
+        for row in rows["relations"]
+    }
     usable = (by_oid[row["oid"]] for row in rows["relations"] if row.get("usable", True))
     relations = {(relation.schema, relation.name): relation for relation in usable}
     heirs, ancestors = _families(rows["relations"], by_oid)
@@ -269,6 +272,14 @@ def build(
         indexed={f"{one.schema}.{index.name}": one.qualified for one in by_oid.values() for index in one.indexes},
         definitions=definitions(rows["overloads"]),
     )
+
+
+_SEQUENCE = (
+    Column("last_value", 1, "bigint", "N", "int8"),
+    Column("log_cnt", 2, "bigint", "N", "int8"),
+    Column("is_called", 3, "boolean", "B", "bool"),
+)
+"""What every sequence has; they are too many to be read."""
 
 
 def _relation(row: Mapping[str, Any], columns: tuple[Column, ...], former: Former) -> Relation:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from broker.sql.catalogue import Relation
-from broker.sql.collect import Collected, collect
+from broker.sql.collect import collect
+from broker.sql.collected import Collected
 from broker.sql.model import Refusal
 from broker.sql.names import own_operator
 from broker.sql.nodes import QUERIES

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
-from dataclasses import dataclass, field
 from typing import Any
 
 from broker.sql.catalogue import Catalogue
+from broker.sql.collected import Collected
 from broker.sql.comparing import CLAUSES
 from broker.sql.grammar import SYNTAX, as_called, called, is_column
 from broker.sql.model import Refusal
 from broker.sql.names import called_builtin, check_function, check_operator, check_type, own_candidates
 from broker.sql.nodes import EXPRESSIONS
-from broker.sql.notation import gives_whole
-from broker.sql.overloads import Overload
 from broker.sql.sequences import FUNCTIONS as SEQUENCED
 from broker.sql.settings import moved_by_call, refusal_of_call, shows_only_settings
 from broker.sql.tree import Node, joined, strings, wrapped
-from policies.engine.decisions import OwnFunction
 
 MAX_QUERIES = 500
 _COMPARED = ["<", "<=", ">=", ">"]
@@ -29,87 +25,6 @@ assert (_LEAVES | _PLAIN) <= EXPRESSIONS
 _NOTED = frozenset({"typeName", "larg", "rarg", "withClause", "intoClause", *CLAUSES})
 """Keys of a node that mean more than that something is in it."""
 assert len(_NOTED) == 5 + len(CLAUSES)
-
-
-@dataclass(slots=True)
-class Collected:
-    """What a query mentions. `names` are the last parts of column references, `bare` those of one part."""
-
-    references: list[tuple[Node, Node, Node | None]] = field(default_factory=list)
-    """(wrapper, RangeVar, its RangeTableSample) of each relation that is read."""
-    targets: list[tuple[str, Node, Node]] = field(default_factory=list)
-    """(kind of statement, RangeVar, the statement) of each relation that is written."""
-    columns: list[Node] = field(default_factory=list)
-    clauses: list[tuple[str, Node]] = field(default_factory=list)
-    """(key, content of the node) of each clause that compares."""
-    groups: list[Node] = field(default_factory=list)
-    """Each SELECT with a GROUP BY."""
-    calls: list[tuple[Node, Node, str]] = field(default_factory=list)
-    """(wrapper, FuncCall, name) of each function that must be rewritten."""
-    names: set[str] = field(default_factory=set)
-    bare: set[str] = field(default_factory=set)
-    attributes: set[tuple[str, str]] = field(default_factory=set)
-    """(name of a row or nothing, name) of each `expression.name`."""
-    aliases: dict[str, list[tuple[str, Node]]] = field(default_factory=dict)
-    """What each row of FROM is called -> (kind, content) of the nodes that are called so."""
-    functions: set[str] = field(default_factory=set)
-    own: set[Overload] = field(default_factory=set)
-    """Functions of users' that a call could mean."""
-    apart: set[str] = field(default_factory=set)
-    """Operators that mean users' own where a value of a type of theirs stands."""
-    builtin: set[OwnFunction] = field(default_factory=set)
-    """Builtin functions that a rule has to name."""
-    counters: list[Node] = field(default_factory=list)
-    """Each call that takes or sets numbers of a sequence."""
-    rows: set[str] = field(default_factory=lambda: {"old", "new", "excluded"})
-    """Names of the old and new rows of a target."""
-    star: bool = False
-    """Every column of everything is meant."""
-    starred: set[int] = field(default_factory=set)
-    """Ids of the RangeVars of which every column is meant, by a star or since a join compares or renames them."""
-    spread: set[str] = field(default_factory=set)
-    """The name of a row in each `name.*`."""
-    placed: set[int] = field(default_factory=set)
-    """Ids of the stars of which it is known what they take in."""
-    locks: bool = False
-    sets: bool = False
-    """It changes settings."""
-    moved: list[tuple[Node, str]] = field(default_factory=list)
-    """Values that it gives the search path, and what they are sent as."""
-    catalogue: Catalogue | None = None
-    passed: frozenset[int] = frozenset()
-    """Ids of calls that somebody else looks at."""
-    in_clear: bool = False
-    """Nothing is masked, and no literal of the catalogue is hidden."""
-    coded: set[str] = field(default_factory=set)
-    """Where nothing is masked: what could run code of users', beside the functions that are known."""
-    listings: list[tuple[Node, Node, Node]] = field(default_factory=list)
-    """(wrapper, RangeFunction, FuncCall) of each call that lists the settings."""
-
-    @property
-    def ruled(self) -> frozenset[OwnFunction]:
-        """Return every function that needs a rule of its own."""
-        return frozenset(overload.function for overload in self.own) | self.builtin
-
-    def whole(self, content: Node, called: Set[str]) -> bool:
-        """Say whether every column of a relation is meant, which goes by these names.
-
-        What is no column of it in `row.name` is a function or a domain that is given the whole row.
-        """
-        return (
-            self.star
-            or id(content) in self.starred
-            or not called.isdisjoint(self.bare | self.spread)
-            or any(row in called and self._gives_whole(content, row, name) for row, name in self.attributes)
-        )
-
-    def _gives_whole(self, content: Node, row: str, name: str) -> bool:
-        alone = all(each is content for _, each in self.aliases.get(row, ()))
-        return gives_whole(self.catalogue, content, name, alone=alone)
-
-    @property
-    def code(self) -> set[str] | None:
-        return self.coded if self.in_clear else None
 
 
 def collect(
@@ -264,9 +179,15 @@ def _select(found: Collected, content: Node) -> None:
         found.groups.append(content)
     for target in content.get("targetList", ()):
         column = target["ResTarget"].get("val", {}).get("ColumnRef", {})
-        if len(column.get("fields", ())) == 1 and "A_Star" in column["fields"][0]:
-            found.placed.add(id(column))
-            found.starred |= {id(each) for each in joined(content.get("fromClause", []))}
+        fields = column.get("fields", ())
+        if not fields or "A_Star" not in fields[-1] or len(fields) > 2:
+            continue
+        found.placed.add(id(column))
+        found.stars.append(content)
+        if len(fields) == 1:
+            rows = {id(each) for each in joined(content.get("fromClause", []))}
+            found.starred |= rows
+            found.taken[0].update(rows if len(rows) > 1 else ())
 
 
 def _listing(content: Node) -> Node | None:
@@ -288,7 +209,9 @@ def _column(found: Collected, content: Node) -> bool:
         raise Refusal("name", "a column is named by its schema, table and name at most")
     if fields and "A_Star" in fields[-1]:
         found.spread.update(parts[-1:])
-        found.star = found.star or not (parts or id(content) in found.placed)
+        if id(content) not in found.placed:
+            found.taken[1].update(parts[-1:])
+            found.star = found.star or not parts
     elif parts:
         found.names.add(parts[-1])
         if len(parts) == 1:
@@ -359,6 +282,7 @@ def _row(found: Collected, kind: str, content: Node) -> None:
     if alias.get("colnames") and kind == "RangeVar":
         # Masked columns have other names, so every column counts as named.
         found.starred.add(id(content))
+        found.taken[0].add(id(content))
 
 
 def _indirection(found: Collected, content: Node) -> None:
@@ -379,7 +303,9 @@ def _join(found: Collected, catalogue: Catalogue, content: Node) -> None:
         check_operator(catalogue, ["="], found.code, found.apart)
     # The row of a join has every column, and calls them as it likes.
     if content.get("isNatural") or "alias" in content:
-        found.starred |= {id(each) for each in joined([content["larg"], content["rarg"]])}
+        rows = {id(each) for each in joined([content["larg"], content["rarg"]])}
+        found.starred |= rows
+        found.taken[0].update(rows)
     if "alias" in content:
         _row(found, "JoinExpr", content)
 

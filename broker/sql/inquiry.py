@@ -8,7 +8,8 @@ from typing import Any
 
 from broker.sql.catalogue import Catalogue
 from broker.sql.checking import check_calls, check_explained, check_writes, does, effects_of, missing_where
-from broker.sql.collect import Collected, collect
+from broker.sql.collect import collect
+from broker.sql.collected import Collected
 from broker.sql.comparing import compared
 from broker.sql.guarding import guard_changes
 from broker.sql.library import Token

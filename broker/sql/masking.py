@@ -12,6 +12,7 @@ from broker.sql.masks import quote_name
 from broker.sql.model import Refusal
 from broker.sql.relations import Scope, placed
 from broker.sql.rewrite import Rewriter, Source, fragment
+from broker.sql.stars import list_columns
 from broker.sql.system import SYSTEM_COLUMNS, literal_functions
 from broker.sql.tree import Node, strings, walk
 
@@ -28,7 +29,8 @@ def mask_relations(scope: Scope, rewriter: Rewriter) -> None:
         group_by_keys(select, keyed, rewriter)
     written = literal_functions(in_clear=scope.found.in_clear)
     for wrapper, content, name in scope.found.calls:
-        _replace_call(rewriter, wrapper, content, written[name])
+        body = written.get(f"{name}/{len(content.get('args', []))}", written[name])
+        _replace_call(rewriter, wrapper, content, body)
     for wrapper, content, call in scope.found.listings:
         _replace_listing(scope, rewriter, wrapper, content, call)
 
@@ -60,9 +62,8 @@ def subselect(scope: Scope, content: Node, relation: Relation, *, only: bool, sa
         for column in relation.columns
         if scope.mentions(content, column.name)
     ]
-    wanted = sorted(_asked_for(scope, content) - {column.name for column in relation.columns})
-    wanted = wanted if relation.kind != "v" else []  # It has none, whatever else of the query is asked for them.
-    if wanted and scope.found.whole(content, {scope.called(content)}):
+    wanted = _asked_for(scope, content, relation)
+    if wanted and scope.found.whole(content, {scope.called(content)}, listed=False):
         raise Refusal(
             "system-column",
             f"{wanted[0]} does not go together with * or the whole row of {relation.name}, which has masked fields",
@@ -83,14 +84,16 @@ def subselect(scope: Scope, content: Node, relation: Relation, *, only: bool, sa
     return f"(SELECT {', '.join(columns)} FROM {'ONLY ' if only else ''}{name} AS t{sample}{where}{fence})"
 
 
-def _asked_for(scope: Scope, content: Node) -> set[str]:
+def _asked_for(scope: Scope, content: Node, relation: Relation) -> list[str]:
     """Return the system columns that a relation could be asked for: by their bare names, or by that of its row."""
+    if relation.kind == "v":
+        return []  # It has none, whatever else of the query is asked for them.
     rows: dict[str, set[str]] = {}
     for row, name in scope.found.attributes:
         rows.setdefault(name, set()).add(row)
     mine = {scope.called(content), ""}
-    named = SYSTEM_COLUMNS & scope.found.names
-    return {name for name in named if name in scope.found.bare or not rows.get(name, mine).isdisjoint(mine)}
+    named = (SYSTEM_COLUMNS & scope.found.names) - {column.name for column in relation.columns}
+    return sorted(name for name in named if name in scope.found.bare or not rows.get(name, mine).isdisjoint(mine))
 
 
 _FETCHED = "t.ctid OPERATOR(pg_catalog.<>) '(4294967295,65535)'::pg_catalog.tid"
@@ -144,6 +147,8 @@ def _replace(
         first, prefix = first - 1, "SELECT * FROM "
     rewriter.replace(source.words[first].start, source.words[last].end, prefix + written, content["location"])
     _stand_in(rewriter, wrapper, content, written)
+    if _asked_for(scope, content, relation):
+        list_columns(scope, content, relation, rewriter)
 
 
 def _stand_in(rewriter: Rewriter, wrapper: Node, content: Node, written: str) -> None:

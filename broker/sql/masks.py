@@ -9,7 +9,14 @@ from __future__ import annotations
 import re
 
 from broker.sql.catalogue import Column, Relation
-from broker.sql.system import CLOSED_IN_CLEAR, SHOWN_AS, SHOWN_WHERE
+from broker.sql.system import (
+    CLOSED_IN_CLEAR,
+    HIDDEN,
+    HIDDEN_WHERE_SAID,
+    IN_PART,
+    SHOWN_AS,
+    SHOWN_WHERE,
+)
 from policies.engine.decisions import Mask, MaskKind
 
 STARS = "***"
@@ -146,5 +153,17 @@ def closed(relation: Relation, column: Column, *, in_clear: bool = False) -> str
     among = CLOSED_IN_CLEAR.get(relation.qualified, {}).get(column.name) if in_clear else None
     if shown := among or (None if in_clear else SHOWN_WHERE.get(relation.qualified)):
         return f"CASE WHEN {shown} THEN t.{quote_name(column.name)} END"
+    if column.name in HIDDEN_WHERE_SAID:
+        return _said(column)
     said = SHOWN_AS.get(column.name)
     return _cast(quote_text(said), column) if said is not None else f"NULL::{column.type}"
+
+
+def _said(column: Column) -> str:
+    """Return a fixed text where there is a definition, or what may be shown of it.
+
+    An expression's tree becomes a text, which is what `pg_get_expr` gives of it.
+    """
+    kind = "pg_catalog.text" if column.typname == "pg_node_tree" else column.type
+    hidden = f"WHEN t.{quote_name(column.name)} IS NOT NULL THEN {quote_text(HIDDEN)}"
+    return f"(CASE {IN_PART.get(column.name, '')} {hidden} END)::{kind}"

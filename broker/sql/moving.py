@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from broker.sql.catalogue import Catalogue, Relation
-from broker.sql.collect import Collected
+from broker.sql.collected import Collected
 from broker.sql.ddl import Change
 from broker.sql.library import parse
 from broker.sql.masks import quote_text

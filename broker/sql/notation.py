@@ -10,7 +10,7 @@ from broker.sql.system import SYSTEM_COLUMNS
 from broker.sql.tree import Node
 
 if TYPE_CHECKING:
-    from broker.sql.collect import Collected
+    from broker.sql.collected import Collected
 
 _RECORDS = frozenset({"RangeSubselect", "CommonTableExpr", "JoinExpr"})
 """What makes rows of no named type, so that few functions could take them."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from broker.sql.cascades import reached
 from broker.sql.catalogue import Catalogue, Relation
-from broker.sql.collect import Collected
+from broker.sql.collected import Collected
 from broker.sql.masks import quote_name
 from broker.sql.model import Altered, Refusal
 from broker.sql.nearly import meant

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from broker.sql.catalogue import Relation
-from broker.sql.collect import Collected
+from broker.sql.collected import Collected
 from broker.sql.masks import quote_name
 from broker.sql.model import Refusal
 from broker.sql.relations import Scope

@@ -16,11 +16,11 @@ from broker.sql.masks import closed, masked, quote_name
 from broker.sql.system import (
     CLOSED_COLUMNS,
     CLOSED_IN_CLEAR,
+    EMPTY,
     INFORMATION_SCHEMA_CLOSED,
     INFORMATION_SCHEMA_SECRET,
     NAMED_ONLY,
     READABLE,
-    READABLE_IN_CLEAR,
 )
 from policies.engine.decisions import HIDE, FieldView, Mask, RelationFields, all_clear, covered
 
@@ -156,7 +156,15 @@ class Sights:
             return _system(relation, in_clear=self.in_clear)
         if relation.kind in ("v", "m"):
             return self._view(relation)
+        if relation.kind == "S":
+            return self._sequence(relation)
         return self._table(relation)
+
+    def _sequence(self, relation: Relation) -> Sight:
+        """A sequence's numbers follow what is written, in whatever table: tools that read it see its row alone."""
+        masks = {} if self.in_clear else {column.name: HIDE for column in relation.columns}
+        why = dict.fromkeys(masks, "as numbers of a sequence are where anything is masked or not covered")
+        return Sight(masks, why, _expressions(relation, masks))
 
     def _table(self, relation: Relation) -> Sight:
         masks, why = self._of_table(relation)
@@ -245,7 +253,7 @@ class Sights:
         rows = [] if clear else self._masked(view.lineage.stored if relation.kind == "m" else view.lineage.rows)
         stored = [] if clear else self._masked(view.lineage.stored)
         behind_it = [name for _, sight in seen for name in (sight.stored if keeps else ()) or sight.rows]
-        problem = self._not_open(relation) or view.problem or _problem_behind(behind, seen)
+        problem = self._not_open(relation) or view.problem or _problem_behind(behind, seen, in_clear=self.in_clear)
         return Sight(
             masks,
             why,
@@ -294,8 +302,8 @@ class Sights:
         return self.of(relation).masks.get(names[0]) if relation and names and not relation.system else None
 
     def _not_open(self, relation: Relation) -> str:
-        """Say why a relation is open to nobody, whatever is masked; a sequence is where nothing is."""
-        if relation.kind in _KINDS and not (relation.kind == "S" and self.in_clear):
+        """Say why a relation is open to nobody, whatever is masked."""
+        if relation.kind in _KINDS:
             return _KINDS[relation.kind]
         if relation.rules or relation.row_security:
             return f"has {'rules' if relation.rules else 'row security'}, and such relations are not open yet"
@@ -353,7 +361,7 @@ def _closed(relation: Relation, in_clear: bool) -> bool:
     if relation.schema == "information_schema":
         hidden = INFORMATION_SCHEMA_SECRET if in_clear else INFORMATION_SCHEMA_CLOSED
         return relation.name in hidden or relation.name.startswith("_pg")
-    return relation.name not in (READABLE_IN_CLEAR if in_clear else READABLE)
+    return relation.name not in READABLE
 
 
 def _expressions(relation: Relation, masks: Mapping[str, Mask]) -> dict[str, str]:
@@ -364,10 +372,15 @@ def _expressions(relation: Relation, masks: Mapping[str, Mask]) -> dict[str, str
     }
 
 
-_KINDS = {"f": "is a foreign table, and those are not open yet", "S": "is a sequence, and those are not open yet"}
+_KINDS = {"f": "is a foreign table, and those are not open yet"}
 
 
-def _problem_behind(behind: list[Relation | None], seen: list[tuple[Relation, Sight]]) -> str:
+def _problem_behind(behind: list[Relation | None], seen: list[tuple[Relation, Sight]], *, in_clear: bool) -> str:
     if None in behind:
         return "reads a relation that is not known here"
-    return next((f"reads {each.qualified}, which {sight.problem}" for each, sight in seen if sight.problem), "")
+    for each, sight in seen:
+        if sight.problem:
+            return f"reads {each.qualified}, which {sight.problem}"
+        if not in_clear and each.system and each.qualified in EMPTY:
+            return f"reads {each.qualified}, whose rows are not shown"
+    return ""

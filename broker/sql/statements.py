@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from broker.sql.changing import COMMIT_FIRST, change
-from broker.sql.collect import Collected
+from broker.sql.collected import Collected
 from broker.sql.copies import copy, form_of
 from broker.sql.inquiry import Inquiry
 from broker.sql.model import Altered, Control, Moves, Refusal, Statement

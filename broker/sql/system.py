@@ -10,15 +10,17 @@ import re
 
 SYSTEM_SCHEMAS = frozenset({"pg_catalog", "information_schema"})
 
-_COUNTING = """
-    pg_locks pg_replication_slots pg_stat_archiver pg_stat_bgwriter pg_stat_database pg_stat_database_conflicts
-    pg_stat_progress_analyze pg_stat_progress_basebackup pg_stat_progress_cluster pg_stat_progress_create_index
-    pg_stat_progress_vacuum pg_stat_replication pg_stat_slru
+_EMPTY = """
+    pg_backend_memory_contexts pg_locks pg_replication_slots pg_seclabel pg_seclabels pg_shseclabel pg_stat_archiver
+    pg_stat_bgwriter pg_stat_checkpointer pg_stat_database pg_stat_database_conflicts pg_stat_io
+    pg_stat_progress_analyze pg_stat_progress_basebackup pg_stat_progress_cluster pg_stat_progress_copy
+    pg_stat_progress_create_index pg_stat_progress_vacuum pg_stat_replication pg_stat_replication_slots pg_stat_slru
+    pg_stat_subscription pg_stat_user_functions pg_stat_wal pg_stat_xact_all_tables pg_stat_xact_sys_tables
+    pg_stat_xact_user_functions pg_stat_xact_user_tables pg_stats pg_stats_ext pg_stats_ext_exprs
 """.split()
-_LABELS = ("pg_seclabel", "pg_seclabels", "pg_shseclabel")
-EMPTY = frozenset(f"pg_catalog.{name}" for name in (*_COUNTING, *_LABELS))
-"""What counts and names what all sessions do, and labels that could say anything: without any rows where something is
-masked, so that dashboards and pages of properties go on.
+EMPTY = frozenset(f"pg_catalog.{name}" for name in _EMPTY)
+"""What counts and names what all sessions do, labels that could say anything, and what is known of values: without any
+rows where something is masked, so that dashboards and pages of properties go on.
 """
 
 _STATISTICS = {
@@ -35,7 +37,7 @@ _STATISTICS = {
 NAMED_ONLY = {f"pg_catalog.{name}": frozenset(columns.split()) for name, columns in _STATISTICS.items()}
 """Statistics of relations, and what is shown of them: names, which tools ask for. Counts follow what rows there are."""
 
-READABLE = frozenset((*_COUNTING, *_LABELS)).union(
+READABLE = frozenset(_EMPTY).union(
     _STATISTICS,
     """
     pg_available_extension_versions pg_available_extensions pg_prepared_statements pg_sequences
@@ -52,16 +54,6 @@ READABLE = frozenset((*_COUNTING, *_LABELS)).union(
     """.split(),
 )
 """Relations of pg_catalog that may be read; every other one is refused."""
-
-READABLE_IN_CLEAR = READABLE | frozenset(
-    """
-    pg_stat_replication_slots pg_stat_subscription pg_backend_memory_contexts
-    pg_stat_checkpointer pg_stat_io pg_stat_progress_copy pg_stat_user_functions pg_stat_wal pg_stat_xact_all_tables
-    pg_stat_xact_sys_tables pg_stat_xact_user_functions pg_stat_xact_user_tables pg_stats pg_stats_ext
-    pg_stats_ext_exprs
-    """.split()
-)
-"""Those where nothing is masked and nothing hidden: statistics too, and no secrets."""
 
 INFORMATION_SCHEMA_CLOSED = frozenset(
     {
@@ -141,9 +133,44 @@ CLOSED_COLUMNS: dict[str, frozenset[str]] = {
 """Columns whose values are or hold literals; they arrive as NULL, or as a fixed text where a reader needs one."""
 
 HIDDEN = "(hidden)"
-_TEXTS = ("indexdef", "definition", "prosrc", "enumlabel", "view_definition", "routine_definition")
-SHOWN_AS = dict.fromkeys(_TEXTS, HIDDEN) | {"reltuples": "-1"}
+SHOWN_AS = {"enumlabel": HIDDEN, "reltuples": "-1"}
 """What stands for columns of which readers take no NULL; for rows, what a server says that has not counted them."""
+
+_PLAIN_DEFAULT = (
+    r"'^(nextval\(''[^'']*''::regclass\)|[a-z_][a-z0-9_]*\(\)|(CURRENT_|LOCAL)(DATE|TIME|TIMESTAMP|USER|ROLE))$'"
+)
+_BOUND = "pg_catalog.pg_get_expr(t.relpartbound, t.oid)"
+
+
+def _in_part(value: str, *forms: tuple[str, str]) -> str:
+    """Write what is said in the place of values of some forms; their patterns and texts are quoted."""
+    return " ".join(f"WHEN {value} OPERATOR(pg_catalog.~) {pattern} THEN {said}" for pattern, said in forms)
+
+
+_DEFAULT, _DEFAULT_TEXT = "pg_catalog.pg_get_expr(t.adbin, t.adrelid)", "t.column_default::pg_catalog.text"
+IN_PART = {
+    "adbin": _in_part(_DEFAULT, (_PLAIN_DEFAULT, _DEFAULT)),
+    "column_default": _in_part(_DEFAULT_TEXT, (_PLAIN_DEFAULT, _DEFAULT_TEXT)),
+    "relpartbound": _in_part(
+        _BOUND,
+        ("'^(DEFAULT$|FOR VALUES WITH)'", _BOUND),
+        ("'^FOR VALUES IN'", "'FOR VALUES IN (''(hidden)'')'"),
+        ("'^FOR VALUES FROM'", "'FOR VALUES FROM (''(hidden)'') TO (''(hidden)'')'"),
+    ),
+    "tgargs": "WHEN t.tgnargs OPERATOR(pg_catalog.=) 0 THEN t.tgargs",
+}
+"""Definitions that are shown in part: defaults that have no literal but the name of a sequence, what a partition is
+bounded by but not how; `t` is the relation.
+"""
+HIDDEN_WHERE_SAID = frozenset(IN_PART).union(
+    """
+    indexdef definition prosrc view_definition routine_definition agginitval aggminitval conbin ev_action ev_qual
+    indexprs indpred partexprs polqual polwithcheck proargdefaults prosqlbody prqual qual rowfilter stxexprs tgqual
+    typdefault typdefaultbin with_check action_condition action_statement attribute_default check_clause domain_default
+    generation_expression parameter_default
+    """.split()
+)
+"""Definitions: that there is one is shown, in one fixed text."""
 
 SHOWN = (
     "server_(version|version_num|encoding)|client_(encoding|min_messages|connection_check_interval)|application_name"
@@ -214,10 +241,25 @@ CLOSED_IN_CLEAR: dict[str, dict[str, str | None]] = {
 }
 """What stays closed where nothing is masked: others' queries and secrets, and in which rows each is shown."""
 
-_INDEX = """(SELECT CASE WHEN x.indexprs IS NULL AND x.indpred IS NULL THEN pg_catalog.pg_get_indexdef({args})
- ELSE '(hidden)' END FROM pg_catalog.pg_index x WHERE x.indexrelid OPERATOR(pg_catalog.=) a1)"""
-_CONSTRAINT = """(SELECT CASE WHEN x.contype IN ('p', 'u', 'f') THEN pg_catalog.pg_get_constraintdef({args})
- ELSE '(hidden)' END FROM pg_catalog.pg_constraint x WHERE x.oid OPERATOR(pg_catalog.=) a1)"""
+_PLAIN_INDEX = "x.indexprs IS NULL AND x.indpred IS NULL"
+_INDEX = """(SELECT CASE WHEN {shown} THEN pg_catalog.pg_get_indexdef({{args}}) ELSE '(hidden)' END
+ FROM pg_catalog.pg_index x WHERE x.indexrelid OPERATOR(pg_catalog.=) a1)"""
+_INDEX_COLUMN = _INDEX.format(
+    shown=f"{_PLAIN_INDEX} OR (a2 OPERATOR(pg_catalog.>) 0"
+    " AND x.indkey[a2 OPERATOR(pg_catalog.-) 1] OPERATOR(pg_catalog.<>) 0)"
+)
+_CONSTRAINT = """(SELECT CASE WHEN x.contype OPERATOR(pg_catalog.=) ANY ('{p,u,f,n,t}'::pg_catalog."char"[])
+ OR (x.contype OPERATOR(pg_catalog.=) 'x' AND EXISTS (SELECT FROM pg_catalog.pg_index i
+ WHERE i.indexrelid OPERATOR(pg_catalog.=) x.conindid AND i.indexprs IS NULL AND i.indpred IS NULL))
+ THEN pg_catalog.pg_get_constraintdef({args}) ELSE '(hidden)' END
+ FROM pg_catalog.pg_constraint x WHERE x.oid OPERATOR(pg_catalog.=) a1)"""
+_TRIGGER = """(SELECT CASE WHEN x.tgqual IS NULL AND x.tgnargs OPERATOR(pg_catalog.=) 0
+ THEN pg_catalog.pg_get_triggerdef({args}) ELSE '(hidden)' END
+ FROM pg_catalog.pg_trigger x WHERE x.oid OPERATOR(pg_catalog.=) a1)"""
+_PARTITIONED = """(SELECT CASE WHEN x.partexprs IS NULL THEN pg_catalog.pg_get_partkeydef({args})
+ WHEN x.partstrat OPERATOR(pg_catalog.=) 'l' THEN 'LIST ((hidden))'
+ WHEN x.partstrat OPERATOR(pg_catalog.=) 'h' THEN 'HASH ((hidden))' ELSE 'RANGE ((hidden))' END
+ FROM pg_catalog.pg_partitioned_table x WHERE x.partrelid OPERATOR(pg_catalog.=) a1)"""
 _SIZE = """(SELECT CASE WHEN x.relkind OPERATOR(pg_catalog.<>) ALL ('{{i,I,t}}'::pg_catalog."char"[])
  THEN pg_catalog.{}(a1::pg_catalog.regclass{{rest}}) END
  FROM pg_catalog.pg_class x WHERE x.oid OPERATOR(pg_catalog.=) a1::pg_catalog.regclass)"""
@@ -225,18 +267,20 @@ _TABLE_SIZE = _SIZE.format("pg_table_size")
 _SETTING, _SETTING_IN_CLEAR = (
     f"CASE WHEN {_shown('a1', in_clear=clear)} THEN pg_catalog.current_setting({{args}}) END" for clear in (False, True)
 )
-_FIXED = "'(hidden)'::pg_catalog.text"
+_FIXED = "CASE WHEN a1 IS NOT NULL THEN '(hidden)'::pg_catalog.text END"
+_WRITTEN = "a1::pg_catalog.text"  # It has been masked: see HIDDEN_WHERE_SAID.
 _NOTHING = "NULL::pg_catalog.text"
 
 _LITERAL_FUNCTIONS: dict[str, str] = {
-    "pg_get_indexdef": _INDEX,
+    "pg_get_indexdef": _INDEX.format(shown=_PLAIN_INDEX),
+    "pg_get_indexdef/3": _INDEX_COLUMN,
     "pg_get_constraintdef": _CONSTRAINT,
     "pg_get_function_arguments": "pg_catalog.pg_get_function_identity_arguments(a1)",
-    "pg_get_partkeydef": _FIXED,
-    "pg_get_expr": _FIXED,
+    "pg_get_partkeydef": _PARTITIONED,
+    "pg_get_expr": _WRITTEN,
     "pg_get_viewdef": _FIXED,
     "pg_get_ruledef": _FIXED,
-    "pg_get_triggerdef": _FIXED,
+    "pg_get_triggerdef": _TRIGGER,
     "pg_get_functiondef": _FIXED,
     "pg_get_function_sqlbody": _NOTHING,
     "pg_get_function_arg_default": _NOTHING,
@@ -258,7 +302,7 @@ _LITERAL_FUNCTIONS: dict[str, str] = {
     "pg_tablespace_size": "NULL::pg_catalog.int8",
 }
 """Functions whose answers hold literals, or follow them -> what is written instead, over a row `a1, a2, ...` of their
-arguments; sizes leave out indexes."""
+arguments, perhaps for some number of these; sizes leave out indexes."""
 _LITERAL_FUNCTIONS_IN_CLEAR = {"current_setting": _SETTING_IN_CLEAR}
 
 

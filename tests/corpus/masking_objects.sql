@@ -153,6 +153,12 @@ create materialized view public.mv_rank_view as select * from v_ranked;
 create view public.v_of_mv_rank as select id from mv_rank;
 create materialized view public.mv_gathered as select array_agg(id) as ids, string_agg(name, ',' order by salary) as names from customers where id < 6;
 create materialized view public.mv_numbered as select id, ssn, row_number() over (order by id) as n from customers where id < 6;
+-- Definitions with literals and without: defaults, triggers, exclusions, partial indexes.
+create function public.watch() returns trigger language plpgsql as $$ begin return null; end $$;
+create table public.watched(id int primary key, note text default 'canary', made timestamptz default now(), check (note <> 'canary'), exclude using btree (id with =));
+create index watched_some on public.watched (id) where note <> 'canary';
+create trigger told after insert on public.watched for each row when (new.note <> 'canary') execute function public.watch('canary', '1');
+create trigger plain after update of note on public.watched for each row execute function public.watch();
 grant select on all tables in schema public to lvl_read, lvl_write;
 grant insert, update, delete on all tables in schema public to lvl_write;
 grant insert on public.audit_log to lvl_read;
