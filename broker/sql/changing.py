@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from broker.sql.catalogue import Catalogue, Relation
 from broker.sql.checking import check_calls, check_writes, does, effects_of, missing_where
-from broker.sql.collect import collect
+from broker.sql.collect import Collected, collect
 from broker.sql.ddl import Change, change_of
 from broker.sql.inquiry import Inquiry
 from broker.sql.model import Altered, Refusal
@@ -73,6 +73,8 @@ def _inspected(inquiry: Inquiry, kind: str, content: Node, verb: str, change: Ch
         if inquiry.count > 1:
             raise Refusal("ddl-masked", "a change of the schema is sent by itself here", "send it by itself")
     found = collect([*change.parts, *change.types], catalogue, frozenset({id(content)}), in_clear=seen.in_clear)
+    if kind == "RefreshMatViewStmt":
+        _note_refreshed(content["relation"], found, inquiry)
     scope = inquiry.scope(found)
     check_writes(found, scope)
     check_calls(found, scope)
@@ -98,6 +100,17 @@ def _inspected(inquiry: Inquiry, kind: str, content: Node, verb: str, change: Ch
         calls=found.ruled,
         code=frozenset(change.code | found.coded),
     )
+
+
+def _note_refreshed(content: Node, found: Collected, inquiry: Inquiry) -> None:
+    """Take note of the code that a materialized view is filled by: refreshing it runs what reading a view would."""
+    relation = inquiry.catalogue.relation(content.get("schemaname"), content["relname"])
+    view = inquiry.catalogue.views.get(relation.oid) if relation is not None else None
+    if relation is None or view is None:
+        return  # The server says that it is none, or whoever has made it in this transaction was asked about its code.
+    if view.lineage is None or inquiry.seen.of(relation).coded:
+        found.coded.add(relation.qualified)
+        found.own |= inquiry.catalogue.native(relation)
 
 
 def _classes_of(content: Node, catalogue: Catalogue) -> set[str]:

@@ -7,11 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from broker.sql.checking import check_calls, check_writes
-from broker.sql.collect import collect
+from broker.sql.collect import Collected, collect
 from broker.sql.inquiry import Inquiry
 from broker.sql.masking import mask_copied_relation
 from broker.sql.model import Control, CopyForm, Refusal
-from broker.sql.relations import Scope
 from broker.sql.tree import Node, strings, wrapped
 from policies.engine.decisions import Effect, StatementFacts
 
@@ -37,12 +36,13 @@ def copy(inquiry: Inquiry, content: Node) -> tuple[StatementFacts, Control]:
 
 
 def _copy_out(inquiry: Inquiry, content: Node) -> StatementFacts:
-    relation, columns = content["relation"], content.get("attlist")
-    strict, altered = inquiry.strict, inquiry.altered
-    scope = Scope.of_copied(relation, inquiry.catalogue, inquiry.seen, columns, strict=strict, altered=altered)
+    columns = content.get("attlist")
+    found = Collected(names=set(strings(columns or [])), star=columns is None, in_clear=inquiry.seen.in_clear)
+    found.references.append(({}, content["relation"], None))
+    scope = inquiry.scope(found)
+    check_calls(found, scope)
     mask_copied_relation(scope, content, inquiry.rewriter)
     inquiry.scrub = inquiry.scrub or scope.scrub
-    inquiry.temporary |= scope.temporary
     return StatementFacts(
         "COPY",
         frozenset({Effect.READ}),
@@ -50,6 +50,8 @@ def _copy_out(inquiry: Inquiry, content: Node) -> StatementFacts:
         masked=frozenset(scope.masked_fields()),
         through=frozenset(scope.through),
         copying="out",
+        calls=found.ruled,
+        code=frozenset(found.coded),
     )
 
 

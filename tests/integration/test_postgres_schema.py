@@ -230,3 +230,32 @@ async def test_a_dump_is_restored(world: tuple[Server, Path]) -> None:
         upkeep = ("vacuum (analyze) public.zoo", "reindex table public.zoo", "refresh materialized view public.stocked")
         status, _, errors = await psql(ticket, "select set_config('search_path', '', false)", *upkeep)
         assert (status == 0) == (world[0].major >= 17), errors
+
+
+async def test_code_that_copying_or_refreshing_runs_is_under_the_rules_about_code(world: tuple[Server, Path]) -> None:
+    postgres = world[0]
+    made = (
+        "alter table notes enable row level security",
+        "create function noticed(id int) returns bool language sql"
+        " as $$ insert into public.log (what) values ('read ' || id); select true $$",
+        "create policy seen on notes for select to app_write using (noticed(id))",
+        "alter table notes force row level security",
+        "create materialized view kept as select noticed(1) as seen",
+        "create materialized view plain as select what from log",
+        "alter materialized view kept owner to app_write",
+        "alter materialized view plain owner to app_write",
+        "truncate log",
+    )
+    for text in made:
+        postgres.execute(text, "shop")
+    run = "copy notes to stdout", "copy notes (id) to stdout", "refresh materialized view kept"
+    async with serve(world, OPEN) as broker:
+        ticket = broker.ticket(role="write")
+        for sql in (*run, "select id from notes"):
+            assert "code of this database's own" in (await psql(ticket, sql))[2], sql
+        assert (await psql(ticket, "refresh materialized view plain"))[0] == 0
+        assert (await psql(ticket, "copy log to stdout"))[0] == 0
+    assert postgres.execute("select count(*) from log", "shop") == [(0,)]
+    async with serve(world, OPEN + CODE) as broker:
+        for sql in run:
+            assert (await psql(broker.ticket(role="write"), sql))[0] == 0, sql

@@ -35,6 +35,9 @@ CODE = """
     create index on orders (spent2(id))
     select 1 <+> 2
     select id from secrets
+    copy secrets to stdout
+    copy secrets (id) to stdout
+    copy typed to stdout
     select app.f(1)
     select f2(1)
     select 'x'::checked
