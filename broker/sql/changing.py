@@ -11,7 +11,8 @@ from collections.abc import Iterable
 
 from broker.sql.catalogue import Catalogue, Relation
 from broker.sql.checking import check_calls, check_writes, does, effects_of, missing_where
-from broker.sql.collect import Collected, collect
+from broker.sql.collect import collect
+from broker.sql.collected import Collected
 from broker.sql.ddl import Change, change_of
 from broker.sql.inquiry import Inquiry
 from broker.sql.model import Altered, Refusal

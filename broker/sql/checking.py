@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import Any
 
 from broker.sql.catalogue import Relation
@@ -129,6 +129,16 @@ def check_explained(found: Collected, scope: Scope) -> None:
                 if (each.oid, column.attnum) in scope.catalogue.virtual and scope.mentions(content, column.name):
                     shown = f"{each.qualified}.{column.name}"
                     raise Refusal("explain", f"EXPLAIN of {shown} would show its definition", "name other columns")
+
+
+def check_measured(unread: Set[str], compared: Set[str]) -> None:
+    """Refuse to have run, for EXPLAIN, what compares fields that are left out of it: it would be another query."""
+    if both := sorted(unread & compared):
+        raise Refusal(
+            "explain",
+            f"EXPLAIN ANALYZE of what compares {both[0]} would tell its length, and it is masked for you",
+            "leave ANALYZE out, or the comparison",
+        )
 
 
 def _of_target(kind: str, statement: Node, found: Collected, scope: Scope) -> Collected:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from broker.sql.checking import check_calls, check_writes
-from broker.sql.collect import Collected, collect
+from broker.sql.collect import collect
+from broker.sql.collected import Collected
 from broker.sql.inquiry import Inquiry
 from broker.sql.masking import mask_copied_relation
 from broker.sql.model import Control, CopyForm, Refusal

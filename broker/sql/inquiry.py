@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from broker.sql.catalogue import Catalogue
-from broker.sql.checking import check_calls, check_explained, check_writes, does, effects_of, missing_where
+from broker.sql.checking import (
+    check_calls,
+    check_explained,
+    check_measured,
+    check_writes,
+    does,
+    effects_of,
+    missing_where,
+)
 from broker.sql.collect import collect
 from broker.sql.collected import Collected
 from broker.sql.comparing import compared
@@ -85,8 +93,12 @@ class Inquiry:
         sought: Sequence[Candidate] = (),
         *,
         plain: bool = False,
+        measured: bool = False,
     ) -> StatementFacts:
-        """Inspect a query, or expressions that stand by themselves, and return its facts; raises Refusal."""
+        """Inspect a query, or expressions that stand by themselves, and return its facts; raises Refusal.
+
+        What is `measured` is run by EXPLAIN, which says how much memory it took.
+        """
         returned: frozenset[str] = frozenset()
         if not self.seen.in_clear and not (plain and "withClause" not in root["SelectStmt"]):
             returned = mask_returned(root, self.catalogue, self.seen, self.rewriter)
@@ -101,6 +113,8 @@ class Inquiry:
             revealed, self.revealed = reveal(root["SelectStmt"], reveals, scope, self.rewriter)
         check_calls(found, scope)
         self.compare(found, scope)
+        if measured:
+            check_measured(scope.unread(), self.compared)
         if sought:
             self.searches = search(root["SelectStmt"], sought, scope, self.rewriter)
             self.compared -= {name for name, _ in self.searches}

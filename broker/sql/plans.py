@@ -20,7 +20,7 @@ def explain(inquiry: Inquiry, content: Node, start: int) -> StatementFacts:
     if kind not in QUERIES:
         raise Refusal("explain", "EXPLAIN is passed for SELECT, INSERT, UPDATE, DELETE and MERGE")
     before, inquiry.scrub = inquiry.scrub, False
-    facts = inquiry.query(content["query"], "EXPLAIN")
+    facts = inquiry.query(content["query"], "EXPLAIN", measured="analyze" in options)
     if "analyze" in options:
         _check_counted(inquiry, facts)
     telling = TELLING_OPTIONS if inquiry.scrub else frozenset[str]()

@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from broker.sql.cascades import reached
 from broker.sql.catalogue import Catalogue, Relation
 from broker.sql.collected import Collected
-from broker.sql.masks import quote_name
+from broker.sql.masks import masked, quote_name
 from broker.sql.model import Altered, Refusal
 from broker.sql.nearly import meant
 from broker.sql.notation import check_notation
 from broker.sql.sequences import counted
 from broker.sql.sight import Sight, Sights
 from broker.sql.system import EMPTY, SYSTEM_SCHEMAS
-from broker.sql.tree import Node, strings
+from broker.sql.tree import Node
+from policies.engine.decisions import HIDE
 
 
 @dataclass(slots=True)
@@ -83,22 +84,6 @@ class Scope:
         check_notation(found, catalogue)
         return scope
 
-    @classmethod
-    def of_copied(
-        cls,
-        content: Node,
-        catalogue: Catalogue,
-        seen: Sights,
-        columns: list[Node] | None,
-        *,
-        strict: bool = False,
-        altered: Altered = Altered.NOT,
-    ) -> Scope:
-        """Resolve the one relation of `COPY relation TO`."""
-        found = Collected(references=[({}, content, None)], names=set(strings(columns or [])), star=columns is None)
-        found.in_clear = seen.in_clear
-        return cls.of(found, catalogue, seen, strict=strict, altered=altered)
-
     def sight(self, relation: Relation) -> Sight:
         """Return what this person sees of a relation."""
         return self.seen.of(relation)
@@ -148,6 +133,22 @@ class Scope:
             if not relation.system:
                 masks = self.masked.get(relation.qualified, {})
                 found |= {f"{relation.qualified}.{name}" for name in masks if self.mentions(content, name)}
+        return found
+
+    def unread(self) -> set[str]:
+        """Have every mask that reads its field give a fixed value instead; returns these fields.
+
+        The server carries a field to where its mask is computed: the memory of sorts and joins follows its length.
+        """
+        found: set[str] = set()
+        for _, content, _, relation in self.resolved:
+            masks = self.masked.get(relation.qualified, {})
+            for column in relation.columns:
+                if f"t.{quote_name(column.name)}" in masks.get(column.name, "") and self.mentions(content, column.name):
+                    fixed = masked(column, HIDE, "")
+                    self.masked[relation.qualified] = masks = masks | {column.name: fixed}
+                    self.replaced[relation.qualified] = self.replaced[relation.qualified] | {column.name: fixed}
+                    found.add(f"{relation.qualified}.{column.name}")
         return found
 
     def masked_among(self, columns: Set[tuple[str, str]]) -> set[str]:

@@ -124,6 +124,10 @@ insert into spokes select o, o, ssn from customers, generate_series(1, 2) o wher
 -- Documents and arrays whose shape is masked too: how long they are, how deep, and whether they are there.
 create table public.baskets(id int primary key, label text, items jsonb, tags text[], spot public.point3, code text);
 insert into baskets select id, 'basket ' || id, case when ssn < '8' then '[1, 2, 3]' else '[1, {"a": 1}, 3, 4, 5]' end::jsonb, case when ssn < '8' then array['a', 'b'] end, case when ssn < '8' then null else row(1, 'x')::point3 end, ssn from customers where id < 4;
+-- Fields that are as long as nobody may know, of which a mask shows a part; rows are as long as others.
+create table public.lengths(id int primary key, name text, code text, doc jsonb, rest text, more text);
+insert into lengths select id, name, x || lpad(id::text, 4, '0'), jsonb_build_object('name', name, 'x', x), y, y from customers, lateral (select case when ssn < '8' then 10 else 60 end as n) n, lateral (select repeat('x', n) as x, repeat('y', 70 - n) as y) r where id < 300;
+create materialized view public.mv_lengths as select id, code, rest from lengths;
 -- A key that only rows with some masked values have.
 create table public.partly(id int, ssn text);
 insert into partly select id, ssn from customers where id < 4;

@@ -98,6 +98,19 @@ ORDERED = """
 """.strip().split("\n")
 
 
+MEASURED = """
+    select a.code, b.code from lengths a join lengths b using (name)
+    select a.doc, b.id from lengths a join lengths b using (name)
+    select a, b.id from lengths a join lengths b using (name)
+    select code, row_number() over (order by name) from lengths
+    select l.code, m.code from lengths l cross join lengths m where l.id < 40 and m.id < 40 order by l.name, m.name
+    select l.code, g from lengths l, generate_series(1, 1000) g where l.id = 7 order by g desc
+    select a.code, b.id from mv_lengths a join mv_lengths b using (id)
+    select code from lengths l join orders o using (id) order by o.note
+""".strip().split("\n")
+"""What sorts, joins and windows carry whole fields of, which masks show a part of."""
+
+
 LINEAGE = {
     "v_cust": {"tax_id": "by lineage from public.customers.ssn", "e": "by lineage from public.customers.email"},
     "v_nested": dict.fromkeys(("tax", "u"), "by lineage from public.v2.t"),

@@ -12,6 +12,7 @@ from tests.integration.masking_cases import (
     BASE_TYPES,
     HONEST,
     LINEAGE,
+    MEASURED,
     OF_SESSIONS,
     ORDERED,
 )
@@ -219,6 +220,23 @@ def test_no_order_of_rows_that_an_index_gives_tells_two_worlds_apart(worlds: tup
         world.connection.execute("reset enable_seqscan")
     assert found[0] == found[1]
     assert not any("refused" in one for one in found[0])
+
+
+def test_no_memory_that_explain_measures_tells_how_long_a_field_is(worlds: tuple[World, World]) -> None:
+    formats = "", ", verbose, format json"
+    texts = [f"explain (analyze, timing off, summary off{more}) {sql}" for sql in MEASURED for more in formats]
+    found = [[repr(world.run(sql)) for sql in texts] for world in worlds]
+    assert found[0] == found[1]
+    assert not any("refused" in one for one in found[0])
+    assert "Memory" in repr(found[0])
+    for compares in ("where code = '***0001'", "group by code order by code"):
+        sql = f"select max(name) from lengths {compares}"
+        assert worlds[0].run(f"explain analyze {sql}") == ("refused", "explain")
+        assert isinstance(worlds[0].run(f"explain {sql}"), list)
+    system = "select s.setting, a.query from pg_settings s, pg_stat_activity a"
+    for text, reads in ((f"explain analyze {system}", False), (f"explain {system}", True), (system, True)):
+        rewritten = inspect(text, worlds[0].catalogue, FIELDS).rewritten
+        assert ('THEN t."setting"' in rewritten, 'THEN t."query"' in rewritten) == (reads, reads)
 
 
 def test_honest_statements_of_the_corpus_run(worlds: tuple[World, World]) -> None:

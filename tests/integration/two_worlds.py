@@ -36,6 +36,9 @@ FIELDS: FieldView = {
     "public.spokes": RelationFields(clear=ID | {"hub"}),
     "public.partly": RelationFields(clear=ID),
     "public.baskets": RelationFields(clear=ID | {"label"}),
+    "public.lengths": RelationFields(
+        clear=ID | {"name"}, masks={"code": Mask(MaskKind.PARTIAL, tail=4), "doc": Mask(MaskKind.KEYS, show=("name",))}
+    ),
     "public.ranked": RelationFields(clear=ID | {"tag", "note"}, masks={"code": Mask(MaskKind.PARTIAL, tail=4)}),
 }
 CHANGES = {Effect.WRITE, Effect.DDL, Effect.ADMIN}
