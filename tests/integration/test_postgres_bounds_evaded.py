@@ -108,6 +108,35 @@ async def test_a_table_that_a_trigger_drops_is_no_change_within_a_bound(served: 
     assert (count(postgres, "audit"), count(postgres, "emptying")) == (0, 1)
 
 
+async def test_a_foreign_table_that_a_trigger_changes_is_no_change_within_a_bound(
+    served: TestBroker, postgres: Server
+) -> None:
+    ticket = served.ticket(role="write")
+    options = f"host '127.0.0.1', port '{postgres.port}', dbname 'shop'"
+    for text in (
+        "create extension postgres_fdw",
+        f"create server itself foreign data wrapper postgres_fdw options ({options})",
+        "create user mapping for app_write server itself options (user 'app_write', password 'app_write-password')",
+        "create foreign table far (what text) server itself options (table_name 'audit')",
+        "grant select, insert, update, delete, truncate on far to app_write",
+    ):
+        postgres.execute(text, "shop")
+    for body, told in (
+        ("insert into far select 'far' from generate_series(1, 50)", "changed a foreign table"),
+        ("delete from far where what = 'none'", "changed a foreign table"),
+        ("truncate far", "changed a foreign table"),
+        ("perform count(*) from far", ""),
+    ):
+        body = f"$$ begin {body}; return new; end $$"
+        postgres.execute(f"create or replace function empties() returns trigger language plpgsql as {body}", "shop")
+        change = "insert into emptying values (1)"
+        for sent in ([change], ["begin", change, "commit"]):
+            _, _, errors = await psql(ticket, stdin=";\n".join(sent) + ";\n")
+            assert told in errors
+            assert bool(told) == bool(errors)
+    assert (count(postgres, "audit"), count(postgres, "emptying")) == (0, 2)
+
+
 async def test_code_that_could_commit_by_itself_is_not_prepared_under_a_bound(
     served: TestBroker, postgres: Server
 ) -> None:

@@ -46,8 +46,8 @@ def done(tag: str, row: bytes = b"") -> bytes:
     return CLOSES + PARSED + BOUND + row + complete(tag) + CLOSES
 
 
-def counted(rows: int, track: bytes = b"on", locks: bytes = b"") -> bytes:
-    values = (track, str(rows).encode(), locks, b"16600")
+def counted(rows: int, track: bytes = b"on", locks: bytes = b"", foreign: bytes = b"0") -> bytes:
+    values = (track, str(rows).encode(), locks, b"16600", foreign)
     body = len(values).to_bytes(2, "big") + b"".join(len(one).to_bytes(4, "big") + one for one in values)
     return done("SELECT 1", codec.message(b"D", body))
 
@@ -111,6 +111,13 @@ def test_counters_that_went_back_or_a_table_that_was_emptied_roll_it_back() -> N
         play.upstream(complete("INSERT 0 1"), ready("T"))
         play.upstream(done("SET CONSTRAINTS") + after + ready("T"))
         assert b"emptied, altered or dropped" in play.upstream(done("ROLLBACK") + ready("I")).to_client()
+
+
+def test_a_foreign_table_that_was_changed_rolls_it_back() -> None:
+    play = begun(Play(bounded))
+    play.upstream(complete("INSERT 0 1"), ready("T"))
+    play.upstream(done("SET CONSTRAINTS") + counted(6, foreign=b"1") + ready("T"))
+    assert b"whose rows no bound covers" in play.upstream(done("ROLLBACK") + ready("I")).to_client()
 
 
 def test_a_table_that_was_made_and_dropped_meanwhile_is_no_loss() -> None:

@@ -45,9 +45,14 @@ COUNT = """select pg_catalog.current_setting('track_counts'),
   and l.locktype operator(pg_catalog.=) 'relation' and l.mode operator(pg_catalog.=) 'AccessExclusiveLock'
   and (c.oid is null or c.relkind operator(pg_catalog.=) any (array['r', 'p']::pg_catalog."char"[])
        and c.relpersistence operator(pg_catalog.<>) 't')),
- (select pg_catalog.max(oid) from pg_catalog.pg_class)"""
-"""Whether the upstream counts at all, the rows touched so far, the tables that were truncated, altered or dropped, and
-the newest that there is.
+ (select pg_catalog.max(oid) from pg_catalog.pg_class),
+ (select pg_catalog.count(*)
+  from pg_catalog.pg_locks l join pg_catalog.pg_class c on c.oid operator(pg_catalog.=) l.relation
+  where l.pid operator(pg_catalog.=) pg_catalog.pg_backend_pid() and c.relkind operator(pg_catalog.=) 'f'
+  and l.locktype operator(pg_catalog.=) 'relation'
+  and l.mode operator(pg_catalog.<>) all (array['AccessShareLock', 'RowShareLock']))"""
+"""Whether the upstream counts at all, the rows touched so far, the tables that were truncated, altered or dropped, the
+newest that there is, and how many foreign tables were changed, whose rows nobody counts.
 
 Counters go on from earlier transactions, so only differences mean something. TRUNCATE, which a trigger may run, sets
 them back; its lock shows it, or its new file where the lock was there before. What is dropped has no file.
@@ -83,6 +88,8 @@ class _Count:
     locks: frozenset[bytes]
     """Tables that nobody else may use now, each with its file."""
     newest: int
+    foreign: int
+    """Foreign tables that were changed."""
 
 
 def unfit(session: Session, plan: Plan, *, simple: bool) -> Denied | None:
@@ -332,9 +339,9 @@ def _read(told: Told) -> _Count | Wrong | None:
 
 def _count(row: list[bytes | None]) -> _Count | None:
     """Read a row of COUNT; None where the upstream does not count (fail closed)."""
-    if len(row) != 4 or row[0] != b"on":
+    if len(row) != 5 or row[0] != b"on":
         return None
-    return _Count(int(row[1] or 0), frozenset((row[2] or b"").split()), int(row[3] or 0))
+    return _Count(int(row[1] or 0), frozenset((row[2] or b"").split()), int(row[3] or 0), int(row[4] or 0))
 
 
 def _above(rows: int, most: int, before: _Count, after: _Count, *, emptied: bool = False) -> Problem | None:
@@ -342,6 +349,10 @@ def _above(rows: int, most: int, before: _Count, after: _Count, *, emptied: bool
         message = (
             "this, or a trigger, emptied, altered or dropped a table, which no row bound covers: it was rolled back"
         )
+        return denial("54000", message, ("row-bound",), "only a rule without `max_rows` lets that pass")
+    if after.foreign:
+        # Those of an earlier change of the transaction too: what this one adds to them shows nowhere.
+        message = "this, or a trigger, changed a foreign table, whose rows no bound covers: it was rolled back"
         return denial("54000", message, ("row-bound",), "only a rule without `max_rows` lets that pass")
     if rows <= most:
         return None
