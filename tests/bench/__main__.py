@@ -63,7 +63,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="how often each work is done at each peer")
-    parser.add_argument("--selects", type=int, default=8000, help="of each connection of pgbench's point select")
+    parser.add_argument("--selects", type=int, default=5000, help="of each connection of pgbench's point select")
     parser.add_argument("--idle", type=int, default=200, help="idle sessions whose memory is measured, once")
     parser.add_argument("--budget", type=float, default=2700.0, help="seconds that no further round may pass")
     parser.add_argument("--workers", type=int, default=1, help="processes of Airlock's broker that serve sessions")

@@ -47,7 +47,7 @@ resources:
     roles:
       read: {{credential: "file:bench", relations: ["public.*"], spares: 2}}
 access:
-  - {{id: bench, decision: allow, groups: [engineers], max_duration: 1h}}
+  - {{id: bench, decision: allow, groups: [engineers], max_duration: 8h}}
 statements:
   - {{id: reads, decision: allow, effects: [read, session]}}
 fields:
@@ -57,7 +57,7 @@ fields:
     clear: [aid, filler]
     masks: {{bid: {{mask: fixed, value: "1"}}, abalance: {{mask: fixed, value: "0"}}}}
 """
-_GRANT_SECONDS = 1800
+_GRANT_SECONDS = 4 * 3600
 
 
 def policy_text(direct: Peer) -> str:

@@ -168,7 +168,7 @@ def _selects(clients: int, selects: int, peer: Peer) -> int:
     They are so many for each connection, for a server's process maps the table's pages and fills its caches as it meets
     them: some 13 ms each time, which a pool like pgbouncer's has behind it and a session of its own has not.
     """
-    every = max(clients, 2) * selects
+    every = max(clients, 4) * selects
     return every // 16 if peer.masked else every
 
 
@@ -195,7 +195,7 @@ def _connect_apart(_: Clients, peer: Peer) -> float:
     for _number in range(CONNECTIONS):
         time.sleep(PAUSE)
         begun = time.perf_counter()
-        session = psycopg.connect(_dsn(peer), autocommit=True)
+        session = _session(peer)
         times.append((time.perf_counter() - begun) * 1000)
         session.close()
     return statistics.median(times)
@@ -210,7 +210,7 @@ def _idle(sessions: int) -> Callable[[Clients, Peer], float]:
             for count in (5, sessions):
                 before = memory_kib(peer.pids)
                 for _number in range(count):
-                    session = psycopg.connect(_dsn(peer), autocommit=True)
+                    session = _session(peer)
                     stack.callback(session.close)
                     session.execute("SELECT 1")
                 # What setting up has left is given back within a moment.
@@ -220,7 +220,7 @@ def _idle(sessions: int) -> Callable[[Clients, Peer], float]:
     return measure
 
 
-def _dsn(peer: Peer) -> str:
+def _session(peer: Peer) -> psycopg.Connection:
     words = {
         "host": "127.0.0.1",
         "port": str(peer.port),
@@ -229,7 +229,10 @@ def _dsn(peer: Peer) -> str:
         "password": peer.password,
         "sslmode": "require" if peer.tls else "disable",
     }
-    return psycopg.conninfo.make_conninfo(**words)
+    try:
+        return psycopg.connect(psycopg.conninfo.make_conninfo(**words), autocommit=True)
+    except psycopg.OperationalError as error:
+        raise WorkFailed(str(error)) from None
 
 
 def _read(pattern: re.Pattern[str], report: str) -> float:
