@@ -152,6 +152,8 @@ class Catalogue:
     """(oid, attnum) of each generated column that is computed where it is read."""
     overloads: Mapping[tuple[str, str], tuple[Overload, ...]] = field(default_factory=dict)
     """(schema, name) -> the functions of users' that are called so."""
+    implied: frozenset[Overload] = frozenset()
+    """Those of them that any statement may call without a word: implicit casts between builtin types."""
     builtins: frozenset[str] = frozenset()
     """Names of every builtin function."""
     server_version: int = 0
@@ -241,6 +243,7 @@ def build(
     )
     defined = frozenset((row["schema"], row["name"]) for row in rows["functions"])
     path = tuple(dict.fromkeys(("pg_catalog", *search_path)))
+    found = overloads(rows["overloads"])
     return Catalogue(
         version=digest.hexdigest()[:16],
         path=path,
@@ -263,7 +266,8 @@ def build(
         views={row["oid"]: _view(row) for row in rows["views"]},
         generated=_generated(rows["generated"]),
         virtual=frozenset((row["oid"], row["attnum"]) for row in rows["generated"] if row["virtual"]),
-        overloads=overloads(rows["overloads"]),
+        overloads=found,
+        implied=frozenset(one for each in found.values() for one in each if one.implied),
         builtins=frozenset(row["name"] for row in rows["builtins"]),
         server_version=server_version,
         utf8=all(row["utf8"] for row in rows["encoding"]),

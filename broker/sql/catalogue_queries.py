@@ -225,7 +225,10 @@ QUERIES: dict[str, str] = {
                                  and p.prosrc ~ '^(multi)?range_constructor[0-3]$') as native, b.reaches, b.computes,
                coalesce(r.typrelid, 0)::int8 as returns,
                exists (select from pg_proc b where b.oid < 16384 and b.proname = p.proname) as builtin,
-               p.oid in (table loose) as follows, l.lanname = 'sql' and not b.computes as planned, p.xmin::text as made
+               p.oid in (table loose) as follows, l.lanname = 'sql' and not b.computes as planned, p.xmin::text as made,
+               -- Nothing names it where it is called, nor a type.
+               exists (select from pg_cast k where k.castfunc = p.oid and k.castcontext = 'i'
+                                                   and k.castsource < 16384 and k.casttarget < 16384) as implied
         from pg_proc p join pg_namespace n on n.oid = p.pronamespace join pg_language l on l.oid = p.prolang
              left join pg_type r on r.oid = p.prorettype
              cross join lateral (select regexp_replace(p.probin, '^.*/|[.][a-z]+$', '', 'g') as library) s

@@ -88,6 +88,8 @@ def collect(
                     found.clauses.append((key, content))
             if isinstance(child, (dict, list)):
                 below.append(child)
+    if root:
+        found.own |= catalogue.implied
     collected = len(found.references) + len(found.targets) + read
     if collected != relations and collected != _relation_count(root):
         raise Refusal("syntax-unknown", "this statement names a table in a place that is not passed")

@@ -15,7 +15,8 @@ class Overload:
 
     `builtin` says that there is a builtin function of its name, `follows` that its code may look names up in its
     session's search path, `planned` that a plan may have its code in the place of its call, `reaches` that it runs SQL
-    or reads relations which it is given as texts.
+    or reads relations which it is given as texts, `implied` that it makes one builtin type of another, wherever a
+    statement has that in the place of this.
     """
 
     function: OwnFunction
@@ -24,6 +25,7 @@ class Overload:
     follows: bool = True
     planned: bool = True
     reaches: bool = False
+    implied: bool = False
 
 
 def overloads(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], tuple[Overload, ...]]:
@@ -45,6 +47,7 @@ def overloads(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], tuple[
             row.get("follows", True),
             row.get("planned", True),
             row.get("reaches", False),
+            row.get("implied", False),
         )
         key = (row["schema"], row["name"])
         found[key] = (*found.get(key, ()), one)

@@ -259,3 +259,19 @@ async def test_code_that_copying_or_refreshing_runs_is_under_the_rules_about_cod
     async with serve(world, OPEN + CODE) as broker:
         for sql in run:
             assert (await psql(broker.ticket(role="write"), sql))[0] == 0, sql
+
+
+async def test_a_cast_that_nobody_writes_is_under_the_rules_about_its_function(world: tuple[Server, Path]) -> None:
+    postgres = world[0]
+    for text in (
+        "create function shown(int) returns text stable language sql as 'select ssn from people where id = $1'",
+        "create cast (int as text) with function shown(int) as implicit",
+    ):
+        postgres.execute(text, "shop")
+    named = "  - {id: casts, decision: allow, roles: [write], functions: [public.shown]}\n"
+    for policy, lets in ((MASKED, False), (MASKED.replace("fields:", f"{named}fields:"), True)):
+        async with serve(world, policy) as broker:
+            for sql in ("select upper(1)", "select id from notes where body ~ id", "select trim(id) from people"):
+                status, _, errors = await psql(broker.ticket(role="write"), sql)
+                assert (status == 0) == lets, errors
+                assert lets or "public.shown(integer) is of this database's own" in errors

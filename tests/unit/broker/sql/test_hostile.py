@@ -278,3 +278,20 @@ def test_names_in_other_letters_are_passed_where_they_mean_one_thing() -> None:
         for utf8 in (True, False):
             assert inspect(sql, replace(CATALOGUE, utf8=utf8), FIELDS).rewritten == sql
     assert inspect("select id as É from orders", CATALOGUE, FIELDS).rewritten == "select id as É from orders"
+
+
+def test_an_implicit_cast_between_builtin_types_is_called_by_every_statement() -> None:
+    cast = Overload(OwnFunction("public", "shown", ("integer",)), planned=False, implied=True)
+    catalogue = replace(CATALOGUE, implied=frozenset({cast}), version="with a cast")
+    for sql in (
+        "select lower(1)",
+        "select id from orders where note = id",
+        "update orders set note = 'x' where id like '1%'",
+        "copy (values ('x'), (id)) to stdout",
+        "declare c cursor for select 1 || ''",
+        "explain select id from orders limit '1'",
+        "execute p(1)",
+    ):
+        for fields in (FIELDS, {}):
+            (statement,) = inspect(sql, catalogue, fields).statements
+            assert statement.facts.calls == {cast.function}, sql
