@@ -153,7 +153,7 @@ class Catalogue:
     overloads: Mapping[tuple[str, str], tuple[Overload, ...]] = field(default_factory=dict)
     """(schema, name) -> the functions of users' that are called so."""
     implied: frozenset[Overload] = frozenset()
-    """Those of them that any statement may call without a word: implicit casts between builtin types."""
+    """Those of them that any statement may call without a word: they make builtin types of others, or compare them."""
     builtins: frozenset[str] = frozenset()
     """Names of every builtin function."""
     server_version: int = 0

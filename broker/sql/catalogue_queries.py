@@ -5,7 +5,7 @@ An adapter runs them under `search_path = pg_catalog`, so that every type of a u
 
 from __future__ import annotations
 
-from broker.sql.contrib import COMPUTING, HARMLESS_EXTENSIONS, TRUSTED, coded_in, quoted, reaching
+from broker.sql.contrib import COMPUTING, HARMLESS_EXTENSIONS, IMPLIED, TRUSTED, coded_in, quoted, reaching
 from broker.sql.system import CLOSED_COLUMNS, EMPTY, NAMED_ONLY
 
 _TRUSTED = f"""
@@ -212,7 +212,8 @@ QUERIES: dict[str, str] = {
         from pg_proc p join pg_namespace n on n.oid = p.pronamespace left join pg_type t on t.oid = p.proargtypes[0]
         where p.oid >= 16384 group by 1, 2 order by 1, 2""",
     "overloads": f"""
-        with {_LOOSE}
+        with {_LOOSE},
+        {IMPLIED}
         select n.nspname::text as schema, p.proname::text as name,
                array(select format_type(u.t, null) from unnest(p.proargtypes) with ordinality u (t, i) order by u.i)
                    as arguments,
@@ -226,9 +227,7 @@ QUERIES: dict[str, str] = {
                coalesce(r.typrelid, 0)::int8 as returns,
                exists (select from pg_proc b where b.oid < 16384 and b.proname = p.proname) as builtin,
                p.oid in (table loose) as follows, l.lanname = 'sql' and not b.computes as planned, p.xmin::text as made,
-               -- Nothing names it where it is called, nor a type.
-               exists (select from pg_cast k where k.castfunc = p.oid and k.castcontext = 'i'
-                                                   and k.castsource < 16384 and k.casttarget < 16384) as implied
+               p.oid in (select oid from implied where not assigning) as implied
         from pg_proc p join pg_namespace n on n.oid = p.pronamespace join pg_language l on l.oid = p.prolang
              left join pg_type r on r.oid = p.prorettype
              cross join lateral (select regexp_replace(p.probin, '^.*/|[.][a-z]+$', '', 'g') as library) s

@@ -95,3 +95,16 @@ COMPUTING = f"""computing as (
                   and e.extname || '.' || p.proname in ({quoted(computing())})
                   and not p.prosecdef and l.lanname in ('c', 'internal', 'sql'))"""
 """SQL, a query of a WITH, that lists the functions that only compute: as members, and not by their names alone."""
+
+IMPLIED = """implied (oid, assigning) as (
+            select castfunc::oid, castcontext = 'a' from pg_cast
+            where castfunc >= 16384 and castcontext <> 'e' and castsource < 16384 and casttarget < 16384
+            union select f.oid, false
+            from pg_opclass c cross join lateral (
+                 select amproc::oid as oid from pg_amproc where amprocfamily = c.opcfamily
+                 union all select o.oprcode::oid from pg_amop m join pg_operator o on o.oid = m.amopopr
+                           where m.amopfamily = c.opcfamily) f
+            where c.oid >= 16384 and c.opcdefault and c.opcintype < 16384 and c.opcmethod in (403, 405))"""
+"""SQL, a query of a WITH, that lists the functions that make one builtin type of another, or compare values of one by
+default (403 and 405 are B-trees and hashes), where no statement names them; some only where values are `assigning`.
+"""

@@ -22,6 +22,7 @@ _WATCHED = {
     "pg_namespace t": "t.nspname !~ '^pg_(toast|temp)'",
     "pg_proc t": "t.oid >= 16384",
     "pg_operator t": "t.oid >= 16384",
+    "pg_opclass t": "t.oid >= 16384",
     "pg_type t": "t.oid >= 16384 and t.typrelid = 0 and t.typelem = 0",
     "pg_enum t": "true",
     "pg_cast t": "t.oid >= 16384",

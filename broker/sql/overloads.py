@@ -15,8 +15,8 @@ class Overload:
 
     `builtin` says that there is a builtin function of its name, `follows` that its code may look names up in its
     session's search path, `planned` that a plan may have its code in the place of its call, `reaches` that it runs SQL
-    or reads relations which it is given as texts, `implied` that it makes one builtin type of another, wherever a
-    statement has that in the place of this.
+    or reads relations which it is given as texts, `implied` that it makes one builtin type of another, or compares
+    values of one, wherever a statement has them.
     """
 
     function: OwnFunction

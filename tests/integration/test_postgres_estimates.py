@@ -147,6 +147,16 @@ async def test_where_planning_is_not_harmless_there_is_no_estimate_and_it_says_w
             assert postgres.log.read_text().count("lies ran") == before
 
 
+async def test_a_cast_that_nobody_writes_is_not_run_for_an_estimate(served: TestBroker, postgres: Server) -> None:
+    body = "$$ begin raise log 'lies ran'; return 'x'; end $$"
+    postgres.execute(f"create function told(int) returns text immutable language plpgsql as {body}", "shop")
+    postgres.execute("create cast (int as text) with function told(int) as assignment", "shop")
+    before = postgres.log.read_text().count("lies ran")
+    estimate, _ = await estimate_of(served, "insert into log (what) values (7)", None)
+    assert estimate.why == "planning could run code of your own, through told"
+    assert postgres.log.read_text().count("lies ran") == before
+
+
 async def test_value_cannot_become_code_where_a_role_reads_strings_in_the_old_way(
     served: TestBroker, postgres: Server
 ) -> None:

@@ -11,6 +11,7 @@ from alembic.operations import Operations
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from broker.protocols.postgres import codec
+from policies.engine.load import read_texts
 from tests.integration.postgres_world import enter, kinds, psql, raw
 from tests.integration.schema_world import CODE, MASKED, OPEN, connected, let_change, serve
 from tests.support.postgres import Server
@@ -261,17 +262,44 @@ async def test_code_that_copying_or_refreshing_runs_is_under_the_rules_about_cod
             assert (await psql(broker.ticket(role="write"), sql))[0] == 0, sql
 
 
-async def test_a_cast_that_nobody_writes_is_under_the_rules_about_its_function(world: tuple[Server, Path]) -> None:
-    postgres = world[0]
-    for text in (
-        "create function shown(int) returns text stable language sql as 'select ssn from people where id = $1'",
-        "create cast (int as text) with function shown(int) as implicit",
-    ):
-        postgres.execute(text, "shop")
-    named = "  - {id: casts, decision: allow, roles: [write], functions: [public.shown]}\n"
-    for policy, lets in ((MASKED, False), (MASKED.replace("fields:", f"{named}fields:"), True)):
-        async with serve(world, policy) as broker:
-            for sql in ("select upper(1)", "select id from notes where body ~ id", "select trim(id) from people"):
+CASTS = (
+    "create function shown(int) returns text stable language sql as 'select ssn from public.people where id = $1'",
+    "create cast (int as text) with function shown(int) as implicit",
+)
+SORTS = (
+    "create schema sorting",
+    "create function shown(json, json) returns int immutable language sql as 'select 0'",
+    *(
+        f"create function sorting.f{at}(json, json) returns bool immutable language sql as 'select true'"
+        for at in range(5)
+    ),
+    *(
+        f"create operator sorting.{name} (leftarg = json, rightarg = json, function = sorting.f{at})"
+        for at, name in enumerate("< <= = >= >".split())
+    ),
+    "create operator class sorting.of_json default for type json using btree as operator 1 sorting.<, "
+    "operator 2 sorting.<=, operator 3 sorting.=, operator 4 sorting.>=, operator 5 sorting.>, "
+    "function 1 shown(json, json)",
+)
+
+
+@pytest.mark.parametrize(
+    ("made", "texts"),
+    [
+        (CASTS, ("select upper(1)", "select id from notes where body ~ id", "select trim(id) from people")),
+        (SORTS, ("select to_json(id) from notes order by 1", "select distinct to_json(1)", "select id from notes")),
+    ],
+)
+async def test_what_nobody_writes_is_under_the_rules_about_its_functions(
+    world: tuple[Server, Path], made: tuple[str, ...], texts: tuple[str, ...]
+) -> None:
+    named = "  - {id: unwritten, decision: allow, roles: [write], functions: [public.shown, 'sorting.*']}\n"
+    for text in made:
+        world[0].execute(text, "shop")
+    async with serve(world, MASKED) as broker:
+        for policy, lets in ((MASKED, False), (MASKED.replace("fields:", f"{named}fields:"), True)):
+            broker.policies.current = read_texts({"test.yaml": policy})
+            for sql in texts:
                 status, _, errors = await psql(broker.ticket(role="write"), sql)
                 assert (status == 0) == lets, errors
-                assert lets or "public.shown(integer) is of this database's own" in errors
+                assert lets or "is of this database's own, and no rule lets it be called" in errors

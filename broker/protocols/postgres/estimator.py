@@ -18,7 +18,7 @@ from broker.protocols.postgres.admin import Admin
 from broker.protocols.postgres.explaining import Question, expected_rows, explain, prepare
 from broker.protocols.postgres.reaching import CASCADES, TRIGGERS, cascade_words, trigger_words
 from broker.sessions.holds import Estimate, Sized
-from broker.sql.contrib import COMPUTING, TRUSTED
+from broker.sql.contrib import COMPUTING, IMPLIED, TRUSTED
 from broker.sql.paths import written
 
 SECONDS = 1.0
@@ -64,6 +64,7 @@ _CODED = (
         union select t.name, 'pg_statistic_ext'::regclass, s.oid from tree t
               join pg_statistic_ext s on s.stxrelid = t.oid),
     COMPUTING,
+    IMPLIED,
     trusted (classid, objid) as (
         TRUSTED and d.classid <> 'pg_proc'::regclass
         union all select 'pg_proc'::regclass, objid from computing),
@@ -82,8 +83,11 @@ _CODED = (
     union all
     select proname::text from pg_proc where oid >= 16384 and proname::text = any($2::text[])
            and oid not in (table computing)
+    union all
+    select p.proname::text from implied join pg_proc p using (oid) where oid >= 16384 and oid not in (table computing)
     limit 1""".replace("TREE", _TREE)
     .replace("COMPUTING", COMPUTING)
+    .replace("IMPLIED", IMPLIED)
     .replace("TRUSTED", TRUSTED)
 )
 """Names of what could run code of users' while a statement on these relations, with these functions, is planned."""
