@@ -74,6 +74,8 @@ def _inspected(inquiry: Inquiry, kind: str, content: Node, verb: str, change: Ch
         if inquiry.count > 1:
             raise Refusal("ddl-masked", "a change of the schema is sent by itself here", "send it by itself")
     found = collect([*change.parts, *change.types], catalogue, frozenset({id(content)}), in_clear=seen.in_clear)
+    # What it sorts, compares or makes another type of is nowhere said.
+    found.own |= catalogue.implied
     if kind == "RefreshMatViewStmt":
         _note_refreshed(content["relation"], found, inquiry)
     scope = inquiry.scope(found)

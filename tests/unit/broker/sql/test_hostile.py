@@ -295,3 +295,5 @@ def test_an_implicit_cast_between_builtin_types_is_called_by_every_statement() -
         for fields in (FIELDS, {}):
             (statement,) = inspect(sql, catalogue, fields).statements
             assert statement.facts.calls == {cast.function}, sql
+    indexing = inspect("create index on orders (note)", catalogue, {}, covers=("public.*", "archive.*"))
+    assert indexing.statements[0].facts.calls == {cast.function}
