@@ -1,24 +1,19 @@
 """The upstream's catalogue as inspection needs it: relations, columns, and whatever users defined, with oids.
 
-`build` makes it of the rows of `QUERIES`. Builtin functions, operators and types are known by lists beside this file.
+`building.py` makes it. Builtin functions, operators and types are known by lists beside this file.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache
+from functools import cache
 from importlib import resources
-from typing import Any
 
-from broker.sql.catalogue_queries import LOOKING, LOOKING_WORD, QUERIES
-from broker.sql.drift import Former
-from broker.sql.lineage import Lineage, columns_of_expression, computed_whole, lineage
+from broker.sql.lineage import Lineage
 from broker.sql.model import SearchPath
-from broker.sql.overloads import Overload, definitions, overloads
+from broker.sql.overloads import Overload
 from broker.sql.system import SYSTEM_SCHEMAS
 
 
@@ -213,187 +208,3 @@ def allowed_functions() -> frozenset[str]:
     """Return the names of builtin functions whose every overload neither changes nor reveals anything of its own."""
     text = resources.files("broker.sql").joinpath("functions.txt").read_text(encoding="utf-8")
     return frozenset(line for line in text.split("\n") if line and not line.startswith("#"))
-
-
-def build(
-    rows: Mapping[str, Sequence[Mapping[str, Any]]],
-    search_path: Sequence[str],
-    server_version: int,
-    former: Former | None = None,
-) -> Catalogue:
-    """Make a catalogue from the rows of QUERIES and names of before; its version is a digest of them."""
-    former = former or {}
-    digest = hashlib.sha256(json.dumps({name: [dict(row) for row in rows[name]] for name in QUERIES}).encode())
-    digest.update(repr((tuple(search_path), server_version, sorted(former.items()))).encode())
-    columns: dict[int, list[Column]] = {}
-    for row in rows["columns"]:
-        columns.setdefault(row["oid"], []).append(_column(row, former))
-    by_oid = {
-        row["oid"]: _relation(row, _SEQUENCE if row["kind"] == "S" else tuple(columns.get(row["oid"], ())), former)
-        for row in rows["relations"]
-    }
-    usable = (by_oid[row["oid"]] for row in rows["relations"] if row.get("usable", True))
-    relations = {(relation.schema, relation.name): relation for relation in usable}
-    heirs, ancestors = _families(rows["relations"], by_oid)
-    coded = frozenset(row["name"] for row in rows["types"] if not row["trusted"])
-    single = (
-        coded
-        | {row["name"] for row in rows["attributes"]}
-        | {row["name"] for row in rows["functions"] if row["single"]}
-    )
-    defined = frozenset((row["schema"], row["name"]) for row in rows["functions"])
-    path = tuple(dict.fromkeys(("pg_catalog", *search_path)))
-    found = overloads(rows["overloads"])
-    return Catalogue(
-        version=digest.hexdigest()[:16],
-        path=path,
-        relations=relations,
-        functions=defined,
-        attributes=frozenset(
-            name
-            for name in single
-            if name not in allowed_functions() or name in coded or any((s, name) in defined for s in path)
-        ),
-        operators=frozenset((row["schema"], row["name"]) for row in rows["operators"]),
-        apart=frozenset((row["schema"], row["name"]) for row in rows["operators"] if row.get("apart")),
-        types={(row["schema"], row["name"]): (row["kind"], row["trusted"]) for row in rows["types"]},
-        type_names={row.get("oid", 0): (f"{row['schema']}.{row['name']}", row["trusted"]) for row in rows["types"]},
-        own=frozenset(row["name"] for row in rows["functions"]) | coded,
-        loose=frozenset(row["name"] for row in rows["functions"] if row.get("loose", True)) | coded,
-        heirs=heirs,
-        ancestors=ancestors,
-        by_oid=by_oid,
-        views={row["oid"]: _view(row) for row in rows["views"]},
-        generated=_generated(rows["generated"]),
-        virtual=frozenset((row["oid"], row["attnum"]) for row in rows["generated"] if row["virtual"]),
-        overloads=found,
-        implied=frozenset(one for each in found.values() for one in each if one.implied),
-        builtins=frozenset(row["name"] for row in rows["builtins"]),
-        server_version=server_version,
-        utf8=all(row["utf8"] for row in rows["encoding"]),
-        schemas=frozenset(schema for schema, _ in relations),
-        by_name={relation.qualified: relation for relation in by_oid.values()},
-        indexed={f"{one.schema}.{index.name}": one.qualified for one in by_oid.values() for index in one.indexes},
-        definitions=definitions(rows["overloads"]),
-    )
-
-
-_SEQUENCE = (
-    Column("last_value", 1, "bigint", "N", "int8"),
-    Column("log_cnt", 2, "bigint", "N", "int8"),
-    Column("is_called", 3, "boolean", "B", "bool"),
-)
-"""What every sequence has; they are too many to be read."""
-
-
-def _relation(row: Mapping[str, Any], columns: tuple[Column, ...], former: Former) -> Relation:
-    return Relation(
-        row["oid"],
-        row["schema"],
-        row["name"],
-        row["kind"],
-        row["rules"],
-        row["row_security"],
-        columns,
-        row.get("row_casts", False),
-        tuple(row.get("key") or ()),
-        tuple(row.get("partition_key") or ()),
-        tuple(_index(text) for text in row.get("indexes") or ()),
-        tuple(_referrer(text) for text in row.get("referrers") or ()),
-        row.get("owner") or 0,
-        former.get((row["oid"], 0), ()),
-        row.get("follows", True) or row["rules"] or any(column.code for column in columns),
-        row.get("made") or "",
-    )
-
-
-def _index(text: str) -> Index:
-    numbers, _, name = text.partition(' "')
-    count, *columns = map(int, numbers.split())
-    return Index(name, frozenset(columns[: abs(count)]), frozenset(columns), partial=count < 0)
-
-
-def _referrer(text: str) -> Referrer:
-    child, on_delete, on_update, *columns = text.split()
-    own, theirs = (frozenset(map(int, listed.split(","))) for listed in columns)
-    return Referrer(int(child), on_delete, on_update, own, theirs)
-
-
-_Family = dict[int, tuple[Relation, ...]]
-
-
-def _families(rows: Sequence[Mapping[str, Any]], by_oid: Mapping[int, Relation]) -> tuple[_Family, _Family]:
-    """Return the heirs and the ancestors of each relation, at any distance."""
-    parents = {row["oid"]: tuple(row.get("parents") or ()) for row in rows}
-    heirs: dict[int, dict[int, Relation]] = {}
-    ancestors: dict[int, dict[int, Relation]] = {}
-    for oid in parents:
-        above = list(parents[oid])
-        while above:
-            ancestor = above.pop()
-            heirs.setdefault(ancestor, {})[oid] = by_oid[oid]
-            if ancestor in by_oid:
-                ancestors.setdefault(oid, {})[ancestor] = by_oid[ancestor]
-            above.extend(parents.get(ancestor, ()))
-    return (
-        {oid: tuple(found.values()) for oid, found in heirs.items()},
-        {oid: tuple(found.values()) for oid, found in ancestors.items()},
-    )
-
-
-_LOOKED_UP = re.compile(r":resulttype (?:24|220[2-6]|3734|3769|4089|4096|4191) ")
-"""Where a stored tree makes something of the catalogue out of its name."""
-
-
-def _view(row: Mapping[str, Any]) -> View:
-    """Read a view; one that could run code, or whose builtin functions are not all on the list, is open to nobody."""
-    found, calls = lineage(row["tree"]), tuple((schema, name) for schema, name in row.get("called", ()))
-    if found is None:
-        return View(None, calls=calls)
-    found = computed_whole(found) if row.get("volatile", True) else found
-    names = {int(oid): name for oid, _, name in (each.partition(" ") for each in row["builtins"])}
-    unlisted = sorted({names[oid] for oid in found.calls if oid in names} - allowed_functions())
-    if row["defined"]:
-        problem = f"uses {row['defined'][0]}, which this database's own users defined, and those are not open yet"
-    elif unlisted:
-        problem = f"calls {unlisted[0]}, which is not on the list of functions that only compute"
-    else:
-        problem = "locks rows whenever it is read" if found.locks else ""
-    looks = LOOKING_WORD in row["tree"] or bool(set(names.values()) & LOOKING) or bool(_LOOKED_UP.search(row["tree"]))
-    return View(found, problem, row["stamp"], looks, calls)
-
-
-def _generated(rows: Sequence[Mapping[str, Any]]) -> dict[int, dict[int, frozenset[int] | None]]:
-    found: dict[int, dict[int, frozenset[int] | None]] = {}
-    for row in rows:
-        found.setdefault(row["oid"], {})[row["attnum"]] = columns_of_expression(row["tree"])
-    return found
-
-
-_KEYWORD_TYPES = (
-    "bigint", "bit", "boolean", "character", "double precision", "integer", "interval", "numeric", "real", "smallint",
-    "time", "timestamp",
-)  # fmt: skip
-
-
-@lru_cache(1024)
-def _qualified(text: str) -> str:
-    """Return a type as format_type writes it, with its schema; thousands of columns have a few dozen types."""
-    bare = text.split("[")[0].split("(")[0]
-    plain = any(bare == word or bare.startswith(f"{word} ") for word in _KEYWORD_TYPES)
-    return text if plain or "." in bare else f"pg_catalog.{text}"
-
-
-def _column(row: Mapping[str, Any], former: Former) -> Column:
-    # An enum or a composite may have that name too, but is of another category.
-    known = row["typschema"] == "pg_catalog" or (row["typname"] == "citext" and row["category"] == "S")
-    typname = row["typname"] if known else f"{row['typschema']}.{row['typname']}"
-    return Column(
-        row["name"],
-        row["attnum"],
-        _qualified(row["base"] or row["type"]),
-        row["category"],
-        typname,
-        row.get("code", ""),
-        former.get((row["oid"], row["attnum"]), ()),
-    )

@@ -6,38 +6,55 @@ same field rules held counts as well: whatever any of its names would mask stays
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 _WATCHED = {
-    # What is temporary belongs to other sessions, and comes and goes with them.
-    "pg_class t": "t.oid >= 16384 and t.relpersistence <> 't'",
-    "pg_attribute t join pg_class c on c.oid = t.attrelid": "t.attrelid >= 16384 and c.relpersistence <> 't' "
-    "and c.relkind in ('r', 'p', 'v', 'm', 'f', 'c')",
-    "pg_attrdef t": "true",
-    "pg_inherits t": "true",
-    "pg_partitioned_table t": "true",
-    "pg_rewrite t": "t.ev_class >= 16384",
-    "pg_index t": "t.indisprimary and t.indrelid >= 16384",
     "pg_namespace t": "t.nspname !~ '^pg_(toast|temp)'",
     "pg_proc t": "t.oid >= 16384",
     "pg_operator t": "t.oid >= 16384",
     "pg_opclass t": "t.oid >= 16384",
     "pg_type t": "t.oid >= 16384 and t.typrelid = 0 and t.typelem = 0",
+    "pg_class c join pg_attribute t on t.attrelid = c.oid": "c.relkind = 'c' and c.relpersistence <> 't'",
+    "pg_class t": "t.relkind = 'c' and t.relpersistence <> 't'",
     "pg_enum t": "true",
     "pg_cast t": "t.oid >= 16384",
     "pg_range t": "t.rngtypid >= 16384",
-    "pg_constraint t": "t.contypid <> 0 or t.contype in ('c', 'f')",
-    "pg_trigger t": "not t.tgisinternal",
-    "pg_policy t": "true",
+    "pg_constraint t": "t.contypid <> 0",
     "pg_extension t": "true",
+}
+"""What is no relation's own."""
+
+_KINDS = "t.relkind in ('r', 'p', 'v', 'm', 'f', 'S')"
+_OWNED = {
+    # Whose it is, what tells it from others, the version that it has, and where it is.
+    ("t.oid", "0", "t.xmin"): f"pg_class t where t.oid >= 16384 and {_KINDS}",
+    ("t.attrelid", "t.attnum", "t.xmin"): "pg_attribute t where t.attrelid >= 16384 and t.attnum > 0",
+    ("t.adrelid", "t.oid", "t.xmin"): "pg_attrdef t where true",
+    ("t.inhrelid", "t.inhparent", "t.xmin"): "pg_inherits t where true",
+    ("t.inhparent", "t.inhrelid", "t.xmin"): "pg_inherits t where true",
+    ("t.partrelid", "1", "t.xmin"): "pg_partitioned_table t where true",
+    ("t.ev_class", "t.oid", "t.xmin"): "pg_rewrite t where t.ev_class >= 16384",
+    ("t.indrelid", "t.indexrelid", "t.xmin"): "pg_index t where t.indrelid >= 16384",
+    ("x.indrelid", "t.oid", "t.xmin"): "pg_index x join pg_class t on t.oid = x.indexrelid where x.indrelid >= 16384",
+    ("t.conrelid", "t.oid", "t.xmin"): "pg_constraint t where t.conrelid <> 0",
+    ("t.confrelid", "t.oid", "t.xmin"): "pg_constraint t where t.confrelid <> 0",
+    ("t.tgrelid", "t.oid", "t.xmin"): "pg_trigger t where not t.tgisinternal",
+    ("t.polrelid", "t.oid", "t.xmin"): "pg_policy t where true",
+    ("t.seqrelid", "2", "t.xmin"): "pg_sequence t where true",
+    # Arrays of a relation's rows, which get out of the way of other names.
+    ("r.typrelid", "t.oid", "t.xmin"): "pg_type r join pg_type t on t.oid = r.typarray "
+    "where r.oid >= 16384 and r.typrelid <> 0",
 }
 
 _USABLE = """(select sum(hashtextextended(n.oid::text, 0)) from pg_namespace n
     where n.nspname !~ '^pg_(toast|temp)' and has_schema_privilege(n.oid, 'usage'))"""
 """Which schemas the role may use, for names are looked up in no other: a membership is in no database's catalogue."""
 
-PROBE = "select concat_ws(' ', {}, {}) as stamp".format(
+DRAWERS = 512
+"""Relations are watched together with those whose oids have the same rest."""
+
+_REST = "concat_ws(' ', {}, {})".format(
     _USABLE,
     ", ".join(
         f"(select concat(count(*), '/', sum(hashtextextended(t.ctid::text || ' ' || t.xmin::text, 0))) "
@@ -45,7 +62,50 @@ PROBE = "select concat_ws(' ', {}, {}) as stamp".format(
         for source, condition in _WATCHED.items()
     ),
 )
-"""A stamp that changes with every committed change of what a catalogue is read from, and not with VACUUM or ANALYZE."""
+
+
+def _summed(whose: str, what: str, version: str, source: str) -> str:
+    # A transaction's number as a number, whatever the one is that will come next; what was frozen long ago has none.
+    number = f"case age({version}) when 2147483647 then 0 else (latest.number - age({version})) & 4294967295 end"
+    return (
+        f"select {whose}::int8 % {DRAWERS} as drawer, count(*) as many, "
+        f"sum(hashint8extended(({whose}::int8 << 31) # ({what})::int8, {number})) as versions "
+        # What is temporary belongs to other sessions, and comes and goes with them.
+        f"from (select age('3'::xid)::int8 as number offset 0) latest, {source} "
+        f"and {whose} not in (table temporary) group by 1"
+    )
+
+
+_DRAWERS = (
+    "(with temporary (oid) as materialized (select oid from pg_class where relpersistence = 't') "
+    "select string_agg(concat(drawer, ':', many, '/', versions), ' ' order by drawer) from (select drawer, "
+    "sum(many) as many, sum(versions) as versions from ({}) s group by 1) s)"
+).format(" union all ".join(_summed(*whose, source) for whose, source in _OWNED.items()))
+
+PROBE = f"""
+select moment, case when moment is distinct from nullif($1, '') then {_REST} end as rest,
+       case when moment is distinct from nullif($1, '') then {_DRAWERS} end as drawers
+from (select case when pg_is_in_recovery() then ''
+                  else concat(pg_postmaster_start_time(), ' ', pg_current_snapshot()) end as moment) m"""
+"""Stamps that change with every committed change of what a catalogue is read from, and not with VACUUM or ANALYZE.
+
+Where the same server says the same moment as before ($1), no transaction has ended since, and there is nothing to look
+at. A standby does not say all of that.
+"""
+
+
+class Stamp(NamedTuple):
+    """What a probe has said: what is no relation's own, and each drawer of relations; the moment says nothing more."""
+
+    rest: str
+    drawers: str
+
+    def opened(self, before: Stamp) -> frozenset[int] | None:
+        """Return the drawers in which something has changed; None where it is more than that."""
+        if self.rest != before.rest:
+            return None
+        return frozenset(int(one.partition(":")[0]) for one in {*self.drawers.split()} ^ {*before.drawers.split()})
+
 
 Key = tuple[int, int]
 """(relation oid, attnum), or (relation oid, 0) for the relation itself."""
@@ -55,20 +115,55 @@ Former = Mapping[Key, tuple[str, ...]]
 class Names:
     """What the relations and columns of an upstream were called under the same field rules; `last` is from before."""
 
-    def __init__(self, last: Mapping[Key, str] | None = None) -> None:
+    def __init__(self, last: Mapping[int, str] | None = None) -> None:
         self.last = dict(last or {})
         self.former: dict[Key, tuple[str, ...]] = {}
 
-    def see(self, names: Mapping[Key, str]) -> None:
+    def see(self, names: Mapping[int, str]) -> None:
         """Take note of what they are called now."""
-        for key, name in names.items():
-            last = self.last.setdefault(key, name)
-            if last != name:
-                self.former[key] = tuple(dict.fromkeys((*self.former.get(key, ()), last)))
-                self.last[key] = name
+        for oid, text in names.items():
+            last = self.last.setdefault(oid, text)
+            if last == text:
+                continue
+            before, now = _named(last), _named(text)
+            for number, (name, _) in now.items():
+                if number in before and before[number][0] != name:
+                    key = (oid, number)
+                    self.former[key] = tuple(dict.fromkeys((*self.former.get(key, ()), before[number][0])))
+            self.last[oid] = "\n".join([text, *(line for number, (_, line) in before.items() if number not in now)])
 
 
-def names_in(rows: Mapping[str, Iterable[Mapping[str, Any]]]) -> dict[Key, str]:
-    """Return the names in the rows of a catalogue."""
-    relations = {(row["oid"], 0): f"{row['schema']}.{row['name']}" for row in rows["relations"]}
-    return relations | {(row["oid"], row["attnum"]): row["name"] for row in rows["columns"]}
+def names_in(
+    rows: Mapping[str, Iterable[Mapping[str, Any]]], but: Mapping[str, Iterable[Mapping[str, Any]]] | None = None
+) -> dict[int, str]:
+    """Return the names in the rows of a catalogue, by relation; without those that are the same in others."""
+    before = names_in(but) if but is not None else {}
+    columns = {row["oid"]: row["columns"] for row in rows["columns"]}
+    found = {}
+    for row in rows["relations"]:
+        qualified = f"{row['schema']}.{row['name']}".replace("\\", "\\\\").replace("\n", "\\n")
+        text = f"0 0 0 {qualified}\n{columns.get(row['oid'], '')}"
+        if before.get(row["oid"]) != text:
+            found[row["oid"]] = text
+    return found
+
+
+def attributes(columns: str) -> Iterator[tuple[int, int, int, str]]:
+    """Yield number, type, modifier and name of each column of a relation, as its row has them."""
+    for line in columns.split("\n") if columns else ():
+        number, type_, modifier, name = line.split(" ", 3)
+        yield int(number), int(type_), int(modifier), _unescaped(name) if "\\" in name else name
+
+
+def _named(text: str) -> dict[int, tuple[str, str]]:
+    """Return the names in a text of names by number, each with its line."""
+    found = {}
+    for line in text.split("\n"):
+        if line:
+            number, _, _, name = line.split(" ", 3)
+            found[int(number)] = (_unescaped(name), line)
+    return found
+
+
+def _unescaped(name: str) -> str:
+    return "\\".join(part.replace("\\n", "\n") for part in name.split("\\\\"))

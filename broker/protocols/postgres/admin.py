@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import asyncpg
@@ -26,6 +26,8 @@ LOOK_SECONDS = 1.0
 """How long a kill waits for the answer at first; an upstream that is only slow is given twice as long each time."""
 
 T = TypeVar("T")
+Fetch = Callable[..., Awaitable[list[Any]]]
+"""Runs a query with its arguments, and returns its rows as they come."""
 _FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 _LOST = (ConnectionError, asyncpg.AdminShutdownError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
 """What the library says of a connection that ends while it is used."""
@@ -69,15 +71,16 @@ class Admin:
 
         return await self._with(run)
 
-    async def snapshot(self, queries: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
-        """Return the rows of several queries, all of one moment; raises UpstreamUnavailable."""
+    async def snapshot(self, look: Callable[[Fetch], Awaitable[T]]) -> T:
+        """Have queries run that all see one moment; raises UpstreamUnavailable."""
 
-        async def run(connection: asyncpg.Connection) -> dict[str, list[dict[str, Any]]]:
+        async def run(connection: asyncpg.Connection) -> T:
+            async def fetch(sql: str, *arguments: object) -> list[Any]:
+                found: list[Any] = await connection.fetch(sql, *arguments, timeout=ANSWER_SECONDS)
+                return found
+
             async with connection.transaction(isolation="repeatable_read", readonly=True):
-                return {
-                    name: [dict(row) for row in await connection.fetch(sql, timeout=ANSWER_SECONDS)]
-                    for name, sql in queries.items()
-                }
+                return await look(fetch)
 
         return await self._reading(run)
 

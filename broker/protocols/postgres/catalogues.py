@@ -12,17 +12,16 @@ import json
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 from broker.core import new_moves
-from broker.protocols.postgres.admin import Admin, Admins
-from broker.protocols.postgres.naming import Changes, KnownNames, Place, stamp_of
+from broker.protocols.postgres.admin import Admins
+from broker.protocols.postgres.naming import Changes, KnownNames, Place
+from broker.protocols.postgres.rereading import Reading, read
 from broker.sessions.ports import Endpoint, Policies
-from broker.sql.catalogue import Catalogue, build
-from broker.sql.catalogue_queries import QUERIES
-from broker.sql.drift import PROBE, Former, names_in
-from broker.sql.drift import Key as NameKey
+from broker.sql.building import Builder
+from broker.sql.catalogue import Catalogue
+from broker.sql.drift import names_in
 
 PROBE_SECONDS = 0.35
 TRUSTED_SECONDS = 0.75
@@ -40,15 +39,12 @@ class Key(tuple[Endpoint, tuple[str, ...]]):
         return found
 
 
-Rows = dict[str, list[dict[str, Any]]]
-
-
 @dataclass(slots=True)
 class _Held:
-    rows: Rows
+    reading: Reading
     catalogue: Catalogue
-    stamp: str
     read_at: float
+    """When all of it was read."""
     checked_at: float
     """When the read or the probe began that last found it to hold."""
 
@@ -61,6 +57,7 @@ class _Shelf:
     """What was found before this moment is to be looked at again."""
     outdated: bool = False
     """What is held was built under other field rules."""
+    builder: Builder = field(default_factory=Builder)
 
 
 class Catalogues:
@@ -145,38 +142,28 @@ class Catalogues:
             shelf.changed_at, shelf.outdated = max(shelf.changed_at, at), True
         try:
             admin, held = self._admins.of(endpoint), shelf.held
-            if held is not None and not shelf.outdated and at - held.read_at < STALE_SECONDS:
-                ((stamp,),) = [row.values() for row in await admin.fetch(PROBE)]
-                if stamp == held.stamp:
-                    held.checked_at = at
-                    return
-            rows, version, stamp = await read_rows(admin)
-            former = self._former(place, rules, names_in(rows))
-            catalogue = await asyncio.to_thread(build, rows, list(path), version, former)
+            whole = held is None or shelf.outdated or at - held.read_at > STALE_SECONDS
+            known = held.reading if held is not None and not whole else None
+            version = await admin.version()
+            found = await admin.snapshot(lambda fetch: read(fetch, known))
+            if held is not None and found is known:
+                held.checked_at = at
+                return
+            before = held.reading.rows if held is not None and not shelf.outdated else None
+            names = await asyncio.to_thread(names_in, found.rows, before)
+            former = self._names.see(place, rules, names)
+            catalogue = await asyncio.to_thread(shelf.builder.build, found.rows, list(path), version, former)
             if held is not None and held.catalogue.version == catalogue.version:
                 catalogue = held.catalogue
             self.moves.count += 1
-            shelf.held, shelf.outdated = _Held(rows, catalogue, stamp, at, at), False
+            read_at = held.read_at if held is not None and not whole else at
+            shelf.held, shelf.outdated = _Held(found, catalogue, read_at, at), False
         finally:
             shelf.reading = None
-
-    def _former(self, place: Place, rules: str, names: dict[NameKey, str]) -> Former:
-        """Say what things are called now, and return what they were called before."""
-        stamp = stamp_of(names)
-        former = self._names.former(place, rules, stamp)
-        return self._names.see(place, rules, stamp, names) if former is None else former
 
 
 def _place_of(endpoint: Endpoint) -> Place:
     return endpoint.host, endpoint.port, endpoint.database
-
-
-async def read_rows(admin: Admin) -> tuple[Rows, int, str]:
-    """Read what a catalogue is built of, the server's version and the probe's stamp; raises UpstreamUnavailable."""
-    version = await admin.version()
-    rows = await admin.snapshot({"probe": PROBE, **QUERIES})
-    (probe,) = rows.pop("probe")
-    return rows, version, str(probe["stamp"])
 
 
 def field_rules_of(policies: Policies) -> Callable[[], str]:

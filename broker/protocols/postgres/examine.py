@@ -15,7 +15,6 @@ from typing import Any
 from broker.errors import AirlockError, Misconfigured, UpstreamUnavailable
 from broker.protocols.postgres import pins
 from broker.protocols.postgres.admin import Admin
-from broker.protocols.postgres.catalogues import read_rows
 from broker.protocols.postgres.examining import (
     covered,
     fields,
@@ -30,11 +29,12 @@ from broker.protocols.postgres.examining import (
 from broker.protocols.postgres.identities import make
 from broker.protocols.postgres.identity import identity_of
 from broker.protocols.postgres.provision import wanted
+from broker.protocols.postgres.rereading import read_rows
 from broker.protocols.postgres.upstream import Upstream
 from broker.sessions.findings import Finding, Grade, good, note, problem, warning
 from broker.sessions.model import IdentityEnd, Lease
 from broker.sessions.ports import Endpoint
-from broker.sql.catalogue import build
+from broker.sql.building import build
 from policies.engine.model import Policy
 
 _ROLE = """
@@ -110,7 +110,7 @@ async def examine(policy: Policy, resource: str, role: str, endpoint: Endpoint) 
         relations = await admin.fetch(_RELATIONS)
         found += covered(want, relations)
         found += fields(policy, resource, relations)
-        rows, _, _ = await read_rows(admin)
+        rows, version = await read_rows(admin)
         catalogue = build(rows, policy.resources[resource].search_path, version)
         found += [*typed(policy, resource, want.user, relations), *fitting(policy, resource, catalogue)]
         found += shown_derived(policy, resource, catalogue)

@@ -14,7 +14,7 @@ from typing import Any
 from broker.config import Settings
 from broker.errors import Misconfigured
 from broker.protocols.postgres.admin import Admin, Admins
-from broker.protocols.postgres.catalogues import Catalogues, field_rules_of, read_rows
+from broker.protocols.postgres.catalogues import Catalogues, field_rules_of
 from broker.protocols.postgres.estimator import Estimator
 from broker.protocols.postgres.examine import examine
 from broker.protocols.postgres.explaining import question
@@ -25,13 +25,14 @@ from broker.protocols.postgres.identities import Sweep
 from broker.protocols.postgres.identity import house_of
 from broker.protocols.postgres.inspector import Inspector, level_of
 from broker.protocols.postgres.provision import provision, provisioner, wanted
+from broker.protocols.postgres.rereading import read_rows
 from broker.protocols.postgres.ruling import Asking, Denied, Permitted, Subject, refused, rule
 from broker.protocols.postgres.workers import WorkerFailed, Workers
 from broker.sessions.findings import Finding
 from broker.sessions.holds import Asked
 from broker.sessions.model import Killed, Lease
 from broker.sessions.ports import Broker, Door, Endpoint, TicketLine
-from broker.sql.catalogue import build
+from broker.sql.building import build
 from broker.sql.model import Inspection, Refusal
 from broker.sql.placeholders import Parameters
 from broker.sql.sight import sights
@@ -137,7 +138,7 @@ class PostgresOffer:
         """
         admin, workers = Admin(endpoint), Workers()
         try:
-            described, version, _ = await read_rows(admin)
+            described, version = await read_rows(admin)
             held = policy.resources.get(resource)
             path = held.search_path if held else ["public"]
             catalogue = build(described, path, version)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from broker.sql.catalogue import Catalogue, build
+from broker.sql.building import build
+from broker.sql.catalogue import Catalogue
 from broker.sql.catalogue_queries import QUERIES
 from broker.sql.inspect import inspect
 from broker.sql.model import Refusal
 from policies.engine.decisions import FieldView, Mask, MaskKind, RelationFields
+from tests.support.catalogue import described
 
 FIELDS: FieldView = {
     "public.customers": RelationFields(clear=frozenset({"id", "name"}), masks={"ssn": Mask(MaskKind.PARTIAL, 4)}),
@@ -39,7 +41,7 @@ OWN: dict[tuple[str, str], list[tuple[list[str], bool, int, bool]]] = {
 
 def catalogue() -> Catalogue:
     rows: dict[str, list[dict[str, object]]] = {name: [] for name in QUERIES}
-    rows["relations"] = [
+    relations = [
         {**_relation(16400, "customers"), "key": ["id"]},
         _relation(16401, "orders"),
         _relation(16402, "order_totals", "v"),
@@ -53,7 +55,7 @@ def catalogue() -> Catalogue:
         _relation(2619, "pg_statistic", schema="pg_catalog"),
         _relation(2604, "pg_attrdef", schema="pg_catalog"),
     ]
-    rows["columns"] = [
+    columns = [
         _column(16400, 1, "id", "integer", "int4"),
         _column(16400, 2, "name", "text", "text"),
         _column(16400, 3, "ssn", "character varying(11)", "varchar"),
@@ -64,8 +66,8 @@ def catalogue() -> Catalogue:
         _column(16406, 2, "ssn", "text", "text"),
         _column(16407, 1, "id", "integer", "int4"),
         _column(16407, 2, "ssn", "text", "text"),
-        {**_column(16408, 1, "checked", "public.checked", "text"), "base": "text", "code": "domain"},
-        {**_column(16408, 2, "pair", "public.pair", "pair"), "code": "type"},
+        {**_column(16408, 1, "checked", "public.checked", "text"), "base": "text", "type_oid": 17001},
+        {**_column(16408, 2, "pair", "public.pair", "pair"), "type_oid": 17003},
         _column(16408, 3, "total_of", "integer", "int4"),
         _column(2604, 1, "oid", "oid", "oid"),
         _column(2604, 2, "adbin", "pg_node_tree", "pg_node_tree"),
@@ -93,11 +95,15 @@ def catalogue() -> Catalogue:
     rows["builtins"] = [{"name": name} for name in builtins.split()]
     rows["operators"] = [{"schema": "public", "name": "<+>"}]
     rows["types"] = [
-        {"schema": "public", "name": "mood", "kind": "e", "trusted": True},
-        {"schema": "public", "name": "checked", "kind": "d", "trusted": False},
-        {"schema": "public", "name": "_checked", "kind": "b", "trusted": False},
-        {"schema": "pg_catalog", "name": "uuid", "kind": "b", "trusted": False},
+        {"schema": "public", "name": name, "kind": kind, "oid": oid, "coded": coded, "parts": parts}
+        for name, kind, oid, coded, parts in (
+            ("mood", "e", 17000, False, []),
+            ("checked", "d", 17001, True, [25]),
+            ("_checked", "b", 17002, False, [17001]),
+        )
     ]
+    rows["types"].append({"schema": "pg_catalog", "name": "uuid", "kind": "b", "oid": 2950, "coded": True, "parts": []})
+    rows |= described(relations, columns)
     return build(rows, ["public"], 150018)
 
 

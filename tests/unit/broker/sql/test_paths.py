@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.sql.catalogue import Catalogue, build
+from broker.sql.building import build
+from broker.sql.catalogue import Catalogue
 from broker.sql.inspect import inspect
 from broker.sql.model import Moves, Refusal
 from broker.sql.paths import asked, confirmed, listed, written
 from policies.engine.decisions import Effect, FieldView, RelationFields
+from tests.support.catalogue import described
 
 HIDDEN: FieldView = {"public.people": RelationFields(clear=frozenset({"id"}))}
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=15)
@@ -21,16 +23,17 @@ def catalogue() -> Catalogue:
     tables = [("public", "people"), ("app", "people"), ("public", "notes"), ("app", "traced"), ("app", "plain")]
     more = {"kind": "r", "rules": False, "row_security": False}
     kinds = {"type": "text", "typname": "text", "typschema": "pg_catalog", "category": "S", "base": None}
+    relations = [
+        {"oid": oid, "schema": schema, "name": name, "follows": name == "traced", **more}
+        for oid, (schema, name) in enumerate(tables, 20000)
+    ]
+    columns = [
+        {"oid": oid, "attnum": attnum, "name": name, **kinds}
+        for oid in range(20000, 20000 + len(tables))
+        for attnum, name in enumerate(("id", "ssn"), 1)
+    ]
     rows = {
-        "relations": [
-            {"oid": oid, "schema": schema, "name": name, "follows": name == "traced", **more}
-            for oid, (schema, name) in enumerate(tables, 20000)
-        ],
-        "columns": [
-            {"oid": oid, "attnum": attnum, "name": name, **kinds}
-            for oid in range(20000, 20000 + len(tables))
-            for attnum, name in enumerate(("id", "ssn"), 1)
-        ],
+        **described(relations, columns),
         "functions": [{"schema": "app", "name": name, "single": False, "loose": False} for name in ("loose", "tight")],
         "overloads": [
             {"schema": "app", "name": name, "arguments": [], "acting": False, "returns": 0, "builtin": False}

@@ -1,5 +1,6 @@
 """Catalogues of upstreams: how long one is relied on, and when it is read again."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -7,12 +8,15 @@ import pytest
 
 from broker.errors import UpstreamUnavailable
 from broker.protocols.postgres import catalogues
-from broker.protocols.postgres.admin import Admins
+from broker.protocols.postgres.admin import Admins, Fetch
 from broker.protocols.postgres.catalogues import Catalogues, Key
 from broker.protocols.postgres.naming import Changes, KnownNames
+from broker.protocols.postgres.rereading import Reading
 from broker.sessions.model import Source
 from broker.sessions.ports import Endpoint
-from broker.sql.catalogue_queries import QUERIES
+from broker.sql.catalogue_queries import AGAIN, OF_SOME, QUERIES
+from broker.sql.drift import PROBE
+from tests.support.catalogue import described
 
 END = Endpoint(
     host="127.0.0.1", port=1, database="shop", user="app", password="x", tls="disable", ca=None,
@@ -35,20 +39,24 @@ class Upstream:
     async def version(self) -> int:
         return 150018
 
-    async def fetch(self, _: str) -> list[dict[str, Any]]:
-        self.asked.append("probe")
-        return [{"stamp": self.stamp}]
+    async def snapshot(self, look: Callable[[Fetch], Awaitable[Reading]]) -> Reading:
+        async def fetch(sql: str, *arguments: object) -> list[dict[str, Any]]:
+            if sql == PROBE:
+                self.asked.append("probe")
+                changed = arguments[0] != f"at {self.stamp}"
+                told = {"rest": "1", "drawers": f"16:1/{self.stamp}"} if changed else {"rest": None, "drawers": None}
+                return [{"moment": f"at {self.stamp}", **told}]
+            if sql in (QUERIES["relations"], AGAIN["relations"]):
+                self.asked[-1] = "all" if sql == QUERIES["relations"] else "some"
+            (name,) = [name for name, text in (*QUERIES.items(), *AGAIN.items(), ("", OF_SOME)) if text == sql][:1]
+            return [{"oid": 16400}] if sql == OF_SOME else self.rows().get(name, [])
 
-    async def snapshot(self, queries: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
-        self.asked.append("all")
-        rows: dict[str, list[dict[str, Any]]] = {name: [] for name in queries}
-        rows["probe"] = [{"stamp": self.stamp}]
-        people = {"oid": 16400, "schema": "public", "name": "people", "kind": "r", "rules": False}
-        rows["relations"] = [{**people, "row_security": False}]
+        return await look(fetch)
+
+    def rows(self) -> dict[str, list[dict[str, Any]]]:
+        people = {"oid": 16400, "schema": "public", "name": "people", "kind": "r", "row_security": False}
         column = {"oid": 16400, "attnum": 3, "type": "text", "typname": "text", "typschema": "pg_catalog"}
-        rows["columns"] = [{**column, "name": self.name, "category": "S", "base": None}]
-        assert set(QUERIES) < set(rows)
-        return rows
+        return described([people], [{**column, "name": self.name, "category": "S", "base": None}])
 
 
 @pytest.fixture
@@ -156,7 +164,7 @@ async def test_a_schema_that_is_read_anew_and_is_the_same_keeps_its_version(upst
     upstream.stamp = "2"
     kept.drop(KEY)
     assert await kept.fresh(KEY) is before
-    assert upstream.asked == ["all", "probe", "all"]
+    assert upstream.asked == ["all", "some"]
 
 
 async def test_what_was_built_under_other_field_rules_is_built_anew_though_the_first_try_fails(
@@ -171,7 +179,7 @@ async def test_what_was_built_under_other_field_rules_is_built_anew_though_the_f
     rules[0] = "others"
     working = upstream.snapshot
 
-    async def away(_: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
+    async def away(_: object) -> Reading:
         raise UpstreamUnavailable("away", "away")
 
     monkeypatch.setattr(upstream, "snapshot", away)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from broker.protocols.postgres.ruling import Denied, Subject, refused, rule
-from broker.sql.catalogue import build
+from broker.sql.building import build
 from broker.sql.catalogue_queries import QUERIES
 from broker.sql.inspect import inspect
 from broker.sql.model import Refusal
