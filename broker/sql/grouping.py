@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from broker.sql.masks import quote_name
-from broker.sql.rewrite import Rewriter, fragment
-from broker.sql.tree import Node, joined, strings
+from broker.sql.model import Refusal
+from broker.sql.rewrite import Rewriter, Source, fragment
+from broker.sql.tree import Node, joined, strings, wrapped
+
+Name = tuple[str, ...]
+"""A column, perhaps behind the name of its row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,31 +30,89 @@ def group_by_keys(select: Node, keyed: dict[int, Table], rewriter: Rewriter) -> 
     The groups stay the same: rows that share a key share every column.
     """
     tables = [keyed.get(id(content)) for content in joined(select.get("fromClause", []))]
-    items = [_column(item) for item in select["groupClause"]]
+    grouped = _all(select["groupClause"], select.get("targetList", []))
+    there = grouped | set(_any(select["groupClause"]))
+    added: list[str] = []
     for table in filter(None, tables):
-        prefixes = ([table.name], []) if len(tables) == 1 else ([table.name],)
-        found = {parts[-1]: at for at, parts in enumerate(items) if parts[:-1] in prefixes}
-        added = [f"{quote_name(table.name)}.{quote_name(name)}" for name in table.columns if name not in found]
-        if added and table.key and table.key <= set(found):
-            _insert(select, found[min(table.key)], added, rewriter)
+        if table.key and table.key <= _of(table, grouped):
+            names = (name for name in table.columns if name not in _of(table, there))
+            added += [f"{quote_name(table.name)}.{quote_name(name)}" for name in names]
+    if added:
+        _insert(select, added, rewriter)
 
 
-def _column(item: Node) -> list[str]:
-    fields = item.get("ColumnRef", {}).get("fields", [])
+def _of(table: Table, columns: set[Name]) -> set[str]:
+    """Return those that could be a table's: a bare name that two rows have is an error of its own."""
+    return {parts[-1] for parts in columns if parts[:-1] in ((table.name,), ())}
+
+
+def _any(items: list[Node]) -> Iterator[Name]:
+    """Yield the columns that some grouping has; they are null where others do not have them."""
+    stack: list[Any] = list(items)
+    while stack:
+        kind, content = wrapped(stack.pop()) or ("", {})
+        if kind == "ColumnRef":
+            yield from _column(content)
+        elif kind in ("RowExpr", "GroupingSet"):
+            stack += content.get("args", []) + content.get("content", [])
+
+
+def _all(items: list[Node], outputs: list[Node]) -> set[Name]:
+    """Return the columns that every one of the groupings has, of those whose product a GROUP BY is."""
+    found: set[Name] = set()
+    for item in items:
+        kind, content = wrapped(item) or ("", {})
+        if kind == "RowExpr":
+            found |= _all(content.get("args", []), [])
+        elif kind == "GroupingSet" and content.get("kind") == "GROUPING_SET_SETS":
+            # What is rolled up, or cubed, is grouped by nothing too.
+            found |= set.intersection(*(_all([one], []) for one in content["content"]))
+        elif kind == "A_Const":
+            found |= set(_output(content, outputs))
+        elif kind == "ColumnRef":
+            found |= set(_column(content))
+    return found
+
+
+def _column(content: Node) -> Iterator[Name]:
+    fields = content.get("fields", [])
     parts = strings(fields)
-    return parts[-2:] if parts and len(parts) == len(fields) else [""]
+    if parts and len(parts) == len(fields):
+        yield tuple(parts[-2:])
 
 
-def _insert(select: Node, at: int, columns: list[str], rewriter: Rewriter) -> None:
-    """Write columns behind an item of a GROUP BY, which is a plain column."""
-    item = select["groupClause"][at]["ColumnRef"]
+def _output(content: Node, outputs: list[Node]) -> Iterator[Name]:
+    """Yield the column that `GROUP BY 1` means."""
+    at = content.get("ival", {}).get("ival", 0)
+    starred = any("A_Star" in str(one["ResTarget"].get("val", {}).get("ColumnRef", {})) for one in outputs[:at])
+    if 0 < at <= len(outputs) and not starred:
+        yield from _column(outputs[at - 1]["ResTarget"].get("val", {}).get("ColumnRef", {}))
+
+
+def _insert(select: Node, columns: list[str], rewriter: Rewriter) -> None:
+    """Write columns in front of a GROUP BY's own."""
     source = rewriter.source
-    end = source.words[source.name_end(source.at(item["location"]), len(item["fields"]))].end
-    rewriter.replace(end, end, "".join(f", {column}" for column in columns))
+    first = _first(source, min(_places(select["groupClause"][0]), default=-1))
+    rewriter.replace(source.words[first].start, source.words[first].start, "".join(f"{one}, " for one in columns))
     nodes = fragment(f"SELECT GROUP BY {', '.join(columns)}")["groupClause"]
+    rewriter.also(lambda: select["groupClause"].__setitem__(slice(0, 0), nodes))
 
-    def move() -> None:
-        place = next(index for index, node in enumerate(select["groupClause"]) if node.get("ColumnRef") is item) + 1
-        select["groupClause"][place:place] = nodes
 
-    rewriter.also(move)
+def _first(source: Source, location: int) -> int:
+    """Return the index of the word behind the GROUP BY that stands before a place."""
+    for at in range(source.before(location + 1), 0, -1):
+        if (source.word(at - 1), source.word(at)) == ("group", "by"):
+            return at + 2 if source.word(at + 1) in ("distinct", "all") else at + 1
+    raise Refusal("rewrite", "this form of GROUP BY cannot be masked: write it plainly")
+
+
+def _places(part: Any) -> Iterator[int]:
+    stack = [part]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, list):
+            stack += value
+        elif isinstance(value, dict):
+            if value.get("location", -1) >= 0:
+                yield value["location"]
+            stack += value.values()
