@@ -13,7 +13,7 @@ from broker.sql.names import own_operator
 from broker.sql.nodes import QUERIES
 from broker.sql.relations import Scope, placed
 from broker.sql.system import SYSTEM_COLUMNS
-from broker.sql.tree import Node, placeless, strings, wrapped
+from broker.sql.tree import Node, called, placeless, strings, wrapped
 from policies.engine.decisions import Effect
 
 
@@ -142,19 +142,54 @@ def check_measured(unread: Set[str], compared: Set[str]) -> None:
 
 
 def _of_target(kind: str, statement: Node, found: Collected, scope: Scope) -> Collected:
-    """Return what could name the row that is written: of an INSERT what stands behind its source, which cannot."""
+    """Return what could name the row that is written: what is in its statement, but for the queries of its WITH.
+
+    Of an INSERT that is what stands behind its source, which cannot name it.
+    """
+    if kind in ("UpdateStmt", "DeleteStmt", "MergeStmt"):
+        own = {kind: {key: value for key, value in statement.items() if key != "withClause"}}
+        return collect(own, scope.catalogue, found.passed, in_clear=found.in_clear)
     if kind != "InsertStmt":
         return found
     conflict = statement.get("onConflictClause", {})
-    items = [one for one in conflict.get("targetList", []) if not _takes_over(one["ResTarget"])]
+    relation = scope.target(statement["relation"])
+    items = [
+        one
+        for one in map(_assigned, conflict.get("targetList", []))
+        if not _takes_over(one["ResTarget"], called(statement["relation"]), relation)
+    ]
     behind = [{**conflict, "targetList": items}, statement.get("returningClause", [])]
     return collect(behind, scope.catalogue, found.passed, in_clear=found.in_clear)
 
 
-def _takes_over(target: Node) -> bool:
-    """Say whether an item of DO UPDATE is `field = excluded.field`, which shows nothing of either."""
-    fields = target.get("val", {}).get("ColumnRef", {}).get("fields", [])
-    return "indirection" not in target and strings(fields) == ["excluded", target["name"]] and len(fields) == 2
+def _assigned(item: Node) -> Node:
+    """Return an item of `SET (a, b) = (x, y)` as if it stood alone."""
+    several = item["ResTarget"].get("val", {}).get("MultiAssignRef", {})
+    values = several.get("source", {}).get("RowExpr", {}).get("args", [])
+    if len(values) != several.get("ncolumns"):
+        return item
+    return {"ResTarget": {**item["ResTarget"], "val": values[several["colno"] - 1]}}
+
+
+def _takes_over(target: Node, row: str, relation: Relation) -> bool:
+    """Say whether an item of DO UPDATE is `field = excluded.field`, which shows nothing of either.
+
+    Of `coalesce(excluded.field, ...)` its sender alone knows which one it takes: the field itself, or a plain value.
+    """
+    name, value = target["name"], target.get("val", {})
+    if "indirection" in target:
+        return False
+    first, *others = value.get("CoalesceExpr", {}).get("args", [value])
+    if others and not any(column.name == name and not column.code for column in relation.columns):
+        return False
+    # What stands behind the field's own value is taken where that is null, and could fail; what has a type rounds it.
+    last = others[-1:] if others and not _is_column(others[-1], row, name) else []
+    return _is_column(first, "excluded", name) and all("A_Const" in one for one in [*others[:-1], *last])
+
+
+def _is_column(value: Node, row: str, name: str) -> bool:
+    fields = value.get("ColumnRef", {}).get("fields", [])
+    return strings(fields) == [row, name] and len(fields) == 2
 
 
 def _tests_masked(relation: Relation, scope: Scope) -> bool:
@@ -189,8 +224,8 @@ def check_writes(found: Collected, scope: Scope) -> None:
             continue
         reads_itself = kind != "InsertStmt" or "returningClause" in statement or "onConflictClause" in statement
         said = _of_target(kind, statement, found, scope) if reads_itself else found
-        called = {relation.name, content.get("alias", {}).get("aliasname", relation.name), "excluded", "old", "new"}
-        whole = reads_itself and said.whole(content, called | said.rows)
+        called_so = {relation.name, called(content), "excluded", "old", "new"}
+        whole = reads_itself and said.whole(content, called_so | said.rows)
         conflict = statement.get("onConflictClause")
         named = conflict is None or ("infer" in conflict and "conname" not in conflict["infer"])
         if masked and not named and _tests_masked(relation, scope):
@@ -205,7 +240,8 @@ def check_writes(found: Collected, scope: Scope) -> None:
                 f"setting a part of {relation.qualified}.{parts[0]} would read the rest, and it is masked for you",
                 "set the whole field",
             )
-        read = sorted(hidden & (said.names | said.functions)) if reads_itself else []
+        columns = said.names if said is found or kind == "InsertStmt" else _named(said, called_so | said.rows)
+        read = sorted(hidden & (columns | said.functions)) if reads_itself else []
         if read or (whole and hidden):
             field = f"{relation.qualified}.{read[0]}" if read else f"every field of {relation.qualified}"
             raise Refusal(
@@ -217,6 +253,12 @@ def check_writes(found: Collected, scope: Scope) -> None:
             _check_casts(relation, said, found, whole=whole)
         if reads_itself:
             _check_order(kind, relation, said, scope)
+
+
+def _named(said: Collected, rows: set[str]) -> set[str]:
+    """Return the columns that are named and could be of a target, which goes by some names, and not of other rows."""
+    others = said.aliases.keys() - rows
+    return said.bare | {name for row, name in said.attributes if row not in others}
 
 
 def _check_order(kind: str, relation: Relation, said: Collected, scope: Scope) -> None:

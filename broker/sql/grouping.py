@@ -35,8 +35,9 @@ def group_by_keys(select: Node, keyed: dict[int, Table], rewriter: Rewriter) -> 
     added: list[str] = []
     for table in filter(None, tables):
         if table.key and table.key <= _of(table, grouped):
-            names = (name for name in table.columns if name not in _of(table, there))
-            added += [f"{quote_name(table.name)}.{quote_name(name)}" for name in names]
+            names = [name for name in table.columns if name not in _of(table, there)]
+            # The key comes first again, as rows that are sorted by it need no more of an order.
+            added += [f"{quote_name(table.name)}.{quote_name(one)}" for one in [*sorted(table.key), *names] if names]
     if added:
         _insert(select, added, rewriter)
 

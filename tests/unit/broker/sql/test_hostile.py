@@ -110,7 +110,7 @@ def test_only_columns_that_are_mentioned_are_selected() -> None:
 
 def test_group_by_a_key_groups_by_what_the_key_decides() -> None:
     sql = rewritten("select c.name, c.ssn from customers c join orders o on true group by o.id, c . id order by c.name")
-    assert sql.endswith('group by "c"."name", "c"."ssn", o.id, c . id order by c.name')
+    assert sql.endswith('group by "c"."id", "c"."name", "c"."ssn", o.id, c . id order by c.name')
     assert rewritten("select count(*) from customers group by name").endswith("group by name")
 
 
