@@ -29,23 +29,26 @@ _KINDS = "t.relkind in ('r', 'p', 'v', 'm', 'f', 'S')"
 _OWNED = {
     # Whose it is, what tells it from others, the version that it has, and where it is.
     ("t.oid", "0", "t.xmin"): f"pg_class t where t.oid >= 16384 and {_KINDS}",
-    ("t.attrelid", "t.attnum", "t.xmin"): "pg_attribute t where t.attrelid >= 16384 and t.attnum > 0",
-    ("t.adrelid", "t.oid", "t.xmin"): "pg_attrdef t where true",
     ("t.inhrelid", "t.inhparent", "t.xmin"): "pg_inherits t where true",
     ("t.inhparent", "t.inhrelid", "t.xmin"): "pg_inherits t where true",
-    ("t.partrelid", "1", "t.xmin"): "pg_partitioned_table t where true",
     ("t.ev_class", "t.oid", "t.xmin"): "pg_rewrite t where t.ev_class >= 16384",
-    ("t.indrelid", "t.indexrelid", "t.xmin"): "pg_index t where t.indrelid >= 16384",
     ("x.indrelid", "t.oid", "t.xmin"): "pg_index x join pg_class t on t.oid = x.indexrelid where x.indrelid >= 16384",
     ("t.conrelid", "t.oid", "t.xmin"): "pg_constraint t where t.conrelid <> 0",
     ("t.confrelid", "t.oid", "t.xmin"): "pg_constraint t where t.confrelid <> 0",
     ("t.tgrelid", "t.oid", "t.xmin"): "pg_trigger t where not t.tgisinternal",
     ("t.polrelid", "t.oid", "t.xmin"): "pg_policy t where true",
+}
+_GOING = {
+    ("t.indrelid", "t.indexrelid", "t.xmin"): "pg_index t where t.indrelid >= 16384",
+    ("t.attrelid", "t.attnum", "t.xmin"): "pg_attribute t where t.attrelid >= 16384 and t.attnum > 0",
+    ("t.adrelid", "t.oid", "t.xmin"): "pg_attrdef t where true",
+    ("t.partrelid", "1", "t.xmin"): "pg_partitioned_table t where true",
     ("t.seqrelid", "2", "t.xmin"): "pg_sequence t where true",
     # Arrays of a relation's rows, which get out of the way of other names.
     ("r.typrelid", "t.oid", "t.xmin"): "pg_type r join pg_type t on t.oid = r.typarray "
     "where r.oid >= 16384 and r.typrelid <> 0",
 }
+"""What goes with its relation or index, or has its column changed: new ones tell all, and most are old."""
 
 _USABLE = """(select sum(hashtextextended(n.oid::text, 0)) from pg_namespace n
     where n.nspname !~ '^pg_(toast|temp)' and has_schema_privilege(n.oid, 'usage'))"""
@@ -64,14 +67,15 @@ _REST = "concat_ws(' ', {}, {})".format(
 )
 
 
-def _summed(whose: str, what: str, version: str, source: str) -> str:
+def _summed(whose: str, what: str, version: str, source: str, *, new: bool = False) -> str:
     # A transaction's number as a number, whatever the one is that will come next; what was frozen long ago has none.
     number = f"case age({version}) when 2147483647 then 0 else (latest.number - age({version})) & 4294967295 end"
+    old = f"and age({version}) <= (select age from horizon)" if new else ""
     return (
         f"select {whose}::int8 % {DRAWERS} as drawer, count(*) as many, "
         f"sum(hashint8extended(({whose}::int8 << 31) # ({what})::int8, {number})) as versions "
+        f"from (select age('3'::xid)::int8 as number offset 0) latest, {source} {old} "
         # What is temporary belongs to other sessions, and comes and goes with them.
-        f"from (select age('3'::xid)::int8 as number offset 0) latest, {source} "
         f"and {whose} not in (table temporary) group by 1"
     )
 
@@ -80,17 +84,28 @@ _DRAWERS = (
     "(with temporary (oid) as materialized (select oid from pg_class where relpersistence = 't') "
     "select string_agg(concat(drawer, ':', many, '/', versions), ' ' order by drawer) from (select drawer, "
     "sum(many) as many, sum(versions) as versions from ({}) s group by 1) s)"
-).format(" union all ".join(_summed(*whose, source) for whose, source in _OWNED.items()))
+).format(
+    " union all ".join(
+        [
+            *(_summed(*whose, source) for whose, source in _OWNED.items()),
+            *(_summed(*whose, source, new=True) for whose, source in _GOING.items()),
+        ]
+    )
+)
 
 PROBE = f"""
-select moment, case when moment is distinct from nullif($1, '') then {_REST} end as rest,
-       case when moment is distinct from nullif($1, '') then {_DRAWERS} end as drawers
-from (select case when pg_is_in_recovery() then ''
-                  else concat(pg_postmaster_start_time(), ' ', pg_current_snapshot()) end as moment) m"""
+with moment (moment, first) as materialized (
+    select case when pg_is_in_recovery() then ''
+                else concat(pg_postmaster_start_time(), ' ', pg_current_snapshot()) end,
+           coalesce(nullif($2, ''), (pg_snapshot_xmin(pg_current_snapshot())::text::numeric % 4294967296)::text)),
+horizon (age) as materialized (select age(first::xid) from moment)
+select moment, first, case when moment is distinct from nullif($1, '') then {_REST} end as rest,
+       case when moment is distinct from nullif($1, '') then {_DRAWERS} end as drawers from moment"""
 """Stamps that change with every committed change of what a catalogue is read from, and not with VACUUM or ANALYZE.
 
 Where the same server says the same moment as before ($1), no transaction has ended since, and there is nothing to look
-at. A standby does not say all of that.
+at. A standby does not say all of that. New is what a transaction has made that was under way when all was read, or came
+later: the first of them is $2.
 """
 
 

@@ -22,28 +22,33 @@ _MOST = DRAWERS // 4
 
 @dataclass(slots=True)
 class Reading:
-    """Rows of QUERIES, and the stamp that they have; `moment` is the server's own word for when that was."""
+    """Rows of QUERIES, and the stamp that they have; `moment` is the server's own word for when that was.
+
+    `first` is the first transaction of which something may have been missing when all of it was read.
+    """
 
     rows: Rows
     stamp: Stamp
     moment: str
+    first: str
 
 
 async def read(fetch: Fetch, known: Reading | None) -> Reading:
     """Return what is known where that holds, and else what is to be known now; `fetch` sees one moment."""
-    ((moment, rest, drawers),) = (tuple(row.values()) for row in await fetch(PROBE, known.moment if known else ""))
+    about = (known.moment, known.first) if known is not None else ("", "")
+    ((moment, first, rest, drawers),) = (tuple(row.values()) for row in await fetch(PROBE, *about))
     if known is not None and rest is None:
         return known
     stamp = Stamp(rest, drawers or "")
     if known is None:
-        return Reading(await _whole(fetch), stamp, moment)
+        return Reading(await _whole(fetch), stamp, moment, first)
     if stamp == known.stamp:
         known.moment = moment
         return known
     opened = stamp.opened(known.stamp)
     if opened is None or len(opened) > _MOST:
-        return Reading(await _whole(fetch), stamp, moment)
-    return Reading(await _again(fetch, known.rows, opened), stamp, moment)
+        return Reading(await _whole(fetch), stamp, moment, first)
+    return Reading(await _again(fetch, known.rows, opened), stamp, moment, first)
 
 
 async def _whole(fetch: Fetch) -> Rows:

@@ -45,7 +45,7 @@ class Upstream:
                 self.asked.append("probe")
                 changed = arguments[0] != f"at {self.stamp}"
                 told = {"rest": "1", "drawers": f"16:1/{self.stamp}"} if changed else {"rest": None, "drawers": None}
-                return [{"moment": f"at {self.stamp}", **told}]
+                return [{"moment": f"at {self.stamp}", "first": "700", **told}]
             if sql in (QUERIES["relations"], AGAIN["relations"]):
                 self.asked[-1] = "all" if sql == QUERIES["relations"] else "some"
             (name,) = [name for name, text in (*QUERIES.items(), *AGAIN.items(), ("", OF_SOME)) if text == sql][:1]
