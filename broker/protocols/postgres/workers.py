@@ -13,7 +13,7 @@ import json
 import os
 import pickle
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from weakref import WeakValueDictionary
@@ -130,7 +130,7 @@ class Workers:
         worker = self._idle.pop() if self._idle else await self._start()
         try:
             async with asyncio.timeout(START_SECONDS):
-                await worker.told(catalogue.version, self._pickle(catalogue))
+                await worker.told(catalogue.version, await self._pickle(catalogue))
             async with asyncio.timeout(self._seconds):
                 answer = await worker.ask(assignment)
             under = catalogue if assignment.path is None else catalogue.under(assignment.path)
@@ -144,11 +144,13 @@ class Workers:
         self._idle.append(worker)
         return found
 
-    def _pickle(self, catalogue: Catalogue) -> bytes:
+    async def _pickle(self, catalogue: Catalogue) -> bytes:
         """Pickle a catalogue once, however often a worker must be replaced: a large one takes a while."""
-        if self._pickled[0] != catalogue.version:
-            self._pickled = (catalogue.version, pickle.dumps(catalogue))
-        return self._pickled[1]
+        version, pickled = self._pickled
+        if version != catalogue.version:
+            pickled = await asyncio.to_thread(_pickled, replace(catalogue, stamps={}))
+            self._pickled = (catalogue.version, pickled)
+        return pickled
 
     def _restart(self) -> None:
         """Have another worker ready before its turn goes to the next text."""
@@ -198,6 +200,19 @@ class Workers:
         self._all.discard(worker)
         if worker in self._idle:
             self._idle.remove(worker)
+
+
+class _Pieces(list[bytes]):
+    """A file of what it is given. That is Python's code: between two pieces others have their turn."""
+
+    def write(self, piece: bytes) -> None:
+        self.append(piece)
+
+
+def _pickled(catalogue: Catalogue) -> bytes:
+    pieces = _Pieces()
+    pickle.Pickler(pieces, pickle.HIGHEST_PROTOCOL).dump(catalogue)
+    return b"".join(pieces)
 
 
 def _root() -> str:
