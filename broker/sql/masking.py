@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from broker.sql.catalogue import Relation
 from broker.sql.grouping import Table, group_by_keys
@@ -253,6 +253,25 @@ def _replace_listing(scope: Scope, rewriter: Rewriter, wrapper: Node, content: N
         written += " AS pg_show_all_settings"
     rewriter.replace(source.words[first].start, source.words[opening + 1].end, written)
     _stand_in(rewriter, wrapper, content, written)
+
+
+def show_all(wrapper: Node, masks: Mapping[str, str], start: int, end: int, rewriter: Rewriter) -> None:
+    """Replace SHOW ALL by the same rows of pg_settings, in which what is private is not shown."""
+    column = 't."setting"'
+    value = masks.get("setting", column).replace(column, "pg_catalog.current_setting(t.name)")  # It has units then.
+    text = (
+        f"SELECT t.name, {value} AS setting, t.short_desc AS description"
+        ' FROM pg_catalog.pg_settings AS t ORDER BY pg_catalog.lower(t.name) COLLATE pg_catalog."C"'
+    )
+    source = rewriter.source
+    first, last = source.first(start), source.before(end)
+    rewriter.replace(source.words[first].start, source.words[last].end, text)
+
+    def move() -> None:
+        wrapper.clear()
+        wrapper["SelectStmt"] = fragment(text)
+
+    rewriter.also(move)
 
 
 def mask_copied_relation(scope: Scope, content: Node, rewriter: Rewriter) -> None:

@@ -195,12 +195,9 @@ def refusal_of_call(content: Node) -> Refusal | None:
 
 def refusal_of_show(name: str, *, in_clear: bool = False) -> Refusal | None:
     """Return why a SHOW is refused: commands, files, connections and an application's own settings stay closed."""
-    if name.lower() != "all" and shown(name, in_clear=in_clear):
+    if shown(name, in_clear=in_clear):
         return None
-    said = f"{name} is not on the list of settings that hold nothing private"
-    if name.lower() == "all":
-        said = "SHOW ALL would show settings that may hold something private"
-    return Refusal("settings", said, _SHOWING)
+    return Refusal("settings", f"{name} is not on the list of settings that hold nothing private", _SHOWING)
 
 
 def shows_only_settings(function: str, arguments: list[Node], *, in_clear: bool = False) -> bool:

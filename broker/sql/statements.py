@@ -9,6 +9,7 @@ from broker.sql.changing import COMMIT_FIRST, change
 from broker.sql.collected import Collected
 from broker.sql.copies import copy, form_of
 from broker.sql.inquiry import Inquiry
+from broker.sql.masking import show_all
 from broker.sql.model import Altered, Control, Moves, Refusal, Statement
 from broker.sql.moving import rewrite_set
 from broker.sql.nodes import QUERIES, TRANSACTION_CONTROL, refusal_of_cascade
@@ -179,6 +180,11 @@ def _set(inquiry: Inquiry, asked: _Asked) -> Statement:
 
 
 def _show(inquiry: Inquiry, asked: _Asked) -> Statement:
+    settings = inquiry.catalogue.relation("pg_catalog", "pg_settings")
+    if asked.content["name"].lower() == "all" and settings is not None:
+        expressions = inquiry.seen.of(settings).expressions
+        show_all(asked.node, expressions, asked.start, asked.end, inquiry.rewriter)
+        return Statement(asked.said(Effect.SESSION), asked.shown)
     refusal = refusal_of_show(asked.content["name"], in_clear=inquiry.seen.in_clear)
     return Statement(asked.said(Effect.SESSION), asked.shown, refusal=refusal)
 

@@ -314,10 +314,9 @@ def literal_functions(*, in_clear: bool) -> dict[str, str]:
 FUNCTIONS_IN_CLEAR = frozenset(
     """
     currval enum_first enum_last enum_range lastval pg_blocking_pids pg_conf_load_time pg_current_wal_lsn
-    pg_filenode_relation pg_get_object_address pg_get_replica_identity_index pg_identify_object
-    pg_identify_object_as_address pg_last_wal_receive_lsn pg_last_wal_replay_lsn pg_last_xact_replay_timestamp
-    pg_relation_filenode pg_relation_filepath pg_sequence_last_value pg_sequence_parameters pg_settings_get_flags
-    pg_stat_get_dead_tuples pg_stat_get_live_tuples pg_stat_get_tuples_inserted
+    pg_filenode_relation pg_get_object_address pg_last_wal_receive_lsn pg_last_wal_replay_lsn
+    pg_last_xact_replay_timestamp pg_relation_filenode pg_relation_filepath pg_sequence_last_value
+    pg_settings_get_flags pg_stat_get_dead_tuples pg_stat_get_live_tuples pg_stat_get_tuples_inserted
     """.split()
 )
 """Functions beside those of the list that may be called where nothing is masked: they show what a catalogue does."""

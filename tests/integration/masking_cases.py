@@ -70,8 +70,10 @@ OF_SESSIONS = {
     "select * from pg_stat_activity",
     "select query from pg_stat_activity where pid <> pg_backend_pid()",
     "select * from pg_stat_ssl",
+    "show all",
 }
-"""Whoever runs them, their sessions' own pids and times are among the rows, and as many rows as there are sessions."""
+"""Whoever runs them, their sessions' own pids and times are among the rows, and as many rows as there are sessions; or
+their server's port."""
 
 
 ORDERED = """

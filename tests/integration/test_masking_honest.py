@@ -81,3 +81,17 @@ def test_returning_of_newer_servers_masks_what_it_lists(worlds: tuple[World, Wor
 )
 def test_what_reads_a_masked_field_of_what_it_changes_is_refused(worlds: tuple[World, World], sql: str) -> None:
     assert [world.write(sql) for world in worlds] == [("refused", "write-reads-masked")] * 2
+
+
+def test_show_all_shows_what_show_does(worlds: tuple[World, World]) -> None:
+    shown = worlds[0].run("show all")
+    assert isinstance(shown, list)
+    ((status, rows),) = shown
+    assert status.startswith("SELECT")
+    direct = {name: value for name, value, _ in worlds[0].connection.execute("show all").fetchall()}
+    worlds[0].connection.execute("rollback")
+    assert [name for name, _, _ in rows] == list(direct)
+    assert {name: value for name, value, _ in rows if value is not None}.items() <= direct.items()
+    hidden = {name for name, value, _ in rows if value is None}
+    assert {"data_directory", "listen_addresses", "unix_socket_directories"} & direct.keys() <= hidden
+    assert not {"work_mem", "search_path", "server_version", "TimeZone", "port"} & hidden

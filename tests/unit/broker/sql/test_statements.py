@@ -253,7 +253,7 @@ def test_what_could_bring_anything_passes_only_where_nothing_is_masked(sql: str)
         ("set backslash_quote = on", "backslash_quote is pinned for this session", "may be set: application_name, "),
         ("set client_encoding = 'LATIN1'", "in UTF-8 only", "SET client_encoding = 'UTF8'"),
         ("set bytea_output = 'base64'", "bytea_output cannot be set to that value", "may be set to: hex, escape"),
-        ("show all", "SHOW ALL would show settings that may hold something private", "from pg_settings where"),
+        ("show all", "all is not on the list of settings", "from pg_settings where"),
         ("show nix", "nix is not on the list of settings", "from pg_settings where setting is not null"),
     ],
 )
@@ -264,9 +264,18 @@ def test_a_setting_that_is_refused_says_why_and_what_would_do(sql: str, said: st
     assert next_step in (refusal.hint or "")
 
 
-def test_what_is_offered_in_place_of_show_all_passes() -> None:
-    offered = (refused("show all").hint or "").partition(";")[0]
+def test_what_is_offered_in_place_of_a_setting_that_is_not_shown_passes() -> None:
+    offered = (refused("show nix").hint or "").partition(";")[0]
     assert inspect(offered, with_system("pg_settings"), FIELDS).statements[0].refusal is None
+
+
+def test_show_all_lists_settings_without_those_that_are_private() -> None:
+    written = inspect("begin; show all; commit", with_system("pg_settings"), FIELDS).rewritten
+    assert written.startswith("begin; SELECT t.name, CASE WHEN")
+    assert written.endswith(
+        """FROM pg_catalog.pg_settings AS t ORDER BY pg_catalog.lower(t.name) COLLATE pg_catalog."C"; commit"""
+    )
+    assert " THEN pg_catalog.current_setting(t.name) END AS setting" in written
 
 
 def test_a_function_that_is_not_there_is_told_from_one_that_is_refused() -> None:
