@@ -36,11 +36,31 @@ class _Columns:
     """Types of users' among them."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Type:
+    """A type, as a catalogue has it where it runs no code of users'."""
+
+    oid: int
+    key: tuple[str, str]
+    kind: tuple[str, bool]
+    named: tuple[str, bool]
+
+    @classmethod
+    def of(cls, oid: int, schema: str, name: str, kind: str, *, trusted: bool = True) -> _Type:
+        return cls(oid, (schema, name), _TRUSTED[kind] if trusted else (kind, False), (f"{schema}.{name}", trusted))
+
+
+_TRUSTED = {kind: (kind, True) for kind in "bcdemrp"}
+
+
 @dataclass(slots=True)
 class _Kept:
     """What was made of a relation's rows, and of what."""
 
     rows: tuple[Row | None, ...]
+    key: tuple[str, str]
+    types: tuple[_Type, ...]
+    """The type of its rows, and that of arrays of them."""
     facts: Facts
     digest: bytes
     given: tuple[Any, ...] = ()
@@ -54,7 +74,7 @@ def build(rows: Rows, search_path: Sequence[str], server_version: int, former: F
 
 @dataclass(eq=False)
 class Builder:
-    """Makes the catalogues of one database, one after the other; rows that are the same objects are not read again."""
+    """Makes the catalogues of one database, one after the other; rows that are the same are not read again."""
 
     _kept: dict[int, _Kept] = field(default_factory=dict)
     _columns: dict[str, _Columns] = field(default_factory=dict)
@@ -71,15 +91,15 @@ class Builder:
     ) -> Catalogue:
         former = former or {}
         by_oid = {name: {row["oid"]: row for row in rows.get(name, ())} for name in OF_RELATIONS}
-        kept = self._kept = {oid: self._read(oid, by_oid) for oid in by_oid["relations"]}
+        kept = self._kept = {oid: self._read(oid, list(by_oid.values())) for oid in by_oid["relations"]}
         texts = {oid: row["columns"] for oid, row in by_oid["columns"].items()}
-        coded = self._coded(rows, by_oid["relations"], texts)
+        coded = self._coded(rows, texts)
         used = frozenset[Kind]().union(*(one.kinds for one in self._columns.values()))
         relations = self._relations(rows, by_oid, kept, coded, former)
-        usable = [one for oid, one in relations.items() if by_oid["relations"][oid].get("usable", True)]
-        by_name = {(one.schema, one.name): one for one in usable}
+        usable = [oid for oid, row in by_oid["relations"].items() if row.get("usable", True)]
+        by_name = {kept[oid].key: relations[oid] for oid in usable}
         heirs, ancestors = _families(kept, relations)
-        types, type_names = _types(rows, by_oid["relations"], coded)
+        types, type_names = _types(rows, kept, coded)
         views = self._made_views(by_oid["views"], coded, type_names)
         defined = frozenset((row["schema"], row["name"]) for row in rows["functions"])
         own_types = frozenset(name for (_, name), (_, trusted) in types.items() if not trusted)
@@ -116,18 +136,23 @@ class Builder:
             definitions=definitions(rows["overloads"]),
         )
 
-    def _read(self, oid: int, by_oid: Mapping[str, Mapping[int, Row]]) -> _Kept:
-        found = tuple(by_oid[name].get(oid) for name in OF_RELATIONS)
+    def _read(self, oid: int, by_oid: Sequence[Mapping[int, Row]]) -> _Kept:
+        found = tuple([rows.get(oid) for rows in by_oid])
         known = self._kept.get(oid)
-        if known is not None and all(a is b for a, b in zip(known.rows, found, strict=True)):
+        if known is not None and known.rows == found:
             return known
-        said = repr([tuple(row.values()) if row is not None else None for row in found])
-        parts = found[OF_RELATIONS.index("parts")]
-        return _Kept(
-            found, facts_in(parts["parts"] if parts is not None else ()), hashlib.sha256(said.encode()).digest()
-        )
+        row, parts = by_oid[0][oid], by_oid[1].get(oid)
+        schema, name = row["schema"], row["name"]
+        types = []
+        if (type_ := row.get("row_type") or 0) >= OWN:
+            types.append(_Type.of(type_, schema, name, "c"))
+            if row["array_type"]:
+                types.append(_Type.of(row["array_type"], schema, row["array_name"], "b"))
+        digest = hashlib.sha256(repr([tuple(row.values()) if row is not None else None for row in found]).encode())
+        facts = facts_in(parts["parts"] if parts is not None else ())
+        return _Kept(found, (schema, name), tuple(types), facts, digest.digest())
 
-    def _coded(self, rows: Rows, relations: Mapping[int, Row], texts: Mapping[int, str]) -> frozenset[int]:
+    def _coded(self, rows: Rows, texts: Mapping[int, str]) -> frozenset[int]:
         """Read the columns, and return the types that run code of users': their own, or of what they are made of."""
         kinds = {
             (row["oid"], row["typmod"]): tuple(
@@ -139,22 +164,26 @@ class Builder:
             self._columns.clear()
         self._kinds = kinds
         self._columns = {text: self._columns.get(text) or self._listed(text) for text in {*texts.values(), ""}}
-        wholes: dict[int, list[int]] = {}
-        known = {0}
-        for row in rows["types"]:
-            known.add(row["oid"])
-            for part in row["parts"]:
-                wholes.setdefault(part, []).append(row["oid"])
-        for oid, row in relations.items():
-            if (type_ := row.get("row_type") or 0) >= OWN:
-                known |= {type_, row["array_type"] or 0}
-                wholes.setdefault(type_, []).append(row["array_type"] or 0)
-                for part in self._columns[texts.get(oid, "")].own:
-                    wholes.setdefault(part, []).append(type_)
+        known = {0, *(row["oid"] for row in rows["types"])}
+        known.update(type_.oid for one in self._kept.values() for type_ in one.types)
+        told_of = frozenset(part for row in rows["types"] for part in row["parts"])
+        told_of = told_of.union(*(one.own for one in self._columns.values()))
         start = [row["oid"] for row in rows["types"] if row["coded"] and row["oid"] >= OWN]
-        told_of = frozenset[int](wholes).union(*(one.own for one in self._columns.values()))
         # What nobody tells of could be anything.
         start += [type_ for type_ in told_of if type_ >= OWN and type_ not in known]
+        if not start:
+            return frozenset()
+        wholes: dict[int, list[int]] = {}
+        for row in rows["types"]:
+            for part in row["parts"]:
+                wholes.setdefault(part, []).append(row["oid"])
+        for oid, one in self._kept.items():
+            if one.types:
+                first, *arrays = (type_.oid for type_ in one.types)
+                for part in self._columns[texts.get(oid, "")].own:
+                    wholes.setdefault(part, []).append(first)
+                for array in arrays:
+                    wholes.setdefault(first, []).append(array)
         return _above(start, wholes)
 
     def _listed(self, text: str) -> _Columns:
@@ -176,8 +205,7 @@ class Builder:
         casts = {row["oid"] for row in rows.get("casts", ())}
         following = _following(kept)
         renamed = {oid for oid, _ in former}
-        rowed = {row.get("row_type"): oid for oid, row in by_oid["relations"].items() if row.get("row_type")}
-        rowed |= {row.get("array_type"): oid for oid, row in by_oid["relations"].items() if row.get("array_type")}
+        rowed = {type_.oid: oid for oid, one in kept.items() for type_ in one.types}
         made_of = {row["oid"]: row["parts"] for row in rows["types"]}
         texts = {oid: row["columns"] for oid, row in by_oid["columns"].items()}
         found = {}
@@ -188,8 +216,11 @@ class Builder:
                 columns = self._with_code(texts[oid], columns, coded)
             if oid in renamed:
                 columns = tuple(replace(each, former=former.get((oid, each.attnum), ())) for each in columns)
-            shown = [rowed[part] for type_ in held.own for part in (type_, *made_of.get(type_, ())) if part in rowed]
-            rows_of = tuple((by_oid["relations"][each]["name"], texts.get(each, "")) for each in sorted(shown))
+            rows_of: tuple[tuple[str, str], ...] = ()
+            if held.own:
+                parts = [part for type_ in held.own for part in (type_, *made_of.get(type_, ()))]
+                shown = sorted(rowed[part] for part in parts if part in rowed)
+                rows_of = tuple((kept[each].key[1], texts.get(each, "")) for each in shown)
             given = (columns, row.get("row_type") in casts, oid in following, former.get((oid, 0), ()), rows_of)
             if one.relation is None or one.given != given:
                 one.given, one.relation = given, _relation(row, one.facts, *given)
@@ -213,7 +244,7 @@ class Builder:
                 names.get(type_, ("",))[0].partition(".")[2] for type_ in row.get("types", ()) if type_ in coded
             )
             known = self._views.get(oid)
-            if known is None or known[0] is not row or known[1] != types:
+            if known is None or known[0] != row or known[1] != types:
                 known = (row, types, view_in(row, types))
             views[oid] = known
         self._views = views
@@ -245,19 +276,17 @@ def _attributes(
 
 
 def _types(
-    rows: Rows, relations: Mapping[int, Row], coded: frozenset[int]
+    rows: Rows, kept: Mapping[int, _Kept], coded: frozenset[int]
 ) -> tuple[dict[tuple[str, str], tuple[str, bool]], dict[int, tuple[str, bool]]]:
     """Return users' types by name and by oid, those of relations' rows among them."""
-    listed = [(row["oid"], row["schema"], row["name"], row["kind"], not row["coded"]) for row in rows["types"]]
-    for row in relations.values():
-        if (row.get("row_type") or 0) >= OWN:
-            listed.append((row["row_type"], row["schema"], row["name"], "c", True))
-            if row["array_type"]:
-                listed.append((row["array_type"], row["schema"], row["array_name"], "b", True))
-    return (
-        {(schema, name): (kind, trusted and oid not in coded) for oid, schema, name, kind, trusted in listed},
-        {oid: (f"{schema}.{name}", trusted and oid not in coded) for oid, schema, name, _, trusted in listed},
-    )
+    found = [
+        _Type.of(row["oid"], row["schema"], row["name"], row["kind"], trusted=not row["coded"]) for row in rows["types"]
+    ]
+    found += [type_ for one in kept.values() for type_ in one.types]
+    if coded:
+        named = [(one, one.key, one.kind[0]) for one in found]
+        found = [_Type.of(one.oid, *key, kind, trusted=False) if one.oid in coded else one for one, key, kind in named]
+    return {one.key: one.kind for one in found}, {one.oid: one.named for one in found}
 
 
 def _following(kept: Mapping[int, _Kept]) -> frozenset[int]:

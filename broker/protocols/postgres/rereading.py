@@ -7,7 +7,7 @@ only drawers have changed, the rows of the relations in them are read, and all o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,10 +62,15 @@ async def _again(fetch: Fetch, rows: Rows, opened: Set[int]) -> Rows:
     found: dict[str, list[Any]] = {"overloads": await fetch(QUERIES["overloads"])}
     for name, sql in AGAIN.items():
         found[name] = await fetch(sql, oids, *known) if name == "kinds" else await fetch(sql, oids)
+    return await asyncio.to_thread(_joined, rows, found, opened)
+
+
+def _joined(rows: Rows, found: Rows, opened: Set[int]) -> Rows:
+    joined: dict[str, Sequence[Any]] = {**rows, **found}
     for name in OF_RELATIONS:
         kept = [row for row in rows[name] if row["oid"] < OWN or row["oid"] % DRAWERS not in opened]
-        found[name] = kept + found[name]
-    return _theirs({**rows, **found})
+        joined[name] = [*kept, *found[name]]
+    return _theirs(joined)
 
 
 def _theirs(rows: Rows) -> Rows:
