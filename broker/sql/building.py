@@ -376,6 +376,7 @@ def _families(kept: Mapping[int, _Kept], by_oid: Mapping[int, Relation]) -> tupl
                 ancestors.setdefault(oid, {})[ancestor] = by_oid[ancestor]
                 above.extend(kept[ancestor].facts.parents)
     return (
-        {oid: tuple(found.values()) for oid, found in heirs.items()},
+        # In the order of a whole reading.
+        {oid: tuple(found[each] for each in sorted(found)) for oid, found in heirs.items()},
         {oid: tuple(found.values()) for oid, found in ancestors.items()},
     )

@@ -17,11 +17,20 @@ _WATCHED = {
     "pg_type t": "t.oid >= 16384 and t.typrelid = 0 and t.typelem = 0",
     "pg_class c join pg_attribute t on t.attrelid = c.oid": "c.relkind = 'c' and c.relpersistence <> 't'",
     "pg_class t": "t.relkind = 'c' and t.relpersistence <> 't'",
+    # Arrays of those, which get out of the way of other names: of tables, too.
+    "pg_type e join pg_type t on t.oid = e.typarray": "e.oid >= 16384 and e.typrelid = 0",
+    "pg_class c join pg_type e on e.oid = c.reltype join pg_type t on t.oid = e.typarray": "c.relkind = 'c' "
+    "and c.relpersistence <> 't'",
     "pg_enum t": "true",
     "pg_cast t": "t.oid >= 16384",
     "pg_range t": "t.rngtypid >= 16384",
     "pg_constraint t": "t.contypid <> 0",
     "pg_extension t": "true",
+    # Members of extensions, which may come and go while neither changes.
+    "pg_depend t": "t.refclassid = 'pg_extension'::regclass and t.deptype = 'e'",
+    "pg_language t": "true",
+    "pg_amop t": "t.oid >= 16384",
+    "pg_amproc t": "t.oid >= 16384",
 }
 """What is no relation's own."""
 

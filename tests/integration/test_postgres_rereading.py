@@ -202,6 +202,52 @@ async def play(server: Server, seed: int, steps: int) -> int:
     return partly
 
 
+APART = """
+create table _mood (id int)
+create table _pair (id int)
+alter table t5 rename to __mood
+create domain bad as int check (fine(value))
+create table held (x bad[], y bad)
+create table _bad (id int)
+create table p0 (id int, k int, secret text) partition by list (k)
+create table p1 (id int, k int, secret text) partition by range (id)
+create table p2 (id int, k int, secret text)
+alter table p1 attach partition p2 for values from (1) to (10)
+alter table p0 attach partition p1 for values in (1)
+alter table p1 set schema app
+alter extension hstore drop operator -> (hstore, text)
+alter extension hstore drop cast (text[] as hstore)
+alter extension hstore add operator -> (hstore, text)
+alter extension citext drop function citext_eq(citext, citext)
+alter extension citext drop type citext
+create function ordered(point, point) returns int immutable language plpgsql as 'begin return 0; end'
+create function same(point, point) returns bool immutable language plpgsql as 'begin return false; end'
+create operator <<<< (leftarg = point, rightarg = point, function = same)
+create operator ==== (leftarg = point, rightarg = point, function = same)
+create operator class points default for type point using btree as operator 1 <<<<, function 1 ordered(point, point)
+create function sorting(internal) returns void language internal as 'btint4sortsupport'
+alter operator family points using btree add operator 3 ==== (point, point)
+alter operator family points using btree add function 2 (point, point) sorting(internal)
+create language spoken handler plpgsql_call_handler
+create function say() returns int language spoken as 'begin return 1; end'
+create or replace trusted language spoken handler plpgsql_call_handler
+""".strip().split("\n")
+"""Changes of which some change no row of what they are about."""
+
+
+async def test_what_changes_beside_its_own_rows_is_noticed(server: Server) -> None:
+    more = ("create extension citext", "create extension hstore", "create table loose (x citext, y hstore)")
+    view = "create view seen as select x = 'a' as e, y -> 'a' as h from loose"
+    async with reading(server, *ROOM, *more, view) as admin:
+        kept, builder = await admin.snapshot(lambda fetch: read(fetch, None)), Builder()
+        version = await admin.version()
+        for statement in APART:
+            server.execute(statement, "shop")
+            kept = await admin.snapshot(lambda fetch: read(fetch, kept))  # noqa: B023
+            rows, _ = await read_rows(admin)
+            assert differing(builder.build(kept.rows, PATH, version), build(rows, PATH, version)) == [], statement
+
+
 async def test_memory_of_what_is_kept_is_bounded(server: Server) -> None:
     async with reading(server, *ROOM) as admin:
         kept, builder = await admin.snapshot(lambda fetch: read(fetch, None)), Builder()
