@@ -205,6 +205,8 @@ class Admin:
                             "default_transaction_read_only": "on",
                             "idle_in_transaction_session_timeout": str(int(LEFT_SECONDS * 1000)),
                             "lock_timeout": str(int(ANSWER_SECONDS * 1000)),
+                            # The catalogue's queries are large and done before they would be compiled.
+                            "jit": "off",
                             # An inspected text means the same here, and a value that is written out stays one.
                             "standard_conforming_strings": "on",
                             "backslash_quote": "safe_encoding",
