@@ -66,7 +66,11 @@ _USABLE = """(select sum(hashtextextended(n.oid::text, 0)) from pg_namespace n
 DRAWERS = 512
 """Relations are watched together with those whose oids have the same rest."""
 
-_REST = "concat_ws(' ', {}, {})".format(
+_SERVER = "case when pg_is_in_recovery() then '' else pg_postmaster_start_time()::text end"
+"""Since when it is this server: one that took over with less of the log gives transactions' numbers out again."""
+
+_REST = "concat_ws(' ', {}, {}, {})".format(
+    _SERVER,
     _USABLE,
     ", ".join(
         f"(select concat(count(*), '/', sum(hashtextextended(t.ctid::text || ' ' || t.xmin::text, 0))) "

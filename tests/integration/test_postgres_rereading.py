@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import shutil
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import fields
@@ -297,3 +299,24 @@ async def test_little_is_read_where_little_has_changed_and_nothing_where_nothing
         server.execute("create function more() returns int language sql as 'select 1'", "shop")
         await look(partly)
         assert "columns" in asked
+
+
+async def test_another_history_with_the_same_numbers_of_transactions_is_read_as_a_whole(server: Server) -> None:
+    """A server that took over without the last transactions of the one before it gives their numbers out again."""
+    make_world(server, *ROOM)
+    cluster, before = server.cluster, server.cluster.data.with_name("before")
+    found = None
+    for name in ("one", "other"):
+        cluster.stop()
+        if found is None:
+            await asyncio.to_thread(subprocess.run, ["cp", "-a", cluster.data, before], check=True)
+        else:
+            shutil.rmtree(cluster.data)
+            before.rename(cluster.data)
+        cluster.start(cluster.port)
+        server.execute(f"alter table t1 rename column a to {name}", "shop")
+        admin = Admin(endpoint(server, "app"))
+        known = found
+        found = await admin.snapshot(lambda fetch: read(fetch, known))  # noqa: B023
+        await admin.close()
+        assert any(f" {name}\n" in row["columns"] for row in found.rows["columns"])
