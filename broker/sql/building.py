@@ -95,7 +95,7 @@ class Builder:
         texts = {oid: row["columns"] for oid, row in by_oid["columns"].items()}
         coded = self._coded(rows, texts)
         used = frozenset[Kind]().union(*(one.kinds for one in self._columns.values()))
-        relations = self._relations(rows, by_oid, kept, coded, former)
+        relations = self._relations(rows, by_oid["relations"], texts, coded, former)
         usable = [oid for oid, row in by_oid["relations"].items() if row.get("usable", True)]
         by_name = {kept[oid].key: relations[oid] for oid in usable}
         heirs, ancestors = _families(kept, relations)
@@ -197,20 +197,20 @@ class Builder:
     def _relations(
         self,
         rows: Rows,
-        by_oid: Mapping[str, Mapping[int, Row]],
-        kept: Mapping[int, _Kept],
+        by_oid: Mapping[int, Row],
+        texts: Mapping[int, str],
         coded: frozenset[int],
         former: Former,
     ) -> dict[int, Relation]:
+        kept = self._kept
         casts = {row["oid"] for row in rows.get("casts", ())}
         following = _following(kept)
         renamed = {oid for oid, _ in former}
         rowed = {type_.oid: oid for oid, one in kept.items() for type_ in one.types}
         made_of = {row["oid"]: row["parts"] for row in rows["types"]}
-        texts = {oid: row["columns"] for oid, row in by_oid["columns"].items()}
         found = {}
         for oid, one in kept.items():
-            row, held = by_oid["relations"][oid], self._columns[texts.get(oid, "")]
+            row, held = by_oid[oid], self._columns[texts.get(oid, "")]
             columns = held.columns if row["kind"] != "S" else _SEQUENCE
             if coded and held.own & coded:
                 columns = self._with_code(texts[oid], columns, coded)

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import fields
+from functools import partial
 from random import Random
 
 import psycopg
@@ -152,6 +153,11 @@ async def reading(server: Server, *more: str) -> AsyncIterator[Admin]:
         await admin.close()
 
 
+async def looked(admin: Admin, known: Reading | None) -> Reading:
+    """What is known behind a look, of one moment, at what has changed."""
+    return await admin.snapshot(partial(read, known=known))
+
+
 def change(random: Random) -> str:
     """A random change of the schema, of which many fail."""
     one = random.choice(FORMS)
@@ -178,7 +184,7 @@ async def play(server: Server, seed: int, steps: int) -> int:
     """Change a schema step by step, from two sessions of which one may be in a transaction; how often in part."""
     random, partly, done = Random(seed), 0, list[str]()
     async with reading(server, *ROOM) as admin:
-        kept, builder = await admin.snapshot(lambda fetch: read(fetch, None)), Builder()
+        kept, builder = await looked(admin, None), Builder()
         version = await admin.version()
         with server.connect("shop") as plain, server.connect("shop", autocommit=False) as open_:
             for connection in (plain, open_):
@@ -195,7 +201,7 @@ async def play(server: Server, seed: int, steps: int) -> int:
                     except psycopg.Error:
                         connection.rollback()
                 before = kept
-                kept = await admin.snapshot(lambda fetch, before=before: read(fetch, before))  # type: ignore[misc]
+                kept = await looked(admin, before)
                 partly += kept is not before and kept.rows["types"] is before.rows["types"]
                 catalogue = builder.build(kept.rows, PATH, version)
                 rows, _ = await read_rows(admin)
@@ -241,40 +247,38 @@ async def test_what_changes_beside_its_own_rows_is_noticed(server: Server) -> No
     more = ("create extension citext", "create extension hstore", "create table loose (x citext, y hstore)")
     view = "create view seen as select x = 'a' as e, y -> 'a' as h from loose"
     async with reading(server, *ROOM, *more, view) as admin:
-        kept, builder = await admin.snapshot(lambda fetch: read(fetch, None)), Builder()
+        kept, builder = await looked(admin, None), Builder()
         version = await admin.version()
         for statement in APART:
             server.execute(statement, "shop")
-            kept = await admin.snapshot(lambda fetch: read(fetch, kept))  # noqa: B023
+            kept = await looked(admin, kept)
             rows, _ = await read_rows(admin)
             assert differing(builder.build(kept.rows, PATH, version), build(rows, PATH, version)) == [], statement
 
 
 async def test_memory_of_what_is_kept_is_bounded(server: Server) -> None:
     async with reading(server, *ROOM) as admin:
-        kept, builder = await admin.snapshot(lambda fetch: read(fetch, None)), Builder()
+        kept, builder = await looked(admin, None), Builder()
         version = await admin.version()
         counts = []
         for turn in range(9):
             names = range(turn * 20, turn * 20 + 20)
             for statement in (*(f"create table made{n} (id int, a{n} text)" for n in names), "select 1"):
                 server.execute(statement, "shop")
-            kept = await admin.snapshot(lambda fetch: read(fetch, kept))  # noqa: B023
+            kept = await looked(admin, kept)
             builder.build(kept.rows, PATH, version)
             for n in names:
                 server.execute(f"drop table made{n}", "shop")
-            kept = await admin.snapshot(lambda fetch: read(fetch, kept))  # noqa: B023
+            kept = await looked(admin, kept)
             builder.build(kept.rows, PATH, version)
             gc.collect()
             counts.append(builder.size + sum(map(len, kept.rows.values())))
         assert len({*counts}) == 1, counts
 
 
-async def test_little_is_read_where_little_has_changed_and_nothing_where_nothing_has(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_little_is_read_where_little_has_changed_and_nothing_where_nothing_has(server: Server) -> None:
     async with reading(server, *ROOM) as admin:
-        whole = await admin.snapshot(lambda fetch: read(fetch, None))
+        whole = await looked(admin, None)
         asked: list[str] = []
 
         async def look(known: Reading) -> Reading:
@@ -317,6 +321,6 @@ async def test_another_history_with_the_same_numbers_of_transactions_is_read_as_
         server.execute(f"alter table t1 rename column a to {name}", "shop")
         admin = Admin(endpoint(server, "app"))
         known = found
-        found = await admin.snapshot(lambda fetch: read(fetch, known))  # noqa: B023
+        found = await looked(admin, known)
         await admin.close()
         assert any(f" {name}\n" in row["columns"] for row in found.rows["columns"])
