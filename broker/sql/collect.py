@@ -188,8 +188,7 @@ def _select(found: Collected, content: Node) -> None:
         found.stars.append(content)
         if len(fields) == 1:
             rows = {id(each) for each in joined(content.get("fromClause", []))}
-            found.starred |= rows
-            found.taken[0].update(rows if len(rows) > 1 else ())
+            found.mean_all(rows, listed=len(rows) == 1)
 
 
 def _listing(content: Node) -> Node | None:
@@ -283,8 +282,7 @@ def _row(found: Collected, kind: str, content: Node) -> None:
     found.aliases.setdefault(alias.get("aliasname", content.get("relname", "")), []).append((kind, content))
     if alias.get("colnames") and kind == "RangeVar":
         # Masked columns have other names, so every column counts as named.
-        found.starred.add(id(content))
-        found.taken[0].add(id(content))
+        found.mean_all({id(content)})
 
 
 def _indirection(found: Collected, content: Node) -> None:
@@ -305,9 +303,7 @@ def _join(found: Collected, catalogue: Catalogue, content: Node) -> None:
         check_operator(catalogue, ["="], found.code, found.apart)
     # The row of a join has every column, and calls them as it likes.
     if content.get("isNatural") or "alias" in content:
-        rows = {id(each) for each in joined([content["larg"], content["rarg"]])}
-        found.starred |= rows
-        found.taken[0].update(rows)
+        found.mean_all({id(each) for each in joined([content["larg"], content["rarg"]])})
     if "alias" in content:
         _row(found, "JoinExpr", content)
 

@@ -76,6 +76,12 @@ class Collected:
         """Return every function that needs a rule of its own."""
         return frozenset(overload.function for overload in self.own) | self.builtin
 
+    def mean_all(self, rows: Set[int], *, listed: bool = False) -> None:
+        """Take note that every column of these rows is meant: `listed` where a SELECT lists them, and nothing else."""
+        self.starred |= rows
+        if not listed:
+            self.taken[0].update(rows)
+
     def whole(self, content: Node, called: Set[str], *, listed: bool = True) -> bool:
         """Say whether every column of a relation is meant, which goes by these names, or only but for being listed.
 

@@ -164,15 +164,16 @@ class Names:
 def names_in(
     rows: Mapping[str, Iterable[Mapping[str, Any]]], but: Mapping[str, Iterable[Mapping[str, Any]]] | None = None
 ) -> dict[int, str]:
-    """Return the names in the rows of a catalogue, by relation; without those that are the same in others."""
-    before = names_in(but) if but is not None else {}
-    columns = {row["oid"]: row["columns"] for row in rows["columns"]}
+    """Return the names in the rows of a catalogue, by relation; without those whose rows are in others too."""
+    before = {id(row) for kind in ("relations", "columns") for row in but[kind]} if but is not None else set()
+    columns = {row["oid"]: row for row in rows["columns"]}
     found = {}
     for row in rows["relations"]:
+        listed = columns.get(row["oid"])
+        if id(row) in before and (listed is None or id(listed) in before):
+            continue
         qualified = f"{row['schema']}.{row['name']}".replace("\\", "\\\\").replace("\n", "\\n")
-        text = f"0 0 0 {qualified}\n{columns.get(row['oid'], '')}"
-        if before.get(row["oid"]) != text:
-            found[row["oid"]] = text
+        found[row["oid"]] = f"0 0 0 {qualified}\n{listed['columns'] if listed is not None else ''}"
     return found
 
 

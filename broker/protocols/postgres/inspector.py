@@ -108,7 +108,7 @@ class Inspector:
         ruling = self._on_the_spot(matter, sql, catalogue)
         if ruling is None:
             return self._slowly(matter, sql, catalogue)
-        return self._again(matter, sql) if self._worth_reloading(matter, ruling) else ruling
+        return self._slowly(matter, sql, None, again=True) if self._worth_reloading(matter, ruling) else ruling
 
     def known(self, matter: Matter, sql: str) -> Ruling | None:
         """Return what `rule` would, where it has ruled on this under the policy and the catalogue of this moment.
@@ -168,24 +168,18 @@ class Inspector:
         """The schema has changed, or may have: read the catalogue again before the next ruling relies on it."""
         self._catalogues.drop(key, own=own)
 
-    async def _slowly(self, matter: Matter, sql: str, catalogue: Catalogue | None) -> Ruling:
+    async def _slowly(self, matter: Matter, sql: str, catalogue: Catalogue | None, *, again: bool = False) -> Ruling:
+        """Rule, once more under a catalogue read after the statement came where that is worth it, or `again`."""
         try:
-            catalogue = catalogue or await self._catalogues.fresh(matter.key)
-            ruling = await self._anywhere(matter, sql, catalogue)
-            return await self._again(matter, sql) if self._worth_reloading(matter, ruling) else ruling
+            if not again:
+                ruling = await self._anywhere(matter, sql, catalogue or await self._catalogues.fresh(matter.key))
+                if not self._worth_reloading(matter, ruling):
+                    return ruling
+            self._reloaded[matter.key] = now = time.monotonic()
+            return await self._anywhere(matter, sql, await self._catalogues.fresh(matter.key, since=now))
         except WorkerFailed as failure:
             refusal = Refusal("limit-time", str(failure), "write it shorter or simpler", sqlstate="54001")
             return refused(refusal, "(a statement that could not be read in time)")
-        except AirlockError as error:
-            return _unread(matter, error)
-
-    async def _again(self, matter: Matter, sql: str) -> Ruling:
-        """Rule once more under a catalogue that was read after the statement came."""
-        self._reloaded[matter.key] = now = time.monotonic()
-        try:
-            return await self._anywhere(matter, sql, await self._catalogues.fresh(matter.key, since=now))
-        except WorkerFailed as failure:
-            return refused(Refusal("limit-time", str(failure), sqlstate="54001"), "")
         except AirlockError as error:
             return _unread(matter, error)
 
