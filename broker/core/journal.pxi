@@ -77,6 +77,8 @@ cdef class Entry:
 
 cdef Entry _entry = Entry()
 
+cdef class Pen
+
 
 cdef class Journal:
     """Takes records as they come, and has them sealed a moment later, or before anything else is written.
@@ -89,6 +91,7 @@ cdef class Journal:
     """
 
     cdef object _memory, _write, _later, _soon
+    cdef Pen _pen
     cdef readonly bint urgent
     """Something here waits for the disk."""
     cdef unsigned char[::1] _view
@@ -103,6 +106,7 @@ cdef class Journal:
 
     def __init__(self, memory, write, later, soon):
         self._memory, self._write, self._later, self._soon = memory, write, later, soon
+        self._pen = write if isinstance(write, Pen) else None
         self._view = memory
         self._data, self._room = <char*> &self._view[0], self._view.shape[0]
         self._owners, self._lanes, self._said = [], [], []
@@ -154,6 +158,12 @@ cdef class Journal:
         elif not self._due:
             self._due = True
             self._later(self._in_due_time)
+        return 0
+
+    cdef int ahead(self) except -1:
+        """Do what sealing takes of what is here, but for the writing: for when nobody waits for this process."""
+        if self._pen is not None and not self._stuck and self._lanes:
+            self._pen.ahead(self)
         return 0
 
     def _in_due_time(self):

@@ -121,6 +121,7 @@ cdef class Lane(Writer):
                 self._upstream.write(data)
             else:
                 self._upstream.write(seat.send if not self._parsed else seat.send + data[self._parsed:])
+        self._journal.ahead()
         return True
 
     cdef int watch(self, pending) except -1:
@@ -175,6 +176,7 @@ cdef class Lane(Writer):
             self._held = data
         elif not self._client.is_closing():
             self._client.write(data)
+        self._journal.ahead()
         return True
 
     def _synced(self, pending):

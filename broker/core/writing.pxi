@@ -217,7 +217,7 @@ cdef inline int _uint16(const unsigned char* p) noexcept:
     return (p[0] << 8) | p[1]
 
 
-cdef Sheet _events = Sheet(), _body = Sheet()
+cdef Sheet _body = Sheet()
 
 
 cdef int _seal(Sheet to, Py_ssize_t domain, char* hash_) except -1:
@@ -238,7 +238,8 @@ cdef const char* _kind_of(int kind) noexcept:
 
 
 cdef int _seal_entry(
-    Entry entry, bytes stream, bytes grant, Sheet lines, int64_t recorded, char* record_hash, int64_t fed, char* feed_hash
+    Entry entry, bytes stream, bytes grant, Sheet lines, int64_t recorded, char* record_hash, Sheet events, int64_t fed,
+    char* feed_hash,
 ) except -1:
     """Put the lines that a record makes on two sheets; the hashes are those before, and afterwards its own.
 
@@ -291,7 +292,7 @@ cdef int _seal_entry(
     _body.put(b'","type":"', 10)
     _body.put(kind, strlen(kind))
     _body.put(b'"}', 2)
-    _seal(_events, 17, feed_hash)
+    _seal(events, 17, feed_hash)
     return 0
 
 

@@ -230,6 +230,32 @@ async def test_a_recording_that_could_not_even_be_cut_back_gets_its_records_in_t
 
 
 @needs_core
+@pytest.mark.parametrize("meanwhile", ["another event", "another segment", "another file"])
+async def test_lines_that_are_made_ahead_are_made_anew_where_something_else_comes_first(
+    tmp_path: Path, meanwhile: str
+) -> None:
+    log = EventLog(tmp_path, "broker", SystemClock(), segment_bytes=2000 if meanwhile == "another segment" else 1 << 20)
+    recorder = FileRecorder(tmp_path, log, SystemClock(), Metrics())
+    sent: list[str] = []
+    for grant in ("grant1", "grant2"):
+        recorder.resume(grant)
+        await recorder.write(allowed(7, grant))
+    first, second = lane_of(recorder, sent), lane_of(recorder, sent, grant="grant2")
+    for _ in range(3):
+        ride(first)
+        ride(second)
+        if meanwhile == "another event":
+            log.write("broker.started", None, None, {})
+        elif meanwhile == "another file":
+            log.retire(recorder.files.pop("grant1"))
+        ride(first)
+        recorder.seal()
+    log.close()
+    report = verify(tmp_path)
+    assert (report.findings, report.unsealed) == ([], 0)
+
+
+@needs_core
 async def test_a_closed_recording_takes_nothing_more_and_what_comes_late_is_put_aside(tmp_path: Path) -> None:
     log, recorder = make(tmp_path)
     recorder.resume("grant2")
