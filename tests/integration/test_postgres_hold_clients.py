@@ -171,6 +171,20 @@ async def test_nobody_within_the_time_of_the_role_is_said_so(postgres: Server, t
     assert written(postgres) == []
 
 
+async def test_a_session_whose_access_was_extended_waits_as_long_as_its_role_lets_it(
+    served: TestBroker, postgres: Server
+) -> None:
+    async with await psycopg.AsyncConnection.connect(served.ticket(role="ask", lasts=60).dsn(), autocommit=True) as one:
+        await one.execute("select 1")
+        await served.live.sessions[0].extend(served.clock.now() + timedelta(hours=1))
+        running = asyncio.create_task(one.execute(INSERT, ("x",)))
+        hold = await served.held()
+        assert hold.expires_at - hold.opened_at == timedelta(minutes=10)
+        await served.answer(hold)
+        await running
+    assert written(postgres) == ["x"]
+
+
 Way = Callable[[psycopg.AsyncConnection[Any]], Awaitable[Any]]
 
 

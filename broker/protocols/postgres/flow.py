@@ -309,8 +309,9 @@ class Flow:
                 self.ruler.inspect(sql, token, altered=altered, types=types)
             case Record():
                 self._scribe.record(command)
-            case Hold():
-                self._holder.hold(command)
+            case Hold(facts=facts):
+                # With the grant's end as it is now: the machine began before it was extended.
+                self._holder.hold(replace(command, facts=replace(facts, session=self.facts)))
             case Use():
                 self._holder.use(command)
             case Match():
