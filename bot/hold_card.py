@@ -26,9 +26,9 @@ from bot.cards import (
 )
 from bot.hold_estimate import bound_words, expected_words, listed_words, locks_words, sizes_words
 from bot.hold_reading import redacted_parts, statement_parts
-from bot.model import Exhibit, Given, Grant, Hold
+from bot.model import Exhibit, Given, Grant, Hold, approvers
 from bot.request_card import CONFIRM_ROOM, approve_button, deny_button
-from bot.request_words import missing_words, name_of, names_of
+from bot.request_words import missing_words, name_of, names_of, unanswered_words
 from bot.statement_text import read
 from bot.text import clip, excerpt, length, one_line
 from policies.engine.durations import format_duration
@@ -50,6 +50,7 @@ _WITH_RELATIONS = ("read", "write", "ddl")
 _GIVEN_UP = {
     "client": "{who} left",
     "cancelled": "{who} cancelled it",
+    "crowded": "{who} has sent too many others since",
     "expired": "the access ran out",
     "revoked": "the access was revoked",
     "ended": "the access was ended",
@@ -127,12 +128,13 @@ def hold_words(policy: Policy, hold: Hold, requester: str, reviews: Sequence[Giv
         case HoldState.CONSUMED:
             return f"Approved by {by or 'its reviewers'}, {_RAN.get(hold.reason or '', _RAN['unknown'])}."
         case HoldState.REFUSED:
-            shown, _ = excerpt(hold.reason or "no reason was given", 300, 4)
+            shown, _ = excerpt(hold.reason or "no reason was given")
             return f"Denied by {by or 'a reviewer'}: {shown}"
         case HoldState.TIMED_OUT if by:
             return f"Approved by {by}, but not used in time, so it did not run."
         case HoldState.TIMED_OUT:
-            return "Nobody answered in time, so it did not run."
+            text = unanswered_words(policy, hold.requirement, approvers(reviews))
+            return f"{text[:1].upper()}{text[1:]}, so it did not run."
         case HoldState.ABANDONED:
             why = _GIVEN_UP.get(hold.reason or "", "nobody waits for it any more")
             approved = f" It had been approved by {by}." if by else ""

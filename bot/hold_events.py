@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from bot.asking import count_soon, mirror, to_thread
-from bot.cards import moments
+from bot.cards import MessageLink, Spans, Words, moments, say
 from bot.hold_card import does, hold_words
 from bot.lines import line
-from bot.model import Grant, Hold, Request
+from bot.model import Given, Grant, Hold, Request, approvers
 from bot.ordering import needs_from
 from bot.outgoing import hold_of
 from bot.ports import Desk
-from bot.request_words import name_of, names_of, requirement_words
+from bot.request_words import name_of, names_of, requirement_words, unanswered_words
 from policies.engine.decisions import Requirement
 from workflows.holds import TABLE, HoldEvent, HoldState
 from workflows.wire import EventView
@@ -120,25 +121,47 @@ async def _say_so(desk: Desk, scene: _Scene, move: HoldEvent, waits: bool) -> No
     hold, grant = scene.hold, scene.grant
     requester = name_of(desk.policy, grant.person)
     by = names_of(desk.policy, hold.people, "and") or "A reviewer"
+    reviews: Sequence[Given] = ()
     match move:
         case HoldEvent.RELEASE:
             text = line("hold_released", person=by, requester=requester, until=None if waits else hold.expires_at)
         case HoldEvent.REFUSE:
             text = line("hold_refused", person=by, requester=requester, reason=hold.reason or "no reason was given")
         case HoldEvent.TIME_OUT:
-            text = line("hold_timed_out", people=hold.people, requester=requester)
+            reviews = await desk.work.hold_reviews(hold)
+            why = unanswered_words(desk.policy, hold.requirement, approvers(reviews))
+            text = line("hold_timed_out", people=hold.people, why=why, requester=requester)
         case HoldEvent.CONSUME | HoldEvent.ABANDON:
             return
     await to_thread(
-        desk, scene.request, f"hold:{hold.id}:{hold.state.value}", text, spans=moments(text, hold.expires_at)
+        desk, scene.request, f"hold:{hold.id}:{hold.state.value}", text, spans=_linked(text, hold, requester)
     )
-    await _mirror(desk, scene, f"Your statement that {does(hold)}: {hold_words(desk.policy, hold, grant.person, ())}")
+    told = hold_words(desk.policy, hold, grant.person, reviews)
+    if move is HoldEvent.RELEASE and waits:
+        told = f"Approved by {by}; it runs now."
+    await _mirror(desk, scene, f"Your statement that {does(hold)}: {told}")
+
+
+def _linked(text: str, hold: Hold, requester: str) -> Spans:
+    """Have a line of the thread lead to the card of the statement that it is about: several may wait at once."""
+    named, spans = f"statement of {requester}", _timed(text, hold)
+    for index, span in enumerate(spans):
+        if isinstance(span, Words) and named in span.text:
+            before, _, behind = span.text.partition(named)
+            link = MessageLink(hold_of(hold.id), named)
+            return (*spans[:index], *say(before, link, behind), *spans[index + 1 :])
+    return spans
 
 
 async def _mirror(desk: Desk, scene: _Scene, text: str) -> None:
     """Tell the requester as well, in words for them."""
-    key, spans = f"hold:{scene.hold.id}:{scene.hold.state.value}", moments(text, scene.hold.expires_at)
-    await mirror(desk, scene.grant.account, key, text, spans=spans)
+    key = f"hold:{scene.hold.id}:{scene.hold.state.value}"
+    await mirror(desk, scene.grant.account, key, text, spans=_timed(text, scene.hold))
+
+
+def _timed(text: str, hold: Hold) -> Spans:
+    # Elsewhere a time is a person's own words.
+    return moments(text, hold.expires_at if hold.state is HoldState.RELEASED else None)
 
 
 def _names(value: Any) -> tuple[str, ...]:

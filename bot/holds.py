@@ -70,7 +70,7 @@ async def _approve(
     if not hold.readable:
         problem = NOT_SHOWABLE if hold.exhibit is Exhibit.IMPOSSIBLE else NOT_SHOWN
     elif problem is None and approved and hold.note is None and isinstance(count, Missing):
-        words = requirement_words(desk.policy, count.needs, grant.person)
+        words = requirement_words(desk.policy, count.needs, grant.person, count.by)
         problem = f"You have approved this already; it still needs {words}."
     if problem:
         await tell(desk, source, cause, plain(problem))
@@ -204,7 +204,7 @@ async def decided(desk: Desk, id: str, state: HoldState) -> None:
 
 
 async def more_reviews(desk: Desk, item: AnswerHold, refusal: Refusal, cause: str) -> None:
-    """Keep waiting for what the broker's policy still wants, and tell whoever answered that they count."""
+    """Keep waiting for what the broker's policy still wants, and tell whoever answered whether they count."""
     hold = await desk.work.hold(item.hold)
     grant = await desk.work.grant(hold.grant) if hold else None
     if hold is None or grant is None or hold.state is not HoldState.WAITING:
@@ -215,8 +215,12 @@ async def more_reviews(desk: Desk, item: AnswerHold, refusal: Refusal, cause: st
     await desk.work.change_hold(hold, requirement=requirement, note=None)
     await desk.work.want(hold_of(hold.id), f"hold:{hold.id}")
     count = tally(desk.policy, requirement, grant.person, reviews)
-    words = requirement_words(desk.policy, count.needs if isinstance(count, Missing) else wanted, grant.person)
-    await tell_at(desk, item.place, cause, plain(f"Your approval counts; it still needs {words}."))
+    needs, approved = (count.needs, count.by) if isinstance(count, Missing) else (wanted, ())
+    words = requirement_words(desk.policy, needs, grant.person, approved)
+    said = (
+        "Your approval counts" if item.answer is Answer.APPROVE else "By the broker's policy your denial does not count"
+    )
+    await tell_at(desk, item.place, cause, plain(f"{said}; it still needs {words}."))
 
 
 async def not_taken(desk: Desk, item: AnswerHold, refusal: Refusal, cause: str) -> None:

@@ -22,8 +22,11 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+REASON_TOLD = 2_500
+"""Characters of a person's reason in a thread, which promises to have it."""
 _environment.filters |= {
     "literal": one_line,
+    "told": lambda text: one_line(text, REASON_TOLD),
     "counted": counted,
     "clock": clock,
     "masked_list": masked_list,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -81,6 +82,11 @@ class Given:
 
     def review(self) -> Review:
         return Review(self.person, self.answer, self.terms)
+
+
+def approvers(given: Sequence[Given]) -> list[str]:
+    """Return who approved."""
+    return [one.person for one in given if one.answer is Answer.APPROVE]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from bot.model import Grant, Request
 from bot.outgoing import EndGrant, Say, ToPerson, card_of, counter_of, ticket_of
 from bot.ports import Desk, Refusal
 from bot.request_words import name_of, requirement_words, subject_of
+from bot.shapes import want_shapes
 from bot.text import one_line
 from policies.engine.decisions import Need, Requirement
 from policies.engine.model import Policy
@@ -98,6 +99,7 @@ async def extended(desk: Desk, facts: Extended) -> None:
         await desk.work.want(counter_of(grant.id), f"counter:{grant.id}")
         await desk.work.want(ticket_of(grant.id), f"ticket:{grant.id}")
         await want_offers(desk, grant, before)
+        await want_shapes(desk, grant)
         await _say_extended(desk, grant)
     if request is not None and request.until is None:
         await desk.work.change_request(request, until=facts.expires_at, note=None)
@@ -162,8 +164,8 @@ async def _more_reviews(desk: Desk, request: Request, wanted: tuple[Need, ...]) 
     given = [one.review() for one in await desk.work.reviews(request.id)]
     requirement = raised(desk.policy, request.requirement, request.requester, given, wanted)
     count = tally(desk.policy, requirement, request.requester, given)
-    needs = count.needs if isinstance(count, Missing) else requirement.needs
-    words = requirement_words(desk.policy, needs, request.requester)
+    needs, approved = (count.needs, count.by) if isinstance(count, Missing) else (requirement.needs, ())
+    words = requirement_words(desk.policy, needs, request.requester, approved)
     note = "The broker's policy asks for more reviews."
     await _reopen(desk, request, requirement, note)
     text = line("reopened", message=f"{note} Still needed: {words}.", hint=None)

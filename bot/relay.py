@@ -20,7 +20,7 @@ from bot.hold_card import held_words
 from bot.hold_estimate import rows_words
 from bot.hold_events import apply_to_holds
 from bot.lines import line
-from bot.model import Grant, Request
+from bot.model import Grant, Request, approvers
 from bot.ordering import BOT, Extended, Opened, extended, opened, refused
 from bot.outgoing import PostTranscript, Say, ToPerson, card_of, counter_of, ticket_of
 from bot.ports import Desk, Refusal
@@ -31,7 +31,6 @@ from bot.shapes import apply_to_shapes, count_runs, want_shapes
 from bot.text import excerpt, one_line
 from workflows.grants import GrantEvent
 from workflows.requests import RequestState
-from workflows.reviews import Answer
 from workflows.wire import FOLDED, EventView, Problem
 
 DENIALS_SHOWN = 25
@@ -265,7 +264,7 @@ async def _closed(desk: Desk, grant: Grant, request: Request, event: EventView) 
 async def _summary(
     desk: Desk, grant: Grant, request: Request, revealed: tuple[str, ...], searched: tuple[str, ...]
 ) -> str:
-    people = [one.person for one in await desk.work.reviews(request.id) if one.answer is Answer.APPROVE]
+    people = approvers(await desk.work.reviews(request.id))
     holds = await desk.work.holds_of(grant.id)
     ended_at = min(grant.closed_at or desk.now, grant.expires_at)
     return line(

@@ -28,7 +28,7 @@ from bot.cards import (
     moments,
     say,
 )
-from bot.model import Given, Grant, Request
+from bot.model import Given, Grant, Request, approvers
 from bot.policy_words import effect_words, masked_words
 from bot.request_words import (
     because_words,
@@ -40,6 +40,7 @@ from bot.request_words import (
     requirement_words,
     subject_of,
     terms_words,
+    unanswered_words,
     wish_words,
 )
 from bot.text import clip, excerpt, length, one_line
@@ -209,12 +210,13 @@ def _status(facts: RequestFacts) -> tuple[Spans, str]:
         case RequestState.PENDING:
             text = _waiting(facts)
         case RequestState.DENIED:
-            shown, _ = excerpt(request.answer or "", 300, 4)
+            shown, _ = excerpt(request.answer or "")
             text = f"Denied by {by}: {shown}"
         case RequestState.CANCELLED:
             text = f"Cancelled: {request.note}" if request.note else f"Cancelled by {by}{because_words(request.answer)}"
         case RequestState.EXPIRED:
-            text = f"Expired: nobody answered in time. {name_of(policy, request.requester)} may ask again."
+            why = unanswered_words(policy, request.requirement, approvers(facts.reviews))
+            text = f"Expired: {why}. {name_of(policy, request.requester)} may ask again."
         case RequestState.APPROVED:
             return _granted(facts)
         case _:
@@ -240,7 +242,7 @@ def _waiting(facts: RequestFacts) -> str:
 
 def _granted(facts: RequestFacts) -> tuple[Spans, str]:
     request, policy, grant = facts.request, facts.policy, facts.grant
-    people = [given.person for given in facts.reviews if given.answer is Answer.APPROVE]
+    people = approvers(facts.reviews)
     by = f"Approved by {names_of(policy, people, 'and')}" if people else "Allowed by the policy"
     if request.narrowed:
         by = f"{by}, {_terms(request, request.narrowed)}"

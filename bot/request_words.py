@@ -54,23 +54,31 @@ def terms_words(terms: Terms) -> str:
     return f"{terms.role} for {format_duration(timedelta(seconds=terms.seconds))}"
 
 
-def need_words(policy: Policy, need: Need, requester: str) -> str:
-    """Return one need as `1 of dbas: Bob or Dana`."""
-    people = reviewers(policy, Requirement((need,)), requester)
+def need_words(policy: Policy, need: Need, requester: str, approved: Sequence[str] = ()) -> str:
+    """Return one need as `1 of dbas: Bob or Dana`, without those who have approved: one person fills one place."""
+    people = [one for one in reviewers(policy, Requirement((need,)), requester) if one not in approved]
     return f"{need}: {names_of(policy, people) or 'nobody is left who may'}"
 
 
-def requirement_words(policy: Policy, needs: Sequence[Need], requester: str) -> str:
+def requirement_words(policy: Policy, needs: Sequence[Need], requester: str, approved: Sequence[str] = ()) -> str:
     """Return needs in words, with who may fill them."""
-    return "; and ".join(need_words(policy, need, requester) for need in needs)
+    return "; and ".join(need_words(policy, need, requester, approved) for need in needs)
 
 
 def missing_words(policy: Policy, count: Missing, requester: str) -> str:
     """Say who has approved so far, and whose approval is missing."""
-    needed = requirement_words(policy, count.needs, requester)
+    needed = requirement_words(policy, count.needs, requester, count.by)
     if not count.by:
         return f"Waiting for {needed}."
     return f"Approved by {names_of(policy, count.by, 'and')} so far. Still waiting for {needed}."
+
+
+def unanswered_words(policy: Policy, requirement: Requirement, approvers: Sequence[str]) -> str:
+    """Say that time ran out, without passing over those of several who did approve; they may not be known here."""
+    if approvers:
+        return f"{names_of(policy, approvers, 'and')} approved, but not everybody who was needed answered in time"
+    several = sum(need.count for need in requirement.needs) > 1
+    return f"{'not everybody who was needed' if several else 'nobody'} answered in time"
 
 
 def ending_words(policy: Policy, grant: Grant) -> str:

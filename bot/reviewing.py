@@ -11,12 +11,19 @@ from bot.cards import Buttons, Card, Paragraph, plain, say
 from bot.extensions import refresh_offers
 from bot.intents import Approve, ApproveChanged, Cancel, OpenChanges, OpenDeny, Refuse, Source
 from bot.lines import line
-from bot.model import Given, Request
+from bot.model import Given, Request, approvers
 from bot.narrowing import Problem, Scene, answerable
 from bot.outgoing import PostOrder, Say, ToPerson, card_of
 from bot.ports import Desk, Member
 from bot.request_card import again_button, may_ask_again
-from bot.request_words import name_of, names_of, requirement_words, subject_of, terms_words
+from bot.request_words import (
+    name_of,
+    names_of,
+    requirement_words,
+    subject_of,
+    terms_words,
+    unanswered_words,
+)
 from bot.text import clip, reveal
 from policies.engine.decisions import Deny, Requirement
 from policies.engine.model import Policy
@@ -83,7 +90,7 @@ async def _count(desk: Desk, source: Source, approval: _Approval, cause: str) ->
     earlier = next((one for one in await desk.work.reviews(request.id) if one.person == given.person), None)
     repeated = earlier is not None and (earlier.answer, earlier.terms) == (Answer.APPROVE, given.terms)
     if repeated and isinstance(count, Missing):
-        words = requirement_words(desk.policy, count.needs, request.requester)
+        words = requirement_words(desk.policy, count.needs, request.requester, count.by)
         await tell(desk, source, cause, plain(f"You have approved this already; it still needs {words}."))
         return
     if not repeated:
@@ -104,7 +111,7 @@ async def _count(desk: Desk, source: Source, approval: _Approval, cause: str) ->
             await _tell_of_less(desk, request, cause)
         case Missing():
             await desk.work.change_request(request, **changes)
-            missing = requirement_words(desk.policy, count.needs, request.requester)
+            missing = requirement_words(desk.policy, count.needs, request.requester, count.by)
             text = line("approved", **facts, missing=missing)
             await to_thread(desk, request, f"{cause}:thread", text, mirrored=True)
             await tell(desk, source, cause, plain(f"Your approval counts; it still needs {missing}."))
@@ -149,9 +156,7 @@ async def refuse(desk: Desk, intent: Refuse, member: Member, cause: str) -> None
     )
     who = name_of(desk.policy, member.person)
     await desk.work.want(card_of(request.id), f"card:{request.id}")
-    await to_thread(
-        desk, request, f"{cause}:thread", line("denied", person=who, reason=clip(reveal(intent.reason), 1500))
-    )
+    await to_thread(desk, request, f"{cause}:thread", line("denied", person=who, reason=intent.reason))
     asked = f"Your request for {subject_of(request)}"
     text = f"{asked} was denied by {who}: {clip(reveal(intent.reason), 2000)}"
     told = Card(text, (Paragraph(say(text)),))  # no prose: backticks of the reviewer's stay what they are
@@ -183,7 +188,7 @@ async def withdraw(
     )
     await desk.work.want(card_of(request.id), f"card:{request.id}")
     who = name_of(desk.policy, person or request.requester)
-    text = note or line("cancelled", person=who, reason=clip(reveal(reason), 1500))
+    text = note or line("cancelled", person=who, reason=reason)
     await to_thread(desk, request, f"{cause}:{request.id}:cancelled", text)
     await refresh_offers(desk, request)
 
@@ -194,8 +199,10 @@ async def expire(desk: Desk, request: Request) -> None:
     await desk.work.want(card_of(request.id), f"card:{request.id}")
     key = f"expired:{request.id}"
     who = name_of(desk.policy, request.requester)
-    await to_thread(desk, request, f"{key}:thread", line("request_expired", person=who))
-    text = f"Nobody answered your request for {subject_of(request)} in time, so it has expired."
+    reviews = await desk.work.reviews(request.id)
+    why = unanswered_words(desk.policy, request.requirement, approvers(reviews))
+    await to_thread(desk, request, f"{key}:thread", line("request_expired", person=who, why=why))
+    text = f"Your request for {subject_of(request)} has expired: {why}."
     grant = await desk.work.grant(request.extends) if request.extends else None
     buttons = (Buttons((again_button(request),)),) if may_ask_again(request, grant) else ()
     told = Say(ToPerson(request.account), plain(text, *buttons))

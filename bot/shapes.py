@@ -119,6 +119,6 @@ async def count_runs(desk: Desk, grant: Grant, rules: Mapping[str, int]) -> None
 
 
 async def want_shapes(desk: Desk, grant: Grant) -> None:
-    """Bring the messages up to date that say what was approved under a grant that is over."""
+    """Bring the messages up to date that say what was approved under a grant, and until when that is in force."""
     for shape in await desk.work.shapes_of(grant.id):
         await desk.work.want(shape_of(shape.id), f"shape:{shape.id}")

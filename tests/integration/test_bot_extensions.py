@@ -255,7 +255,7 @@ async def test_request_that_nobody_answers_expires_and_is_asked_again_with_one_c
     await overdue(told)
     expired = await told.card("Expired: nobody answered in time. Alice may ask again.")
     assert buttons(expired) == ["request.again"]
-    told_so = await told.direct("alice", "Nobody answered your request for read on prod-db in time")
+    told_so = await told.direct("alice", "Your request for read on prod-db has expired: nobody answered in time.")
     assert buttons(told_so) == ["request.again"]
     await told.click("bob", "request.again", expired)
     assert await told.whispered("bob", "Only Alice can ask for this again.")

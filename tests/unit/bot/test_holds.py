@@ -11,8 +11,9 @@ import pytest
 
 from bot import holds, relay
 from bot.adapters.answers import answer_of
+from bot.cards import MessageLink, Paragraph, Words
 from bot.handlers import handle
-from bot.hold_card import does, held_words
+from bot.hold_card import does, held_words, hold_words
 from bot.intents import ApproveHold, Intent, OpenDenyHold, RefuseHold
 from bot.model import Exhibit, Hold
 from bot.outgoing import AnswerHold, Mirror, Privately, Say, Show, to_row
@@ -220,6 +221,15 @@ async def test_broker_that_wants_more_raises_what_is_needed_and_the_reviewer_hea
     assert len(answers(work)) == 2
 
 
+async def test_denial_that_does_not_count_at_the_broker_is_not_called_an_approval() -> None:
+    work = MemoryWork()
+    hold = await held(work)
+    await does_(work, RefuseHold(source("bob"), hold.token, "no"), "bob")
+    more = Refusal(409, Problem(code="more_reviews", message="x", needs=[{"count": 1, "groups": ["security"]}]))
+    await holds.more_reviews(desk(work), answers(work)[0], more, "answer")
+    assert work.told("answer").startswith("By the broker's policy your denial does not count; it still needs 1 of")
+
+
 async def test_answer_that_is_not_taken_can_be_given_again() -> None:
     work = MemoryWork()
     hold = await held(work)
@@ -292,6 +302,49 @@ async def test_thread_says_what_the_card_alone_would_tell_nobody() -> None:
     assert (work.holds[hold.id].people, work.holds[hold.id].reason) == (("dana",), "not <!here>\nnow")
 
 
+async def test_who_has_approved_is_not_named_among_those_who_still_may() -> None:
+    work = MemoryWork()
+    hold = await held(work, [{"count": 2, "groups": ["dbas"]}])
+    await does_(work, ApproveHold(source("bob"), hold.token), "bob")
+    words = hold_words(policy(), hold, "alice", await work.hold_reviews(hold))
+    assert words == "Approved by Bob so far. Still waiting for 1 of dbas: Dana."
+    await does_(work, ApproveHold(source("bob"), hold.token), "bob", "again")
+    assert work.told("again") == "You have approved this already; it still needs 1 of dbas: Dana."
+
+
+async def test_one_approval_of_two_is_not_passed_over_when_the_time_is_over() -> None:
+    work = MemoryWork()
+    hold = await held(work, BOTH)
+    await does_(work, ApproveHold(source("bob"), hold.token), "bob")
+    await relay.apply(desk(work), [event(51, "hold.timed_out", hold=hold.id)])
+    told = [i.card.text for key, (_, i) in work.sent.items() if "h0001:timed_out" in key and isinstance(i, Say)]
+    late = "Bob approved, but not everybody who was needed answered in time"
+    assert told == [
+        f"The statement of Alice did not run: {late}.",
+        f"Your statement that changes public.orders: {late}, so it did not run.",
+    ]
+    late_words = holds.lateness(policy(), work.holds[hold.id], work.grants[hold.grant])
+    assert late_words == "This statement is over. Not everybody who was needed answered in time, so it did not run."
+
+
+async def test_thread_has_all_of_a_reason_and_leads_to_the_card_that_it_is_about() -> None:
+    work = MemoryWork()
+    hold = await held(work)
+    reason = "as the runbook says, first " + "look " * 400
+    await relay.apply(desk(work), [event(51, "hold.refused", hold=hold.id, by="dana", reason=reason)])
+    [card] = [i.card for key, (_, i) in work.sent.items() if key == "hold:h0001:refused" and isinstance(i, Say)]
+    assert card.text == f"Dana denied the statement of Alice: {reason.strip()}"
+    assert card.parts == (
+        Paragraph(
+            (
+                Words("Dana denied the "),
+                MessageLink("hold:h0001", "statement of Alice"),
+                Words(f": {reason.strip()}"),
+            )
+        ),
+    )
+
+
 async def test_requester_elsewhere_gets_the_same_as_direct_messages() -> None:
     work = MemoryWork()
     await granted(work)
@@ -300,8 +353,7 @@ async def test_requester_elsewhere_gets_the_same_as_direct_messages() -> None:
     told = [i.card.text for _, i in work.sent.values() if isinstance(i, Say) and isinstance(i.place, Mirror)][1:]
     assert told == [
         "Your statement that changes public.orders waits for 1 of dbas: Bob or Dana.",
-        "Your statement that changes public.orders: Approved by Bob; "
-        "it has not run yet, it may run once until 12:10 UTC.",
+        "Your statement that changes public.orders: Approved by Bob; it runs now.",
     ]
 
 

@@ -245,6 +245,15 @@ async def test_end_of_the_access_brings_the_message_up_to_date() -> None:
     assert Show(shape_of(shape.id), 2) in [item for _, item in work.sent.values()]
 
 
+async def test_extension_of_the_access_brings_the_message_up_to_date() -> None:
+    work = MemoryWork()
+    shape = await shaped(work)
+    until = work.grants[shape.grant].expires_at + timedelta(minutes=15)
+    await relay.apply(desk(work), [event(90, "grant.extended", request="r-2", expires_at=until.isoformat())])
+    assert Show(shape_of(shape.id), 2) in [item for _, item in work.sent.values()]
+    assert f"until {until:%H:%M} UTC." in shape_card(policy(), shape, work.grants[shape.grant], None).text
+
+
 async def test_a_click_whose_form_did_not_open_is_told_so() -> None:
     work = MemoryWork()
     hold = await held(work)
