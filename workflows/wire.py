@@ -212,7 +212,7 @@ EVENT_TYPES = {
     "hold.refused": "hold, by, reason",
     "hold.timed_out": "hold",
     "hold.abandoned": "hold, reason (client, cancelled, expired, revoked, ended, policy, schema, shutdown, upstream, "
-    "error)",
+    "error, crowded: by newer ones that no client waits for either)",
     "shape.approved": "shape (the id of the rule it makes), hold, by (people), text (redacted), rules, "
     "most (rows of each run)",
     "shape.refused": "hold, reason: a shape was approved with a statement, and made no rule",

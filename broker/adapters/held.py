@@ -28,6 +28,8 @@ class Held:
     state: HoldState = HoldState.WAITING
     timer: asyncio.TimerHandle | None = None
     reviews: list[Review] = field(default_factory=list)
+    counted: tuple[str, ...] = ()
+    """Whose approvals counted when it was released."""
     answer: str = ""
     """The id of the answer that won."""
     estimate: Estimate | None = None

@@ -47,7 +47,7 @@ from workflows.wire import HoldView
 RUN_AGAIN = timedelta(minutes=10)
 """How long an approval is good for where the client did not wait for it."""
 MOST_PER_GRANT = 20
-"""Holds of one grant that no client waits for; one more gives the oldest up."""
+"""Holds of one grant that no client waits for; one more gives the oldest up, of those that nobody has approved."""
 KEPT = 200
 """Holds that are over and can still be shown."""
 _LIVE = frozenset({HoldState.WAITING, HoldState.RELEASED})
@@ -112,7 +112,7 @@ class HoldDesk:
         self._live[held.id] = held
         self._arm(held)
         if not facts.waits:
-            self._make_room(facts.session.grant.id)
+            self._make_room(held)
             return self._at_once(held, opened, fresh=True)
         # As it was opened: a slow machine must not say `up to 9m` of ten.
         return Hold(held.id, (ends - now).total_seconds(), True, opened, held.answered)
@@ -218,7 +218,7 @@ class HoldDesk:
 
     async def _release(self, held: Held, answer: HoldAnswer, by: tuple[str, ...], reviews: list[Review]) -> None:
         self._go(held, HoldEvent.RELEASE)
-        held.answer, held.reviews, held.most = answer.id, reviews, held.shown_most
+        held.answer, held.reviews, held.counted, held.most = answer.id, reviews, by, held.shown_most
         if not held.facts.waits:
             held.expires_at = min(self._clock.now() + RUN_AGAIN, held.facts.session.grant.expires_at)
             self._arm(held)
@@ -237,8 +237,7 @@ class HoldDesk:
 
     def _released(self, held: Held) -> Released:
         people = self._policies.current.people
-        by = (people[one.person].name for one in held.reviews if one.person in people)
-        return Released(held.id, held.most, tuple(dict.fromkeys(by)))
+        return Released(held.id, held.most, tuple(people[one].name for one in held.counted if one in people))
 
     def _time_out(self, held: Held) -> None:
         if held.state not in _LIVE:
@@ -325,10 +324,12 @@ class HoldDesk:
         answer = self._released(held) if held.state is HoldState.RELEASED else Pending(held.id)
         return Hold(held.id, self._left(held), fresh, opened, _done(answer))
 
-    def _make_room(self, grant: str) -> None:
-        nobody_waits = [held for held in self._of(grant) if not held.facts.waits]
-        for held in nobody_waits[:-MOST_PER_GRANT]:
-            self.drop(held.id, "client")
+    def _make_room(self, new: Held) -> None:
+        grant = new.facts.session.grant.id
+        others = [held for held in self._of(grant) if not held.facts.waits and held is not new]
+        others.sort(key=lambda held: held.state is HoldState.RELEASED)
+        for held in others[: max(len(others) + 1 - MOST_PER_GRANT, 0)]:
+            self.drop(held.id, "crowded")
 
     def _tally(self, held: Held, requirement: Requirement, reviews: list[Review]) -> Tally:
         return tally(self._policies.current, requirement, held.facts.session.grant.person, reviews)

@@ -46,7 +46,7 @@ _WORDS = {
     "hold.refused": "denied by {by}; the held statement did not run",
     "hold.consumed": "the approval was used; the held statement runs",
     "hold.undone": "the approved statement is not kept: {outcome}",
-    "hold.timed_out": "nobody answered in time; the held statement did not run",
+    "hold.timed_out": "its time ran out; the held statement did not run",
     "hold.abandoned": "given up: {reason}; the held statement did not run",
     "shape.approved": "{by} approved this shape until the access ends, as rule {shape}: {text}",
     "shape.refused": "the shape was not approved: {reason}",

@@ -76,7 +76,7 @@ def test_nothing_is_forwarded_before_the_use_is_recorded() -> None:
     [
         (Refused("h1", "Bob", "use staging"), b"42501", b"airlock: Bob refused this statement: use staging"),
         (TimedOut("h1"), b"57014", b"airlock: nobody answered in time"),
-        (Abandoned("h1", "revoked"), b"57014", b"airlock: canceled: the review is over (revoked)"),
+        (Abandoned("h1", "revoked"), b"57014", b"airlock: canceled: the review is over, because"),
     ],
 )
 def test_without_an_approval_nothing_is_forwarded(found: Answer, state: bytes, words: bytes) -> None:

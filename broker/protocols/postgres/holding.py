@@ -17,11 +17,24 @@ from broker.protocols.postgres.settings import current
 from broker.protocols.postgres.shared import Session
 from broker.sessions.holds import Abandoned, Answer, Asked, HoldFacts, Pending, Refused, Released, Sought, TimedOut
 from broker.sessions.shapes import Shape, ShapeRule, shape_digest
+from broker.sessions.transcript import plain
 from broker.sql.meaning import UNKNOWN, changed
 from broker.sql.model import Control, Meaning
 from broker.sql.placeholders import Parameters, Pattern, pattern
 from policies.engine.decisions import Effect
 
+_ABANDONED = {
+    "ended": "the access was ended",
+    "error": "the session failed",
+    "expired": "the access ran out",
+    "policy": "the policy has changed",
+    "recording": "it cannot be recorded",
+    "revoked": "the access was revoked",
+    "schema": "what it names was changed",
+    "shutdown": "the broker stops",
+    "upstream": "the resource went away",
+}
+"""Why a hold was given up that its client still waits for."""
 _OWN = "what this session has made itself"
 _A_WHILE = 0.1
 """Seconds between Bind and Execute that are more than a client needs to send both."""
@@ -75,14 +88,19 @@ def review(
         case Pending():
             return must_be_asked(plan.ruling, asking, _how(asking))
         case Refused(hold, by, reason):
+            # It is shown in a terminal, which obeys what does not show.
+            why = "\n".join(plain(row) for row in reason.splitlines())
             return denial(
-                "42501", f"{by} refused this statement{f': {reason}' if reason else ''}", _rules(asking, hold), None
+                "42501", f"{by} refused this statement{f': {why}' if why else ''}", _rules(asking, hold), None
             )
         case TimedOut(hold):
             hint = f"run it again when {asking.people} can answer"
-            return denial("57014", "nobody answered in time, so this statement was not run", _rules(asking, hold), hint)
+            several = sum(need.count for need in asking.requirement.needs) > 1
+            whom = "not everybody who was needed answered" if several else "nobody answered"
+            return denial("57014", f"{whom} in time, so this statement was not run", _rules(asking, hold), hint)
         case Abandoned(hold, reason):
-            return denial("57014", f"canceled: the review is over ({reason})", _rules(asking, hold), None)
+            why = _ABANDONED.get(reason, reason)
+            return denial("57014", f"canceled: the review is over, because {why}", _rules(asking, hold), None)
         case None:
             yield Drop("cancelled")
             return Problem("57014", "canceled: the review was given up")

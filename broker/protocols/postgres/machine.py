@@ -60,6 +60,7 @@ from broker.protocols.postgres.states import LEGAL, EventIllegal, State
 from broker.sessions.holds import Released
 from broker.sessions.model import CloseReason, Durability, Entry, SessionFacts
 from broker.sql.model import SearchPath
+from workflows.words import series
 
 if TYPE_CHECKING:
     from broker.protocols.postgres.scribe import Scribe
@@ -337,7 +338,7 @@ class Machine:
             case HoldAnswered(token=token, answer=answer):
                 if token == self._token:
                     if isinstance(answer, Released) and answer.by:
-                        self._untold = notice(f"approved by {' and '.join(answer.by)}")
+                        self._untold = notice(f"approved by {series(answer.by)}")
                         yield from self._tell()
                     yield from self._resume(answer)
             case HoldOpened(token=token, seconds=seconds):

@@ -14,9 +14,12 @@ from policies.engine.decisions import NO_LIMITS, UNASKED, Allow, Ask, Bound, Den
 from policies.engine.durations import format_duration
 from policies.engine.model import Policy
 from workflows.reviews import Answer, Met, Review, reviewers, tally
+from workflows.words import series
 
 _CHANGING = frozenset({Effect.WRITE, Effect.DDL, Effect.ADMIN})
 _READ_ONLY = Refusal("settings", "a session cannot make its transactions writable; its role decides that")
+NAMED = 6
+"""People that a client is told of by their names; the rest are counted."""
 MAX_SHOWN = 4096
 """Characters of a statement that go into the feed; the recording has all of it."""
 
@@ -43,7 +46,8 @@ class Asking:
 
     @property
     def people(self) -> str:
-        return " or ".join(self.names)
+        left = len(self.names) - NAMED
+        return series([*self.names[:NAMED], f"{left} more"] if left > 0 else self.names, "or")
 
     def merged(self, other: Asking) -> Asking:
         """Demand what either demands, of one text under one role."""

@@ -88,6 +88,15 @@ async def test_an_answer_is_recorded_before_it_is_told_and_used_once() -> None:
     assert world.recorder.entries[1].detail["answer"]["reviews"][0]["person"] == "bob"
 
 
+async def test_the_client_hears_of_those_alone_whose_approval_counted() -> None:
+    world = Desk()
+    for waits in (True, False):
+        hold = world.desk.open(world.facts(waits=waits))
+        await world.approve(hold.id, "alice", "bob")
+        again = hold if waits else world.desk.open(world.facts(waits=False))
+        assert await again.answered == Released(hold.id, by=("Bob",))
+
+
 async def test_estimate_is_recorded_and_shown_while_a_hold_waits() -> None:
     world = Desk()
     hold = world.desk.open(world.facts())
@@ -320,6 +329,18 @@ async def test_holds_that_nobody_waits_for_are_bounded() -> None:
     for number in range(KEPT + 5):
         world.desk.drop(world.desk.open(world.facts(f"update {number}")).id, "client")
     assert len(world.desk._over) == KEPT
+
+
+async def test_an_approval_that_nobody_has_used_yet_is_not_crowded_out() -> None:
+    world = Desk()
+    approved = world.desk.open(world.facts(waits=False))
+    await world.approve(approved.id)
+    later = [world.desk.open(world.facts(f"insert {number}", waits=False)) for number in range(MOST_PER_GRANT)]
+    assert world.recorder.of("hold.abandoned") == [{"hold": later[0].id, "reason": "crowded"}]
+    for hold in later[1:]:
+        await world.approve(hold.id)
+    newest = world.desk.open(world.facts("one more", waits=False))
+    assert [world.desk.alive(hold.id) for hold in (approved, later[1], newest)] == [False, True, True]
 
 
 async def test_digests_differ_in_whatever_is_bound() -> None:
