@@ -12,6 +12,7 @@ from bot.cards import (
     Card,
     Code,
     Confirm,
+    Fact,
     Facts,
     Heading,
     Mention,
@@ -31,6 +32,8 @@ from bot.text import clip, length, reveal
 Block = dict[str, Any]
 OVERHEAD = 200
 """Characters of a block that are not its text."""
+FACT, FACT_LEAST, FACT_OVERHEAD = 900, 130, 80
+"""Characters of a fact: at most, and where there is little room; and those of its label and its markup."""
 BUTTON_ROWS, HOME_BUTTON_ROWS = 10, 40
 BUTTONS = 5
 """In a row; more than anything here offers."""
@@ -92,13 +95,7 @@ def _block(
         case Heading(text=text):
             return {"type": "header", "text": plain_text(text, limits.HEADER)}
         case Facts(facts=facts):
-            return {
-                "type": "section",
-                "fields": [
-                    _mrkdwn(f"*{defused(fact.label, 60)}*\n{_spans(fact.value, links, 900)}")
-                    for fact in facts[: limits.FIELDS]
-                ],
-            }
+            return _fields(facts[: limits.FIELDS], links, room)
         case Paragraph(spans=spans):
             return _rich("rich_text_section", list(_elements(spans, links, most)))
         case Quote(text=text):
@@ -110,6 +107,17 @@ def _block(
             return {"type": "context", "elements": [_mrkdwn(shown)]} if shown.strip() else None
         case _:
             assert_never(part)
+
+
+def _fields(facts: Sequence[Fact], links: Mapping[str, str], room: int) -> Block:
+    """Return facts; where there is little room each is cut, for one that is left out could be what decides."""
+    block: Block = {}
+    for limit in (FACT, max(room // max(len(facts), 1) - FACT_OVERHEAD, FACT_LEAST)):
+        shown = (f"*{defused(fact.label, 60)}*\n{_spans(fact.value, links, limit)}" for fact in facts)
+        block = {"type": "section", "fields": [_mrkdwn(text) for text in shown]}
+        if characters(block) <= room:
+            break
+    return block
 
 
 def _rich(kind: str, elements: list[Block]) -> Block | None:

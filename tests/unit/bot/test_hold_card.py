@@ -31,6 +31,7 @@ from workflows.reviews import Answer
 from workflows.wire import EstimateView, HoldView, SizedRelation
 
 DIGEST = "d" * 64
+LABELS = ("What it does", "Reveals", "Estimate", "Size", "Cascade", "Triggers", "May touch", "Waits until")
 FITTING = st.text(max_size=400) | st.text(alphabet="<>&*`\n\u202e\u00a0😀x", max_size=700)
 
 
@@ -273,6 +274,33 @@ def test_redacted_card_shows_no_value_and_offers_only_review() -> None:
     assert "41" not in json.dumps(valid(hold_card(over)))
 
 
+def test_no_statement_is_so_long_that_what_it_reveals_or_changes_is_left_out() -> None:
+    found = EstimateView(
+        relations=[SizedRelation(name=f"{'&' * 79}{n}", rows=10**9, bytes=10**12) for n in range(9)],
+        rows=10**9,
+        locks=["&" * 120] * 9,
+        cascades=["&" * 160] * 9,
+        triggers=["&" * 160] * 9,
+    )
+    shown = view(
+        f"{'x' * (TEXT_SHOWN - 40)}\u0430\u0431\u0432\u0433\u0434\u202e",
+        parameters=["y" * (PARAMETERS_SHOWN - 8)],
+        in_transaction=True,
+        reveals=[f"public.{'&' * 90}.{n}" for n in range(20)],
+        effects=["write"],
+        estimate=found,
+        most=7,
+    )
+    held = hold(
+        relations=tuple(f"{'&' * 79}{n}" for n in range(30)),
+        requirement=Requirement(tuple(Need(n + 1, ("dbas", "security")) for n in range(9))),
+        note="n" * 300,
+    )
+    payload = valid(hold_card(facts(shown, held)))
+    labels = [field["text"].split("\n")[0] for block in payload["blocks"] for field in block.get("fields", ())]
+    assert labels == [f"*{name}*" for name in LABELS]
+
+
 def test_resource_that_the_policy_lost_is_taken_for_redacted() -> None:
     nothing = policy().model_copy(update={"resources": {}})
     assert actions(hold_card(replace(facts(view()), policy=nothing))) == [cards.REVIEW_HOLD]
@@ -334,6 +362,7 @@ def test_statement_that_is_not_there_or_is_another_cannot_be_approved(shown: Hol
         ({"state": HoldState.CONSUMED, "reason": "{x}"}, "sent once; its session ended before anybody heard"),
         ({"state": HoldState.REFUSED, "people": ("dana",), "reason": "no"}, "Denied by Dana: no"),
         ({"state": HoldState.TIMED_OUT}, "Nobody answered in time, so it did not run."),
+        ({"state": HoldState.ABANDONED, "reason": "crowded"}, "Alice has sent too many others since."),
         ({"state": HoldState.TIMED_OUT, "people": ("bob",)}, "Approved by Bob, but not used in time"),
         ({"state": HoldState.ABANDONED, "reason": "client"}, "Given up: Alice left. It did not run; nobody denied it."),
         ({"state": HoldState.ABANDONED, "reason": "{0.__class__}"}, "Given up: nobody waits for it any more."),
