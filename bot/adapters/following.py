@@ -44,8 +44,11 @@ class Follower:
                     wait = SHORTEST_WAIT
                 await self._pause(0.01)  # an answer without events, at once, must not spin
                 continue
-            except (BrokerAway, Refusal, RowMoved) as error:
+            except (BrokerAway, RowMoved) as error:
                 log.info("feed.waiting", error=str(error), seconds=wait)
+            except Refusal as error:
+                # It passes where the broker reads a new key; else nobody hears of anything until somebody mends it.
+                log.error("feed.refused", code=error.problem.code, error=error.problem.message, seconds=wait)
             except Exception:  # the cursor has not moved, so the same events are read again; following goes on
                 log.exception("feed.failed")
             await self._pause(wait)

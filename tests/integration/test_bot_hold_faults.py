@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bot.chat.slack.gateway import Gateway
+from bot.chat.slack.gateway import Gateway, SlackRefused
 from bot.chat.slack.pacing import Pacer
 from tests.integration.test_bot_holds import ANSWERS, held
 from tests.support.bot_world import CARDS, Story, buttons, shown, story
@@ -134,3 +135,29 @@ async def test_file_of_somebody_else_under_the_same_name_is_not_taken_for_ours(t
     await ours.upload(card["channel"], card["ts"], name, b"x", "x")
     assert await ours.find_file(card["channel"], card["ts"], name)
     assert not await theirs.find_file(card["channel"], card["ts"], name)
+
+
+async def test_requester_hears_that_no_reviewer_sees_what_waits(told: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, grant = await told.granted()
+    post = Gateway.post
+
+    async def refused(self: Gateway, channel: str, payload: dict[str, Any], key: str, thread: str = "") -> str:
+        if "to run a statement" in payload["text"]:
+            raise SlackRefused("restricted_action")
+        return await post(self, channel, payload, key, thread)
+
+    monkeypatch.setattr(Gateway, "post", refused)
+    told.broker.hold(grant)
+    text = shown(await told.direct("alice", "No reviewer sees your statement that changes public.orders yet"))
+    assert "its card cannot be posted: `restricted_action`" in text
+
+
+async def test_what_was_taken_back_before_anybody_saw_it_is_counted_alone(told: Story) -> None:
+    card, grant = await told.granted()
+    await told.stop_bot()
+    for reason in ("cancelled", "client", "revoked"):
+        told.broker.over(told.broker.hold(grant), HoldEvent.ABANDON, reason=reason)
+    await told.start_bot()
+    assert await told.thread(card, "3 held: 3 given up")
+    assert await told.thread(card, "Given up: the access was revoked.")
+    assert sum("to run this, once" in shown(one) for one in await told.replies(card)) == 1

@@ -13,7 +13,7 @@ from bot.chat.slack.gateway import SlackRefused
 from bot.chat.slack.shows import Found, Shows
 from bot.hold_card import HoldFacts, hold_card, is_redacted
 from bot.hold_reading import file_name
-from bot.model import Exhibit
+from bot.model import Exhibit, Hold
 from bot.outgoing import PostStatement, Show, card_of, hold_of
 from bot.ports import Broker, BrokerAway, Desk, Refusal
 from bot.shape_card import shape_card
@@ -59,6 +59,9 @@ class Exhibits:
                 elif hold.state is HoldState.WAITING:
                     await work.send(f"statement:{id}", f"statement:{id}", PostStatement(id))
             card: Card = hold_card(HoldFacts(hold, await work.hold_reviews(hold), grant, view, desk.policy))
+        if shown.ts is None and not row.uncertain and _taken_back(hold):
+            # Its client gave it up before anybody saw it: it is counted, and a flood of such holds no other card up.
+            return Done({"taken_back": True})
         return await self._shows.put(row, item, shown, Found(card, card_of(grant.request)))
 
     async def shape(self, row: Queued, item: Show) -> Outcome:
@@ -130,3 +133,7 @@ class Exhibits:
 
         await self._desks.settle(note)
         return Done({"exhibit": exhibit.value})
+
+
+def _taken_back(hold: Hold) -> bool:
+    return hold.state is HoldState.ABANDONED and hold.reason in ("client", "cancelled") and not hold.people

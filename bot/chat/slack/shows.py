@@ -14,6 +14,7 @@ from bot.adapters.desks import Desks
 from bot.adapters.sender import Done, Later, Never, Outcome
 from bot.cards import Card
 from bot.chat.slack.blocks import render
+from bot.chat.slack.check import PayloadInvalid
 from bot.chat.slack.gateway import Gateway, SlackRefused
 from bot.extensions import OfferFacts, offer_card
 from bot.grant_cards import counter_card
@@ -24,6 +25,7 @@ from bot.outgoing import PostTranscript, Show, card_of
 from bot.ports import Broker, BrokerAway, Desk, Refusal
 from bot.request_card import RequestFacts, request_card
 from bot.shape_card import shapes_words
+from bot.unposted import tell_unposted
 
 log = structlog.get_logger()
 
@@ -99,12 +101,20 @@ class Shows:
                 return Later("the card is not posted yet", 0.25 if row.attempts < 20 else None)
             channel, thread = above.channel, above.ts
         elif await self._is_shared():
+            await self._tell_unposted(item, SHARED)
             return Never(SHARED)
         since = row.made_at.timestamp() - 60
         if row.uncertain and (ts := await self.gateway.find(channel, row.key, since, thread)):
             return await self.is_at(row, item, channel, ts, item.version)
-        ts = await self.certain(row, self.gateway.post(channel, payload, row.key, thread))
+        try:
+            ts = await self.certain(row, self.gateway.post(channel, payload, row.key, thread))
+        except (SlackRefused, PayloadInvalid) as error:
+            await self._tell_unposted(item, str(error))
+            raise
         return await self.is_at(row, item, channel, ts, shown.wanted)
+
+    async def _tell_unposted(self, item: Show, error: str) -> None:
+        await self._desks.settle(lambda desk, _: tell_unposted(desk, item.message, error))
 
     async def is_at(self, row: Queued, item: Show, channel: str, ts: str, version: int) -> Outcome:
         """Note where a message is and what people see there."""
