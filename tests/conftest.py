@@ -29,8 +29,8 @@ if (place := in_memory()) is not None:
 
 @pytest.fixture(scope="session")
 def wheel_postgres() -> Iterator[Server]:
-    """The PostgreSQL of the wheel, or what AIRLOCK_TEST_SERVER names, one for the whole run."""
-    with running_server(os.environ.get("AIRLOCK_TEST_SERVER", "wheel")) as server:
+    """The PostgreSQL of the wheel, or what stands in its place, one for the whole run."""
+    with running_server("wheel") as server:
         yield server
 
 

