@@ -167,6 +167,40 @@ def _initialised(install: Install, owner: Owner | None) -> tuple[Install, Path]:
     return reachable, cluster.data
 
 
+@contextmanager
+def running_standby(primary: Server, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """Starts a hot standby of a server, which is stopped for a moment to be copied; ends it."""
+    cluster = primary.cluster
+    home = _make_home("airlock-test-standby-", cluster.owner)
+    log = home / "server.log"
+    try:
+        with log.open("wb") as output:
+            told = {
+                "primary_conninfo": f"host=127.0.0.1 port={primary.port} user={SUPERUSER} password={_PASSWORD}",
+                "wal_receiver_status_interval": "100ms",
+                "wal_retrieve_retry_interval": "100ms",
+            }
+            standby = Cluster(
+                cluster.install, home, cluster.owner, {**cluster.settings, **told, **(settings or {})}, log=output
+            )
+            with (cluster.data / "pg_hba.conf").open("a") as rules:
+                rules.write("host replication all 127.0.0.1/32 scram-sha-256\n")
+            cluster.stop()
+            subprocess.run(["cp", "-a", cluster.data, standby.data], check=True)
+            cluster.start(cluster.port)
+            signal = standby.data / "standby.signal"
+            signal.touch()
+            if cluster.owner is not None:
+                os.chown(signal, cluster.owner.uid, cluster.owner.gid)
+            try:
+                standby.start(free_port())
+                yield Server(standby, primary.label, log, primary.passwords)
+            finally:
+                standby.stop()
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
 def _make_home(prefix: str, owner: Owner | None) -> Path:
     # Not pytest's own folder: as root its parents are closed to the user that the server runs as.
     return server_home(Path(tempfile.mkdtemp(prefix=prefix, dir=in_memory())), owner)

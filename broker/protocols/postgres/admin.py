@@ -22,6 +22,7 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
 LEFT_SECONDS = 5.0
 """After which the upstream ends a transaction that this process, stopped in its middle, leaves open with its locks."""
+STANDBY = "it is a standby, where no session can have a role of its own"
 LOOK_SECONDS = 1.0
 """How long a kill waits for the answer at first; an upstream that is only slow is given twice as long each time."""
 
@@ -31,6 +32,8 @@ Fetch = Callable[..., Awaitable[list[Any]]]
 _FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 _LOST = (ConnectionError, asyncpg.AdminShutdownError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
 """What the library says of a connection that ends while it is used."""
+_AGAIN = (*_LOST, asyncpg.SerializationError)
+"""After which another try may do better: a standby cuts short what is in the way of what it has to follow."""
 
 
 class Admin:
@@ -119,13 +122,21 @@ class Admin:
         async def run(connection: asyncpg.Connection) -> asyncpg.PostgresError | None:
             try:
                 async with connection.transaction():
-                    for statement in ("set transaction read write", *statements):
+                    await self._writing(connection)
+                    for statement in statements:
                         await connection.execute(statement, timeout=ANSWER_SECONDS)
             except (asyncpg.UndefinedObjectError, asyncpg.DependentObjectsStillExistError) as refusal:
                 return refusal
             return None
 
         return await self._with(run)
+
+    @staticmethod
+    async def _writing(connection: asyncpg.Connection) -> None:
+        try:
+            await connection.execute("set transaction read write", timeout=ANSWER_SECONDS)
+        except asyncpg.FeatureNotSupportedError as error:
+            raise UpstreamUnavailable(f"{STANDBY}: {error}", STANDBY) from error
 
     @property
     def user(self) -> str:
@@ -162,11 +173,11 @@ class Admin:
             raise
 
     async def _reading(self, run: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
-        """Do what only reads, once more where its connection was lost on the way: the next one may be there."""
+        """Do what only reads, once more where it was cut short on the way."""
         try:
             return await self._with(run)
         except UpstreamUnavailable as error:
-            if not isinstance(error.__cause__, _LOST):
+            if not isinstance(error.__cause__, _AGAIN):
                 raise
         return await self._with(run)
 

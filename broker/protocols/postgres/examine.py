@@ -64,6 +64,7 @@ _SERVER = """
            current_setting('log_statement') as log_statement,
            current_setting('log_min_duration_statement') as log_duration,
            current_setting('track_counts')::bool as counts, current_database()::text as database,
+           pg_is_in_recovery() as standby,
            (select ssl from pg_stat_ssl where pid = pg_backend_pid()) as tls,
            (select version from pg_stat_ssl where pid = pg_backend_pid()) as tls_version"""
 _RELATIONS = """
@@ -103,7 +104,7 @@ async def examine(policy: Policy, resource: str, role: str, endpoint: Endpoint) 
     try:
         version = await admin.version()
         (one,) = await admin.fetch(_SERVER)
-        found += [*server(one), *_encrypted(endpoint, one)]
+        found += [*server(one, own_roles=endpoint.provisioner is not None), *_encrypted(endpoint, one)]
         (own,) = await admin.fetch(_ROLE)
         want = wanted(policy, resource, role, str(own["name"]))
         found += rights(own, str(one["database"]), alters=want.alters)

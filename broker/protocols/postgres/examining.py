@@ -27,9 +27,18 @@ _ATTRIBUTES = {
 _CHANGES = ("insert", "update", "delete", "truncate")
 
 
-def server(one: Row) -> Iterator[Finding]:
-    """Judge the server; its version was found to be served already."""
+def server(one: Row, *, own_roles: bool = False) -> Iterator[Finding]:
+    """Judge the server; its version was found to be served already. `own_roles` says that sessions have such."""
     yield good(f"PostgreSQL {one['version']}")
+    if one["standby"]:
+        yield note(
+            "it is a hot standby: sessions can only read, and what mends a role or a right is run on its primary"
+        )
+        if own_roles:
+            text = (
+                "no role can be made on a standby, so no session with a role of its own (`identity: ephemeral`) opens"
+            )
+            yield problem(text, "in resources.yaml: identity: shared, or the primary as the upstream")
     if one["passwords"] != "scram-sha-256":
         yield warning(
             f"new passwords are stored as {one['passwords']}, with which no session opens",

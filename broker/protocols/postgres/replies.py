@@ -114,6 +114,13 @@ _STATES = {
     "55P03": "a lock is not available",
     "57014": "the statement was canceled",
 }
+_OF_RECOVERY = frozenset(
+    {
+        "canceling statement due to conflict with recovery",
+        "terminating connection due to conflict with recovery",
+    }
+)
+"""What a standby says of a statement that is in the way of what it has to follow: whole texts, which tell nothing."""
 _CLASSES = {
     "01": "warning",
     "02": "no data",
@@ -192,7 +199,7 @@ def _scrubbed(values: dict[str, str]) -> dict[str, str]:
     kept = {"S": values.get("S", "ERROR"), "V": values.get("V", "ERROR"), "C": state}
     if any(not word.isalpha() for word in (kept["S"], kept["V"])):
         kept |= {"S": "ERROR", "V": "ERROR"}
-    if _names_only(state, values):
+    if _names_only(state, values) or (state == "40001" and values.get("M") in _OF_RECOVERY):
         kept["M"] = values.get("M", "")
     else:
         kept["M"] = (_STATES.get(state) or _CLASSES.get(state[:2]) or "error") + _WITHHELD
