@@ -190,15 +190,16 @@ async def _statement_allowed(desk: Desk, grant: Grant, request: Request, event: 
 
 
 async def _statement_denied(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:
-    mistyped = event.data.get("mistyped") is True
+    mistyped, held = event.data.get("mistyped") is True, bool(event.data.get("hold"))
     await desk.work.change_grant(
-        grant, statements=grant.statements + 1, denied=grant.denied + 1, mistyped=grant.mistyped + mistyped
+        grant, statements=grant.statements + 1, denied=grant.denied + (not held), mistyped=grant.mistyped + mistyped
     )
-    # A slip of the keyboard is only counted: it must not use up the room of what somebody should see.
-    if not mistyped and grant.blocked < DENIALS_SHOWN:
+    # A slip of the keyboard is only counted: it must not use up the room of what somebody should see. What is refused
+    # until it is reviewed has a card that says so.
+    if not (mistyped or held) and grant.blocked < DENIALS_SHOWN:
         text, parts = blocked(event.data)
         await to_thread(desk, request, f"event:{event.cursor}", text, *parts, mirrored=True)
-    elif not mistyped and grant.blocked == DENIALS_SHOWN:
+    elif not (mistyped or held) and grant.blocked == DENIALS_SHOWN:
         await to_thread(desk, request, f"event:{event.cursor}", line("denials_many"), mirrored=True)
     await count_soon(desk, grant)
 

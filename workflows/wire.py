@@ -188,7 +188,7 @@ EVENT_TYPES = {
     "identity.swept": "identity, resource, end, owns: a role that no session has any more was dropped or disabled",
     "statement.allowed": "statement (id), text (redacted), verb, rules, masked, revealed (fields that come in clear), "
     "searched (masked fields that are compared in clear)",
-    "statement.denied": "statement, text (redacted), verb, rules, message, hint",
+    "statement.denied": "statement, text (redacted), verb, rules, message, hint; hold: that may let it run later",
     "statement.bounded": "statement, most: it may touch so many rows; the broker counts them before it is committed",
     "statement.counted": "statement, rows (triggers and cascades included), most, kept (false: it was rolled back)",
     "statement.finished": "statement, outcome (ok, failed, cut, unknown), rows, milliseconds, sqlstate; "

@@ -56,7 +56,8 @@ class Story:
                 self.open_statements[session, str(data.get("statement"))] = None
             case "statement.denied":
                 self.statements += 1
-                self.denied += 1
+                # What waits for its review is denied where that denies it.
+                self.denied += not data.get("hold")
             case "statement.finished":
                 self.open_statements.pop((session, str(data.get("statement"))), None)
             case "hold.opened":

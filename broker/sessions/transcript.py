@@ -58,6 +58,28 @@ _WORDS = {
     "grant.closed": "closed",
 }
 """What a record says in words; what else it holds follows them, and a record without what they name is listed raw."""
+_VALUES = {
+    ("hold.abandoned", "reason"): {
+        "client": "its client left",
+        "cancelled": "its client cancelled it",
+        "crowded": "newer ones took its place",
+        "ended": "the access was ended",
+        "error": "its session failed",
+        "expired": "the access ran out",
+        "policy": "the policy changed",
+        "revoked": "the access was revoked",
+        "schema": "what it names was changed",
+        "shutdown": "the broker stopped",
+        "upstream": "the resource went away",
+    },
+    ("hold.undone", "outcome"): {
+        "failed": "it failed",
+        "not_run": "it was not run",
+        "rolled_back": "it was rolled back",
+        "unknown": "nobody heard what became of it",
+    },
+}
+"""Of some records, what one of their values says in words."""
 
 
 def plain(text: object, *, lines: bool = False) -> str:
@@ -185,6 +207,7 @@ def _outcome(data: Record | None) -> Iterator[str]:
 
 def _other(kind: str, data: Record) -> str:
     words = _WORDS.get(kind, kind)
+    data = {key: _VALUES.get((kind, key), {}).get(str(value), value) for key, value in data.items()}
     named = [name for _, name, _, _ in Formatter().parse(words) if name]
     if any(data.get(name) is None for name in named):
         words, named = kind, []

@@ -333,7 +333,8 @@ def test_a_role_that_does_not_wait_refuses_at_once_and_says_what_to_do() -> None
     told = answer(play, Pending("h1")).to_client()
     assert b"this needs a review by 1 of dbas" in told
     assert b"Bob could approve it; then this very statement runs once" in told
-    assert [entry.type for entry in play.records[0].entries] == ["statement.denied"]
+    (entry,) = play.records[0].entries
+    assert (entry.type, entry.data["hold"]) == ("statement.denied", "h1")
 
 
 def test_parameters_too_long_to_be_seen_are_not_asked_about() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
 from broker.protocols.postgres import records
@@ -85,8 +85,8 @@ def review(
     match answer:
         case Released(hold=hold, most=most):
             return (yield from _released(session, hold, ids, asked, again, most))
-        case Pending():
-            return must_be_asked(plan.ruling, asking, _how(asking))
+        case Pending(hold):
+            return replace(must_be_asked(plan.ruling, asking, _how(asking)), hold=hold)
         case Refused(hold, by, reason):
             # It is shown in a terminal, which obeys what does not show.
             why = "\n".join(plain(row) for row in reason.splitlines())

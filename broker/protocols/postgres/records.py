@@ -200,6 +200,8 @@ def denied(session: SessionFacts, id_: str, ruling: Denied, sql: str) -> Entry:
     }
     if ruling.sqlstate in _MISTYPED:
         data["mistyped"] = True
+    if ruling.hold:
+        data["hold"] = ruling.hold
     return Entry("statement.denied", session.grant.id, session.id, data, {"sql": sql})
 
 

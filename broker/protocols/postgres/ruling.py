@@ -98,6 +98,8 @@ class Denied:
     """A name was unknown: worth asking again under a fresh catalogue."""
     routine: str = ""
     """Where in the server such an error comes from, for drivers that go by that."""
+    hold: str = ""
+    """The hold that its reviewers may answer, where it was refused for now."""
 
 
 Ruling = Permitted | Denied

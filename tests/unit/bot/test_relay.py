@@ -45,6 +45,15 @@ async def test_events_are_counted_and_blocked_statements_shown_without_a_flood()
     assert Code("DROP TABLE x") in mirrored[0].card.parts
 
 
+async def test_what_was_refused_until_its_review_is_counted_and_has_its_card_alone() -> None:
+    work = MemoryWork()
+    grant = await granted(work)
+    refused = event(3, "statement.denied", text="UPDATE x", rules=["r"], message="this needs a review", hold="h1")
+    await relay.apply(desk(work), [refused])
+    assert (work.grants[grant.id].statements, work.grants[grant.id].blocked) == (1, 0)
+    assert not [key for key in work.sent if key.startswith("event:")]
+
+
 async def test_statements_that_are_told_together_are_counted_for_each_grant() -> None:
     work = MemoryWork()
     grant = await granted(work)

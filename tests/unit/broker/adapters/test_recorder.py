@@ -183,3 +183,14 @@ async def test_a_record_is_safe_when_both_of_its_files_are_on_disk(tmp_path: Pat
     log.close()
     # What may not be on disk is not signed.
     assert verify(tmp_path).checkpoints == (0 if failing else 1)
+
+
+async def test_what_waits_for_its_review_is_no_denial_of_the_summary(tmp_path: Path) -> None:
+    log, recorder = make(tmp_path)
+    await recorder.write(Entry("statement.denied", "grant1", "s1", {"statement": "q1"}))
+    await recorder.write(Entry("statement.denied", "grant1", "s1", {"statement": "q2", "hold": "h1"}))
+    totals = recorder.resume("grant1").totals()
+    assert (totals["statements"], totals["denied"]) == (2, 1)
+    await recorder.write(Entry("hold.refused", "grant1", "s1", {"hold": "h1"}))
+    assert recorder.resume("grant1").totals()["denied"] == 2
+    log.close()

@@ -98,6 +98,9 @@ def test_what_happened_to_a_hold_is_said_in_words() -> None:
         record("hold.consumed", {"hold": "h1", "statement": "q1"}),
         record("statement.bounded", {"statement": "q1", "most": 10}),
         record("statement.counted", {"statement": "q1", "kept": True, "most": 10, "rows": 1}),
+        record("hold.undone", {"hold": "h1", "statement": "q1", "outcome": "rolled_back"}),
+        record("hold.abandoned", {"hold": "h1", "reason": "client"}),
+        record("hold.abandoned", {"hold": "h1", "reason": "something else"}),
         record("hold.unheard_of", {"some_thing": {"a": False}}),
     )
     for part in (
@@ -106,6 +109,9 @@ def test_what_happened_to_a_hold_is_said_in_words() -> None:
         "the approval was used; the held statement runs  [s1]",
         "it may change at most 10 rows  [s1]",
         "rows that it changed: 1, of at most 10 (kept yes)  [s1]",
+        "the approved statement is not kept: it was rolled back  [s1]",
+        "given up: its client left; the held statement did not run  [s1]",
+        "given up: something else; the held statement did not run  [s1]",
         "hold.unheard_of (some thing no a)  [s1]",
     ):
         assert part in text, text
