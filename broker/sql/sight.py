@@ -146,9 +146,10 @@ class Sights:
         """Yield every relation that rules could mask something of, and perhaps some more than once."""
         named = [each for each in self._catalogue.by_oid.values() if self._rules(each)]
         for relation in named:
-            yield relation
-            yield from self._catalogue.heirs.get(relation.oid, ())
-            yield from self._ancestors(relation)
+            for each in (relation, *self._catalogue.heirs.get(relation.oid, ())):
+                yield each
+                # A child may have other parents, which show its rows too.
+                yield from self._ancestors(each)
         yield from (self._catalogue.by_oid[oid] for oid in self._catalogue.views if oid in self._catalogue.by_oid)
 
     def _look(self, relation: Relation) -> Sight:
@@ -191,13 +192,18 @@ class Sights:
         return known
 
     def _ruled(self, relation: Relation) -> tuple[dict[str, Mask], dict[str, str]]:
-        """Return the masks by rules: its own, those of what it shows, and those of what shows it."""
+        """Return the masks by rules: its own, those of what it shows, and those of what shows it.
+
+        What it shows may be masked for more than its rules: by those of another parent, or as it is generated.
+        """
         own = self._rules(relation)
+        heirs = self._catalogue.heirs.get(relation.oid, ())
         above = [(each, rules) for each in self._ancestors(relation) for rules in self._rules(each)]
-        below = [(each, rules) for each in self._catalogue.heirs.get(relation.oid, ()) for rules in self._rules(each)]
+        below = [(each, rules) for each in heirs for rules in self._rules(each)]
+        shown = [(each, theirs) for each in heirs if (theirs := self._of_table(each)[0])]
         masks: dict[str, Mask] = {}
         why: dict[str, str] = {}
-        for column in relation.columns if own or above or below else ():
+        for column in relation.columns if own or above or shown else ():
             known = [each for each in above if any(column.name == one.name for one in each[0].columns)]
             # A column that only a child has is its own rules' matter; without any, its ancestors' `others` hold.
             deciding = [*((relation, rules) for rules in own), *below, *known] or above
@@ -210,6 +216,11 @@ class Sights:
                     elif name != column.name:
                         why[column.name] = f"it was called {name}"
                     break
+            else:
+                for each, theirs in shown:
+                    if column.name in theirs:
+                        masks[column.name], why[column.name] = theirs[column.name], f"as it is in {each.qualified}"
+                        break
         return masks, why
 
     def _generated(self, relation: Relation, masks: dict[str, Mask], why: dict[str, str]) -> None:
@@ -288,7 +299,8 @@ class Sights:
             derived = columns[column.attnum - 1] if column.attnum <= len(columns) else None
             origins = self._masked(derived.origins) if derived is not None else ["an unknown column"]
             if origins:
-                masks[column.name] = self._bare(derived) or HIDE
+                # Of one field, that is: where an outer join has NULLs in its place, others could say.
+                masks[column.name] = (self._bare(derived) if len(origins) == 1 else None) or HIDE
                 why[column.name] = f"by lineage from {origins[0]}"
             elif mask is not None:
                 masks[column.name] = mask

@@ -1148,3 +1148,15 @@ delete from orders o using v_ranked v where o.id = 1 and v.id > 3 returning v.id
 merge into orders o using v_ranked v on o.id = 1 and v.id > 4 when matched then update set note = v.name
 insert into orders select v.id + 7000, v.id, v.name from v_ranked v returning id
 with u as (update orders set note = 'x' where id = 1 returning id) select v.id from u, v_ranked v
+-- What a table shows of a child that is masked for another parent's rules, or as it is generated; NULLs of an outer join.
+select * from vows order by id
+select oath from only vows
+select oath from v_vows
+select count(*) from vows where oath like '7%'
+update vows set id = 7 returning *
+delete from vows where oath > '8'
+select loud from words order by id
+update words set id = 7 returning *
+select * from v_maybe order by id
+select id, code from v_maybe where code like '%0%' order by id
+select id from v_maybe where doc is null

@@ -163,6 +163,22 @@ create table public.watched(id int primary key, note text default 'canary', made
 create index watched_some on public.watched (id) where note <> 'canary';
 create trigger told after insert on public.watched for each row when (new.note <> 'canary') execute function public.watch('canary', '1');
 create trigger plain after update of note on public.watched for each row execute function public.watch();
+-- A child of two parents of which one has no rules, what is generated in a child alone, a view whose NULLs follow what is masked.
+create table public.vows(id int, oath text);
+create table public.templar() inherits (public.cadre, public.vows);
+insert into templar (id, rank, oath) select id, name, ssn from customers where id < 4;
+create view public.v_vows as select oath from vows;
+select case when current_setting('server_version_num')::int >= 160000 then 'generated always as (''none''::text) stored' else '' end as too \gset
+create table public.words(id int, loud text :too);
+create table public.oaths(id int, ssn text, loud text generated always as (upper(ssn)) stored) inherits (public.words);
+insert into oaths (id, ssn) select id, ssn from customers where id < 4;
+create view public.v_maybe as select o.id, l.code, l.doc from orders o left join lengths l on l.id = o.id and length(l.rest) > 40 where o.id < 6;
+-- A key and a trigger's condition of masked fields.
+create table public.homes(id int primary key);
+insert into homes select generate_series(1, 3);
+create table public.wards(id int primary key, ssn text, home int references public.homes);
+insert into wards select id, ssn, case when ssn < '8' then 1 else 2 end from customers where id < 4;
+create trigger seen after update or delete on public.wards for each row when (old.ssn > '8') execute function public.watch();
 grant select on all tables in schema public to lvl_read, lvl_write;
 grant insert, update, delete on all tables in schema public to lvl_write;
 grant insert on public.audit_log to lvl_read;

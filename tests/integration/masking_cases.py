@@ -140,6 +140,10 @@ LINEAGE = {
     "kid": {"ssn": "by the rules of public.customers"},
     "officer": {"oath": "by the rules of public.cadre"},
     "people": {"ssn": "by the rules of public.staff"},
+    "vows": {"oath": "as it is in public.templar"},
+    "v_vows": {"oath": "by lineage from public.vows.oath"},
+    "words": {"loud": "as it is in public.oaths"},
+    "v_maybe": {"code": "by lineage from public.lengths.code", "doc": "by lineage from public.lengths.doc"},
     "gen": {"loud": "generated from public.gen.ssn"},
 }
 
