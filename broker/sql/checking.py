@@ -141,6 +141,24 @@ def check_measured(unread: Set[str], compared: Set[str]) -> None:
         )
 
 
+def check_fired(found: Collected, scope: Scope) -> None:
+    """Refuse to have a change run for EXPLAIN, which counts calls of triggers, where masked fields decide these.
+
+    A condition may be of them, and a foreign key's trigger is called where its columns are set to something else.
+    """
+    targets = [scope.target(content) for _, content, _ in found.targets]
+    below = [each for target in targets for each in scope.catalogue.heirs.get(target.oid, ())]
+    following = [scope.catalogue.by_name[one.partition(" ")[2]] for one in sorted(scope.follows)]
+    for each in (*targets, *below, *following):
+        if (sight := scope.sight(each)).masks or sight.tainted:
+            raise Refusal(
+                "explain",
+                f"EXPLAIN ANALYZE counts the calls of triggers and foreign keys of {each.qualified}, and those follow "
+                "fields that are masked for you",
+                "leave ANALYZE out",
+            )
+
+
 def _of_target(kind: str, statement: Node, found: Collected, scope: Scope) -> Collected:
     """Return what could name the row that is written: what is in its statement, but for the queries of its WITH.
 

@@ -10,6 +10,7 @@ from broker.sql.catalogue import Catalogue
 from broker.sql.checking import (
     check_calls,
     check_explained,
+    check_fired,
     check_measured,
     check_writes,
     does,
@@ -114,6 +115,7 @@ class Inquiry:
         check_calls(found, scope)
         self.compare(found, scope)
         if measured:
+            check_fired(found, scope)
             check_measured(scope.unread(), self.compared)
         if sought:
             self.searches = search(root["SelectStmt"], sought, scope, self.rewriter)

@@ -1160,3 +1160,23 @@ update words set id = 7 returning *
 select * from v_maybe order by id
 select id, code from v_maybe where code like '%0%' order by id
 select id from v_maybe where doc is null
+-- How often triggers and keys were called.
+explain analyze update wards set home = 1 where id = 1
+explain analyze update wards set home = 2 where id = 1
+explain (analyze, costs off, timing off, summary off) update wards set id = id where id = 1
+explain analyze delete from wards where id = 1
+explain (analyze, format json) with u as (update wards set home = 1 returning id) select count(*) from u
+explain analyze merge into wards w using (values (1)) v (i) on w.id = v.i when matched then update set home = 1
+explain analyze insert into wards (id) values (1) on conflict (id) do update set home = 2
+explain analyze update cadre set rank = 'x' where id = 1
+explain analyze update hubs set id = 9 where id = 1
+-- How often triggers and keys were called.
+explain analyze update wards set home = 1 where id = 1
+explain analyze update wards set home = 2 where id = 1
+explain (analyze, costs off, timing off, summary off) update wards set id = id where id = 1
+explain analyze delete from wards where id = 1
+explain (analyze, format json) with u as (update wards set home = 1 returning id) select count(*) from u
+explain analyze merge into wards w using (values (1)) v (i) on w.id = v.i when matched then update set home = 1
+explain analyze insert into wards (id) values (1) on conflict (id) do update set home = 2
+explain analyze update cadre set rank = 'x' where id = 1
+explain analyze update hubs set id = 9 where id = 1

@@ -272,7 +272,7 @@ def test_honest_writes_run_where_they_read_nothing_masked_of_what_they_change(
 )
 def test_in_which_partition_a_row_is_stays_masked_where_rows_are_clear(worlds: tuple[World, World], sql: str) -> None:
     fields = {**FIELDS, "public.bykey": RelationFields(clear=ID, rows=True)}
-    with pytest.raises(Refusal, match="in which partition of"):
+    with pytest.raises(Refusal, match=r"in which partition of|counts the calls of triggers"):
         inspect(sql, worlds[0].catalogue, fields)
     for passed in ("explain select id from bykey", "delete from bykey where id = 1 returning id"):
         inspect(passed, worlds[0].catalogue, fields)
