@@ -210,14 +210,16 @@ def _is_column(value: Node, row: str, name: str) -> bool:
     return strings(fields) == [row, name] and len(fields) == 2
 
 
-def _tests_masked(relation: Relation, scope: Scope) -> bool:
-    """Say whether a row could be in conflict with another by a masked field."""
+def _tests_masked(relation: Relation, scope: Scope, constraint: str) -> bool:
+    """Say whether a row could be in conflict with another by a masked field; by all there is, or by one constraint."""
     if relation.kind not in ("r", "p"):
         return True
-    for each in (relation, *scope.catalogue.heirs.get(relation.oid, ())):
+    # A constraint's index is called as it is. Those of partitions have its columns, under other names.
+    named = [index for index in relation.indexes if index.name == constraint]
+    for each in (relation, *(() if named else scope.catalogue.heirs.get(relation.oid, ()))):
         hidden = {0} | {column.attnum for column in each.columns if column.name in scope.masks_of(each)}
         # A condition could be of a masked field as well.
-        if hidden != {0} and any(index.partial or index.key & hidden for index in each.indexes):
+        if hidden != {0} and any(index.partial or index.key & hidden for index in named or each.indexes):
             return True
     return False
 
@@ -244,9 +246,8 @@ def check_writes(found: Collected, scope: Scope) -> None:
         said = _of_target(kind, statement, found, scope) if reads_itself else found
         called_so = {relation.name, called(content), "excluded", "old", "new"}
         whole = reads_itself and said.whole(content, called_so | said.rows)
-        conflict = statement.get("onConflictClause")
-        named = conflict is None or ("infer" in conflict and "conname" not in conflict["infer"])
-        if masked and not named and _tests_masked(relation, scope):
+        arbiter = statement.get("onConflictClause", {"infer": {}}).get("infer", {"conname": ""})
+        if masked and "conname" in arbiter and _tests_masked(relation, scope, arbiter["conname"]):
             raise Refusal(
                 "write-reads-masked",
                 "ON CONFLICT without columns could test a masked field",

@@ -17,11 +17,15 @@ Name = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What a table is called in a query, which of its columns can be grouped by, and its key."""
+    """What a table is called in a query, which of its columns can be grouped by, and its key.
+
+    `whole` says that its row as a whole is meant as well, and can be grouped by.
+    """
 
     name: str
     columns: list[str]
     key: frozenset[str]
+    whole: bool = False
 
 
 def group_by_keys(select: Node, keyed: dict[int, Table], rewriter: Rewriter) -> None:
@@ -35,9 +39,11 @@ def group_by_keys(select: Node, keyed: dict[int, Table], rewriter: Rewriter) -> 
     added: list[str] = []
     for table in filter(None, tables):
         if table.key and table.key <= _of(table, grouped):
-            names = [name for name in table.columns if name not in _of(table, there)]
+            names = [quote_name(name) for name in table.columns if name not in _of(table, there)]
+            names += ["*"] if table.whole else []
             # The key comes first again, as rows that are sorted by it need no more of an order.
-            added += [f"{quote_name(table.name)}.{quote_name(one)}" for one in [*sorted(table.key), *names] if names]
+            key = map(quote_name, sorted(table.key))
+            added += [f"{quote_name(table.name)}.{one}" for one in ([*key, *names] if names else [])]
     if added:
         _insert(select, added, rewriter)
 

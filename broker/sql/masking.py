@@ -46,12 +46,11 @@ def _keyed(scope: Scope) -> Iterator[tuple[Node, Table]]:
             or content.get("alias", {}).get("colnames")
         ):
             continue
-        columns = [
-            column.name
-            for column in relation.columns
-            if scope.mentions(content, column.name) and column.category != "G" and column.typname not in ("json", "xml")
-        ]
-        yield content, Table(scope.called(content), columns, frozenset(relation.key))
+        equal = [one.name for one in relation.columns if one.category != "G" and one.typname not in ("json", "xml")]
+        columns = [name for name in equal if scope.mentions(content, name)]
+        name = scope.called(content)
+        whole = len(equal) == len(relation.columns) and scope.found.whole(content, {name}, listed=False)
+        yield content, Table(name, columns, frozenset(relation.key), whole)
 
 
 def subselect(scope: Scope, content: Node, relation: Relation, *, only: bool, sample: str = "") -> str:

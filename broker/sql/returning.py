@@ -131,6 +131,8 @@ def _write(
     words = rewriter.source
     first = words.at(reference["location"])
     last = words.name_end(first, len(reference["fields"]))
+    while words.word(first - 1) == "(" and words.word(last + 1) == ")":
+        first, last = first - 1, last + 1
     rewriter.replace(words.words[first].start, words.words[last].end, ", ".join([*before, *own, *behind]))
     others = [*_nodes(before, {}), *_nodes(behind, {})]
     label = {"name": item["name"]} if "name" in item else {}

@@ -89,3 +89,6 @@ select c.id::text || ':' || c.name as k from customers c order by 1 limit 1
 select distinct c.name from customers c join orders o on o.customer_id = c.id order by c.name limit 2
 select coalesce(sum(o.id), 0) from orders o where o.customer_id = -1
 select case count(*) when 0 then 'none' else 'some' end from customers where id < 0
+select (c).name, count(*) from customers c join orders o on o.customer_id = c.id group by c.id order by 1 limit 2
+select c is null, c.name, count(o.*) from customers c left join orders o on o.customer_id = c.id group by c.id, o.note order by c.id limit 2
+select to_jsonb(c) ->> 'name', array_agg(o.note) from customers c join orders o on o.customer_id = c.id group by (c.id) order by c.id limit 2

@@ -14,3 +14,6 @@ insert into customers (id, ssn) values (1, 'z') on conflict (id) do update set s
 insert into customers as c (id, ssn) values (1, 'z') on conflict (id) do update set ssn = coalesce(excluded.ssn, 'x', c.ssn) returning *
 insert into customers (id, ssn, name) values (1, 'z', 'y') on conflict (id) do update set (ssn, name) = (excluded.ssn, excluded.name)
 insert into customers (id, ssn, name) values (1, 'z', 'y') on conflict (id) do update set (ssn, name) = row(excluded.ssn, upper(excluded.name))
+update customers set name = 'x' where id = 1 returning (ssn), ((customers.email)), (id)
+delete from customers where id = 1 returning (ssn) as s, (name)
+insert into customers (id, name) values (1, 'z') on conflict on constraint customers_pkey do update set name = excluded.name returning *

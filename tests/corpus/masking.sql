@@ -1180,3 +1180,6 @@ explain analyze merge into wards w using (values (1)) v (i) on w.id = v.i when m
 explain analyze insert into wards (id) values (1) on conflict (id) do update set home = 2
 explain analyze update cadre set rank = 'x' where id = 1
 explain analyze update hubs set id = 9 where id = 1
+insert into customers (id, ssn) values (9001, '731-55-0002') on conflict on constraint customers_ssn_key do nothing
+insert into partly (id, ssn) values (1, 'x') on conflict on constraint partly_some do nothing
+insert into customers (id, ssn) values (9001, 'x') on conflict on constraint customers_salary_check do nothing
