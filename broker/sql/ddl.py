@@ -357,7 +357,8 @@ def _default_rights(change: Change, content: Node) -> None:
 def _extension(change: Change, content: Node) -> None:
     change.effects = {Effect.ADMIN}
     name = str(content["extname"])
-    if name not in HARMLESS_EXTENSIONS:
+    # A language is an extension too: schemas that Rails writes, and dumps, begin with plpgsql where there is none.
+    if name not in HARMLESS_EXTENSIONS | LANGUAGES:
         raise _refuse(f"the extension {name}")
     change.code.add(f"extension {name}")
     for option in _options(content):

@@ -15,13 +15,16 @@ from broker.sql.tree import Node
 MOST = 32
 _LONGEST = 63
 """Bytes of a name; the server would cut off what comes after, and mean another schema."""
-_TEMP = "pg_temp"
+_CATALOGUE, _TEMP = "pg_catalog", "pg_temp"
 _NOWHERE = "''"
 
 
 def written(path: Sequence[str]) -> str:
-    """Write a search path; pg_temp stands last, so that a temporary table cannot shadow a real one."""
-    return ", ".join([_quoted(name) for name in path] + [_TEMP])
+    """Write a search path; pg_temp stands last, so that a temporary table cannot shadow a real one.
+
+    Nor does it stand alone: names would then be made there, and to ask for `current_schema` would make a schema.
+    """
+    return ", ".join([_quoted(name) for name in path] or [_CATALOGUE]) + f", {_TEMP}"
 
 
 def _quoted(name: str) -> str:
@@ -31,7 +34,7 @@ def _quoted(name: str) -> str:
 def asked(names: Sequence[str]) -> SearchPath:
     """Return the path that a client asks for by a list of names; raises Refusal for one that it may not have."""
     found = [name for name in names if name]
-    if found[:1] == ["pg_catalog"]:
+    if found[:1] == [_CATALOGUE]:
         found = found[1:]
     if found[-1:] == [_TEMP]:
         found = found[:-1]

@@ -317,6 +317,24 @@ TALKS: dict[str, tuple[Turn, ...]] = {
         Turn(Q("select pg_sleep(0), pg_try_advisory_lock(7), pg_advisory_unlock(7)")),
         Turn(Q("select count(*) from pg_locks where locktype = 'advisory'")),
     ),
+    "a copy that is failed once it is complete (postgres.js)": (
+        _BEGIN,
+        Turn(Q("copy loaded from stdin"), "G"),
+        Turn(copied(b"1\ta\n") + COPY_DONE),
+        Turn(codec.copy_fail("null") + Q("table loaded")),
+        _BACK,
+    ),
+    "a path of nothing": tuple(
+        Turn(Q(text))
+        for text in (
+            "set search_path = pg_catalog",
+            "select current_schema(), (current_schemas(false))[1], pg_my_temp_schema()",
+            "select count(*) from public.orders",
+            "select count(*) from pg_class where relname = 'orders'",
+            "select * from orders",
+            "reset search_path",
+        )
+    ),
     "a message out of place": (Turn(codec.message(b"d", b"x") + COPY_DONE + Q("select 1")),),
 }  # fmt: skip
 """Name -> what is said on a connection of its own."""

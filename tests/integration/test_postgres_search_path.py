@@ -228,7 +228,7 @@ async def test_a_migration_sets_the_path_that_it_works_in(world: tuple[Server, P
         await engine.dispose()
         dumped = "select pg_catalog.set_config('search_path', '', false)"
         said = await psql(broker.ticket(role="write"), dumped, "select x from app.made", "reset all", "table log")
-        assert said == (0, "pg_temp\none\nRESET\n", "")
+        assert said == (0, "pg_catalog, pg_temp\none\nRESET\n", "")
     assert world[0].execute("select x from app.made", "shop") == [("one",)]
 
 

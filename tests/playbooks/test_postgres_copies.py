@@ -102,6 +102,16 @@ def test_copy_data_that_nobody_asked_for_ends_the_session(stray: bytes) -> None:
     assert isinstance(play.said[-1], Close)
 
 
+def test_what_comes_behind_a_copy_that_is_over_is_ignored() -> None:
+    play = Play(copies_in).client(codec.query("copy")).upstream(IN)
+    play.client(data(b"1\n"), DONE).upstream(complete("COPY 1"), ready())
+    play.to_upstream()
+    # postgres.js fails each COPY once it is complete, and its server takes no notice.
+    play.client(codec.copy_fail("null"), Q)
+    assert play.to_upstream() == Q
+    assert not [one for one in play.said if isinstance(one, Close)]
+
+
 COPY = [(Control.COPY_IN, "", "")]
 
 

@@ -77,7 +77,7 @@ class FrontPath:
                 return _just(ToUpstream(frame.whole()))
             case "F":
                 raise ProtocolViolation(_CALLED)
-            case "d" | "c" | "f" if session.copy_lost:
+            case "d" | "c" | "f" if session.copy_lost or (session.copied and frame.type == ord("f")):
                 return _nothing()
             case kind:
                 raise ProtocolViolation(f"message `{kind}` does not belong here")
@@ -292,7 +292,7 @@ class FrontPath:
             yield ToUpstream(codec.copy_fail("over the limit"))
         elif frame.type in _COPY:
             if frame.type != ord("d"):
-                session.copying, session.late = False, 0
+                session.copying, session.late, session.copied = False, 0, True
                 if head is not None:
                     head.given = True
             # Who waits for the count of what is copied does so before any Sync has the server say that it is done.

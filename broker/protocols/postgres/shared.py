@@ -120,6 +120,8 @@ class Session:
     """Copy data that is still under way belongs to a COPY that has failed."""
     copy_lost: bool = False
     """Some COPY of its client's was refused or has failed: data that nothing asks for may be the rest of it."""
+    copied: bool = False
+    """It was told all the data of one, behind which postgres.js sends a CopyFail that means nothing."""
     fed: bool = False
     """Some of the data has come, so the COPY may have failed over it."""
     late: int = 0

@@ -63,6 +63,7 @@ ADMIN = """
     revoke all on all tables in schema archive from somebody -> archive.* archive.orders archive.spent
     alter default privileges in schema archive grant select on tables to x -> archive.* archive.orders archive.spent
     create extension if not exists hstore schema public -> public.hstore
+    create extension if not exists plpgsql ->
     drop extension hstore ->
     alter table orders owner to somebody -> public.orders
     alter table orders enable row level security -> public.orders

@@ -59,10 +59,11 @@ SENT = {
     'SET  SESSION search_path = App, "Two Words" , pg_temp ;': 'SET search_path TO "app", "Two Words", pg_temp ;',
     "set local search_path = 'it''s', app, app -- so": 'SET LOCAL search_path TO "it\'s", "app", pg_temp -- so',
     "set search_path = pg_catalog, app": 'SET search_path TO "app", pg_temp',
-    "set search_path = ''": "SET search_path TO pg_temp",
+    "set search_path = ''": "SET search_path TO pg_catalog, pg_temp",
+    "set search_path = pg_catalog": "SET search_path TO pg_catalog, pg_temp",
     "set schema 'app'": 'SET search_path TO "app", pg_temp',
     "select pg_catalog.set_config('search_path', '', false)": (
-        "select pg_catalog.set_config('search_path', 'pg_temp', false)"
+        "select pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false)"
     ),
     "select set_config('search_path', 'App, \"B\"', true) as x": (
         "select set_config('search_path', '\"app\", \"B\", pg_temp', true) as x"
