@@ -14,10 +14,10 @@ from broker.sql.checking import check_calls, check_writes, does, effects_of, mis
 from broker.sql.collect import collect
 from broker.sql.collected import Collected
 from broker.sql.ddl import Change, change_of
+from broker.sql.defaults import is_plain, is_plain_type
 from broker.sql.inquiry import Inquiry
 from broker.sql.model import Altered, Refusal
 from broker.sql.moving import check_change
-from broker.sql.names import check_type
 from broker.sql.nearly import meant
 from broker.sql.nodes import refused_kind
 from broker.sql.relations import Scope
@@ -248,7 +248,7 @@ def _check_harmless(kind: str, content: Node, catalogue: Catalogue, seen: Sights
                 _check_command(one["AlterTableCmd"], catalogue)
         case "DropStmt" if content["removeType"] == "OBJECT_TABLE" and content["behavior"] == "DROP_RESTRICT":
             for one in content["objects"]:
-                _check_alone(_check_known(_node(strings(one["List"]["items"])), catalogue, seen), catalogue, seen)
+                _check_dropped(_node(strings(one["List"]["items"])), content, catalogue, seen)
         case "IndexStmt":
             _check_known(content["relation"], catalogue, seen)
             _check_index(content)
@@ -283,7 +283,7 @@ def _check_table(content: Node, catalogue: Catalogue, seen: Sights) -> None:
         if element == "ColumnDef":
             _check_column(inner, catalogue)
         elif element == "Constraint" and inner["contype"] in ("CONSTR_PRIMARY", "CONSTR_UNIQUE"):
-            _check_constraint(inner)
+            _check_constraint(inner, catalogue)
         else:
             raise _refusal("a new table is passed with plain columns only")
 
@@ -296,12 +296,13 @@ def _check_new(content: Node, catalogue: Catalogue, seen: Sights) -> None:
     _check_free(name, None, catalogue, seen)
 
 
-def _check_alone(relation: Relation, catalogue: Catalogue, seen: Sights) -> None:
+def _check_dropped(named: Node, content: Node, catalogue: Catalogue, seen: Sights) -> None:
     """Refuse to remove what stands before a relation that is hidden, which its name would mean at once.
 
     Another session's statement may be on its way that was decided on while the name meant this one.
     """
-    _check_free(relation.name, relation, catalogue, seen)
+    missing = content.get("missing_ok") and catalogue.relation(named.get("schemaname"), named["relname"]) is None
+    _check_free(named["relname"], None if missing else _check_known(named, catalogue, seen), catalogue, seen)
 
 
 def _check_free(name: str, but: Relation | None, catalogue: Catalogue, seen: Sights) -> None:
@@ -349,20 +350,19 @@ def _check_command(command: Node, catalogue: Catalogue) -> None:
 def _check_column(content: Node, catalogue: Catalogue) -> None:
     if set(content) - _COLUMN:
         raise _refusal("a column is passed with its name, its type and plain constraints")
-    named = content["typeName"]
-    if set(named) - {"names", "typemod", "typmods", "arrayBounds", "location"}:
+    if not is_plain_type(content["typeName"], catalogue):
         raise _refusal("a column is passed with a plain type")
-    if any("A_Const" not in one for one in named.get("typmods", [])):
-        raise _refusal("a column is passed with a plain type")
-    check_type(catalogue, strings(named["names"]))
     for one in content.get("constraints", []):
-        _check_constraint(one["Constraint"])
+        _check_constraint(one["Constraint"], catalogue)
 
 
-def _check_constraint(content: Node) -> None:
-    value = wrapped(content.get("raw_expr", {"A_Const": {}})) or ("", {})
-    if content["contype"] not in _CONSTRAINTS or set(content) - _CONSTRAINT or value[0] != "A_Const":
-        raise _refusal("NOT NULL, PRIMARY KEY, UNIQUE, identity and a DEFAULT that is written out are what passes")
+def _check_constraint(content: Node, catalogue: Catalogue) -> None:
+    value = content.get("raw_expr", {"A_Const": {}})
+    if content["contype"] not in _CONSTRAINTS or set(content) - _CONSTRAINT or not is_plain(value, catalogue):
+        raise _refusal(
+            "NOT NULL, PRIMARY KEY, UNIQUE, identity and a DEFAULT that is written out, the time or a new uuid "
+            "are what passes"
+        )
 
 
 def _check_index(content: Node) -> None:

@@ -169,3 +169,7 @@ explain analyze create table t as select ssn from customers
 prepare x as create table t as select 1
 copy (select ssn into t from customers) to stdout
 declare c cursor for select ssn into t from customers
+create table t (id uuid default gen_random_uuid() primary key, at timestamptz default now(), j jsonb default '{}'::jsonb)
+drop table if exists none_such, closed.none_such
+drop table if exists customers
+create table t (x text default public.any_text(now()))

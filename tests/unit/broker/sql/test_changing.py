@@ -17,6 +17,11 @@ HARMLESS = """
     create table t (id int primary key, name text not null default 'x', n numeric(10, 2) unique)
     create table if not exists archive.t (id bigint generated always as identity, at timestamptz[], unique (id))
     create unlogged table t (m mood)
+    create table t (id text default gen_random_uuid()::text, at timestamptz default now(), d date default current_date)
+    create table t (at timestamp default (now() at time zone 'utc'), j jsonb default '{}'::jsonb)
+    create table t (tags text[] default '{}'::text[] not null, n numeric(5, 2) default 0::numeric(5, 2))
+    alter table orders add column at timestamptz not null default current_timestamp
+    drop table if exists none_such, archive.none_such
     alter table orders add column x int default 3
     alter table orders add if not exists x varchar(3), drop column if exists y
     drop table archive.orders_old
@@ -44,6 +49,17 @@ MASKED = """
     create table t (id int check (id > 0))
     create table t (x text default (select ssn from customers limit 1))
     create table t (x text default upper('x'))
+    create table t (x text default upper(now()::text))
+    create table t (x text default current_user)
+    create table t (x text default archive.now())
+    create table t (x text default now(1) filter (where true))
+    create table t (x text default 'x'::checked)
+    create table t (x text default gen_random_uuid()::uuid::text)
+    create table t (x text default timezone('utc', (select now())))
+    create table t (x text default array[now()])
+    drop table if exists customers
+    drop table if exists none_such, customers
+    drop table if exists archive.staff
     create table t (x text generated always as (y || 'x') stored, y text)
     create table t (x checked)
     create table t (x customers.ssn%type)
