@@ -24,7 +24,7 @@ from bot.cards import (
     moments,
     say,
 )
-from bot.hold_estimate import bound_words, expected_words, listed_words, locks_words, sizes_words
+from bot.hold_estimate import bound_words, expected_words, has_locks, listed_words, locks_words, sizes_words
 from bot.hold_reading import redacted_parts, statement_parts
 from bot.model import Exhibit, Given, Grant, Hold, approvers
 from bot.request_card import CONFIRM_ROOM, approve_button, deny_button
@@ -224,6 +224,8 @@ def _meanwhile(facts: HoldFacts) -> str:
     if view is not None and not view.waits:
         return "It was refused at once; once approved, the same statement may run, once, within ten minutes."
     limit = format_duration(timedelta(seconds=round((hold.expires_at - hold.opened_at).total_seconds())))
+    if view is not None and view.in_transaction and not has_locks(view):
+        return f"It waits in an open transaction that has locked no table yet, for at most {limit}."
     if view is not None and view.in_transaction:
         locks = locks_words(view)
         kept = f" Locks: {locks}, and those on rows it changed." if locks else ""

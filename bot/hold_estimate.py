@@ -54,9 +54,15 @@ def bound_words(most: int, view: HoldView) -> str:
     )
 
 
+def has_locks(view: HoldView) -> bool:
+    """Say whether a statement's transaction may keep others waiting; one that has only begun has locked nothing."""
+    known = view.estimate.locks if view.estimate is not None else None
+    return view.in_transaction and (known is None or bool(known))
+
+
 def locks_words(view: HoldView) -> str:
     """Say what a statement's open transaction keeps locked; empty where nothing is known of it."""
-    locks = view.estimate.locks if view.estimate is not None else []
+    locks = view.estimate.locks if view.estimate is not None else None
     if not locks:
         return ""
     named = [one_line(lock, 120) for lock in locks[:LOCKS_SHOWN]]

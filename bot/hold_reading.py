@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bot.cards import Code, Note, Paragraph, Part, Words, say
+from bot.hold_estimate import has_locks
 from bot.model import Exhibit, Hold
 from bot.statement_text import FOREIGN_SHOWN, Reading, file_of, fingerprint, read
 from bot.text import clip, escape, excerpt, length
@@ -95,7 +96,7 @@ def _cut(text: str) -> Iterator[str]:
 
 def _warnings(view: HoldView, reading: Reading, waiting: bool) -> list[str]:
     found = []
-    if waiting and view.in_transaction:
+    if waiting and has_locks(view):
         found.append("In an open transaction: locks are held while this waits.")
     if reading.escapes:
         found.append(f"Look closely: {reading.escapes:,} of its characters do not show, or change how others look.")

@@ -59,14 +59,14 @@ class EstimateView(_Wire):
     """What the upstream says of a held statement without running it.
 
     `rows` is what its planner expects the statement to change, or to return; where there is none, `why` says why.
-    `locks` are those that the statement's transaction keeps while it waits. `cascades` says which rows of other
-    relations foreign keys would change, `triggers` which triggers run, there too.
+    `locks` are those on relations that the statement's transaction keeps while it waits, None where that is not known.
+    `cascades` says which rows of other relations foreign keys would change, `triggers` which triggers run, there too.
     """
 
     relations: list[SizedRelation] = []
     rows: int | None = None
     why: str = ""
-    locks: list[str] = []
+    locks: list[str] | None = None
     cascades: list[str] = []
     triggers: list[str] = []
 

@@ -125,7 +125,7 @@ def _estimate(estimate: Estimate) -> EstimateView:
         relations=sized,
         rows=estimate.rows,
         why=estimate.why,
-        locks=list(estimate.locks),
+        locks=None if estimate.locks is None else list(estimate.locks),
         cascades=list(estimate.cascades),
         triggers=list(estimate.triggers),
     )

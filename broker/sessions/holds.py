@@ -112,14 +112,15 @@ class Sized:
 class Estimate:
     """What an upstream says of a held statement, which it has not run: `rows` is what its planner expects.
 
-    Where there are no `rows`, `why` says why. `locks` are those that the statement's transaction keeps meanwhile;
-    `cascades` and `triggers` say what else it would change or run. `returned` rows come back beside what changes.
+    Where there are no `rows`, `why` says why. `locks` are those that the statement's transaction keeps meanwhile, None
+    where that is not known; `cascades` and `triggers` say what else it would change or run. `returned` rows come back
+    beside what changes.
     """
 
     relations: tuple[Sized, ...] = ()
     rows: int | None = None
     why: str = ""
-    locks: tuple[str, ...] = ()
+    locks: tuple[str, ...] | None = None
     cascades: tuple[str, ...] = ()
     triggers: tuple[str, ...] = ()
     returned: int = 0

@@ -196,6 +196,24 @@ async def test_locks_that_wait_with_a_statement_are_named(served: TestBroker) ->
         await running
 
 
+async def test_transaction_that_has_only_begun_is_said_to_have_no_locks(served: TestBroker) -> None:
+    async with await psycopg.AsyncConnection.connect(served.ticket(role="ask").dsn()) as connection:
+        running = asyncio.create_task(connection.execute("delete from log where id = %s", (1,)))
+        hold = await estimated(served)
+        assert hold.in_transaction
+        assert hold.estimate is not None
+        assert hold.estimate.locks == []
+        await served.answer(hold)
+        await running
+    async with await psycopg.AsyncConnection.connect(served.ticket(role="ask").dsn(), autocommit=True) as connection:
+        running = asyncio.create_task(connection.execute("delete from log where id = 1"))
+        hold = await estimated(served, 2)
+        assert hold.estimate is not None
+        assert (hold.in_transaction, hold.estimate.locks) == (False, None)
+        await served.answer(hold)
+        await running
+
+
 async def test_lock_in_the_way_costs_the_estimate_and_not_the_hold(served: TestBroker, postgres: Server) -> None:
     with postgres.connect("shop", autocommit=False) as other:
         other.execute("lock table notes in access exclusive mode")

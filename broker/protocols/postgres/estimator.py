@@ -106,7 +106,7 @@ class _Found:
     rows: int | None = None
     returned: int = 0
     why: str = "the database did not say in time"
-    locks: tuple[str, ...] = ()
+    locks: tuple[str, ...] | None = None
     cascades: tuple[str, ...] = ()
     triggers: tuple[str, ...] = ()
     prepared: str = ""

@@ -211,6 +211,10 @@ def test_locks_are_named_and_how_long_they_may_wait() -> None:
     text = json.dumps(valid(hold_card(facts(view(in_transaction=True), held))))
     assert "It waits in an open transaction, for at most 1m: locks are held." in text
     assert "locks are held" not in json.dumps(valid(hold_card(facts(view()))))
+    estimate = EstimateView(locks=[])
+    text = json.dumps(valid(hold_card(facts(view(in_transaction=True, estimate=estimate), held))))
+    assert "It waits in an open transaction that has locked no table yet, for at most 1m." in text
+    assert "locks are held" not in text
     estimate = EstimateView(locks=["public.orders (row exclusive)"])
     text = json.dumps(valid(hold_card(facts(view(in_transaction=True, estimate=estimate), held))))
     assert "Locks: public.orders (row exclusive), and those on rows it changed." in text
