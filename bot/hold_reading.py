@@ -101,6 +101,8 @@ def _warnings(view: HoldView, reading: Reading, waiting: bool) -> list[str]:
     if reading.escapes:
         found.append(f"Look closely: {reading.escapes:,} of its characters do not show, or change how others look.")
         found.append("They are written by their numbers here, like \\u202e.")
+    if reading.gaps:
+        found.append("Look closely: it has wide gaps, and what stands behind them counts too.")
     if reading.foreign:
         letters = ", ".join(f"{letter} ({escape(letter)})" for letter in reading.foreign[:FOREIGN_SHOWN])
         more = " and more" if len(reading.foreign) > FOREIGN_SHOWN else ""

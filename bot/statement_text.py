@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ PARAMETERS_LISTED = 40
 HEAD, TAIL = 1_400, 1_000
 HEAD_LINES, TAIL_LINES = 25, 15
 FOREIGN_SHOWN = 6
+_WIDE = re.compile(r"[^\S\n]{100}")
+_BLANK_ROWS = 8
+"""More blanks than this in a row, or rows of them, take what stands behind them out of sight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,8 @@ class Reading:
     escapes: int
     foreign: tuple[str, ...]
     """Letters outside the Latin script, which may look like Latin ones."""
+    gaps: bool = False
+    """Something stands so far from the rest that it may be overlooked."""
 
     @property
     def fits(self) -> bool:
@@ -70,9 +76,9 @@ def read(view: HoldView) -> Reading:
         row, hidden = parameter(number, value)
         rows.append(row)
         escapes += hidden
-    foreign = _foreign((view.text, *(value or "" for value in view.parameters)))
+    texts = (view.text, *(value or "" for value in view.parameters))
     lines = view.text.count("\n") + 1
-    return Reading(text, tuple(rows), len(view.text), lines, escapes, foreign)
+    return Reading(text, tuple(rows), len(view.text), lines, escapes, _foreign(texts), any(map(_gaps, texts)))
 
 
 def parameter(number: int, value: str | None) -> tuple[str, int]:
@@ -103,6 +109,18 @@ def file_of(hold: str, view: HoldView, reading: Reading) -> bytes:
 def fingerprint(content: bytes) -> str:
     """Return a file's SHA-256."""
     return hashlib.sha256(content).hexdigest()
+
+
+def _gaps(text: str) -> bool:
+    text = text.strip()
+    if _WIDE.search(text):
+        return True
+    blank = 0
+    for row in text.split("\n"):
+        blank = 0 if row.strip() else blank + 1
+        if blank >= _BLANK_ROWS:
+            return True
+    return False
 
 
 def _foreign(texts: Sequence[str]) -> tuple[str, ...]:

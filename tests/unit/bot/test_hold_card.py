@@ -31,7 +31,6 @@ from workflows.reviews import Answer
 from workflows.wire import EstimateView, HoldView, SizedRelation
 
 DIGEST = "d" * 64
-LABELS = ("What it does", "Reveals", "Estimate", "Size", "Cascade", "Triggers", "May touch", "Waits until")
 FITTING = st.text(max_size=400) | st.text(alphabet="<>&*`\n\u202e\u00a0😀x", max_size=700)
 
 
@@ -276,33 +275,6 @@ def test_redacted_card_shows_no_value_and_offers_only_review() -> None:
     over = replace(made, hold=hold(state=HoldState.CONSUMED, people=("bob",)))
     assert actions(hold_card(over)) == []
     assert "41" not in json.dumps(valid(hold_card(over)))
-
-
-def test_no_statement_is_so_long_that_what_it_reveals_or_changes_is_left_out() -> None:
-    found = EstimateView(
-        relations=[SizedRelation(name=f"{'&' * 79}{n}", rows=10**9, bytes=10**12) for n in range(9)],
-        rows=10**9,
-        locks=["&" * 120] * 9,
-        cascades=["&" * 160] * 9,
-        triggers=["&" * 160] * 9,
-    )
-    shown = view(
-        f"{'x' * (TEXT_SHOWN - 40)}\u0430\u0431\u0432\u0433\u0434\u202e",
-        parameters=["y" * (PARAMETERS_SHOWN - 8)],
-        in_transaction=True,
-        reveals=[f"public.{'&' * 90}.{n}" for n in range(20)],
-        effects=["write"],
-        estimate=found,
-        most=7,
-    )
-    held = hold(
-        relations=tuple(f"{'&' * 79}{n}" for n in range(30)),
-        requirement=Requirement(tuple(Need(n + 1, ("dbas", "security")) for n in range(9))),
-        note="n" * 300,
-    )
-    payload = valid(hold_card(facts(shown, held)))
-    labels = [field["text"].split("\n")[0] for block in payload["blocks"] for field in block.get("fields", ())]
-    assert labels == [f"*{name}*" for name in LABELS]
 
 
 def test_resource_that_the_policy_lost_is_taken_for_redacted() -> None:
