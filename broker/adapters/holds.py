@@ -46,6 +46,8 @@ from workflows.wire import HoldView
 
 RUN_AGAIN = timedelta(minutes=10)
 """How long an approval is good for where the client did not wait for it."""
+TO_RUN = timedelta(seconds=10)
+"""How long at least where it does: the statement is looked up once more, and one in the last moment counts too."""
 MOST_PER_GRANT = 20
 """Holds of one grant that no client waits for; one more gives the oldest up, of those that nobody has approved."""
 KEPT = 200
@@ -219,8 +221,9 @@ class HoldDesk:
     async def _release(self, held: Held, answer: HoldAnswer, by: tuple[str, ...], reviews: list[Review]) -> None:
         self._go(held, HoldEvent.RELEASE)
         held.answer, held.reviews, held.counted, held.most = answer.id, reviews, by, held.shown_most
-        if not held.facts.waits:
-            held.expires_at = min(self._clock.now() + RUN_AGAIN, held.facts.session.grant.expires_at)
+        good = self._clock.now() + (TO_RUN if held.facts.waits else RUN_AGAIN)
+        if not held.facts.waits or good > held.expires_at:
+            held.expires_at = min(good, held.facts.session.grant.expires_at)
             self._arm(held)
         until = {"waits": held.facts.waits, "expires_at": held.expires_at}
         if held.most is not None:

@@ -307,6 +307,19 @@ async def test_what_cannot_be_recorded_is_not_opened_and_not_released() -> None:
     assert not world.desk.use(hold.id, ONE)
 
 
+async def test_an_approval_in_the_last_moment_is_good_for_the_run() -> None:
+    world = Desk()
+    early, late = (world.desk.open(world.facts(seconds=60.0)) for _ in range(2))
+    ends = (await world.desk.get(early.id)).expires_at
+    await world.approve(early.id)
+    assert (await world.desk.get(early.id)).expires_at == ends
+    world.clock.offset = timedelta(seconds=59)
+    await world.approve(late.id)
+    assert timedelta(seconds=8) < (await world.desk.get(late.id)).expires_at - ends < timedelta(seconds=10)
+    world.clock.offset = timedelta(seconds=65)
+    assert [world.desk.use(hold.id, ONE) for hold in (early, late)] == [False, True]
+
+
 async def test_the_same_statement_again_meets_its_own_approval_only() -> None:
     world = Desk()
     first = world.desk.open(world.facts(waits=False))
