@@ -127,7 +127,7 @@ async def test_writes_are_recorded_before_and_finished_after(served: TestBroker)
 async def test_what_needs_a_review_is_refused_with_who_could_give_it(served: TestBroker) -> None:
     _, _, errors = await psql(served.ticket(role="ask_first"), "insert into log (what) values ('x')")
     assert "this needs a review by 1 of dbas" in errors
-    assert "HINT:  Bob or Dana could approve it; then this very statement runs once" in errors
+    assert "HINT:  Bob or Dana can approve it now, on its card; then this very statement runs once" in errors
 
 
 async def test_functions_of_ones_own_are_called_under_a_rule_that_names_them(

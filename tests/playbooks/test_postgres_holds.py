@@ -332,7 +332,7 @@ def test_a_role_that_does_not_wait_refuses_at_once_and_says_what_to_do() -> None
     play = Play(ask).client(Q)
     told = answer(play, Pending("h1")).to_client()
     assert b"this needs a review by 1 of dbas" in told
-    assert b"Bob could approve it; then this very statement runs once" in told
+    assert b"Bob can approve it now, on its card; then this very statement runs once" in told
     (entry,) = play.records[0].entries
     assert (entry.type, entry.data["hold"]) == ("statement.denied", "h1")
 

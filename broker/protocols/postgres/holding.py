@@ -277,7 +277,7 @@ def offered(ruling: Permitted, asking: Asking, parameters: Parameters) -> Patter
 def _how(asking: Asking) -> str:
     # Without the time that is left, so that the same statement is always refused in the same words.
     return (
-        f"{asking.people} could approve it; "
+        f"{asking.people} can approve it now, on its card; "
         "then this very statement runs once, within 10m of the approval, when it is sent again"
     )
 
