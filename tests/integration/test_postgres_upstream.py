@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -16,6 +17,7 @@ from broker.adapters.leases import LeaseFailed
 from broker.demo.owner import server_home, server_owner
 from broker.errors import UpstreamUnavailable
 from broker.protocols.postgres import codec, login, pins
+from broker.protocols.postgres.admin import Admin
 from broker.protocols.postgres.upstream import Upstream
 from broker.sessions.model import Source
 from broker.sessions.ports import Endpoint
@@ -116,6 +118,33 @@ async def pretending(script: Script) -> AsyncIterator[Endpoint]:
 
 async def _startup(reader: asyncio.StreamReader) -> bytes:
     return await reader.readexactly(int.from_bytes(await reader.readexactly(4), "big") - 4)
+
+
+async def test_who_asks_between_the_farewell_and_the_end_of_a_connection_asks_another(wheel_postgres: Server) -> None:
+    make_world(wheel_postgres)
+    clients: list[asyncio.StreamWriter] = []
+
+    async def forwarding(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+            while data := await source.read(65536):
+                target.write(data)
+            target.close()
+
+        clients.append(writer)
+        theirs = await asyncio.open_connection("127.0.0.1", wheel_postgres.port)
+        await asyncio.gather(copy(reader, theirs[1]), copy(theirs[0], writer))
+
+    async with pretending(forwarding) as end:
+        admin = Admin(replace(end, password="app-password"))
+        try:
+            assert await admin.fetch("select 1 as one") == [{"one": 1}]
+            farewell = {"S": "FATAL", "V": "FATAL", "C": "57P01", "M": "terminating connection"}
+            clients[0].write(codec.fields(b"E", farewell))
+            await asyncio.sleep(0.1)
+            assert await admin.fetch("select 2 as two") == [{"two": 2}]
+            assert len(clients) > 1
+        finally:
+            await admin.close()
 
 
 METHODS = {

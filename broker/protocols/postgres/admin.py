@@ -29,8 +29,10 @@ LOOK_SECONDS = 1.0
 T = TypeVar("T")
 Fetch = Callable[..., Awaitable[list[Any]]]
 """Runs a query with its arguments, and returns its rows as they come."""
-_FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
-_LOST = (ConnectionError, asyncpg.AdminShutdownError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
+_PARTED = asyncpg.InternalClientError
+"""What the library says of a connection that has had its farewell and is not closed yet."""
+_FAILURES = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, _PARTED, TimeoutError)
+_LOST = (ConnectionError, asyncpg.AdminShutdownError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, _PARTED)
 """What the library says of a connection that ends while it is used."""
 _AGAIN = (*_LOST, asyncpg.SerializationError)
 """After which another try may do better: a standby cuts short what is in the way of what it has to follow."""
@@ -185,7 +187,11 @@ class Admin:
         try:
             pool = await self._ready()
             async with pool.acquire(timeout=CONNECT_SECONDS) as connection:
-                return await run(connection)
+                try:
+                    return await run(connection)
+                except _PARTED:
+                    connection.terminate()
+                    raise
         except _FAILURES as error:
             raise unavailable(error) from error
 

@@ -14,7 +14,10 @@ from broker.transport.stream import PeerGone
 
 _KINDS: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
     (ConnectionRefusedError, "it refuses connections"),
-    ((ConnectionError, PeerGone, asyncpg.ConnectionDoesNotExistError), "it closed the connection"),
+    (
+        (ConnectionError, PeerGone, asyncpg.ConnectionDoesNotExistError, asyncpg.InternalClientError),
+        "it closed the connection",
+    ),
     (TimeoutError, "no answer in time"),
     (socket.gaierror, "its host name is not known"),
     (ssl.SSLCertVerificationError, "its certificate is not trusted"),

@@ -28,6 +28,7 @@ from broker.transport.stream import PeerGone
         (LoginFailed("57P03 the database system is shutting down"), "it is starting up or shutting down"),
         (LoginFailed("28P01 password authentication failed"), "it does not let the broker in"),
         (LoginFailed("the upstream does not offer SCRAM-SHA-256"), "it does not let the broker in"),
+        (asyncpg.InternalClientError("cannot switch to state 12"), "it closed the connection"),
         (asyncpg.InterfaceError("0x7f"), "the broker cannot work with it"),
     ],
 )
