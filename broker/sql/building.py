@@ -128,6 +128,7 @@ class Builder:
             builtins=frozenset(row["name"] for row in rows["builtins"]),
             server_version=server_version,
             utf8=all(row["utf8"] for row in rows["encoding"]),
+            database=next((row.get("name", "") for row in rows["encoding"]), ""),
             schemas=frozenset(schema for schema, _ in by_name),
             by_name={relation.qualified: relation for relation in relations.values()},
             indexed={

@@ -152,6 +152,8 @@ class Catalogue:
     builtins: frozenset[str] = frozenset()
     """Names of every builtin function."""
     server_version: int = 0
+    database: str = ""
+    """What the server calls it."""
     utf8: bool = True
     """The database is in the encoding that statements are read in here."""
     schemas: frozenset[str] = field(default_factory=frozenset)

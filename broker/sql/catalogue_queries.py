@@ -163,7 +163,7 @@ _COLUMNS = """
                    or r.nspname || '.' || c.relname in ({closed}))"""
 
 QUERIES: dict[str, str] = {
-    "encoding": "select current_setting('server_encoding') = 'UTF8' as utf8",
+    "encoding": "select current_setting('server_encoding') = 'UTF8' as utf8, current_database()::text as name",
     "relations": """
         select c.oid::int8 as oid, n.nspname::text as schema, c.relname::text as name, c.relkind::text as kind,
                c.relrowsecurity as row_security,

@@ -15,6 +15,7 @@ from broker.sql.library import FULL, Limits, read
 from broker.sql.meaning import meaning
 from broker.sql.model import Altered, Inspection, Refusal, SearchPath, Statement
 from broker.sql.names import check_parameters
+from broker.sql.qualified import leave_out
 from broker.sql.rewrite import Rewriter, Source
 from broker.sql.sight import Sights, sights
 from broker.sql.statements import statement
@@ -33,6 +34,7 @@ def inspect(
     altered: Altered = Altered.NOT,
     path: SearchPath | None = None,
     types: tuple[int, ...] = (),
+    called: str = "",
 ) -> Inspection:
     """Inspect a text of any number of statements under a catalogue and a person's field rules; raises Refusal.
 
@@ -41,7 +43,7 @@ def inspect(
     lets be read: where that is all there is and nothing is masked, the catalogue is shown as it is, and the schema may
     be changed. `types` are oids of users' types that parameters are declared to have. `altered` says that the session
     has changed the schema in the transaction that this is for, so that the catalogue may be outdated for it. `path` is
-    the search path that the session has set, if it has.
+    the search path that the session has set, if it has. `called` is what its client calls the database.
     Under limits for where others wait, raises Costly.
     """
     # What is seen of a relation does not depend on how it is named.
@@ -57,6 +59,7 @@ def inspect(
         if len(raws) > limits.statements:
             raise limits.over("limit-statements", f"a text has {limits.statements} statements at most")
         rewriter = Rewriter(source, tree, limits)
+        leave_out(frozenset({catalogue.database, called} - {""}), source, rewriter)
         only, moved = relations if len(raws) == 1 else None, path is not None
         inquiry = Inquiry(source, tokens, catalogue, fields, rewriter, seen, len(raws), only, strict, altered, moved)
         statements = tuple(statement(inquiry, raw) for raw in raws)

@@ -335,6 +335,23 @@ TALKS: dict[str, tuple[Turn, ...]] = {
             "reset search_path",
         )
     ),
+    "names that say their database (dbt)": tuple(
+        Turn(Q(text))
+        for text in (
+            'select count(*) from "postgres"."public"."orders" o join postgres.public.customers on true',
+            'select count(*) from "postgres".INFORMATION_SCHEMA.columns where table_name = \'orders\'',
+            'begin; create table "postgres"."tools"."made" as (select 1 as id, \'x\' as what)',
+            'comment on column "postgres"."tools"."made".id is $$key$$',
+            'create index if not exists "made_id" on "postgres"."tools"."made" using btree (id)',
+            'update "postgres"."tools"."made" set what = s.w from (values (1, \'y\')) s (i, w) '
+            'where s.i = "postgres"."tools"."made".id',
+            'alter table "postgres"."tools"."made" rename to "made2"',
+            'select string_agg(what, $$,$$) from "postgres"."tools"."made2"',
+            'select * from "postgres"."tools"."made2" where id = 1 / 0',
+            "rollback",
+            'drop table if exists "postgres"."tools"."made2" cascade',
+        )
+    ),
     "a message out of place": (Turn(codec.message(b"d", b"x") + COPY_DONE + Q("select 1")),),
 }  # fmt: skip
 """Name -> what is said on a connection of its own."""

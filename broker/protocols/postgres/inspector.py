@@ -202,6 +202,7 @@ class Inspector:
             altered=matter.altered,
             path=matter.path,
             types=matter.types,
+            called=matter.subject.resource,
         )
         if self._policies.hash != policy_hash:
             # The policy changed meanwhile, and with it perhaps the masks.
@@ -226,6 +227,7 @@ class Inspector:
                 altered=altered,
                 path=path,
                 types=matter.types,
+                called=matter.subject.resource,
             )
             return self._ruled(matter, sql, catalogue, found, "")
         except Costly:

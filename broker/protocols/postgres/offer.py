@@ -146,7 +146,9 @@ class PostgresOffer:
             try:
                 view = field_view(policy, person, resource)
                 strict, covers, but = level_of(policy, Subject(person, resource, role))
-                found, redacted = await workers.inspect(text, catalogue, view, strict=strict, covers=covers, but=but)
+                found, redacted = await workers.inspect(
+                    text, catalogue, view, strict=strict, covers=covers, but=but, called=resource
+                )
             except WorkerFailed as failure:
                 found, redacted = Refusal("limit-time", str(failure), sqlstate="54001"), ""
             if isinstance(found, Refusal):

@@ -50,11 +50,20 @@ def _serve(source: BinaryIO, sink: BinaryIO) -> None:
 
 
 def _answer(catalogue: Catalogue, assignment: Assignment) -> bytes:
-    sql, view, strict, covers, but, altered, path, types = assignment
+    sql, view, strict, covers, but, altered, path, types, called = assignment
     found: Inspection | Refusal
     try:
         found = inspect(
-            sql, catalogue, view, strict=strict, covers=covers, but=but, altered=altered, path=path, types=types
+            sql,
+            catalogue,
+            view,
+            strict=strict,
+            covers=covers,
+            but=but,
+            altered=altered,
+            path=path,
+            types=types,
+            called=called,
         )
     except Refusal as refusal:
         found = refusal

@@ -48,6 +48,7 @@ class Assignment(NamedTuple):
     altered: Altered
     path: SearchPath | None = None
     types: tuple[int, ...] = ()
+    called: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -111,6 +112,7 @@ class Workers:
         altered: Altered = Altered.NOT,
         path: SearchPath | None = None,
         types: tuple[int, ...] = (),
+        called: str = "",
     ) -> tuple[Inspection | Refusal, str]:
         """Inspect in a worker, and return the redacted text with it; raises WorkerFailed."""
         # Whoever sends what stalls parsers waits behind themselves, however many sessions they open.
@@ -118,7 +120,7 @@ class Workers:
         async with lane:
             await self._turn.acquire()
             try:
-                about = Assignment(sql, view, strict, covers, but, altered, path, types)
+                about = Assignment(sql, view, strict, covers, but, altered, path, types, called)
                 found = await self._asked(catalogue, about)
             except BaseException:
                 self._restart()
