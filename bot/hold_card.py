@@ -303,5 +303,6 @@ def _runs(facts: HoldFacts, who: str) -> str:
     given = f", with {count} parameter{'' if count == 1 else 's'}" if count else ""
     if view.reveals:
         given += f", and sees {clip(revealed_words(view.reveals), 80)} in clear"
-    runs = f"{who} runs this once, as {grant.role} on {grant.resource}{given}. Digest {hold.digest[:12]}."
+    does_run = "runs this once" if view.waits else "may run this once, within ten minutes"
+    runs = f"{who} {does_run}, as {grant.role} on {grant.resource}{given}. Digest {hold.digest[:12]}."
     return f"{runs}\n{one_line(read(view).text, max(CONFIRM_ROOM - length(runs) - 1, 20))}"

@@ -56,6 +56,8 @@ def test_letting_a_statement_run_shows_how_it_begins_and_its_digest() -> None:
     said = asked(hold_card(facts(view("UPDATE orders\n  SET total = 0 -- all"))), cards.APPROVE_HOLD)
     runs = f"Alice runs this once, as write on prod-db. Digest {DIGEST[:12]}."
     assert said == f"{runs}\nUPDATE orders SET total = 0 -- all"
+    later = asked(hold_card(facts(view("UPDATE orders SET total = 0", waits=False))), cards.APPROVE_HOLD)
+    assert later.startswith("Alice may run this once, within ten minutes, as write on prod-db.")
     long = asked(hold_card(facts(view("UPDATE orders SET a = 1" + " " * 3 + "x" * 2000))), cards.APPROVE_HOLD)
     assert long.endswith("x…")
     assert length(long) == CONFIRM_ROOM
