@@ -22,7 +22,7 @@ from policies.engine.decisions import Need, Requirement
 from policies.engine.model import Policy
 from workflows.grants import GrantState
 from workflows.requests import RequestEvent, RequestState
-from workflows.reviews import Missing, Review, tally
+from workflows.reviews import Answer, Missing, Review, tally
 
 BOT = "airlock"
 """Who ends a grant that nobody ended."""
@@ -184,8 +184,9 @@ def raised(
 
 
 def _on_top(policy: Policy, need: Need, given: Sequence[Review]) -> Need:
-    approvers = {one.person for one in given if policy.groups_of(one.person) & set(need.groups)}
-    return Need(need.count + len(approvers), need.groups)
+    approved = [one for one in given if one.answer is Answer.APPROVE]
+    people = {one.person for one in approved if policy.groups_of(one.person) & set(need.groups)}
+    return Need(need.count + len(people), need.groups)
 
 
 async def _reopen(desk: Desk, request: Request, requirement: Requirement, note: str) -> Request:

@@ -225,9 +225,13 @@ async def test_denial_that_does_not_count_at_the_broker_is_not_called_an_approva
     work = MemoryWork()
     hold = await held(work)
     await does_(work, RefuseHold(source("bob"), hold.token, "no"), "bob")
-    more = Refusal(409, Problem(code="more_reviews", message="x", needs=[{"count": 1, "groups": ["security"]}]))
+    more = Refusal(409, Problem(code="more_reviews", message="x", needs=ONE))
     await holds.more_reviews(desk(work), answers(work)[0], more, "answer")
-    assert work.told("answer").startswith("By the broker's policy your denial does not count; it still needs 1 of")
+    assert (
+        work.told("answer")
+        == "By the broker's policy your denial does not count; it still needs 1 of dbas: Bob or Dana."
+    )
+    assert work.holds[hold.id].requirement == Requirement((Need(1, ("dbas",)),))
 
 
 async def test_answer_that_is_not_taken_can_be_given_again() -> None:
