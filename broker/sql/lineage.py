@@ -20,6 +20,9 @@ Origins = frozenset[Origin]
 NONE: Origins = frozenset()
 
 _UNION = 1  # SetOperation
+_SIDES = ("larg", "rarg")
+_NULLED = {"1": ("rarg",), "3": ("larg",)}
+"""JoinType (left, right) -> the side that has NULLs where nothing is joined; a full join has them on both."""
 _ROUNDS = 100
 _CALLED = ("funcid", "aggfnoid", "winfnoid", "tsmhandler")
 
@@ -205,11 +208,12 @@ class _Query:
 
     def _met(self) -> Origins:
         """Return what decides which rows FROM and WHERE yield."""
-        found = self._of(self.node.get("jointree"))
-        used = [number(each, "rtindex") for each in nodes(self.node.get("jointree")) if each[""] == "RANGETBLREF"]
-        for at in [*used, *self._leaves()]:
-            found |= self._rows_of(at)
-        return found
+        return self._yielded(self.node.get("jointree")).union(*(self._rows_of(at) for at in self._leaves()))
+
+    def _yielded(self, part: Any) -> Origins:
+        """Return what decides which rows a part of FROM yields."""
+        used = [number(each, "rtindex") for each in nodes(part) if each[""] == "RANGETBLREF"]
+        return self._of(part).union(*(self._rows_of(at) for at in used))
 
     def _rows_of(self, at: int) -> Origins:
         entry = self.range[at - 1]
@@ -238,9 +242,13 @@ class _Query:
         return any(number(each, "op") != _UNION or each.get("all") != "true" for each in operations)
 
     def _outer_joins(self) -> Origins:
-        """Return what decides where outer joins put NULLs."""
-        joins = [each for each in nodes(self.node.get("jointree")) if each[""] == "JOINEXPR"]
-        return NONE.union(*(self._of(each.get("quals")) for each in joins if each.get("jointype") != "0"))
+        """Return what decides where outer joins put NULLs: what they compare, and which rows there are to be joined."""
+        found = NONE
+        for each in nodes(self.node.get("jointree")):
+            if each[""] == "JOINEXPR" and each.get("jointype") != "0":
+                found |= self._of(each.get("quals"))
+                found = found.union(*(self._yielded(each.get(side)) for side in _NULLED.get(each["jointype"], _SIDES)))
+        return found
 
     def _window(self, reference: int) -> Origins:
         """Return what a window is divided and ordered by."""

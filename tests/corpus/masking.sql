@@ -1160,6 +1160,8 @@ update words set id = 7 returning *
 select * from v_maybe order by id
 select id, code from v_maybe where code like '%0%' order by id
 select id from v_maybe where doc is null
+select * from v_maybe_one order by id
+select note is null from v_maybe_both order by id
 -- How often triggers and keys were called.
 explain analyze update wards set home = 1 where id = 1
 explain analyze update wards set home = 2 where id = 1

@@ -173,6 +173,8 @@ create table public.words(id int, loud text :too);
 create table public.oaths(id int, ssn text, loud text generated always as (upper(ssn)) stored) inherits (public.words);
 insert into oaths (id, ssn) select id, ssn from customers where id < 4;
 create view public.v_maybe as select o.id, l.code, l.doc from orders o left join lengths l on l.id = o.id and length(l.rest) > 40 where o.id < 6;
+create view public.v_maybe_one as select o.id, r.note, r.tag from orders o left join lateral (select * from ranked where ranked.id = o.id and code like '7%' limit 1) r on true where o.id < 6;
+create view public.v_maybe_both as select o.id, r.note from orders o left join (only ranked r join lengths l on l.id = r.id and length(l.rest) > 40) on r.id = o.id where o.id < 6;
 -- A key and a trigger's condition of masked fields.
 create table public.homes(id int primary key);
 insert into homes select generate_series(1, 3);

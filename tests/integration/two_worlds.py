@@ -32,6 +32,8 @@ FIELDS: FieldView = {
     "public.cadre": RelationFields(clear=ID | {"rank"}),
     "public.v_own": RelationFields(clear=ID),
     "public.v_maybe": RelationFields(clear=ID, rows=True),
+    "public.v_maybe_one": RelationFields(clear=ID, rows=True, others=None),
+    "public.v_maybe_both": RelationFields(clear=ID, rows=True, others=None),
     "public.oaths": RelationFields(clear=ID, masks={"ssn": HIDE}, others=None),
     "public.wards": RelationFields(clear=ID),
     "public.docs": RelationFields(clear=ID, masks={"profile": DOCUMENT}),
