@@ -2,6 +2,8 @@
 -- harmless
 create table t (id int primary key, name text not null default 'x', n numeric(10, 2) unique)
 create table if not exists t (id bigint generated always as identity, at timestamptz[], unique (id))
+create table t (id uuid default gen_random_uuid() primary key, at timestamptz default now(), j jsonb default '{}'::jsonb)
+drop table if exists none_such
 create table t as select * from customers
 create table t (a, b) as select ssn, email || salary::text from customers where ssn < '8' order by ssn
 create table t as select row_to_json(c) as j from customers c with no data
@@ -169,7 +171,5 @@ explain analyze create table t as select ssn from customers
 prepare x as create table t as select 1
 copy (select ssn into t from customers) to stdout
 declare c cursor for select ssn into t from customers
-create table t (id uuid default gen_random_uuid() primary key, at timestamptz default now(), j jsonb default '{}'::jsonb)
-drop table if exists none_such, closed.none_such
 drop table if exists customers
 create table t (x text default public.any_text(now()))
