@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator, Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
@@ -92,6 +93,13 @@ _QUOTING = frozenset({"42602", "42622", "42939", "0A000"})
 # Of a name in the statement's text these give the place; without one they quote a value that was looked up as a name
 # when it ran, as a cast to regclass does.
 _LOOKED_UP = frozenset({"3D000", "3F000", "42601", "42703", "42704", "42725", "42883", "42P01"})
+_UNPLACED = re.compile(
+    r'column ".*" specified in USING clause does not exist in (left|right) table'
+    r'|multiple assignments to same column ".*"'
+    r"|INSERT has more (expressions than target columns|target columns than expressions)"
+)
+"""Texts of these that name only what the statement does although they give no place."""
+_PARAMETER = re.compile(r'(unnamed portal|portal ".*") parameter \$\d+.*')
 _STATES = {
     "22001": "value too long for its type",
     "22003": "numeric value out of range",
@@ -187,9 +195,14 @@ def _from_within(values: dict[str, str]) -> bool:
 
 def _names_only(state: str, values: dict[str, str]) -> bool:
     """Say whether a text can only name what the statement itself names: code of users' gives any state any text."""
-    if not state.startswith(_NAMING) or state in _QUOTING or _from_within(values):
+    if _from_within(values):
         return False
-    return state not in _LOOKED_UP or "P" in values
+    if state.startswith("22"):
+        # What is read before anything runs: a constant that its type does not take has a place, a parameter its number.
+        return "P" in values or _PARAMETER.fullmatch(values.get("W", "")) is not None
+    if not state.startswith(_NAMING) or state in _QUOTING:
+        return False
+    return state not in _LOOKED_UP or "P" in values or _UNPLACED.fullmatch(values.get("M", "")) is not None
 
 
 def _scrubbed(values: dict[str, str]) -> dict[str, str]:

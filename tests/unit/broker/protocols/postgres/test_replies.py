@@ -50,6 +50,39 @@ def test_a_name_that_has_no_place_in_the_statement_is_a_value(state: str) -> Non
     assert "withheld" in told["M"]
 
 
+@pytest.mark.parametrize(
+    ("state", "text", "more"),
+    [
+        ("22P02", 'invalid input syntax for type integer: "x"', {"P": "8"}),
+        ("22007", 'invalid input syntax for type date: "x"', {"W": "unnamed portal parameter $1"}),
+        ("22P02", 'invalid input value for enum color: "x"', {"W": "portal \"a\" parameter $12 = 'x'"}),
+        ("42601", "INSERT has more expressions than target columns", {}),
+        ("42601", 'multiple assignments to same column "name"', {}),
+        ("42703", 'column "nope" specified in USING clause does not exist in left table', {}),
+    ],
+)
+def test_what_quotes_the_statement_or_its_parameters_stays(state: str, text: str, more: dict[str, str]) -> None:
+    told = fields(passed_problem(b"E", body(S="ERROR", V="ERROR", C=state, M=text, **more), None, scrub=True))
+    assert told["M"] == text
+
+
+@pytest.mark.parametrize(
+    ("state", "more"),
+    [
+        ("22P02", {"W": "COPY people, line 1, column id"}),
+        ("22P02", {"W": "unnamed portal with parameters: $1 = 'x'"}),
+        ("22P02", {"W": 'unnamed portal parameter $1\nSQL function "tell" statement 1'}),
+        ("22P02", {"P": "8", "W": 'SQL function "tell" statement 1'}),
+        ("22P02", {"p": "8", "q": "select 1"}),
+        ("23514", {"P": "8"}),
+        ("42601", {}),
+    ],
+)
+def test_what_is_said_of_values_as_a_statement_runs_does_not(state: str, more: dict[str, str]) -> None:
+    told = fields(passed_problem(b"E", body(S="ERROR", V="ERROR", C=state, M=SECRET, **more), None, scrub=True))
+    assert SECRET not in told["M"]
+
+
 @pytest.mark.parametrize("state", ["42P01", "42501", "57014", "55P03", "25001", "08006", "P0001"])
 def test_code_gives_what_it_says_any_state(state: str) -> None:
     said = body(S="ERROR", V="ERROR", C=state, M=SECRET, P="8", W="PL/pgSQL function tell() line 1 at RAISE")
