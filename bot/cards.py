@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -176,7 +177,8 @@ def moments(text: str, *times: datetime | None, bold: bool = False) -> Spans:
             if not isinstance(span, Words):
                 found.append(span)
                 continue
-            for index, piece in enumerate(span.text.split(clock(at))):
+            # With its date or without one, and never the beginning of the same time on another day.
+            for index, piece in enumerate(re.split(rf"{clock(at)}(?:{_on(at)})?(?! on \d+ [A-Z])", span.text)):
                 found += [Moment(at)] if index else []
                 found += [Words(piece, bold=bold)] if piece else []
         spans = found
@@ -215,6 +217,10 @@ def unpacked(value: str, count: int) -> tuple[str, ...] | None:
     return tuple(values)
 
 
-def clock(at: datetime) -> str:
-    """Write a time for the fallback text, which knows no zones."""
-    return f"{at:%H:%M} UTC"
+def clock(at: datetime, since: datetime | None = None) -> str:
+    """Write a time for the fallback text, which knows no zones; with its date where that is not the one of `since`."""
+    return f"{at:%H:%M} UTC{_on(at) if since and since.date() != at.date() else ''}"
+
+
+def _on(at: datetime) -> str:
+    return f" on {at.day} {at:%B}"

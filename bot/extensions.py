@@ -130,7 +130,7 @@ def offer_card(facts: OfferFacts) -> Card:
 
 def _answered(facts: OfferFacts, what: str) -> Card:
     """Say that more time was asked for; what came of it stands below, where it happened."""
-    text = f"{what} was to end at {clock(facts.end)}; more time was asked for, and given below."
+    text = f"{what} was to end at {clock(facts.end, facts.grant.opened_at)}; more time was asked for, and given below."
     asked = next((one for one in facts.extensions if one.until is not None and one.until > facts.end), None)
     if asked is None:
         return Card(text, (Paragraph(moments(text, facts.end)),))
@@ -155,9 +155,11 @@ def extension_spans(policy: Policy, extension: Request) -> Spans:
 def _ends(facts: OfferFacts, what: str) -> tuple[Spans, str]:
     at = Moment(facts.grant.expires_at)
     if facts.direct:
-        return say(f"Your {what} ends at ", at, ". More time?"), f"Your {what} ends at {clock(facts.end)}."
+        return say(
+            f"Your {what} ends at ", at, ". More time?"
+        ), f"Your {what} ends at {clock(facts.end, facts.grant.opened_at)}."
     spans = say(Mention(facts.grant.account), f" {what} ends at ", at, ". More time?")
-    return spans, f"{what} ends at {clock(facts.end)}."
+    return spans, f"{what} ends at {clock(facts.end, facts.grant.opened_at)}."
 
 
 def extend_button(grant: Grant, step: timedelta) -> Button:

@@ -15,9 +15,14 @@ from workflows.words import counted
 MASKED_SHOWN = 12
 
 
+def end_words(grant: Grant) -> str:
+    """Write when a grant ends, for the fallback text: with the date where it is another day's."""
+    return clock(grant.expires_at, grant.opened_at)
+
+
 def end_button(policy: Policy, grant: Grant) -> Button:
     """Return the button that ends a grant; its dialog tells whoever may press it whose it is and what it is for."""
-    has = f"{name_of(policy, grant.person)} has it until {clock(grant.expires_at)}."
+    has = f"{name_of(policy, grant.person)} has it until {end_words(grant)}."
     cut = "Every session under it is cut at once, and it cannot be opened again."
     return Button(
         cards.END,
@@ -73,7 +78,7 @@ def counter_card(policy: Policy, grant: Grant, held: str = "") -> Card:
     if not grant.live:
         text = f"{who}, {grant.role} on {grant.resource}: {line}. {ending_words(policy, grant)}"
         return Card(text, (Paragraph(say(Words(line, bold=True))), Note(say(ending_words(policy, grant)))))
-    text = f"{who} has {grant.role} on {grant.resource} until {clock(grant.expires_at)}: {line}."
+    text = f"{who} has {grant.role} on {grant.resource} until {end_words(grant)}: {line}."
     return Card(
         text,
         (
@@ -98,7 +103,7 @@ def ticket_card(policy: Policy, grant: Grant, ticket: TicketView) -> Card:
     )
     fields = [span for label, value in form for span in (Words(label), Words(value, code=True))]
     return Card(
-        f"Your line for {grant.role} on {grant.resource}, open until {clock(grant.expires_at)}. It is for you alone.",
+        f"Your line for {grant.role} on {grant.resource}, open until {end_words(grant)}. It is for you alone.",
         (
             Paragraph(
                 say(
@@ -128,7 +133,7 @@ def spent_ticket_card(policy: Policy, grant: Grant) -> Card:
 
 def holding_card(policy: Policy, grant: Grant, reviewed: bool) -> Card:
     """Say to somebody who asks again that their access is open, how to get in, and what the new request is for."""
-    text = f"Your access to {grant.role} on {grant.resource} is open until {clock(grant.expires_at)}."
+    text = f"Your access to {grant.role} on {grant.resource} is open until {end_words(grant)}."
     more = "What you asked for just now is for more time: when it opens, it is an access of its own, with its own line."
     if reviewed:
         more += " If a new line is all that you need, cancel it on its card."

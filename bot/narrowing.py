@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from bot.model import Given, Request
-from bot.request_words import name_of, terms_words
+from bot.request_words import given_words, name_of
 from policies.engine.decide import decide_access
 from policies.engine.decisions import Allow, Ask, Deny, Requirement
 from policies.engine.durations import DurationUnreadable, format_duration, parse_duration
@@ -89,7 +89,7 @@ class Scene:
     def narrowed_by(self) -> str:
         """Say who has approved less than was asked for, and what; empty where nobody has."""
         rows = [
-            f"{name_of(self.policy, given.person)} approved {terms_words(given.terms)}."
+            f"{name_of(self.policy, given.person)} approved {given_words(self.request, given.terms)}."
             for given in self.others
             if given.terms is not None and given.answer is Answer.APPROVE
         ]

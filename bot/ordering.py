@@ -72,7 +72,7 @@ async def opened(desk: Desk, facts: Opened) -> None:
     await desk.work.change_request(request, note=None)
     await desk.work.want(card_of(request.id), f"card:{request.id}")
     who = name_of(desk.policy, grant.person)
-    text = line("grant_opened", person=who, until=grant.expires_at)
+    text = line("grant_opened", person=who, until=grant.expires_at, since=grant.opened_at)
     spans = say(f"{who} has access until ", Moment(grant.expires_at), ".")
     await to_thread(desk, request, f"opened:{grant.id}", text, spans=spans)
     await desk.work.want(counter_of(grant.id), f"thread:{request.id}")
@@ -111,11 +111,13 @@ async def _say_extended(desk: Desk, grant: Grant) -> None:
     key = f"extended:{grant.id}:{int(grant.expires_at.timestamp())}"
     who, until = name_of(desk.policy, grant.person), Moment(grant.expires_at)
     if root is not None:
-        text = line("grant_extended", person=who, until=grant.expires_at)
+        text = line("grant_extended", person=who, until=grant.expires_at, since=grant.opened_at)
         await to_thread(desk, root, key, text, spans=say(f"{who} has access until ", until, " now."))
     what = f"{grant.role} on {grant.resource}"
     spans = say(f"Your {what} was extended: it is open until ", until, ". The line that you have goes on working.")
-    card = Card(f"Your {what} was extended: it is open until {clock(grant.expires_at)}.", (Paragraph(spans),))
+    card = Card(
+        f"Your {what} was extended: it is open until {clock(grant.expires_at, grant.opened_at)}.", (Paragraph(spans),)
+    )
     await desk.work.send(f"{key}:told", f"person:{grant.account}", Say(ToPerson(grant.account), card))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import assert_never
 
 from bot import cards
@@ -34,12 +35,12 @@ from bot.request_words import (
     because_words,
     duration_of,
     ending_words,
+    given_words,
     missing_words,
     name_of,
     names_of,
     requirement_words,
     subject_of,
-    terms_words,
     unanswered_words,
     wish_words,
 )
@@ -122,7 +123,7 @@ def _facts(facts: RequestFacts) -> list[Fact]:
     if any(given.terms for given in facts.reviews):
         listed.append(Fact("Approved", say("\n".join(_approvals(facts)))))
     if request.narrowed:
-        listed.append(Fact("Gives", say(Words(_terms(request, request.narrowed), bold=True))))
+        listed.append(Fact("Gives", say(Words(given_words(request, request.narrowed), bold=True))))
     if request.requirement.needs:
         words = requirement_words(policy, request.requirement.needs, request.requester)
         listed.append(Fact("Policy needs", say(words)))
@@ -149,24 +150,18 @@ def _duration(facts: RequestFacts) -> Spans:
         return say(f"{given} from when access opens{asked}")
     end = request.until
     if end is None and grant is not None and grant.live:
-        end = grant.expires_at + timedelta(seconds=request.terms.seconds)
-    return say(f"{duration_of(request)} more, until ", Moment(end)) if end else say(f"{duration_of(request)} more")
-
-
-def _terms(request: Request, terms: Terms) -> str:
-    """Return what was approved; of an extension, only its time differs."""
-    return (
-        terms_words(terms) if request.extends is None else f"{format_duration(timedelta(seconds=terms.seconds))} more"
-    )
+        end = grant.expires_at + timedelta(seconds=_shown_terms(request).seconds)
+    about = _shown_terms(request)
+    given = given_words(request, about)
+    asked = "" if about == request.asked else f"; {duration_of(request)} more was asked for"
+    return say(f"{given}, until ", Moment(end), asked) if end else say(f"{given}{asked}")
 
 
 def _approvals(facts: RequestFacts) -> list[str]:
     """Return what each reviewer approved, a row each."""
     approved = [given for given in facts.reviews if given.answer is Answer.APPROVE]
-    rows = [
-        f"{name_of(facts.policy, given.person)}: {_terms(facts.request, given.terms) if given.terms else 'as asked'}"
-        for given in approved[:ROWS_SHOWN]
-    ]
+    shown = ((one.person, given_words(facts.request, one.terms) if one.terms else "as asked") for one in approved)
+    rows = [f"{name_of(facts.policy, person)}: {terms}" for person, terms in islice(shown, ROWS_SHOWN)]
     left = len(approved) - len(rows)
     return [*rows, f"and {left} more"] if left else rows
 
@@ -237,7 +232,7 @@ def _waiting(facts: RequestFacts) -> str:
     if not isinstance(count, Missing):
         return f"{note}Approve again to try once more."
     waiting = f"{note}{missing_words(policy, count, request.requester)}"
-    return f"It would give {_terms(request, request.narrowed)}. {waiting}" if request.narrowed else waiting
+    return f"It would give {given_words(request, request.narrowed)}. {waiting}" if request.narrowed else waiting
 
 
 def _granted(facts: RequestFacts) -> tuple[Spans, str]:
@@ -245,14 +240,14 @@ def _granted(facts: RequestFacts) -> tuple[Spans, str]:
     people = approvers(facts.reviews)
     by = f"Approved by {names_of(policy, people, 'and')}" if people else "Allowed by the policy"
     if request.narrowed:
-        by = f"{by}, {_terms(request, request.narrowed)}"
+        by = f"{by}, {given_words(request, request.narrowed)}"
     if request.extends is not None:
         return _extension(facts, by)
     if grant is None:
         text = f"{by}. {request.note or 'The broker is opening the access.'}"
         return say(Words(text, bold=True)), text
     if grant.live:
-        text = f"{by}; open until {clock(grant.expires_at)}."
+        text = f"{by}; open until {clock(grant.expires_at, grant.opened_at)}."
         spans = say(Words(f"{by}", bold=True), "; open until ", Moment(grant.expires_at), ".")
         return spans, text
     text = f"{by}. {ending_words(policy, grant)}"
@@ -269,7 +264,7 @@ def _extension(facts: RequestFacts, by: str) -> tuple[Spans, str]:
         text = f"{by}; the access was extended, and is over: {ending_words(facts.policy, facts.grant)}"
         return say(Words(text, bold=True)), text
     spans = say(Words(by, bold=True), "; the access was extended until ", Moment(request.until), ".")
-    return spans, f"{by}; the access was extended until {clock(request.until)}."
+    return spans, f"{by}; the access was extended until {clock(request.until, request.asked_at)}."
 
 
 def _small_print(facts: RequestFacts) -> list[Part]:
@@ -321,6 +316,9 @@ def _buttons(facts: RequestFacts) -> Buttons:
     gives = f"{who} gets {scope}{', from the moment the broker opens it' if request.extends is None else ''}."
     if (left := _still_needed(facts)) > 1:
         gives += f" Yours is one of {left} approvals that it still needs."
+    if request.narrowed:
+        # The dialog is the same for everybody, and who approved less may approve all of it after all.
+        gives += f" Whoever approved less before now approves {given_words(request, request.asked)}."
     gives = with_reason(gives, request.reason)
     approve = approve_button(cards.APPROVE, request.token, asked, gives, f"{scope} for {who}")
     label = clip(f"Approve less than {scope} for {who}", 75)

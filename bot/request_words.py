@@ -54,6 +54,12 @@ def terms_words(terms: Terms) -> str:
     return f"{terms.role} for {format_duration(timedelta(seconds=terms.seconds))}"
 
 
+def given_words(request: Request, terms: Terms) -> str:
+    """Return what was approved of a request; of an extension, only its time differs."""
+    more = f"{format_duration(timedelta(seconds=terms.seconds))} more"
+    return terms_words(terms) if request.extends is None else more
+
+
 def need_words(policy: Policy, need: Need, requester: str, approved: Sequence[str] = ()) -> str:
     """Return one need as `1 of dbas: Bob or Dana`, without those who have approved: one person fills one place."""
     people = [one for one in reviewers(policy, Requirement((need,)), requester) if one not in approved]

@@ -17,11 +17,11 @@ from bot.outgoing import PostOrder, Say, ToPerson, card_of
 from bot.ports import Desk, Member
 from bot.request_card import again_button, may_ask_again
 from bot.request_words import (
+    given_words,
     name_of,
     names_of,
     requirement_words,
     subject_of,
-    terms_words,
     unanswered_words,
 )
 from bot.text import clip, reveal
@@ -97,7 +97,7 @@ async def _count(desk: Desk, source: Source, approval: _Approval, cause: str) ->
         await desk.work.add_review(request.id, given)
     narrowed = approval.agreed if approval.agreed != request.asked else None
     changes: dict[str, Any] = {"requirement": approval.needed, "narrowed": narrowed}
-    facts: dict[str, Any] = {"person": who, "terms": terms_words(given.terms) if given.terms else ""}
+    facts: dict[str, Any] = {"person": who, "terms": given_words(request, given.terms) if given.terms else ""}
     match count:
         case Met():
             order = desk.ids.token()
@@ -125,8 +125,9 @@ async def _tell_of_less(desk: Desk, request: Request, cause: str) -> None:
     if request.narrowed is None:
         return
     by = [one.person for one in await desk.work.reviews(request.id) if one.answer is Answer.APPROVE and one.terms]
-    who, given = names_of(desk.policy, by, "and") or "A reviewer", terms_words(request.narrowed)
-    text = f"{who} approved your request for {subject_of(request)} with changes: {given} on {request.resource}."
+    who, given = names_of(desk.policy, by, "and") or "A reviewer", given_words(request, request.narrowed)
+    where = "" if request.extends else f" on {request.resource}"
+    text = f"{who} approved your request for {subject_of(request)} with changes: {given}{where}."
     await desk.work.send(f"{cause}:less", f"person:{request.account}", Say(ToPerson(request.account), plain(text)))
 
 

@@ -75,7 +75,7 @@ def shape_card(policy: Policy, shape: Shape, grant: Grant, view: ShapeView | Non
         until = "over with the access"
         ends = (Words(until),)
     else:
-        until = f"until {clock(grant.expires_at)}"
+        until = f"until {clock(grant.expires_at, grant.opened_at)}"
         ends = (Words("until "), Moment(grant.expires_at))
     active = shape.state is ShapeState.ACTIVE and grant.live
     said = f"{by} approved this shape for {who}, {where}"

@@ -94,7 +94,7 @@ async def _approved(desk: Desk, grant: Grant, event: EventView) -> None:
     await desk.work.want(shape_of(id), f"shape:{id}")
     await count_soon(desk, grant)
     by_whom = names_of(desk.policy, shape.people, "and") or "A reviewer"
-    text = line("shape_approved", person=by_whom, until=grant.expires_at)
+    text = line("shape_approved", person=by_whom, until=grant.expires_at, since=grant.opened_at)
     await mirror(desk, grant.account, f"shape:{id}", text, spans=moments(text, grant.expires_at))
 
 

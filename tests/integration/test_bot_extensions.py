@@ -207,8 +207,14 @@ async def test_extension_may_be_approved_shorter_but_not_lower(told: Story) -> N
     assert answer["error"] == "view_errors"
     await told.submit("bob", view, **{"For how long": "15m"})
     request = await told.thread(card, "It would give 15m more")
+    assert await told.thread(card, "Bob approved 15m more; still waiting for")
     await told.click("erin", "request.approve", request)
-    assert await told.thread(card, "Approved by Bob and Erin, 15m more; the access was extended until")
+    given = await told.thread(card, "Approved by Bob and Erin, 15m more; the access was extended until")
+    assert "15m more, until " in shown(given)
+    assert "; 30m more was asked for" in shown(given)
+    assert await told.direct(
+        "alice", "Bob approved your request for 30m more of write on prod-db with changes: 15m more."
+    )
     assert end_of(told, grant) == before + timedelta(minutes=15)
     assert told.broker.orders[-1].role == "write"
 

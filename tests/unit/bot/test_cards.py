@@ -37,8 +37,9 @@ from bot.chat.slack.forms import Place, ask_form, changes_form
 from bot.chat.slack.mrkdwn import defused, escaped
 from bot.chat.slack.views import deny_errors, deny_reason, deny_view
 from bot.drafts import draft_of, fitted, form_button
-from bot.grant_cards import counter_card, spent_ticket_card, ticket_card
+from bot.grant_cards import counter_card, end_button, spent_ticket_card, ticket_card
 from bot.intents import Ask, Source
+from bot.lines import line
 from bot.model import Given, Grant, Request
 from bot.narrowing import Scene
 from bot.outgoing import Privately, Say, from_row, to_row
@@ -339,6 +340,19 @@ def test_a_time_in_a_sentence_is_shown_in_the_readers_zone_and_nothing_else_chan
     )
     assert any(isinstance(one, Moment) and one.at == first for one in spans)
     assert all(clock(second) not in one.text for one in spans if isinstance(one, Words))
+
+
+def test_an_end_on_another_day_has_its_date_and_is_found_in_its_sentence() -> None:
+    held = grant(expires_at=NOW + timedelta(days=3))
+    end = f"12:00 UTC on {held.expires_at.day} {held.expires_at:%B}"
+    assert f"Alice has it until {end}. " in str(end_button(policy(), held).confirm)
+    assert counter_card(policy(), held).text.startswith(f"Alice has read on prod-db until {end}: ")
+    assert f"open until {end}." in ticket_card(policy(), held, TICKET).text
+    spans = moments(f"from {clock(NOW)} until {end}.", NOW, held.expires_at)
+    assert spans == say("from ", Moment(NOW), " until ", Moment(held.expires_at), ".")
+    assert moments(f"until {end}.", NOW) == say(f"until {end}.")
+    text = line("grant_opened", person="Alice", until=held.expires_at, since=held.opened_at)
+    assert text == f"Alice has access until {end}."
 
 
 def test_request_card_says_what_each_reviewer_approved() -> None:

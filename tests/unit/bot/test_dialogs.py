@@ -21,6 +21,7 @@ from policies.engine.decisions import Need, Requirement
 from tests.unit.bot.memory import NOW, policy
 from tests.unit.bot.test_cards import HOSTILE, ROOMY, TICKET, grant, request, valid
 from tests.unit.bot.test_hold_card import DIGEST, facts, view
+from workflows.terms import Terms
 
 LATER = NOW + timedelta(minutes=30)
 
@@ -50,6 +51,9 @@ def test_approving_a_request_says_who_gets_what_for_how_long_and_why() -> None:
         f"{gives} Yours is one of 2 approvals that it still needs.\nReason: INC-42"
     )
     assert request_asked(extends="g1") == "Alice gets 30m more of read on prod-db.\nReason: INC-42"
+    less = "Alice gets read on prod-db for 10m, from the moment the broker opens it."
+    wider = "Whoever approved less before now approves read for 30m."
+    assert request_asked(narrowed=Terms("read", 600)) == f"{less} {wider}\nReason: INC-42"
 
 
 def test_letting_a_statement_run_shows_how_it_begins_and_its_digest() -> None:
