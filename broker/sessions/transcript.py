@@ -37,7 +37,11 @@ _WORDS = {
     "ticket.minted": "a line for {user} was handed to {by}",
     "session.opened": "session opened by {person} as {role} on {resource}, from {address} with {application}",
     "session.closed": "session closed: {reason}",
+    "session.settled": "session closed: {reason}",
     "session.refused": "connection refused: {reason}",
+    "upstream.failed": "{resource} could not be used: {reason}",
+    "identity.left": "the role {identity} of this session could not be dropped on {resource}, and is disabled",
+    "statement.explained": "the planner was asked what a statement would do: {text}",
     "statement.bounded": "it may change at most {most} rows",
     "statement.counted": "rows that it changed: {rows}, of at most {most}",
     "hold.explained": "the planner was asked what this would do: {text}",
@@ -52,13 +56,28 @@ _WORDS = {
     "shape.refused": "the shape was not approved: {reason}",
     "shape.withdrawn": "rule {shape} was withdrawn by {by}",
     "grant.extended": "extended until {expires_at}",
+    "extension.refused": "more time was refused: {reason}",
     "grant.expired": "the time was over",
     "grant.ended": "ended by {by}",
     "grant.revoked": "revoked by {by}",
     "grant.closed": "closed",
 }
 """What a record says in words; what else it holds follows them, and a record without what they name is listed raw."""
+_CLOSED = {
+    "client": "its client left",
+    "ended": "the access was ended",
+    "error": "it failed",
+    "expired": "the access ran out",
+    "protocol": "its client broke the protocol",
+    "recording": "it could not be recorded",
+    "revoked": "the access was revoked",
+    "shutdown": "the broker stopped",
+    "tripwire": "it was about to be sent what is masked",
+    "upstream": "the resource went away",
+}
 _VALUES = {
+    ("session.closed", "reason"): _CLOSED,
+    ("session.settled", "reason"): _CLOSED,
     ("hold.abandoned", "reason"): {
         "client": "its client left",
         "cancelled": "its client cancelled it",
@@ -113,7 +132,11 @@ def outcomes(records: Iterable[Record]) -> Outcomes:
 
 def transcript(records: Iterable[Record], finished: Outcomes, full: bool) -> Iterator[str]:
     """Yield the transcript's lines; with `full` literals and parameters are shown, without they are redacted."""
+    day = ""
     for record in records:
+        if day not in ("", today := _day(record)):
+            yield from ("", today)
+        day = today
         match record["type"]:
             case "grant.opened":
                 yield from _header(record, finished, full)
@@ -131,6 +154,10 @@ def transcript(records: Iterable[Record], finished: Outcomes, full: bool) -> Ite
                 continue
             case kind:
                 yield _line(record, _other(kind, record["data"]))
+
+
+def _day(record: Record) -> str:
+    return plain(str(record["at"])[:10])
 
 
 def _key(record: Record) -> tuple[str | None, str]:
@@ -216,13 +243,16 @@ def _other(kind: str, data: Record) -> str:
         for key, value in data.items()
         if key not in (*_BOOKKEEPING, *named) and value not in (None, "", [], {})
     }
-    facts = ", ".join(f"{plain(key).replace('_', ' ')} {_told(key, value)}" for key, value in shown.items())
     said = words.format_map({name: _told(name, data[name]) for name in named}) if named else plain(words)
+    if kind == "grant.extended" and named:
+        approved = shown.pop("by", None)
+        said += f", approved by {_fact(approved)}" if approved else ", as policy gives it at once"
+    facts = ", ".join(f"{plain(key).replace('_', ' ')} {_told(key, value)}" for key, value in shown.items())
     return f"{said}{f' ({facts})' if facts else ''}"
 
 
 def _told(key: str, value: object) -> str:
-    return _moment(value, "") if key.endswith("_at") else _fact(value)
+    return _moment(value, "") if key.endswith("_at") or key == "before" else _fact(value)
 
 
 def _fact(value: object) -> str:

@@ -90,6 +90,42 @@ def test_head_says_when_it_ended_and_by_whom() -> None:
     assert "until     03:30:00: the time was over\n" in written(begun, expired)
 
 
+def test_a_new_day_is_said_where_it_begins() -> None:
+    late = {**ALLOWED, "at": "2026-01-02T23:59:59.999Z"}
+    next_day = {**DENIED, "at": "2026-01-03T00:00:00.001Z"}
+    lines = written(OPENED, late, FINISHED, next_day, {**next_day, "at": "2026-01-03T23:59:59Z"}).split("\n")
+    assert [line for line in lines if line.startswith("2026-")] == ["2026-01-03"]
+    at = lines.index("2026-01-03")
+    assert lines[at + 1].startswith("00:00:00.001  BLOCKED")
+    assert next(line for line in reversed(lines[:at]) if line.startswith("23:")) == "23:59:59.999  allowed SELECT  [s1]"
+
+
+def test_more_time_and_the_end_of_a_session_are_said_in_words() -> None:
+    more = {"request": "rq-2", "order": "o", "seconds": 900, "before": AT, "expires_at": "2026-01-02T03:19:05Z"}
+    text = written(
+        OPENED,
+        record("grant.extended", {**more, "by": ["bob", "erin"], "rules": ["prod-read"]}, None, None),
+        record("grant.extended", {**more, "by": []}, None, None),
+        record("extension.refused", {"request": "rq-3", "order": "o", "reason": "this access is over"}, None, None),
+        record("session.closed", {"reason": "expired", "verified": True}),
+        record("session.settled", {"reason": "error", "verified": False}),
+        record("upstream.failed", {"resource": "prod-db", "reason": "it does not answer"}),
+        record("statement.explained", {"statement": "1", "text": "select 1"}),
+        record("identity.left", {"identity": "airlock_1", "resource": "prod-db", "owns": ["t"]}),
+    )
+    for part in (
+        "extended until 2026-01-02 03:19:05, approved by bob and erin (seconds 900, before 2026-01-02 03:04:05, rules ",
+        "extended until 2026-01-02 03:19:05, as policy gives it at once (seconds 900",
+        "more time was refused: this access is over",
+        "session closed: the access ran out (verified yes)  [s1]",
+        "session closed: it failed (verified no)  [s1]",
+        "prod-db could not be used: it does not answer  [s1]",
+        "the planner was asked what a statement would do: select 1  [s1]",
+        "the role airlock_1 of this session could not be dropped on prod-db, and is disabled (owns t)  [s1]",
+    ):
+        assert part in text, part
+
+
 def test_what_happened_to_a_hold_is_said_in_words() -> None:
     sizes = [{"name": "public.orders", "rows": 120000, "bytes": 14901248}]
     text = written(
