@@ -61,7 +61,7 @@ async def ask(desk: Desk, intent: Ask, member: Member, cause: str) -> None:
     pending = await desk.work.requests_of(member.person)
     asked = (wish.resource, wish.role, int(wish.duration.total_seconds()), wish.reason)
     if same := [r for r in pending if (r.resource, r.role, r.seconds, r.reason) == asked and r.extends is None]:
-        await tell(desk, intent.source, cause, _duplicate_card(same[0]))
+        await tell(desk, intent.source, cause, _duplicate_card(same[0], desk.command))
         return
     if len(pending) >= desk.pending_cap:
         await tell(desk, intent.source, cause, cap_card(pending, desk.command))
@@ -128,7 +128,7 @@ async def file(
             await desk.work.send(f"order:{order}", f"order:{request.id}", PostOrder(request.id, order))
             card = _given_card(request)
         case AskDecision():
-            card = _waiting_card(desk.policy, request)
+            card = _waiting_card(desk.policy, request, desk.command)
     await desk.work.want(card_of(request.id), f"card:{request.id}")
     place = Privately(member.account, source.channel, source.thread, source.reply_url)
     # In the card's lane, so that the link has something to point at.
@@ -268,10 +268,10 @@ def denied_card(decision: Decision, reason: str = "") -> Card:
     return Card(sentence, tuple(parts))
 
 
-def _duplicate_card(request: Request) -> Card:
+def _duplicate_card(request: Request, command: str) -> Card:
     text = f"You already have a request for {subject_of(request)} waiting."
     link = MessageLink(card_of(request.id), "Its card")
-    return Card(text, (Paragraph(say(text, " ", link, " has a button to cancel it.")),))
+    return Card(text, (Paragraph(say(text, " ", link, " has a button to cancel it.")), _back_note(request, command)))
 
 
 def cap_card(pending: Iterable[Request], command: str) -> Card:
@@ -280,11 +280,17 @@ def cap_card(pending: Iterable[Request], command: str) -> Card:
     return Card(text, (Paragraph(say(f"{text}\n" + "\n".join(rows))), Note(say(f"{command} revoke ID cancels one."))))
 
 
-def _waiting_card(policy: Policy, request: Request) -> Card:
+def _waiting_card(policy: Policy, request: Request, command: str) -> Card:
     who = requirement_words(policy, request.requirement.needs, request.requester)
     text = f"Your request for {subject_of(request)} waits for {who}."
     link = MessageLink(card_of(request.id), "Its card")
-    return Card(text, (Paragraph(say(text, " ", link, " shows how it stands; you will get a direct message.")),))
+    stands = Paragraph(say(text, " ", link, " shows how it stands; you will get a direct message."))
+    return Card(text, (stands, _back_note(request, command)))
+
+
+def _back_note(request: Request, command: str) -> Note:
+    """Say how to take a request back, which who does not see the channel of its card could not guess."""
+    return Note(say(f"{command} revoke {request.id} takes it back."))
 
 
 def _given_card(request: Request) -> Card:

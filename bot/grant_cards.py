@@ -125,7 +125,9 @@ def ticket_card(policy: Policy, grant: Grant, ticket: TicketView) -> Card:
 def spent_ticket_card(policy: Policy, grant: Grant) -> Card:
     """Make what a ticket's message becomes when it opens nothing any more."""
     what = f"{grant.role} on {grant.resource}"
-    text = f"This line for {what} was replaced by a newer one, below."
+    text = (
+        f"This line for {what} was replaced by a newer one, below. Where it was used, it goes on working until the end."
+    )
     if not grant.live:
         text = f"{what}: {ending_words(policy, grant)} The line that was here opens nothing any more."
     return Card(text, (Paragraph(say(text)),))

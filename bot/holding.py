@@ -11,7 +11,7 @@ from bot.intents import EndNow, Help, List, NewLine, Revoke, Source, Status
 from bot.model import Grant, Request
 from bot.outgoing import DeliverTicket, EndGrant
 from bot.ports import Desk, Member
-from bot.request_words import duration_of, name_of, subject_of
+from bot.request_words import REASON_KEPT, duration_of, name_of, subject_of
 from bot.reviewing import withdraw
 from bot.text import clip, one_line
 from policies.engine.model import Policy
@@ -19,8 +19,6 @@ from workflows.reviews import may_review
 
 NOT_KNOWN = "This button belongs to no access that is known here, so nothing was done."
 SHOWN = 10
-REASON_KEPT = 500
-"""Characters of why access is ended; it goes to the broker in an address."""
 
 
 async def show_list(desk: Desk, intent: List, member: Member, cause: str) -> None:
@@ -35,7 +33,9 @@ async def show_status(desk: Desk, intent: Status, member: Member, cause: str) ->
     """Say what a person has and what they wait for."""
     pending = await desk.work.requests_of(member.person)
     grants = await desk.work.live_grants(member.person)
-    await tell(desk, intent.source, cause, _status_card(desk.policy, pending, grants))
+    card = _status_card(desk.policy, pending, grants)
+    back = (Note(say(f"{desk.command} revoke ID takes a request back.")),) if pending else ()
+    await tell(desk, intent.source, cause, Card(card.text, (*card.parts, *back)))
 
 
 def _status_card(policy: Policy, pending: Sequence[Request], grants: Sequence[Grant]) -> Card:

@@ -241,7 +241,7 @@ async def _closed(desk: Desk, grant: Grant, request: Request, event: EventView) 
         sessions=_number(data, "sessions", grant.sessions),
         statements=_number(data, "statements", grant.statements),
         denied=_number(data, "denied", grant.denied),
-        masked=tuple(_names(data.get("masked_fields")) or grant.masked)[:MASKED_KEPT],
+        masked=tuple(_names(data.get("masked")) or grant.masked)[:MASKED_KEPT],
         verified=data.get("verified") is True,
         recording=str(recording) if recording else None,
     )

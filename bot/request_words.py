@@ -17,6 +17,8 @@ from workflows.terms import Terms
 from workflows.words import series
 
 NAMES_SHOWN = 6
+REASON_KEPT = 500
+"""Characters of why access is ended; it goes to the broker in an address, and is told whole."""
 
 
 def name_of(policy: Policy, person: str) -> str:
@@ -110,7 +112,7 @@ def ending_words(policy: Policy, grant: Grant) -> str:
 
 def because_words(reason: str | None) -> str:
     """Return the end of a sentence: a person's reason on one line, where there is one."""
-    return f": {one_line(reason, 300).rstrip('.')}." if reason else "."
+    return f": {one_line(reason, REASON_KEPT).rstrip('.')}." if reason else "."
 
 
 def verified_words(grant: Grant) -> str:

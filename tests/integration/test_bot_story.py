@@ -119,3 +119,11 @@ async def test_two_stages_need_two_people_and_say_how_far_they_are(told: Story) 
     assert "You have approved this already" in await told.private(again)
     await told.click("erin", "request.approve", card)
     assert await told.card("Approved by Bob and Erin")
+
+
+async def test_line_that_the_broker_does_not_give_is_explained_with_what_to_do(told: Story) -> None:
+    _, grant = await told.granted("read")
+    told.broker.grants[grant]["state"] = "expired"  # its events are still on the way
+    await told.click("alice", "ticket.new", await told.direct("alice", "PGPASSWORD"))
+    why = await told.direct("alice", "The broker gives no line for read on prod-db: this access is over.")
+    assert "Ask again: /access prod-db." in why["text"]

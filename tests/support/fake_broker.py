@@ -211,7 +211,10 @@ class FakeBroker:
         actor = self._actor(request)
         grant = self.grants[request.match_info["id"]]
         if grant["state"] != "active":
-            return web.json_response({"code": "over", "message": "this access is over"}, status=409)
+            return web.json_response(
+                {"code": "over", "message": "this access is over", "hint": f"ask again: /access {grant['resource']}"},
+                status=409,
+            )
         secret = f"secret-{len(self.minted) + 1:04d}"
         self.minted.append(secret)
         user = f"{actor}.k3f{len(self.minted)}"

@@ -9,7 +9,7 @@ import structlog
 from bot.adapters.boxes import Queued
 from bot.adapters.desks import Desks
 from bot.adapters.sender import Done, Later, Never, Outcome
-from bot.cards import plain
+from bot.cards import Card, Paragraph, say
 from bot.chat.slack.blocks import render
 from bot.chat.slack.check import PayloadInvalid
 from bot.chat.slack.gateway import SlackRefused, SlackUncertain
@@ -50,8 +50,10 @@ class Tickets:
         except BrokerAway as error:
             return Later(str(error), uncertain=row.uncertain)
         except Refusal as error:
-            text = f"The broker gives no line for {grant.role} on {grant.resource}: {error.problem.message}."
-            await gateway.post(channel, render(plain(text)), row.key)
+            # Plain words: what the broker says may have backticks of its own.
+            hint = f" {error.problem.hint[:1].upper()}{error.problem.hint[1:]}." if error.problem.hint else ""
+            text = f"The broker gives no line for {grant.role} on {grant.resource}: {error.problem.message}.{hint}"
+            await gateway.post(channel, render(Card(text, (Paragraph(say(text)),))), row.key)
             return Never(f"{error.status} {error.problem.code}")
         payload = render(ticket_card(desk.policy, grant, ticket))
         ts = await self._shows.certain(row, gateway.post(channel, payload, row.key))

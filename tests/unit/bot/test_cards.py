@@ -342,6 +342,11 @@ def test_a_time_in_a_sentence_is_shown_in_the_readers_zone_and_nothing_else_chan
     assert all(clock(second) not in one.text for one in spans if isinstance(one, Words))
 
 
+def test_line_that_was_replaced_says_what_becomes_of_its_use() -> None:
+    text = spent_ticket_card(policy(), grant()).text
+    assert text.endswith("was replaced by a newer one, below. Where it was used, it goes on working until the end.")
+
+
 def test_an_end_on_another_day_has_its_date_and_is_found_in_its_sentence() -> None:
     held = grant(expires_at=NOW + timedelta(days=3))
     end = f"12:00 UTC on {held.expires_at.day} {held.expires_at:%B}"

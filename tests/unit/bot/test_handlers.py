@@ -12,17 +12,18 @@ import pytest
 from bot import ordering
 from bot.cards import Buttons, Paragraph, say
 from bot.handlers import handle
-from bot.holding import REASON_KEPT
 from bot.intents import Approve, Ask, Cancel, EndNow, Intent, NewLine, OpenDeny, Refuse, Revoke, Status, Unknown
 from bot.model import Grant, Request
 from bot.ordering import Opened
 from bot.outgoing import DeliverTicket, EndGrant, PostOrder, Say
 from bot.ports import Outsider, Refusal
 from bot.request_card import RequestFacts, request_card
+from bot.request_words import REASON_KEPT, ending_words
 from bot.reviewing import expire
 from bot.text import length
 from policies.engine.decisions import Need, Requirement
 from tests.unit.bot.memory import CHANNEL, LATER, NOW, POLICY, MemoryWork, desk, member, policy, source
+from workflows.grants import GrantState
 from workflows.requests import FINAL, TABLE, RequestEvent, RequestState
 from workflows.wire import Problem
 
@@ -55,6 +56,10 @@ async def test_ask_files_a_request_and_shows_a_card() -> None:
     assert request.requirement == Requirement((Need(1, ("dbas",)),))
     assert work.kinds() == ["show", "say"]
     assert "waits for 1 of dbas: Bob or Dana" in work.told("ask-read")
+    _, told = work.sent["ask-read:tell"]
+    assert f"/access revoke {request.id} takes it back." in str(told)
+    await does(work, Status(source("alice")), "alice", "status")
+    assert "/access revoke ID takes a request back." in str(work.sent["status:tell"])
 
 
 async def test_asking_again_says_that_access_is_open_and_how_to_get_in_or_more_time() -> None:
@@ -260,6 +265,8 @@ async def test_reason_of_ending_goes_to_the_broker_and_one_of_taking_back_onto_t
     assert (end.grant, end.actor, end.revoke) == (grant.id, "bob", True)
     assert end.reason.startswith("wrong database")
     assert length(end.reason) == REASON_KEPT
+    over = replace(grant, state=GrantState.REVOKED, ended_by="bob", ended_because=end.reason)
+    assert end.reason in ending_words(policy(), over)
     request = await filed(work, "write")
     await does(work, Revoke(source("alice"), request.id, "*not* needed"), "alice", "alice")
     facts = RequestFacts(work.requests[request.id], (), None, policy(), NOW)

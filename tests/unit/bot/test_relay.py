@@ -82,7 +82,11 @@ async def test_closed_grant_is_summed_up_once() -> None:
     work = MemoryWork()
     grant = await granted(work)
     closed = event(
-        2, "grant.closed", statements=7, denied=2, sessions=1, verified=True, masked=1, recording={"hash": "ab"}
+        2,
+        "grant.closed",
+        statements=7, denied=2, sessions=1, verified=True, recording={"hash": "ab"},
+        masked=["public.customers.ssn"],
+        revealed=["public.customers.email"],
     )
     await relay.apply(desk(work), [event(1, "grant.ended", by="alice", state="ended"), closed, closed])
     now = work.grants[grant.id]
@@ -93,6 +97,18 @@ async def test_closed_grant_is_summed_up_once() -> None:
     ]
     assert "approved by Bob" in text
     assert "7 statements, 2 blocked" in text
+    assert "Masked fields: customers.ssn." in text
+    assert "No " not in text
+
+
+async def test_summary_of_what_was_only_revealed_does_not_say_that_nothing_was_read() -> None:
+    work = MemoryWork()
+    await granted(work)
+    facts: dict[str, Any] = {"statements": 1, "denied": 0, "sessions": 1, "verified": True}
+    closed = event(2, "grant.closed", **facts, masked=[], revealed=["public.customers.email"])
+    await relay.apply(desk(work), [event(1, "grant.expired"), closed])
+    [text] = [text for text in said(work, InThread) if "approved by Bob" in text]
+    assert "revealed: customers.email.\nNo other masked field was read." in text
 
 
 async def test_event_of_a_grant_that_nobody_knows_changes_nothing() -> None:
