@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from datetime import timedelta
 from fractions import Fraction
 
 _UNITS = {"d": 86400, "h": 3600, "m": 60}
 _WORDS = {"d": "days|day|d", "h": "hours|hour|hrs|hr|h", "m": "minutes|minute|mins|min|m"}
 _SECONDS = "seconds|second|secs|sec|s"
+_WEEKS = "weeks|week|w"
 _NUMBER = r"\d{1,5}(?:\.\d{1,4})?"
 _PARTS = "".join(rf"(?:(?P<{unit}>{_NUMBER})\s*(?:{words})\s*)?" for unit, words in _WORDS.items())
 _TEXT = re.compile(rf"{_PARTS}(?:(?P<s>{_NUMBER})\s*(?:{_SECONDS}))?", re.ASCII)
-_PART = rf"-?\d[\d.]*\s*(?:{'|'.join([*_WORDS.values(), _SECONDS])})(?![^\W\d_])"
-_BEGINNING = re.compile(rf"{_PART}(?:\s*{_PART})*(?!\S)", re.ASCII | re.IGNORECASE)
+_PART = rf"-?\d[\d.]*\s*(?:{'|'.join([*_WORDS.values(), _SECONDS, _WEEKS])})(?![^\W\d_])"
+_BEGINNING = re.compile(rf"{_PART}(?:\s*(?:\sand\s+)?{_PART})*(?!\S)", re.ASCII | re.IGNORECASE)
 _NEGATIVE = re.compile(r"[-\u2212]\s*\d")
 _MOST_DAYS = 9999
 _ECHOED = 24
@@ -36,9 +38,12 @@ def parse_duration(text: str) -> timedelta:
         raise DurationUnreadable("a duration cannot be negative", _read_or_nothing(text[1:].strip()))
     found = _TEXT.fullmatch(text)
     if not text or found is None or not any(found.groupdict().values()):
-        meant = _read_or_nothing(f"{text}m")
+        unitless = _read_or_nothing(f"{text}m")
+        meant = unitless or _read_or_nothing(_folded(text))
         echo = "" if meant or not text else f", not `{_echoed(text)}`"
-        raise DurationUnreadable(f"a duration needs a unit, {_RIGHT}{echo}", meant)
+        other = re.search(r"[^\W\d_]", text) is not None and not unitless
+        lacks = "is a number of days, hours or minutes" if other else "needs a unit"
+        raise DurationUnreadable(f"a duration {lacks}, {_RIGHT}{echo}", meant)
     seconds = sum(
         (Fraction(number) * _UNITS.get(unit, 1) for unit, number in found.groupdict().items() if number), Fraction()
     )
@@ -65,6 +70,14 @@ def _read_or_nothing(text: str) -> str:
         return format_duration(parse_duration(text)) if found and any(found.groupdict().values()) else ""
     except DurationUnreadable as error:
         return error.meant
+
+
+def _folded(text: str) -> str:
+    """Return a text with what others write for the same: their digits, a decimal comma, `and`, a full stop, weeks."""
+    plain = "".join(str(unicodedata.decimal(one, one)) for one in unicodedata.normalize("NFKC", text))
+    plain = re.sub(r"(?<=\d),(?=\d)", ".", plain.rstrip("."))
+    plain = re.sub(r"\s+and\s+", " ", plain)
+    return re.sub(rf"(\d{{1,3}})\s*(?:{_WEEKS})\b", lambda found: f"{int(found[1]) * 7}d", plain, flags=re.ASCII)
 
 
 def _echoed(text: str) -> str:

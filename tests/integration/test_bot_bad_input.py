@@ -27,7 +27,7 @@ RIGHT = {
     "/access prod-db read 0m": "at least a minute",
     "/access prod-db read -5m": "a duration cannot be negative: did you mean `5m`?",
     "/access prod-db read 90s": "/access prod-db read 2m",
-    "/access prod-db read 1 week": "a duration needs a unit",
+    "/access prod-db read 1 week": "/access prod-db read 4h",
     "/access prod-db reader1 30m": "there is no role `reader1` on prod-db",
     "/access prod-db read 9999h": "given for at most 4h",
     "/access help": "/access <resource> <role> [for] <duration> [because <reason>]",

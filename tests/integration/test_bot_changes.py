@@ -110,7 +110,7 @@ async def test_lower_role_needs_what_the_policy_asks_for_it(told: Story) -> None
     ("values", "says"),
     [
         ({"Or another time": "2h"}, "at most 1h"),
-        ({"Or another time": "soon"}, "A duration needs a unit"),
+        ({"Or another time": "soon"}, "A duration is a number of days, hours or minutes"),
         ({"As": "admin"}, "Choose one of: write, read."),
     ],
 )

@@ -84,7 +84,11 @@ async def test_closed_grant_is_summed_up_once() -> None:
     closed = event(
         2,
         "grant.closed",
-        statements=7, denied=2, sessions=1, verified=True, recording={"hash": "ab"},
+        statements=7,
+        denied=2,
+        sessions=1,
+        verified=True,
+        recording={"hash": "ab"},
         masked=["public.customers.ssn"],
         revealed=["public.customers.email"],
     )
