@@ -233,8 +233,13 @@ async def not_taken(desk: Desk, item: AnswerHold, refusal: Refusal, cause: str) 
     await tell_at(desk, item.place, cause, plain(message))
 
 
-async def too_late(desk: Desk, item: AnswerHold, now: HoldState | None, message: str, cause: str) -> None:
-    """Tell whoever answered what had become of the hold, unless it is what they wanted."""
+async def too_late(
+    desk: Desk, item: AnswerHold, now: HoldState | None, message: str, cause: str, *, sure: bool = True
+) -> None:
+    """Tell whoever answered what had become of the hold, unless it is what they wanted.
+
+    It is not `sure` that the answer changed nothing where the broker's own answer may have been lost.
+    """
     hold = await desk.work.hold(item.hold)
     grant = await desk.work.grant(hold.grant) if hold else None
     if hold is None or grant is None:
@@ -244,5 +249,7 @@ async def too_late(desk: Desk, item: AnswerHold, now: HoldState | None, message:
         hold = await desk.work.change_hold(hold, answered=state, note=None)
     if state is HoldState.REFUSED if item.answer is Answer.DENY else state in TAKEN:
         return
-    words = lateness(desk.policy, hold, grant) or f"This statement is over: {one_line(message, 300).rstrip('.')}."
-    await tell_at(desk, item.place, cause, plain(f"{words} Your answer changed nothing."))
+    late = lateness(desk.policy, hold, grant)
+    words = late or f"This statement is over: {one_line(message, 300).rstrip('.')}."
+    effect = "Your answer changed nothing." if sure or late else "The thread says what became of it when it does."
+    await tell_at(desk, item.place, cause, plain(f"{words} {effect}"))

@@ -42,7 +42,7 @@ class AnswerDesk:
         if hold is None or not given:
             return Done({"nothing": True})
         if hold.state is not HoldState.WAITING or hold.answered or hold.expires_at + GRACE < desk.now:
-            return await self._late(row, item, None, "the broker did not answer in time")
+            return await self._late(row, item, None, "the broker did not answer in time", sure=False)
         token = self._broker.signed_answer(answer_of(hold, given, desk.policy_hash))
         try:
             view = await self._broker.answer_hold(hold.id, token)
@@ -68,8 +68,10 @@ class AnswerDesk:
             await self._desks.settle(lambda desk, _: holds.not_taken(desk, item, error, row.key))
         return Done({"refused": code})
 
-    async def _late(self, row: Queued, item: AnswerHold, state: HoldState | None, message: str) -> Outcome:
-        await self._desks.settle(lambda desk, _: holds.too_late(desk, item, state, message, row.key))
+    async def _late(
+        self, row: Queued, item: AnswerHold, state: HoldState | None, message: str, *, sure: bool = True
+    ) -> Outcome:
+        await self._desks.settle(lambda desk, _: holds.too_late(desk, item, state, message, row.key, sure=sure))
         return Done({"over": True})
 
     async def _state(self, hold: str) -> HoldState | None:

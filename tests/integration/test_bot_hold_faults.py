@@ -38,7 +38,7 @@ async def test_broker_that_is_away_is_asked_no_longer_than_the_statement_waits(t
     _, message, _ = await held(told, expires_at=datetime.now(UTC) + timedelta(seconds=5))
     told.broker.away = True
     await told.click("bob", "hold.approve", message)
-    assert await told.whispers_in_thread("bob", "the broker did not answer in time. Your answer changed nothing.")
+    assert await told.whispers_in_thread("bob", "the broker did not answer in time. The thread says what became")
     count = len(told.broker.answered_at)
     await asyncio.sleep(1)
     assert len(told.broker.answered_at) == count
