@@ -53,6 +53,8 @@ class Asked:
         set_ += [(name, value) for name, value in self.settings if value not in _USUAL.get(name, ())]
         # What its client chose stays on its line.
         before += [f"under {name} = {value if value.isprintable() else ascii(value)}" for name, value in set_]
+        if _alike(self.sql):
+            before.append("as it was sent:")
         return "".join(f"-- {one}\n" for one in before) + "\n\n-- which runs:\n".join((self.sql, *self.bodies))
 
     def canonical(self) -> dict[str, Any]:
@@ -68,6 +70,16 @@ class Asked:
             "means": [list(one) for one in self.means],
             **({"altered": True} if self.altered else {}),
         }
+
+
+def _alike(sql: str) -> bool:
+    """Say whether a text begins with what could be taken for words of the broker's own."""
+    for row in map(str.strip, sql.splitlines()):
+        if row.startswith(("-- under ", "-- behind ", "-- as it ")):
+            return True
+        if row and not row.startswith("--"):
+            return False
+    return False
 
 
 @dataclass(frozen=True, slots=True)
