@@ -281,7 +281,9 @@ def test_every_mask_of_their_types_decodes(sides: tuple[Side, Side], kind: MaskK
     fields = {"public.people": RelationFields(clear=frozenset({"id"}), others=mask)}
     for column in sides[0].catalogue.by_name["public.people"].columns:
         # What has no binary output of its own has none of its mask either.
-        for binary in {False, column.type not in ("ext.isbn", "ext.seg", "ext.query_int")}:
+        old = sides[0].reader.info.server_version < 140000
+        without = ("ext.isbn", "ext.seg", "ext.query_int", "ext.cube" if old else "")
+        for binary in {False, column.type not in without}:
             cursor = sides[0].reader.cursor(binary=binary)
             text = f"select {column.name} from people"
             rows = cursor.execute(inspect(text, sides[0].catalogue, fields).rewritten.encode()).fetchall()

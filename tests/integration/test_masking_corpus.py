@@ -19,6 +19,7 @@ from tests.integration.masking_cases import (
 from tests.integration.two_worlds import FIELDS, ID, World, texts, worlds
 from tests.support.catalogue import load_catalogue
 from tests.support.postgres import CASES
+from tests.support.require import older_than
 
 __all__ = ["worlds"]
 
@@ -40,7 +41,8 @@ def every_mask_decodes(world: World, relation: str) -> None:
 
 
 def test_every_base_type_has_every_mask_in_text_and_in_binary(worlds: tuple[World, World]) -> None:
-    columns = ", ".join(f"c{at} {name}" for at, name in enumerate(BASE_TYPES))
+    types = [name for name in BASE_TYPES if not older_than(name, worlds[0].server.major)]
+    columns = ", ".join(f"c{at} {name}" for at, name in enumerate(types))
     for world in worlds:
         owner = world.server.connect("world")
         owner.execute(f"create table if not exists public.every_type (id int, {columns})".encode())
@@ -253,6 +255,8 @@ def test_honest_statements_run(worlds: tuple[World, World], sql: str) -> None:
 def test_honest_writes_run_where_they_read_nothing_masked_of_what_they_change(
     worlds: tuple[World, World], sql: str
 ) -> None:
+    if older_than(sql, worlds[0].server.major):
+        pytest.skip("this server is older than the statement")
     left, right = (world.write(sql) for world in worlds)
     assert isinstance(left, list), left
     assert repr(left) == repr(right)

@@ -127,6 +127,8 @@ async def test_a_foreign_table_that_a_trigger_changes_is_no_change_within_a_boun
         ("truncate far", "changed a foreign table"),
         ("perform count(*) from far", ""),
     ):
+        if "truncate" in body and postgres.major < 14:
+            continue  # A foreign table could not be emptied.
         body = f"$$ begin {body}; return new; end $$"
         postgres.execute(f"create or replace function empties() returns trigger language plpgsql as {body}", "shop")
         change = "insert into emptying values (1)"

@@ -204,6 +204,8 @@ async def test_spares_are_gone_when_their_grant_is_over_or_has_another_credentia
 async def test_the_server_ends_what_waits_too_long_by_itself(
     served: TestBroker, wheel_postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if wheel_postgres.major < 14:
+        pytest.skip("before version 14 a server ends nothing that idles outside a transaction")
     monkeypatch.setattr(spares, "WAITS_MS", "300")
     monkeypatch.setattr(spares, "SWEEP_SECONDS", 60.0)
     _, spare = await warmed(served)

@@ -33,3 +33,20 @@ needs_core = pytest.mark.skipif(
     compiled is None and not _required(),
     reason="the compiled core is not built: `apt install gcc python3-dev`, then `make`",
 )
+
+
+_SINCE = {
+    "multirange": 14,
+    "rngmultitypid": 14,
+    "date_bin(": 14,
+    "group by distinct": 14,
+    "pg_get_function_sqlbody": 14,
+    # Before, nobody but superusers could read any column of it.
+    "from pg_catalog.pg_subscription": 14,
+    "merge into": 15,
+}
+
+
+def older_than(sql: str, major: int) -> bool:
+    """Whether a server of this version is older than something in a statement."""
+    return any(word in sql.lower() and major < since for word, since in _SINCE.items())
