@@ -35,6 +35,7 @@ ROOM = (
     *(f"create table t{n} (id int primary key, a text, b int, c timestamptz default now())" for n in range(6)),
     "create table parted (id int, k int) partition by range (id)",
     "create table _t0 (id int)",
+    "create publication everything for all tables",
 )
 TABLES = [*(f"t{n}" for n in range(8)), "parted", "part1", "part2", "app.t1", "_t1", "kin", "copy", "__t2"]
 VIEWS = ["v1", "v2", "app.v1", "m1"]
@@ -77,6 +78,9 @@ alter table {t} enable row level security
 alter table {t} disable row level security
 alter table {t} replica identity full
 alter table {t} cluster on {t}_pkey
+create publication p{n} for table {t}
+alter publication p{n} add table {t}
+drop publication p{n}
 create index i{n} on {t} ({c})
 create unique index i{n} on {t} ({c}, id)
 create index i{n} on {t} (id) where id > {n}
@@ -139,7 +143,7 @@ begin; alter table {t} rename to swapped; alter table {u} rename to {t}; alter t
 
 @pytest.fixture(scope="module", params=["wheel", "debian"])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    with running_server(request.param) as one:
+    with running_server(request.param, {"wal_level": "logical"}) as one:
         yield one
 
 
