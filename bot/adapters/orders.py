@@ -28,6 +28,8 @@ log = structlog.get_logger()
 ORDER_PATIENCE = timedelta(hours=1)
 """How long an approved order is tried: what was approved for now must not open in the night."""
 UNAUTHORISED_TRIES = 10
+QUIET_TRIES = 2
+"""Tries of which nobody hears: a broker that starts again is back after them."""
 
 
 class OrderDesk:
@@ -74,7 +76,9 @@ class OrderDesk:
         try:
             await self._broker.end(item.grant, item.actor, "revoke" if item.revoke else "end", item.reason)
         except BrokerAway as error:
-            return Later(str(error))
+            if row.attempts >= QUIET_TRIES and item.actor != ordering.BOT:
+                await self._say_not_yet(row, item)
+            return Later(str(error), 1.0)
         except Refusal as error:
             if error.status == 429:
                 return Later(error.problem.message)
@@ -99,6 +103,15 @@ class OrderDesk:
     async def _not_withdrawn(self, row: Queued, item: WithdrawShape, error: Refusal) -> Outcome:
         await self._desks.settle(lambda desk, _: shapes.not_withdrawn(desk, item, error, row.key))
         return Done({"refused": error.problem.code})
+
+    async def _say_not_yet(self, row: Queued, item: EndGrant) -> None:
+        """Tell whoever ends access, once, that it goes on: they were told that it is being ended."""
+        async with self._desks.open() as (desk, work):
+            if (grant := await work.grant(item.grant)) is not None and grant.live:
+                what = f"{grant.role} on {grant.resource}"
+                text = f"The broker does not answer, so {what} is not ended yet. It is asked again every second."
+                card = plain(f"{text} Tell whoever runs Airlock here.")
+                await desk.work.send(f"{row.key}:away", f"person:{item.account}", Say(ToPerson(item.account), card))
 
     async def _say_not_ended(self, row: Queued, item: EndGrant, error: Refusal) -> None:
         card = plain(f"The broker did not end the access: {error.problem.message}.")

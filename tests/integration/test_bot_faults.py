@@ -244,3 +244,17 @@ async def test_twenty_clicks_on_one_card_make_one_decision(told: Story) -> None:
     assert len(told.broker.orders) == (1 if "open until" in shown(final) else 0)
     assert len(told.broker.orders) <= 1
     assert ("open until" in shown(final)) != ("Cancelled" in shown(final))
+
+
+async def test_who_ends_access_or_waits_for_a_line_hears_that_the_broker_does_not_answer(told: Story) -> None:
+    card, grant = await told.granted("read")
+    ticket = await told.direct("alice", "PGPASSWORD")
+    told.broker.away = True
+    await told.click("alice", "ticket.new", ticket)
+    assert await told.direct("alice", "so your line for read on prod-db comes when it does.")
+    await told.click("bob", "grant.end", await told.thread(card, "has read on prod-db until"))
+    late = await told.direct("bob", "The broker does not answer, so read on prod-db is not ended yet.")
+    assert "asked again every second" in late["text"]
+    told.broker.away = False
+    assert await told.card("Revoked by Bob")
+    assert told.broker.ended == [(grant, "bob", "revoke")]

@@ -208,6 +208,8 @@ class FakeBroker:
         return web.json_response(grant, status=201)
 
     async def _mint(self, request: web.Request) -> web.Response:
+        if self.away:
+            raise web.HTTPServiceUnavailable
         actor = self._actor(request)
         grant = self.grants[request.match_info["id"]]
         if grant["state"] != "active":
@@ -234,6 +236,8 @@ class FakeBroker:
         return web.json_response(ticket.model_dump(mode="json"), status=201)
 
     async def _end(self, request: web.Request) -> web.Response:
+        if self.away:
+            raise web.HTTPServiceUnavailable
         actor = self._actor(request)
         grant = request.match_info["id"]
         kind = request.query.get("kind", "end")

@@ -8,8 +8,9 @@ import structlog
 
 from bot.adapters.boxes import Queued
 from bot.adapters.desks import Desks
+from bot.adapters.orders import QUIET_TRIES
 from bot.adapters.sender import Done, Later, Never, Outcome
-from bot.cards import Card, Paragraph, say
+from bot.cards import Card, Paragraph, plain, say
 from bot.chat.slack.blocks import render
 from bot.chat.slack.check import PayloadInvalid
 from bot.chat.slack.gateway import SlackRefused, SlackUncertain
@@ -17,7 +18,7 @@ from bot.chat.slack.pacing import SlackBusy
 from bot.chat.slack.shows import Found, Shows
 from bot.grant_cards import spent_ticket_card, ticket_card
 from bot.model import Grant, Shown
-from bot.outgoing import DeliverTicket, Show, ticket_of
+from bot.outgoing import DeliverTicket, Say, Show, ToPerson, ticket_of
 from bot.ports import Broker, BrokerAway, Refusal
 from policies.engine.model import Policy
 from workflows.wire import TicketView
@@ -48,6 +49,8 @@ class Tickets:
         try:
             ticket = await self._broker.mint(grant.id, grant.person)
         except BrokerAway as error:
+            if row.attempts >= QUIET_TRIES:
+                await self._say_not_yet(row, item, grant)
             return Later(str(error), uncertain=row.uncertain)
         except Refusal as error:
             # Plain words: what the broker says may have backticks of its own.
@@ -58,6 +61,12 @@ class Tickets:
         payload = render(ticket_card(desk.policy, grant, ticket))
         ts = await self._shows.certain(row, gateway.post(channel, payload, row.key))
         return await self._handed_over(grant, channel, ts, earlier)
+
+    async def _say_not_yet(self, row: Queued, item: DeliverTicket, grant: Grant) -> None:
+        """Tell whoever waits for a line, once, why it does not come."""
+        text = f"The broker does not answer, so your line for {grant.role} on {grant.resource} comes when it does."
+        async with self._desks.open() as (_, work):
+            await work.send(f"{row.key}:away", f"person:{item.account}", Say(ToPerson(item.account), plain(text)))
 
     async def _handed_over(self, grant: Grant, channel: str, ts: str, earlier: Shown | None) -> Outcome:
         async with self._desks.open() as (desk, work):
