@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bot.cards import clock
 from bot.grant_cards import masked_list
-from bot.text import one_line
+from bot.text import one_line, sentence
 from policies.engine.durations import format_duration
 from workflows.words import counted
 
@@ -27,6 +27,7 @@ REASON_TOLD = 2_500
 _environment.filters |= {
     "literal": one_line,
     "told": lambda text: one_line(text, REASON_TOLD),
+    "sentence": sentence,
     "counted": counted,
     "clock": clock,
     "masked_list": masked_list,

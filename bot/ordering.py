@@ -17,7 +17,7 @@ from bot.outgoing import EndGrant, Say, ToPerson, card_of, counter_of, ticket_of
 from bot.ports import Desk, Refusal
 from bot.request_words import name_of, requirement_words, subject_of
 from bot.shapes import want_shapes
-from bot.text import one_line
+from bot.text import one_line, sentence
 from policies.engine.decisions import Need, Requirement
 from policies.engine.model import Policy
 from workflows.grants import GrantState
@@ -144,7 +144,7 @@ async def refused(desk: Desk, request_id: str, order: str, refusal: Refusal) -> 
         return
     if request.extends is not None and request.until is not None:
         return  # its event was here before this answer
-    hint = f" {one_line(problem.hint)}" if problem.hint else ""
+    hint = f" {sentence(problem.hint)}" if problem.hint else ""
     note = f"The broker refused: {one_line(problem.message, 300)}.{hint}"
     facts = {"message": problem.message, "hint": problem.hint}
     request = await _reopen(desk, request, request.requirement, note)

@@ -117,6 +117,12 @@ def excerpt(text: str, limit: int = REASON_SHOWN, lines: int = LINES_SHOWN) -> t
     return cut, f"shown in part: {len(text):,} characters, {len(rows):,} lines in all"
 
 
+def sentence(text: str, limit: int = 300) -> str:
+    """Return what a program says in lower case without a full stop as a sentence of its own."""
+    said = one_line(text, limit)
+    return f"{said[:1].upper()}{said[1:]}{'' if said.endswith(('.', '?', '!', '…')) else '.'}"
+
+
 def one_line(text: str, limit: int = 200) -> str:
     """Return people's text as one line of a sentence."""
     return clip(reveal(" ".join(text.split()), keep=""), limit)

@@ -170,7 +170,10 @@ async def test_extension_that_is_approved_after_the_end_is_refused_clearly(told:
     request = await told.thread(card, "Alice asks for 15m more")
     told.broker.grants[grant]["state"] = "expired"  # its events are still on the way
     await told.click("bob", "request.approve", request)
-    refused = await told.thread(card, "this access is over (expired), so it was not extended")
+    refused = await told.thread(
+        card, "this access is over (expired), so it was not extended. Ask again: /access prod-db"
+    )
+    assert "when that is solved" not in shown(refused)
     assert "Cancelled" in (await told.thread(card, "Cancelled: The broker refused"))["text"]
     assert refused
     assert await told.direct("alice", "this access is over (expired), so it was not extended")

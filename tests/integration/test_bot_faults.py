@@ -142,7 +142,7 @@ async def test_refused_order_reopens_and_can_be_tried_again(told: Story) -> None
     card = await told.card()
     told.broker.refusals.append((403, {"code": "denied", "message": "prod-db is frozen", "hint": "ask tomorrow"}))
     await told.click("bob", "request.approve", card)
-    card = await told.card("The broker refused: prod-db is frozen. ask tomorrow")
+    card = await told.card("The broker refused: prod-db is frozen. Ask tomorrow.")
     assert await told.direct("alice", "prod-db is frozen")
     await told.click("bob", "request.approve", card)
     await told.card("open until")

@@ -20,6 +20,7 @@ from bot.grant_cards import spent_ticket_card, ticket_card
 from bot.model import Grant, Shown
 from bot.outgoing import DeliverTicket, Say, Show, ToPerson, ticket_of
 from bot.ports import Broker, BrokerAway, Refusal
+from bot.text import sentence
 from policies.engine.model import Policy
 from workflows.wire import TicketView
 
@@ -54,7 +55,7 @@ class Tickets:
             return Later(str(error), uncertain=row.uncertain)
         except Refusal as error:
             # Plain words: what the broker says may have backticks of its own.
-            hint = f" {error.problem.hint[:1].upper()}{error.problem.hint[1:]}." if error.problem.hint else ""
+            hint = f" {sentence(error.problem.hint)}" if error.problem.hint else ""
             text = f"The broker gives no line for {grant.role} on {grant.resource}: {error.problem.message}.{hint}"
             await gateway.post(channel, render(Card(text, (Paragraph(say(text)),))), row.key)
             return Never(f"{error.status} {error.problem.code}")
