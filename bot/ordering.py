@@ -15,7 +15,7 @@ from bot.lines import line
 from bot.model import Grant, Request
 from bot.outgoing import EndGrant, Say, ToPerson, card_of, counter_of, ticket_of
 from bot.ports import Desk, Refusal
-from bot.request_words import name_of, requirement_words, subject_of
+from bot.request_words import name_of, requirement_words, subject_of, which_words
 from bot.shapes import want_shapes
 from bot.text import one_line, sentence
 from policies.engine.decisions import Need, Requirement
@@ -149,7 +149,12 @@ async def refused(desk: Desk, request_id: str, order: str, refusal: Refusal) -> 
     facts = {"message": problem.message, "hint": problem.hint}
     request = await _reopen(desk, request, request.requirement, note)
     if request.requirement.needs and request.extends is None:
-        text = line("reopened", message=f"The broker refused: {one_line(problem.message, 300)}.", hint=problem.hint)
+        text = line(
+            "reopened",
+            message=f"The broker refused: {one_line(problem.message, 300)}.",
+            hint=problem.hint,
+            which="the request",
+        )
         await to_thread(desk, request, f"refused:{order}", text)
     else:
         # Nobody reviews what the policy allows at once, so there is nobody to try again; and what an extension was to
@@ -170,7 +175,7 @@ async def _more_reviews(desk: Desk, request: Request, wanted: tuple[Need, ...]) 
     words = requirement_words(desk.policy, needs, request.requester, approved)
     note = "The broker's policy asks for more reviews."
     await _reopen(desk, request, requirement, note)
-    text = line("reopened", message=f"{note} Still needed: {words}.", hint=None)
+    text = line("reopened", message=f"{note} Still needed: {words}.", hint=None, which=which_words(request))
     await to_thread(desk, request, f"refused:{request.order}", text, mirrored=True)
 
 

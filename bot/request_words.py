@@ -62,6 +62,11 @@ def given_words(request: Request, terms: Terms) -> str:
     return terms_words(terms) if request.extends is None else more
 
 
+def which_words(request: Request) -> str:
+    """Name a request in its thread; an extension is not the request that the thread is about."""
+    return "the request" if request.extends is None else f"the request for {duration_of(request)} more"
+
+
 def need_words(policy: Policy, need: Need, requester: str, approved: Sequence[str] = ()) -> str:
     """Return one need as `1 of dbas: Bob or Dana`, without those who have approved: one person fills one place."""
     people = [one for one in reviewers(policy, Requirement((need,)), requester) if one not in approved]

@@ -23,6 +23,7 @@ from bot.request_words import (
     requirement_words,
     subject_of,
     unanswered_words,
+    which_words,
 )
 from bot.text import clip, reveal
 from policies.engine.decisions import Deny, Requirement
@@ -97,7 +98,11 @@ async def _count(desk: Desk, source: Source, approval: _Approval, cause: str) ->
         await desk.work.add_review(request.id, given)
     narrowed = approval.agreed if approval.agreed != request.asked else None
     changes: dict[str, Any] = {"requirement": approval.needed, "narrowed": narrowed}
-    facts: dict[str, Any] = {"person": who, "terms": given_words(request, given.terms) if given.terms else ""}
+    terms = given.terms or request.asked
+    facts: dict[str, Any] = {
+        "person": who,
+        "terms": given_words(request, terms) if given.terms or request.extends else "",
+    }
     match count:
         case Met():
             order = desk.ids.token()
@@ -157,7 +162,9 @@ async def refuse(desk: Desk, intent: Refuse, member: Member, cause: str) -> None
     )
     who = name_of(desk.policy, member.person)
     await desk.work.want(card_of(request.id), f"card:{request.id}")
-    await to_thread(desk, request, f"{cause}:thread", line("denied", person=who, reason=intent.reason))
+    await to_thread(
+        desk, request, f"{cause}:thread", line("denied", person=who, which=which_words(request), reason=intent.reason)
+    )
     asked = f"Your request for {subject_of(request)}"
     text = f"{asked} was denied by {who}: {clip(reveal(intent.reason), 2000)}"
     told = Card(text, (Paragraph(say(text)),))  # no prose: backticks of the reviewer's stay what they are
@@ -189,7 +196,10 @@ async def withdraw(
     )
     await desk.work.want(card_of(request.id), f"card:{request.id}")
     who = name_of(desk.policy, person or request.requester)
-    text = note or line("cancelled", person=who, reason=reason)
+    which = which_words(request)
+    text = note or line("cancelled", person=who, which=which, reason=reason)
+    if note and request.extends is not None:
+        text = f"{which.capitalize()} is closed. {note}"
     await to_thread(desk, request, f"{cause}:{request.id}:cancelled", text)
     await refresh_offers(desk, request)
 
@@ -202,7 +212,9 @@ async def expire(desk: Desk, request: Request) -> None:
     who = name_of(desk.policy, request.requester)
     reviews = await desk.work.reviews(request.id)
     why = unanswered_words(desk.policy, request.requirement, approvers(reviews))
-    await to_thread(desk, request, f"{key}:thread", line("request_expired", person=who, why=why))
+    await to_thread(
+        desk, request, f"{key}:thread", line("request_expired", person=who, which=which_words(request), why=why)
+    )
     text = f"Your request for {subject_of(request)} has expired: {why}."
     grant = await desk.work.grant(request.extends) if request.extends else None
     buttons = (Buttons((again_button(request),)),) if may_ask_again(request, grant) else ()

@@ -192,6 +192,7 @@ async def test_access_that_ends_closes_its_open_extension(told: Story) -> None:
     closed = await told.thread(card, "Cancelled: The access ended before this was answered.")
     assert closed["ts"] == request["ts"]
     assert buttons(closed) == []
+    assert await told.thread(card, "The request for 15m more is closed. The access ended before this was answered.")
     await told.click("bob", "request.approve", request, value=value_of(request), force=True)
     assert await told.whispers_in_thread("bob", "This request was cancelled.")
     await told.click("alice", "grant.extend.900", offer, value=value_of(offer), force=True)
@@ -212,6 +213,7 @@ async def test_extension_may_be_approved_shorter_but_not_lower(told: Story) -> N
     request = await told.thread(card, "It would give 15m more")
     assert await told.thread(card, "Bob approved 15m more; still waiting for")
     await told.click("erin", "request.approve", request)
+    assert await told.thread(card, "Erin approved 30m more.")
     given = await told.thread(card, "Approved by Bob and Erin, 15m more; the access was extended until")
     assert "15m more, until " in shown(given)
     assert "; 30m more was asked for" in shown(given)
@@ -228,6 +230,7 @@ async def test_denied_extension_can_be_asked_for_again(told: Story) -> None:
     request = await told.thread(card, "Alice asks for 15m more")
     view = (await told.click("bob", "request.deny", request))["view"]
     await told.submit("bob", view, Reason="be done")
+    assert await told.thread(card, "Bob denied the request for 15m more: be done")
     assert await told.direct("alice", "Your request for 15m more of read on prod-db was denied by Bob: be done")
     assert buttons(await told.thread(card, "It can be extended.")) == STEPS
 

@@ -17,7 +17,7 @@ from bot.handlers import handle
 from bot.intents import Approve, AskAgain, Extend
 from bot.model import Grant, Request
 from bot.ordering import Extended, Opened
-from bot.outgoing import PostOrder, card_of, offer_of, reminder_of
+from bot.outgoing import PostOrder, Say, card_of, offer_of, reminder_of
 from bot.ports import Outsider, Refusal
 from bot.reviewing import expire
 from policies.engine.decide import terms_of
@@ -257,6 +257,10 @@ async def test_extension_that_nobody_answered_is_asked_for_again_while_the_acces
     grant = await granted(work)
     request = await extended(work, grant)
     await expire(desk(work), request)
+    _, said = work.sent[f"expired:{request.id}:thread"]
+    why = "nobody answered in time. Alice may ask again."
+    assert isinstance(said, Say)
+    assert said.card.text == f"The request for 15m more has expired: {why}"
     await does(work, AskAgain(source("alice"), request.token), "alice", "again")
     again = [one for one in work.requests.values() if one.extends and one.state is RequestState.PENDING]
     assert [(one.seconds, one.role) for one in again] == [(900, "read")]
