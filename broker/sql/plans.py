@@ -20,8 +20,9 @@ def explain(inquiry: Inquiry, content: Node, start: int) -> StatementFacts:
     if kind not in QUERIES:
         raise Refusal("explain", "EXPLAIN is passed for SELECT, INSERT, UPDATE, DELETE and MERGE")
     before, inquiry.scrub = inquiry.scrub, False
-    facts = inquiry.query(content["query"], "EXPLAIN", measured="analyze" in options)
-    if "analyze" in options:
+    measured = "analyze" in options and not _is_off(options["analyze"])
+    facts = inquiry.query(content["query"], "EXPLAIN", measured=measured)
+    if measured:
         _check_counted(inquiry, facts)
     telling = TELLING_OPTIONS if inquiry.scrub else frozenset[str]()
     if facts.writes and not inquiry.seen.in_clear:
@@ -66,9 +67,19 @@ def _leave_out(inquiry: Inquiry, content: Node, options: dict[str, Node], tellin
     inquiry.rewriter.also(move)
 
 
-def _option(name: str, element: Node) -> str:
+def _is_off(element: Node) -> bool:
+    """Say whether an option is written out and off, as pgAdmin has most of them; given twice, the last one holds."""
+    return str(_value(element)).lower() in ("false", "off", "0") and "arg" in element
+
+
+def _value(element: Node) -> object:
     kind, argument = wrapped(element.get("arg")) or ("", {})
-    value = argument.get("sval", argument.get("ival", argument.get("boolval", "")))
-    if not str(value).replace("_", "").isalnum() and value != "":
+    return argument.get("sval", argument.get("ival", argument.get("boolval", 0 if kind == "Integer" else "")))
+
+
+def _option(name: str, element: Node) -> str:
+    kind, _ = wrapped(element.get("arg")) or ("", {})
+    value = _value(element)
+    if kind and not str(value).replace("_", "").isalnum():
         raise Refusal("explain", f"EXPLAIN option {name} has a value that is not passed")
     return f"{name} {value}".strip() if kind else name

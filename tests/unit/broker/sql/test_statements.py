@@ -91,6 +91,23 @@ def test_estimates_over_masked_relations_are_hidden() -> None:
     assert inspect("explain verbose select 1", CATALOGUE, FIELDS).rewritten == "explain verbose select 1"
 
 
+@pytest.mark.parametrize("options", ["analyze 0", "analyze -0", "analyze false, verbose off", "analyze, analyze 'OFF'"])
+def test_a_change_is_not_run_for_a_plan_that_is_not_measured(options: str) -> None:
+    """pgAdmin writes all of them out. One that was given as 0 became one that is on, and the change was made."""
+    sql = f"explain ({options}) update customers set name = 'x' where id = 1"
+    said = inspect(sql, CATALOGUE, FIELDS).rewritten.partition(")")[0].lower()
+    assert said.split(", ")[0].removeprefix("explain (") in ("analyze 0", "analyze false", "analyze off")
+
+
+@pytest.mark.parametrize(
+    "options", ["analyze", "analyze 1", "analyze on", "analyze off, analyze", "analyze 0.0", "analyze ''", "analyze no"]
+)
+def test_a_change_of_masked_rows_is_not_measured(options: str) -> None:
+    with pytest.raises(Refusal) as raised:
+        inspect(f"explain ({options}) update customers set name = 'x' where id = 1", CATALOGUE, FIELDS)
+    assert raised.value.rule == "explain"
+
+
 def test_a_plan_does_not_show_the_defaults_that_the_catalogue_hides() -> None:
     for sql in ("explain verbose insert into customers (id) values (1)", "explain (verbose) delete from customers"):
         assert inspect(sql, CATALOGUE, FIELDS).rewritten.startswith("explain (COSTS OFF) ")
