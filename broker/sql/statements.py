@@ -229,8 +229,10 @@ def _do(inquiry: Inquiry, asked: _Asked) -> Statement:
 
 def _only_in_clear(inquiry: Inquiry, verb: str) -> Refusal | None:
     """Refuse, where anything is masked, what could bring it in clear."""
-    said = BY_VERB[verb]
-    return None if inquiry.seen.in_clear else Refusal("statement-kind", *said, verb=verb)
+    why, hint = BY_VERB[verb]
+    # Also under a rule that names it, whose author would look for what is wrong with that.
+    said = f"{why}, so it passes only where nothing is masked or hidden"
+    return None if inquiry.seen.in_clear else Refusal("statement-kind", said, hint, verb=verb)
 
 
 def _whole(inquiry: Inquiry, asked: _Asked) -> Statement:

@@ -197,6 +197,7 @@ def test_what_a_rule_lets_nobody_read_closes_its_own_changes_and_not_all() -> No
         ("alter index orders_note set (fillfactor = 50)", "only tables are altered"),
         ("alter index none_known set (fillfactor = 50)", "only tables are altered"),
         ("do 'begin end'; select 1", "DO runs code that cannot be inspected"),
+        ("listen news", "seen, so it passes only where nothing is masked or hidden"),
         ("do 'begin end'; do 'begin end'; commit; select * from customers", "DO runs code that cannot be inspected"),
     ],
 )
