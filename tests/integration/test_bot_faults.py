@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from bot.chat.slack import delivery
 from tests.support.bot_world import CARDS, Story, shown, story
 
 ASK = "/access prod-db read 30m because INC-42"
@@ -258,3 +259,28 @@ async def test_who_ends_access_or_waits_for_a_line_hears_that_the_broker_does_no
     told.broker.away = False
     assert await told.card("Revoked by Bob")
     assert told.broker.ended == [(grant, "bob", "revoke")]
+
+
+async def test_transcript_that_cannot_be_had_is_said_to_be_missing(told: Story) -> None:
+    card, grant = await told.granted("read")
+    told.broker.unreadable = 404
+    told.broker.close(grant, "ended")
+    text = (await told.thread(card, "The transcript could not be posted: 404 not_found."))["text"]
+    assert f"The broker keeps the recording of {grant}." in text
+    assert await told.thread(card, "Alice had read on prod-db")
+
+
+async def test_transcript_that_comes_late_is_said_to_and_comes(told: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "TRANSCRIPT_TRIES", 1)
+    card, grant = await told.granted("read")
+    told.broker.unreadable = 503
+    told.broker.close(grant, "ended")
+    assert await told.thread(
+        card, "The transcript is not here yet: the broker answered 503. It is tried again for a day."
+    )
+    told.broker.unreadable = 0
+
+    async def files() -> bool | None:
+        return any(one.get("files") for one in await told.replies(card)) or None
+
+    await told.eventually(files)

@@ -38,6 +38,8 @@ class FakeBroker:
         self.refusals: list[tuple[int, dict[str, Any]]] = []
         self.away = False
         self.drop_after_order = 0
+        self.unreadable = 0
+        """The status with which recordings are refused."""
         self.minted: list[str] = []
         self.extended: list[str] = []
         self.elapsed = timedelta()
@@ -208,8 +210,6 @@ class FakeBroker:
         return web.json_response(grant, status=201)
 
     async def _mint(self, request: web.Request) -> web.Response:
-        if self.away:
-            raise web.HTTPServiceUnavailable
         actor = self._actor(request)
         grant = self.grants[request.match_info["id"]]
         if grant["state"] != "active":
@@ -236,8 +236,6 @@ class FakeBroker:
         return web.json_response(ticket.model_dump(mode="json"), status=201)
 
     async def _end(self, request: web.Request) -> web.Response:
-        if self.away:
-            raise web.HTTPServiceUnavailable
         actor = self._actor(request)
         grant = request.match_info["id"]
         kind = request.query.get("kind", "end")
@@ -332,6 +330,9 @@ class FakeBroker:
 
     async def _recording(self, request: web.Request) -> web.Response:
         self._actor(request)
+        if self.unreadable:
+            found = {"code": "not_found", "message": "there is no such recording"}
+            return web.json_response(found, status=self.unreadable)
         if request.query["format"] == "json":
             return web.Response(text='{"type": "statement.allowed"}\n', content_type="application/x-ndjson")
         return web.Response(text=f"transcript of {request.match_info['id']}\n")

@@ -14,14 +14,14 @@ from bot.adapters.boxes import Queued
 from bot.adapters.desks import Desks
 from bot.adapters.orders import OrderDesk
 from bot.adapters.sender import Done, Later, Never, Outcome
-from bot.cards import Card, MessageLink, Note, Paragraph
+from bot.cards import Card, MessageLink, Note, Paragraph, say
 from bot.chat.slack.blocks import render
 from bot.chat.slack.check import PayloadInvalid
 from bot.chat.slack.exhibits import Exhibits
 from bot.chat.slack.gateway import Gateway, SlackRefused, SlackUncertain
 from bot.chat.slack.home import Homes
 from bot.chat.slack.pacing import TURN, SlackBusy
-from bot.chat.slack.shows import Shows
+from bot.chat.slack.shows import TRANSCRIPT_TRIES, Shows
 from bot.chat.slack.tickets import Tickets
 from bot.outgoing import (
     AnswerHold,
@@ -40,6 +40,7 @@ from bot.outgoing import (
     card_of,
     from_row,
 )
+from bot.text import one_line
 
 log = structlog.get_logger()
 
@@ -91,6 +92,12 @@ class Delivery:
 
     async def deliver(self, row: Queued) -> Outcome:
         """Do what a row says, and say how it went."""
+        outcome = await self._tried(row)
+        if row.payload.get("kind") == "transcript":
+            await self._say_without_transcript(row, outcome)
+        return outcome
+
+    async def _tried(self, row: Queued) -> Outcome:
         TURN.set((row.urgency, row.id))
         try:
             outcome = await self._do(row)
@@ -141,6 +148,26 @@ class Delivery:
                 return await self._orders.withdraw(row, item)
             case _:
                 assert_never(item)
+
+    async def _say_without_transcript(self, row: Queued, outcome: Outcome) -> None:
+        """Say once in a thread, which promises a transcript, that it does not come, or comes later."""
+        item = from_row(row.payload)
+        if not isinstance(item, PostTranscript) or item.format != "text" or item.account:
+            return
+        match outcome:
+            case Never(error=error):
+                kept = f"The broker keeps the recording of {item.grant}."
+                text = f"The transcript could not be posted: {one_line(error)}. {kept}"
+            case Later(error=error) if row.attempts >= TRANSCRIPT_TRIES:
+                text = f"The transcript is not here yet: {one_line(error)}. It is tried again for a day."
+            case _:
+                return
+        key = f"{row.key}:{'failed' if isinstance(outcome, Never) else 'late'}"
+        async with self._desks.open() as (_, work):
+            if (grant := await work.grant(item.grant)) is not None:
+                # A lane of its own: the thread's waits for the transcript.
+                place = InThread(grant.request)
+                await work.send(key, f"card:{grant.request}", Say(place, Card(text, (Paragraph(say(text)),))))
 
     async def _say(self, row: Queued, item: Say) -> Outcome:
         links = await self._links(item.card)

@@ -144,7 +144,8 @@ class Shows:
         try:
             content = await self._broker.recording(grant.id, item.format)
         except BrokerAway as error:
-            return Later(str(error)) if row.attempts < TRANSCRIPT_TRIES else Never(str(error))
+            # Before one person a lane waits that others' messages go through too; they are told where the thread is.
+            return Never(str(error)) if item.account and row.attempts >= TRANSCRIPT_TRIES else Later(str(error))
         except Refusal as error:
             return Never(f"{error.status} {error.problem.code}")
         kind = "Transcript, to read" if to_read else "Transcript, for programs (JSON lines)"
