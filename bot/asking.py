@@ -174,6 +174,10 @@ def _wrong_resource(policy: Policy, person: str, wanted: str, intent: Ask, resou
     if wanted in policy.resources:
         problem = f"you may not ask for `{typed}`: no rule of the policy gives it to you."
         return wrong_card(policy, person, problem, command, None)
+    if intent.role in resources:
+        problem = f"there is no resource `{typed}`; the resource comes first, then the role."
+        right = _line(policy, person, command, intent, resource=intent.role or "", role=wanted)
+        return wrong_card(policy, person, problem, command, right)
     near = difflib.get_close_matches(wanted[:63].lower(), resources, n=1)
     if not near:
         return wrong_card(policy, person, f"there is no resource `{typed}`.", command, None)

@@ -36,7 +36,10 @@ class Draft:
 def draft_of(policy: Policy, person: str, ask: Ask) -> Draft:
     """Return what a form starts with: what is right, the nearest name for what is not, nothing for what has none."""
     offered = may_ask(policy, person)
-    resource = _near(ask.resource or "", [term.resource for term in offered])
+    names = [term.resource for term in offered]
+    if ask.role in names and ask.resource not in names:
+        ask = replace(ask, resource=ask.role, role=ask.resource)  # the one in the other's place
+    resource = _near(ask.resource or "", names)
     role = _near(ask.role or "", roles_of(offered, resource))
     draft = Draft(resource, role, "", ask.reason or ask.extra)
     try:

@@ -23,6 +23,7 @@ RIGHT = {
     "/access prod_db read 30m": "did you mean `prod-db`?",
     "/access prod‑db read 30m because x": "/access prod-db read 30m because x",
     "/access prod-db reed 30m": "did you mean `read`?",
+    "/access read prod-db 30m because x": "/access prod-db read 30m because x",
     "/access prod-db read 30": "did you mean `30m`?",
     "/access prod-db read 0m": "at least a minute",
     "/access prod-db read -5m": "a duration cannot be negative: did you mean `5m`?",

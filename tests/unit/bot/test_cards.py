@@ -342,6 +342,16 @@ def test_a_time_in_a_sentence_is_shown_in_the_readers_zone_and_nothing_else_chan
     assert all(clock(second) not in one.text for one in spans if isinstance(one, Words))
 
 
+def test_role_in_the_place_of_its_resource_is_put_right_in_the_line_and_in_the_form() -> None:
+    ask = Ask(source("alice"), "read", "prod-db", "30m", "why")
+    card = understood(policy(), "alice", ask, "/access")
+    assert isinstance(card, Card)
+    assert card.text == "There is no resource `read`; the resource comes first, then the role."
+    assert Code("/access prod-db read 30m because why") in card.parts
+    draft = draft_of(policy(), "alice", ask)
+    assert (draft.resource, draft.role, draft.duration) == ("prod-db", "read", "30m")
+
+
 def test_line_that_was_replaced_says_what_becomes_of_its_use() -> None:
     text = spent_ticket_card(policy(), grant()).text
     assert text.endswith("was replaced by a newer one, below. Where it was used, it goes on working until the end.")
