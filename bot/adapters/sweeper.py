@@ -13,6 +13,7 @@ from bot.adapters.boxes import Inbox, Outbox
 from bot.adapters.desks import Desks
 from bot.adapters.policies import FolderPolicies
 from bot.extensions import LEAD, offer_due
+from bot.outgoing import card_of, hold_of
 from workflows.storage.boxes import RowMoved
 
 log = structlog.get_logger()
@@ -112,8 +113,17 @@ class Sweeper:
                 self._caused()
 
     async def reload(self) -> None:
-        """Read the policy files again if they changed."""
-        await asyncio.to_thread(self._policies.refresh)
+        """Read the policy files again if they changed, and show who may answer now what waits."""
+        if not await asyncio.to_thread(self._policies.refresh):
+            return
+        async with self._turn, self._desks.open() as (desk, work):
+            for request in await work.pending(homes.LOOKED_AT):
+                await work.want(card_of(request.id), f"card:{request.id}")
+            for hold in await work.waiting(homes.LOOKED_AT):
+                await work.want(hold_of(hold.id), f"hold:{hold.id}")
+            for account in await work.homes():
+                await homes.soon(desk, account)
+        self._caused()
 
     async def tick(self) -> None:
         """Bring the times in homes up to date that somebody may be looking at."""

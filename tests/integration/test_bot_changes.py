@@ -168,3 +168,15 @@ async def test_broker_that_wants_more_for_less_keeps_what_was_approved(told: Sto
     await told.click("erin", "request.approve", card)
     await told.card("open until")
     assert [(order.role, order.seconds) for order in told.broker.orders] == [("read", 900)] * 2
+
+
+async def test_card_that_waits_follows_who_may_answer(told: Story) -> None:
+    await told.command("alice", "/access prod-db read 30m because x")
+    await told.card("Waiting for 1 of dbas: Bob or Dana.")
+    people = told.policies / "people.yaml"
+    text = people.read_text()
+    people.write_text(
+        text.replace("slack: U0BOB00001, groups: [engineers, dbas]", "slack: U0BOB00001, groups: [engineers]")
+    )
+    card = await told.card("Waiting for 1 of dbas: Dana.")
+    assert "Dana may answer" in await told.private(await told.click("bob", "request.approve", card))
