@@ -1172,16 +1172,6 @@ explain analyze merge into wards w using (values (1)) v (i) on w.id = v.i when m
 explain analyze insert into wards (id) values (1) on conflict (id) do update set home = 2
 explain analyze update cadre set rank = 'x' where id = 1
 explain analyze update hubs set id = 9 where id = 1
--- How often triggers and keys were called.
-explain analyze update wards set home = 1 where id = 1
-explain analyze update wards set home = 2 where id = 1
-explain (analyze, costs off, timing off, summary off) update wards set id = id where id = 1
-explain analyze delete from wards where id = 1
-explain (analyze, format json) with u as (update wards set home = 1 returning id) select count(*) from u
-explain analyze merge into wards w using (values (1)) v (i) on w.id = v.i when matched then update set home = 1
-explain analyze insert into wards (id) values (1) on conflict (id) do update set home = 2
-explain analyze update cadre set rank = 'x' where id = 1
-explain analyze update hubs set id = 9 where id = 1
 insert into customers (id, ssn) values (9001, '731-55-0002') on conflict on constraint customers_ssn_key do nothing
 insert into partly (id, ssn) values (1, 'x') on conflict on constraint partly_some do nothing
 insert into customers (id, ssn) values (9001, 'x') on conflict on constraint customers_salary_check do nothing
