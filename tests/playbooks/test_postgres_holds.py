@@ -197,6 +197,26 @@ def test_parse_and_describe_wait_with_bind_so_that_no_lock_is_kept() -> None:
     assert len(play.holds) == 1
 
 
+@pytest.mark.parametrize(
+    ("sent", "controls", "seconds"),
+    [
+        (["begin"], [(Control.BEGIN, "", "")], 600.0),
+        (["select 1; begin"], [(Control.NONE, "", ""), (Control.BEGIN, "", "")], 60.0),
+        (["begin", "begin"], [(Control.BEGIN, "", "")], 60.0),
+        (["begin", "select 1"], [(Control.BEGIN, "", "")], 60.0),
+    ],
+)
+def test_a_transaction_that_has_only_begun_keeps_no_lock_and_the_wait_is_as_long_as_elsewhere(
+    sent: list[str], controls: list[tuple[Control, str, str]], seconds: float
+) -> None:
+    play = Play(lambda sql: permitted(sql, controls=controls) if "begin" in sql else ask(sql))
+    for sql in sent:
+        play.client(codec.query(sql)).upstream(*(complete(part) for part in sql.split(";")), ready("T"))
+    play.client(Q)
+    facts = play.holds[0].facts
+    assert (facts.seconds, facts.in_transaction) == (seconds, seconds == 60.0)
+
+
 def test_a_driver_that_waits_for_parse_and_describe_gets_their_answers() -> None:
     play = Play(ask).client(codec.parse("s", "insert"), describe("S", "s"), codec.message(b"H"))
     assert play.to_upstream() == codec.parse("s", "insert") + describe("S", "s") + codec.message(b"H")

@@ -186,7 +186,7 @@ def _facts(
     facts = [one.facts for ruling in (plan.ruling, *plan.bodies) for one in ruling.inspection.statements]
     session.reviews += 1
     # What this segment has sent keeps its locks until Sync, as an open transaction does.
-    inside = session.status != "I" or session.touched
+    inside = not session.unlocked
     return HoldFacts(
         session=session.facts,
         statement=statement,
