@@ -233,7 +233,7 @@ async def _pipeline(connection: psycopg.AsyncConnection[Any]) -> None:
 async def test_a_driver_that_begins_by_itself_waits_as_long_as_others_for_its_first_statement(
     served: TestBroker, postgres: Server
 ) -> None:
-    async with await connected(served.ticket(role="ask", lasts=60), autocommit=False) as connection:
+    async with await connected(served.ticket(role="ask", lasts=3600), autocommit=False) as connection:
         for number, minutes in enumerate((10, 1), 1):
             running = asyncio.create_task(connection.execute(WRITE))
             await served.until(lambda number=number: len(served.recorder.of("hold.opened")) >= number, 10)
