@@ -213,8 +213,7 @@ def test_a_transaction_that_has_only_begun_keeps_no_lock_and_the_wait_is_as_long
     for sql in sent:
         play.client(codec.query(sql)).upstream(*(complete(part) for part in sql.split(";")), ready("T"))
     play.client(Q)
-    facts = play.holds[0].facts
-    assert (facts.seconds, facts.in_transaction) == (seconds, seconds == 60.0)
+    assert (play.holds[0].facts.seconds, play.holds[0].facts.in_transaction) == (seconds, True)
 
 
 def test_a_driver_that_waits_for_parse_and_describe_gets_their_answers() -> None:

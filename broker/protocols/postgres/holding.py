@@ -186,14 +186,14 @@ def _facts(
     facts = [one.facts for ruling in (plan.ruling, *plan.bodies) for one in ruling.inspection.statements]
     session.reviews += 1
     # What this segment has sent keeps its locks until Sync, as an open transaction does.
-    inside = not session.unlocked
+    inside = session.status != "I" or session.touched
     return HoldFacts(
         session=session.facts,
         statement=statement,
         asked=asked,
         requirement=asking.requirement,
         rules=asking.rules,
-        seconds=min(asking.seconds, IN_TRANSACTION) if inside and asking.waits else asking.seconds,
+        seconds=min(asking.seconds, IN_TRANSACTION) if asking.waits and not session.unlocked else asking.seconds,
         sequence=session.reviews,
         verb=facts[0].verb,
         redacted=shown_text(plan.ruling.inspection),
