@@ -192,7 +192,7 @@ cdef class Pen:
             commit.mark(book.file)
         log.head = _tuple(kind_of_head, (self._fed, PyUnicode_DecodeASCII(self._fed_hash, 64, NULL)))
         commit.mark(feed)
-        self._count(journal, self._books)
+        self._count(journal)
         return commit.future(lazy=not journal.urgent)
 
     cdef int _make(self, Journal journal) except -1:
@@ -212,7 +212,8 @@ cdef class Pen:
                 book.seq += 1
                 self._fed += 1
                 _seal_entry(
-                    _entry, self._stream, book.grant, book.lines, book.seq, book.hash, self._events, self._fed, self._fed_hash
+                    _entry, self._stream, book.grant, book.lines, book.seq, book.hash,
+                    self._events, self._fed, self._fed_hash,
                 )
                 if _entry.kind == ALLOWED:
                     book.allowed += 1
@@ -227,12 +228,12 @@ cdef class Pen:
             self._taken += 1
         return 0
 
-    cdef int _count(self, Journal journal, dict books) except -1:
+    cdef int _count(self, Journal journal) except -1:
         """Count what is sealed as `Story.take` does."""
         cdef Writer writer
         cdef Book book
         cdef dict tally = self._metrics.tally
-        for book in books.values():
+        for book in self._books.values():
             story = book.story
             story.statements += book.allowed
             for name in book.ended:
@@ -247,8 +248,8 @@ cdef class Pen:
                 writer.begun = NULL
                 (<Book> writer.book).story.open_statements[_named(_entry)] = None
         for grant, said in journal._said:
-            if grant in books:
-                (<Book> books[grant]).story.count(said)
+            if grant in self._books:
+                (<Book> self._books[grant]).story.count(said)
         return 0
 
 

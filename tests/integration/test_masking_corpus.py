@@ -19,7 +19,7 @@ from tests.integration.masking_cases import (
 from tests.integration.two_worlds import FIELDS, ID, World, texts, worlds
 from tests.support.catalogue import load_catalogue
 from tests.support.postgres import CASES
-from tests.support.require import older_than
+from tests.support.require import older_than, skip_where_older
 
 __all__ = ["worlds"]
 
@@ -255,8 +255,7 @@ def test_honest_statements_run(worlds: tuple[World, World], sql: str) -> None:
 def test_honest_writes_run_where_they_read_nothing_masked_of_what_they_change(
     worlds: tuple[World, World], sql: str
 ) -> None:
-    if older_than(sql, worlds[0].server.major):
-        pytest.skip("this server is older than the statement")
+    skip_where_older(sql, worlds[0].server.major)
     left, right = (world.write(sql) for world in worlds)
     assert isinstance(left, list), left
     assert repr(left) == repr(right)

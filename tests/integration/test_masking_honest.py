@@ -6,7 +6,7 @@ import pytest
 
 from tests.integration.two_worlds import World, worlds
 from tests.support.postgres import CASES
-from tests.support.require import older_than
+from tests.support.require import skip_where_older
 
 __all__ = ["worlds"]
 
@@ -17,8 +17,7 @@ WRITES = CASES.with_name("honest_returning.sql").read_text().splitlines()[1:]
 
 @pytest.mark.parametrize("sql", READS)
 def test_what_shows_nothing_masked_is_what_it_is_directly(worlds: tuple[World, World], sql: str) -> None:
-    if older_than(sql, worlds[0].server.major):
-        pytest.skip("this server is older than the statement")
+    skip_where_older(sql, worlds[0].server.major)
     for world in worlds:
         direct = world._rows(sql, world.connection)
         world.connection.execute("rollback; deallocate all; reset search_path")

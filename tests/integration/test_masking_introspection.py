@@ -19,7 +19,7 @@ from tests.integration.two_worlds import FIELDS, World, worlds
 from tests.support.broker import POLICY, serving
 from tests.support.catalogue import load_catalogue
 from tests.support.postgres import CASES, Server
-from tests.support.require import older_than
+from tests.support.require import older_than, skip_where_older
 
 __all__ = ["worlds"]
 
@@ -269,8 +269,7 @@ def test_of_other_sessions_only_their_being_is_shown(worlds: tuple[World, World]
 
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_drivers_can_introspect(worlds: tuple[World, World], driver: str) -> None:
-    if older_than(DRIVERS[driver], worlds[0].server.major):
-        pytest.skip("this server is older than the statement")
+    skip_where_older(DRIVERS[driver], worlds[0].server.major)
     assert isinstance(worlds[0].run(DRIVERS[driver]), list), worlds[0].run(DRIVERS[driver])
 
 

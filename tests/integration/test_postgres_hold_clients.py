@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from broker.demo.install import NoPostgres, find_postgres
-from tests.integration.postgres_world import endpoint, make_world, written
+from tests.integration.postgres_world import connected, endpoint, make_world, written
 from tests.support.broker import Shown, TestBroker, serving
 from tests.support.postgres import Server
 from tests.support.require import missing
@@ -183,6 +183,21 @@ async def test_a_session_whose_access_was_extended_waits_as_long_as_its_role_let
         await served.answer(hold)
         await running
     assert written(postgres) == ["x"]
+
+
+async def test_a_driver_that_begins_by_itself_waits_as_long_as_others_for_its_first_statement(
+    served: TestBroker, postgres: Server
+) -> None:
+    async with await connected(served.ticket(role="ask", lasts=3600), autocommit=False) as connection:
+        for number, minutes in enumerate((10, 1), 1):
+            running = asyncio.create_task(connection.execute("insert into log (what) values ('held')"))
+            await served.until(lambda number=number: len(served.recorder.of("hold.opened")) >= number, 10)
+            hold = await served.held(number)
+            assert (hold.expires_at - hold.opened_at).total_seconds() == 60 * minutes
+            assert hold.in_transaction
+            await served.answer(hold)
+            await running
+        await connection.commit()
 
 
 Way = Callable[[psycopg.AsyncConnection[Any]], Awaitable[Any]]

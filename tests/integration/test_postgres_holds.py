@@ -230,21 +230,6 @@ async def _pipeline(connection: psycopg.AsyncConnection[Any]) -> None:
         await cursor.fetchone()
 
 
-async def test_a_driver_that_begins_by_itself_waits_as_long_as_others_for_its_first_statement(
-    served: TestBroker, postgres: Server
-) -> None:
-    async with await connected(served.ticket(role="ask", lasts=3600), autocommit=False) as connection:
-        for number, minutes in enumerate((10, 1), 1):
-            running = asyncio.create_task(connection.execute(WRITE))
-            await served.until(lambda number=number: len(served.recorder.of("hold.opened")) >= number, 10)
-            hold = await served.held(number)
-            assert (hold.expires_at - hold.opened_at).total_seconds() == 60 * minutes
-            assert hold.in_transaction
-            await served.answer(hold)
-            await running
-        await connection.commit()
-
-
 async def test_a_hold_in_a_transaction_is_short_and_its_refusal_fails_both_sides(
     served: TestBroker, postgres: Server
 ) -> None:

@@ -125,19 +125,6 @@ def test_what_policy_allows_by_then_needs_no_requirement() -> None:
     assert play.to_upstream() == Q
 
 
-def test_in_a_transaction_a_refusal_fails_both_sides_and_the_wait_is_short() -> None:
-    play = Play(ask).client(codec.query("begin")).upstream(complete("BEGIN"), ready("T"))
-    play.to_upstream(), play.to_client()
-    play.client(Q)
-    assert (play.holds[0].facts.seconds, play.holds[0].facts.in_transaction) == (60.0, True)
-    answer(play, Refused("h1", "Bob", ""))
-    assert play.to_upstream() == POISON + codec.SYNC
-    play.upstream(error("34000"), ready("E"))
-    assert b"Bob refused" in play.to_client()
-    assert b"25P02" in play.client(Q).upstream(error("34000"), ready("E")).to_client()
-    assert len(play.holds) == 1
-
-
 def test_messages_behind_a_hold_wait_in_order_and_are_bounded() -> None:
     play = held(Q, codec.query("select 1"), codec.query("select 2"))
     assert play.to_upstream() == b""
@@ -197,25 +184,6 @@ def test_parse_and_describe_wait_with_bind_so_that_no_lock_is_kept() -> None:
     assert len(play.holds) == 1
 
 
-@pytest.mark.parametrize(
-    ("sent", "controls", "seconds"),
-    [
-        (["begin"], [(Control.BEGIN, "", "")], 600.0),
-        (["select 1; begin"], [(Control.NONE, "", ""), (Control.BEGIN, "", "")], 60.0),
-        (["begin", "begin"], [(Control.BEGIN, "", "")], 60.0),
-        (["begin", "select 1"], [(Control.BEGIN, "", "")], 60.0),
-    ],
-)
-def test_a_transaction_that_has_only_begun_keeps_no_lock_and_the_wait_is_as_long_as_elsewhere(
-    sent: list[str], controls: list[tuple[Control, str, str]], seconds: float
-) -> None:
-    play = Play(lambda sql: permitted(sql, controls=controls) if "begin" in sql else ask(sql))
-    for sql in sent:
-        play.client(codec.query(sql)).upstream(*(complete(part) for part in sql.split(";")), ready("T"))
-    play.client(Q)
-    assert (play.holds[0].facts.seconds, play.holds[0].facts.in_transaction) == (seconds, True)
-
-
 def test_a_driver_that_waits_for_parse_and_describe_gets_their_answers() -> None:
     play = Play(ask).client(codec.parse("s", "insert"), describe("S", "s"), codec.message(b"H"))
     assert play.to_upstream() == codec.parse("s", "insert") + describe("S", "s") + codec.message(b"H")
@@ -226,12 +194,6 @@ def test_a_driver_that_waits_for_parse_and_describe_gets_their_answers() -> None
     assert play.holds[0].facts.shown == ("7",)
     assert not play.holds[0].facts.in_transaction
     assert play.holds[0].facts.asked.types == (23,)
-
-
-def test_what_a_flush_has_sent_keeps_the_wait_short() -> None:
-    play = Play(ask).client(codec.parse("", "insert"), codec.message(b"H")).upstream(PARSED)
-    play.client(bind(""), codec.execute(""), codec.SYNC)
-    assert (play.holds[0].facts.seconds, play.holds[0].facts.in_transaction) == (60.0, True)
 
 
 def test_an_approval_is_for_one_execution_of_one_binding() -> None:

@@ -50,3 +50,9 @@ _SINCE = {
 def older_than(sql: str, major: int) -> bool:
     """Whether a server of this version is older than something in a statement."""
     return any(word in sql.lower() and major < since for word, since in _SINCE.items())
+
+
+def skip_where_older(sql: str, major: int) -> None:
+    """Skip a test of a statement that a server of this version does not know: those of the suite's own know all."""
+    if older_than(sql, major):
+        pytest.skip("this server is older than the statement")

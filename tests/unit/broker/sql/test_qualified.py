@@ -18,6 +18,7 @@ def inspected(sql: str, fields: FieldView, *covers: str) -> Inspection:
     return inspect(sql, replace(CATALOGUE, database="shop"), fields, covers=covers, called="prod-db")
 
 
+# A statement and what it is sent as stand in one line each, however long.
 IN_CLEAR = """
     select * from "prod-db"."public"."orders" as o where o.id = 1 -> select * from "public"."orders" as o where o.id = 1
     select Shop . public.orders.id from shop.public.orders -> select public.orders.id from public.orders
