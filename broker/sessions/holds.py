@@ -50,7 +50,7 @@ class Asked:
         """All of it, for a reviewer."""
         before = ["behind a change of the schema, so that names may mean something else"] if self.altered else []
         set_ = [] if self.path is None else [("search_path", ", ".join(self.path))]
-        set_ += [(name, value) for name, value in self.settings if value not in _USUAL.get(name, ())]
+        set_ += [(name, value) for name, value in self.settings if value not in _USUAL.get(name, ("",))]
         # What its client chose stays on its line.
         before += [f"under {name} = {value if value.isprintable() else ascii(value)}" for name, value in set_]
         if _alike(self.sql):

@@ -102,6 +102,7 @@ def _inspected(inquiry: Inquiry, kind: str, content: Node, verb: str, change: Ch
         missing_where=missing_where(found, scope),
         calls=found.ruled,
         code=frozenset(change.code | found.coded),
+        settings=frozenset(found.settings),
     )
 
 

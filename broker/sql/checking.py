@@ -166,7 +166,7 @@ def _of_target(kind: str, statement: Node, found: Collected, scope: Scope) -> Co
     """
     if kind in ("UpdateStmt", "DeleteStmt", "MergeStmt"):
         own = {kind: {key: value for key, value in statement.items() if key != "withClause"}}
-        return collect(own, scope.catalogue, found.passed, in_clear=found.in_clear)
+        return collect(own, scope.catalogue, found.passed, in_clear=found.in_clear, named=found.named)
     if kind != "InsertStmt":
         return found
     conflict = statement.get("onConflictClause", {})
@@ -177,7 +177,7 @@ def _of_target(kind: str, statement: Node, found: Collected, scope: Scope) -> Co
         if not _takes_over(one["ResTarget"], called(statement["relation"]), relation)
     ]
     behind = [{**conflict, "targetList": items}, statement.get("returningClause", [])]
-    return collect(behind, scope.catalogue, found.passed, in_clear=found.in_clear)
+    return collect(behind, scope.catalogue, found.passed, in_clear=found.in_clear, named=found.named)
 
 
 def _assigned(item: Node) -> Node:

@@ -12,7 +12,7 @@ from broker.sql.model import Refusal
 from broker.sql.names import called_builtin, check_function, check_operator, check_type, own_candidates
 from broker.sql.nodes import EXPRESSIONS
 from broker.sql.sequences import FUNCTIONS as SEQUENCED
-from broker.sql.settings import moved_by_call, refusal_of_call, shows_only_settings
+from broker.sql.settings import moved_by_call, own_called, own_read, refusal_of_call, shows_only_settings
 from broker.sql.tree import Node, joined, strings, wrapped
 
 MAX_QUERIES = 500
@@ -34,13 +34,14 @@ def collect(
     *,
     in_clear: bool = False,
     relations: int | None = None,
+    named: tuple[str, ...] = (),
 ) -> Collected:
     """Walk a query with a stack; raises Refusal for a node, function, operator or type outside the lists.
 
     `passed` are ids of calls that somebody else looks at, `relations` is how many the parser wrote where the query is
-    all of its text.
+    all of its text, `named` are settings of an application's own as rules name them.
     """
-    found = Collected(catalogue=catalogue, passed=passed, in_clear=in_clear)
+    found = Collected(catalogue=catalogue, passed=passed, in_clear=in_clear, named=named)
     read = 0
     # What sees other WITH queries stands with their names, and all else on the stack.
     others: list[tuple[Any, frozenset[str]]] = []
@@ -238,12 +239,20 @@ def _call(found: Collected, catalogue: Catalogue, content: Node, wrapper: Node) 
         found.sets = True
         if (moved := moved_by_call(content)) is not None:
             found.moved.append(moved)
-        if (refusal := refusal_of_call(content)) is not None:
+        if (refusal := refusal_of_call(content, found.named)) is not None:
             raise refusal
+        own, written = own_called(content, found.named)
+        found.settings |= own
+        if not written:
+            found.calls.append((wrapper, content, "set_config"))
     # Only a type that is written out is known to run no code of users' when it is filled.
     if "_populate_record" in parts[-1] and "TypeCast" not in (content.get("args") or [{}])[0]:
         raise Refusal("function", f"{parts[-1]} is passed with a type written out", "write null::type")
-    if rewritten is not None and not shows_only_settings(parts[-1], content.get("args", []), in_clear=found.in_clear):
+    if rewritten is None or shows_only_settings(parts[-1], content.get("args", []), in_clear=found.in_clear):
+        return
+    if (name := own_read(parts[-1], content, found.named)) is not None:
+        found.settings.add(name)
+    else:
         found.calls.append((wrapper, content, rewritten))
 
 

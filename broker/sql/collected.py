@@ -66,6 +66,10 @@ class Collected:
     """Ids of calls that somebody else looks at."""
     in_clear: bool = False
     """Nothing is masked, and no literal of the catalogue is hidden."""
+    settings: set[str] = field(default_factory=set)
+    """Those of an application's own that it sets or shows, or could."""
+    named: tuple[str, ...] = ()
+    """Such settings as rules name them."""
     coded: set[str] = field(default_factory=set)
     """Where nothing is masked: what could run code of users', beside the functions that are known."""
     listings: list[tuple[Node, Node, Node]] = field(default_factory=list)

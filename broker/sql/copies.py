@@ -76,6 +76,7 @@ def _copy_in(inquiry: Inquiry, content: Node) -> StatementFacts:
         code=frozenset(found.coded),
         masked=frozenset(f"{relation.qualified}.{name}" for name in scope.masks_of(relation) if name in filled),
         copying="in",
+        settings=frozenset(found.settings),
     )
 
 

@@ -52,6 +52,8 @@ class Inquiry:
     altered: Altered
     moved: bool
     """The session has set a search path of its own."""
+    settings: tuple[str, ...] = ()
+    """Settings of an application's own, as rules name them."""
     scrub: bool = False
     revealed: tuple[tuple[int, int, int], ...] = ()
     searches: tuple[tuple[str, int], ...] = ()
@@ -104,7 +106,14 @@ class Inquiry:
         if not self.seen.in_clear and not (plain and "withClause" not in root["SelectStmt"]):
             returned = mask_returned(root, self.catalogue, self.seen, self.rewriter)
         passed = frozenset(id(one.call) for one in reveals)
-        found = collect(root, self.catalogue, passed, in_clear=self.seen.in_clear, relations=self.relations)
+        found = collect(
+            root,
+            self.catalogue,
+            passed,
+            in_clear=self.seen.in_clear,
+            relations=self.relations,
+            named=self.settings,
+        )
         scope = self.scope(found, plain=plain)
         if verb == "EXPLAIN" and not self.seen.in_clear:
             check_explained(found, scope)
@@ -139,4 +148,5 @@ class Inquiry:
             calls=found.ruled,
             searched=frozenset(name for name, _ in self.searches) if sought else frozenset(),
             code=frozenset(found.coded),
+            settings=frozenset(found.settings),
         )

@@ -35,6 +35,7 @@ def inspect(
     path: SearchPath | None = None,
     types: tuple[int, ...] = (),
     called: str = "",
+    settings: tuple[str, ...] = (),
 ) -> Inspection:
     """Inspect a text of any number of statements under a catalogue and a person's field rules; raises Refusal.
 
@@ -44,6 +45,7 @@ def inspect(
     be changed. `types` are oids of users' types that parameters are declared to have. `altered` says that the session
     has changed the schema in the transaction that this is for, so that the catalogue may be outdated for it. `path` is
     the search path that the session has set, if it has. `called` is what its client calls the database.
+    `settings` are those of an application's own that rules name.
     Under limits for where others wait, raises Costly.
     """
     # What is seen of a relation does not depend on how it is named.
@@ -61,7 +63,8 @@ def inspect(
         rewriter = Rewriter(source, tree, limits)
         leave_out(frozenset({catalogue.database, called} - {""}), source, rewriter)
         only, moved = relations if len(raws) == 1 else None, path is not None
-        inquiry = Inquiry(source, tokens, catalogue, fields, rewriter, seen, len(raws), only, strict, altered, moved)
+        about = (only, strict, altered, moved, settings)
+        inquiry = Inquiry(source, tokens, catalogue, fields, rewriter, seen, len(raws), *about)
         statements = tuple(statement(inquiry, raw) for raw in raws)
         if types:
             statements = _with_parameters(statements, types, catalogue, seen)

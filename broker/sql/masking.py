@@ -12,6 +12,7 @@ from broker.sql.masks import quote_name
 from broker.sql.model import Refusal
 from broker.sql.relations import Scope, placed
 from broker.sql.rewrite import Rewriter, Source, fragment
+from broker.sql.settings import own_called, set_among
 from broker.sql.stars import list_columns
 from broker.sql.system import SYSTEM_COLUMNS, literal_functions
 from broker.sql.tree import Node, strings, walk
@@ -29,7 +30,10 @@ def mask_relations(scope: Scope, rewriter: Rewriter) -> None:
         group_by_keys(select, keyed, rewriter)
     written = literal_functions(in_clear=scope.found.in_clear)
     for wrapper, content, name in scope.found.calls:
-        body = written.get(f"{name}/{len(content.get('args', []))}", written[name])
+        if name == "set_config":
+            body = set_among(own_called(content, scope.found.named)[0])
+        else:
+            body = written.get(f"{name}/{len(content.get('args', []))}", written[name])
         _replace_call(rewriter, wrapper, content, body)
     for wrapper, content, call in scope.found.listings:
         _replace_listing(scope, rewriter, wrapper, content, call)

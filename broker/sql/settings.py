@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from broker.sql.masks import quote_text
 from broker.sql.model import Moves, Refusal
 from broker.sql.paths import asked, listed, named, written
-from broker.sql.system import shown
+from broker.sql.system import PRIVATE, shown
 from broker.sql.tree import Node, strings
+from policies.engine.conditions import names_setting
 
 _ANY = re.compile(r"[^\x00-\x1f]{0,63}")
 _NAME = re.compile(r"[a-z_][a-z_.]{0,62}")
@@ -78,6 +80,52 @@ Who a session is may be reset, as no SET changes it: pools do so between two use
 """
 _SHOWING = "select name, setting from pg_settings where setting is not null; lists those that may be shown"
 _CALL = frozenset({"funcname", "args", "funcformat", "location"})
+_OWN = re.compile(r"[a-z_][a-z0-9_$]*(\.[a-z_][a-z0-9_$]*)+")
+_OTHER = "a setting that no rule names"
+"""What is set where a name that comes later is none that it may be: the server knows no such setting."""
+
+
+def _is_own(name: str) -> bool:
+    """Say whether a setting is an application's or an extension's own, which rules may name."""
+    return _OWN.fullmatch(name) is not None and re.search(PRIVATE, name) is None
+
+
+def own_set(content: Node) -> frozenset[str]:
+    """Return the setting of an application's own that a SET sets."""
+    name = str(content.get("name", "")).lower()
+    return frozenset({name} if content.get("kind") == "VAR_SET_VALUE" and _is_own(name) else ())
+
+
+def own_shown(name: str, *, in_clear: bool) -> frozenset[str]:
+    """Return the setting of an application's own that a SHOW shows, where it is not shown without a rule."""
+    return frozenset({name.lower()} if _is_own(name.lower()) and not shown(name, in_clear=in_clear) else ())
+
+
+def own_read(function: str, content: Node, named: tuple[str, ...]) -> str | None:
+    """Return the setting of an application's own whose value a call gives, where its name is written out in a rule's.
+
+    Others come as if there were none.
+    """
+    name = str(_value((content.get("args") or [{}])[0])).lower() if function == "current_setting" else ""
+    return name if _is_own(name) and any(names_setting(listed, name) for listed in named) else None
+
+
+def own_called(content: Node, named: tuple[str, ...]) -> tuple[frozenset[str], bool]:
+    """Return the settings of an application's own that a call of set_config could set, and whether it says which.
+
+    Where it does not, it is held to those that rules name without a star.
+    """
+    name = _value(content["args"][0])
+    if name is None:
+        return frozenset(filter(_is_own, named)), False
+    return frozenset({str(name).lower()} if _is_own(str(name).lower()) else ()), True
+
+
+def set_among(names: frozenset[str]) -> str:
+    """Write a call of set_config whose name is a row's `a1`: it sets one of some settings, or fails."""
+    listed = ", ".join(quote_text(one) for one in sorted(names))
+    among = f"pg_catalog.lower(a1) OPERATOR(pg_catalog.=) ANY (ARRAY[{listed}]::pg_catalog.text[])"
+    return f"pg_catalog.set_config(CASE WHEN {among} THEN a1 ELSE {quote_text(_OTHER)} END, a2, a3)"
 
 
 def milliseconds(value: str | int | None) -> int | None:
@@ -116,6 +164,8 @@ def refusal_of_set(content: Node) -> Refusal | None:
     if name in TIMEOUTS:
         return None if _timeout(content) is not None else _untimely(name)
     allowed = CHANGEABLE.get(name) or _SET_ONLY.get(name)
+    if allowed is None and _is_own(name):
+        return None  # Rules decide.
     if allowed is None:
         return _pinned(name or "that setting")
     arguments = content.get("args", [])
@@ -138,6 +188,8 @@ def refusal_of_value(name: str, value: str) -> Refusal | None:
     """Return why a session may not begin with a setting, or None: it may with what it could SET."""
     if name in TIMEOUTS:
         return None if milliseconds(value) is not None else _untimely(name)
+    if _is_own(name):
+        return Refusal("settings", f"{name} is set after connecting, where a rule names it", f"SET {name} = 'value'")
     if name not in _BEGUN:
         return _pinned(name if _NAME.fullmatch(name) else "that setting")
     return None if _BEGUN[name].fullmatch(value) and value.isprintable() else _unsettable(name)
@@ -172,12 +224,20 @@ def moved_by_call(content: Node) -> tuple[Node, str] | None:
     return arguments[1]["A_Const"], written(asked(names))
 
 
-def refusal_of_call(content: Node) -> Refusal | None:
-    """Return why a call of set_config is refused, or None: it sets what SET would, with what is written out."""
+def refusal_of_call(content: Node, named: tuple[str, ...] = ()) -> Refusal | None:
+    """Return why a call of set_config is refused, or None: it sets what SET would, with what is written out.
+
+    What rules name of an application's own is set to anything, and its name may come later.
+    """
     arguments = content.get("args", [])
-    if set(content) - _CALL or len(arguments) != 3 or _value(arguments[0]) is None or _value(arguments[2]) is None:
+    if set(content) - _CALL or len(arguments) != 3 or "NamedArgExpr" in arguments[0] or _value(arguments[2]) is None:
         return _unwritten("set_config")
+    if _value(arguments[0]) is None:
+        own, _ = own_called(content, named)
+        return None if own else _unwritten("set_config")
     name, value = str(_value(arguments[0])).lower(), _value(arguments[1])
+    if _is_own(name):
+        return None  # Rules decide.
     if name == "search_path":
         return None  # `moved_by_call` has looked at it.
     if name in TIMEOUTS:

@@ -18,7 +18,7 @@ from broker.sql.redact import redacted
 from broker.sql.revealing import reveals_in
 from broker.sql.rewrite import Source
 from broker.sql.searching import candidates
-from broker.sql.settings import lasting, makes_writable, refusal_of_set, refusal_of_show
+from broker.sql.settings import lasting, makes_writable, own_set, own_shown, refusal_of_set, refusal_of_show
 from broker.sql.tree import Node, wrapped
 from policies.engine.conditions import BY_VERB
 from policies.engine.decisions import Effect, StatementFacts
@@ -175,7 +175,7 @@ def _set(inquiry: Inquiry, asked: _Asked) -> Statement:
     content = asked.content
     refusal, writable, lasts = refusal_of_set(content), makes_writable(content), lasting(content)
     inquiry.moves = rewrite_set(content, asked.start, asked.end, inquiry.rewriter)
-    facts = asked.said(Effect.SESSION)
+    facts = replace(asked.said(Effect.SESSION), settings=own_set(content))
     return Statement(facts, asked.shown, refusal=refusal, writable=writable, lasting=lasts)
 
 
@@ -185,8 +185,11 @@ def _show(inquiry: Inquiry, asked: _Asked) -> Statement:
         expressions = inquiry.seen.of(settings).expressions
         show_all(asked.node, expressions, asked.start, asked.end, inquiry.rewriter)
         return Statement(asked.said(Effect.SESSION), asked.shown)
-    refusal = refusal_of_show(asked.content["name"], in_clear=inquiry.seen.in_clear)
-    return Statement(asked.said(Effect.SESSION), asked.shown, refusal=refusal)
+    name, in_clear = asked.content["name"], inquiry.seen.in_clear
+    own = own_shown(name, in_clear=in_clear)
+    facts = replace(asked.said(Effect.SESSION), settings=own)
+    refusal = None if own else refusal_of_show(name, in_clear=in_clear)
+    return Statement(facts, asked.shown, refusal=refusal)
 
 
 def _close(_: Inquiry, asked: _Asked) -> Statement:

@@ -9,7 +9,7 @@ from typing import Literal, Self
 import yaml
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from policies.engine.conditions import Direction
+from policies.engine.conditions import Direction, SettingName
 from policies.engine.decide import decide_access, decide_statement, field_view
 from policies.engine.decisions import Allow, Ask, Decision, Deny, Effect, OwnFunction, StatementFacts
 from policies.engine.load import PolicyUnreadable
@@ -41,6 +41,7 @@ class StatementCase(_Strict):
     functions: list[str] = []
     missing_where: list[str] = []
     copying: Direction | None = None
+    settings: list[SettingName] = Field(default=[], description="settings of an application's own, like `app.user_id`")
     calls: list[str] = Field(default=[], description="functions of your own, like `public.total(integer)`")
     acting_calls: list[str] = Field(default=[], description="those that are volatile, or SECURITY DEFINER")
     estimated_rows: int | None = Field(default=None, description="what the planner expects; nobody can say without it")
@@ -107,6 +108,7 @@ def _answer(policy: Policy, case: Case) -> tuple[str, list[str]]:
             frozenset(ran.functions),
             missing_where=frozenset(ran.missing_where),
             copying=ran.copying or "",
+            settings=frozenset(ran.settings),
             calls=frozenset(
                 OwnFunction(*_signature(name), acting)
                 for names, acting in ((ran.calls, False), (ran.acting_calls, True))

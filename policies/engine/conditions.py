@@ -198,7 +198,22 @@ def names_call(listed: str, call: OwnFunction, *, denies: bool = False) -> bool:
     return listed in (f"{call.schema}.{call.name}", str(call))
 
 
+_SETTING = re.compile(rf"{_NAME}(\.{_NAME})*\.({_NAME}|\*)")
+
+
+def _setting(value: str) -> str:
+    if _SETTING.fullmatch(value.strip().lower()) is None:
+        raise ValueError(f"`{value}` names no setting of an application's: write it like `app.user_id`, or `app.*`")
+    return value.strip().lower()
+
+
+def names_setting(listed: str, name: str) -> bool:
+    """Say whether a listed name is a setting's; `app.*` is every one whose name begins so."""
+    return listed == name or (listed.endswith(".*") and name.startswith(listed[:-1]))
+
+
 FunctionName = Annotated[str, AfterValidator(_function)]
+SettingName = Annotated[str, AfterValidator(_setting)]
 Verb = Annotated[str, AfterValidator(_verb)]
 Direction = Literal["in", "out"]
 _Days = Annotated[str, StringConstraints(pattern=rf"^{_DAY}(-{_DAY})?$")]

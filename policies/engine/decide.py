@@ -6,7 +6,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from policies.engine.conditions import EVERY_FUNCTION, every_verb, followed, holds, names_call, of_verbs, said_of_verb
+from policies.engine.conditions import (
+    EVERY_FUNCTION,
+    every_verb,
+    followed,
+    holds,
+    names_call,
+    names_setting,
+    of_verbs,
+    said_of_verb,
+)
 from policies.engine.decisions import (
     HIDE,
     NO_LIMITS,
@@ -30,7 +39,7 @@ from policies.engine.decisions import (
 from policies.engine.durations import format_duration
 from policies.engine.fieldrules import FieldRule
 from policies.engine.model import Policy
-from policies.engine.refusals import uncalled, uncoded, uncovered, uninspected
+from policies.engine.refusals import uncalled, uncoded, uncovered, uninspected, unnamed
 from policies.engine.rules import AccessRule, Rule, StatementRule
 
 
@@ -151,6 +160,12 @@ def freely_read(policy: Policy, person: str, resource: str, role: str) -> tuple[
     return tuple(free), tuple(sorted(before))
 
 
+def settings_named(policy: Policy, person: str, resource: str, role: str) -> tuple[str, ...]:
+    """Return the settings of an application's own that a person may have to do with, as rules name them."""
+    rules = (rule for rule in policy.statements if _speaks_of(policy, rule, person, resource, role))
+    return tuple(sorted({name for rule in rules if rule.decision != "deny" for name in rule.settings}))
+
+
 def _reveal(policy: Policy, person: str, resource: str, field: str) -> Decision:
     """Decide whether a masked field may come in clear: the rule that masks it says who must agree."""
     relation, _, name = field.rpartition(".")
@@ -178,7 +193,7 @@ def _statement_answers(
         yield Allow(("no-effect",))
     for effect in sorted(facts.effects):
         # Each effect needs a rule of its own: one that reads and writes is not covered by a rule about reads.
-        answers, nearly = _answers((one for one in rules if not one.named_functions), facts, effect, now, rows)
+        answers, nearly = _answers((one for one in rules if one.general), facts, effect, now, rows)
         yield combine(answers) if answers else uncovered(effect, facts, nearly)
     for call in sorted(facts.calls):
         # And so does each function of users' that a call could mean: what else a statement does says nothing of them.
@@ -188,6 +203,10 @@ def _statement_answers(
             yield combine(answers)
         elif not call.computes:
             yield uncalled(call)
+    for setting in sorted(facts.settings):
+        naming = (one for one in rules if any(names_setting(listed, setting) for listed in one.settings))
+        answers, _ = _answers(naming, facts, Effect.SESSION, now, rows)
+        yield combine(answers) if answers else unnamed(setting)
     if facts.code:
         # What no name tells apart is under rules about all of it: to define it, and to run it.
         effect = next((one for one in (Effect.DDL, Effect.ADMIN) if one in facts.effects), Effect.WRITE)
@@ -257,11 +276,15 @@ def _touches(rule: StatementRule, facts: StatementFacts) -> bool:
 
 def _is_about(rule: StatementRule, facts: StatementFacts) -> bool:
     denies = rule.decision == "deny"
-    return of_verbs(rule.verbs, rule.relations, facts, denies=denies) and (
-        not rule.functions
-        or bool(facts.functions & set(rule.functions))
-        or any(names_call(listed, call, denies=denies) for listed in rule.named_functions for call in facts.calls)
-        or (bool(facts.code) and EVERY_FUNCTION in rule.functions)
+    return (
+        of_verbs(rule.verbs, rule.relations, facts, denies=denies)
+        and (
+            not rule.functions
+            or bool(facts.functions & set(rule.functions))
+            or any(names_call(listed, call, denies=denies) for listed in rule.named_functions for call in facts.calls)
+            or (bool(facts.code) and EVERY_FUNCTION in rule.functions)
+        )
+        and (not rule.settings or any(names_setting(listed, one) for listed in rule.settings for one in facts.settings))
     )
 
 

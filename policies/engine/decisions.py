@@ -189,6 +189,8 @@ class StatementFacts:
     """Every function of users' that a call in it could mean, and builtin ones that a rule must name."""
     code: frozenset[str] = frozenset()
     """What else of users' code it runs or defines: types, operators, triggers, functions that are not known yet."""
+    settings: frozenset[str] = frozenset()
+    """Settings of an application's own that it sets or shows, or could."""
 
     @property
     def reaches(self) -> frozenset[str]:

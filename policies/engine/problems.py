@@ -89,7 +89,8 @@ def warnings(policy: Policy) -> list[str]:
     found += [
         f"rule `{rule.id}` names no `effects`, so it lets changes of data and of the schema pass too"
         for rule in policy.statements
-        if rule.decision == "allow" and not (rule.effects or rule.verbs or rule.functions or rule.copies)
+        if rule.decision == "allow"
+        and not (rule.effects or rule.verbs or rule.functions or rule.copies or rule.settings)
     ]
     return [*found, *_idle(policy)]
 
@@ -213,7 +214,9 @@ def _speaks_of_all(other: Rule, rule: Rule) -> bool:
     ]
     if isinstance(rule, StatementRule) and isinstance(other, StatementRule):
         lists += [(rule.effects, other.effects), (rule.verbs, other.verbs), (rule.functions, other.functions)]
-        lists += [(rule.relations, other.relations), (rule.copies, other.copies)]
+        lists += [(rule.relations, other.relations), (rule.copies, other.copies), (rule.settings, other.settings)]
+        if rule.settings and not other.settings and other.decision != "deny":
+            return False
         if other.missing_where not in (None, rule.missing_where) or (other.when and other.when != rule.when):
             return False
         if rule.decision != "deny" and not rule.copies and other.decision != "deny" and other.copies:

@@ -27,6 +27,12 @@ def uncalled(call: OwnFunction) -> Deny:
     return Deny(f"{call} {what}, and no rule lets it be called", ("default-function",), hint)
 
 
+def unnamed(setting: str) -> Deny:
+    """Deny what sets or shows a setting of an application's own: row security and functions may go by it."""
+    hint = f"a rule that says `effects: [session]` and `settings: [{setting}]` would let it be set and shown"
+    return Deny(f"{setting} is a setting of an application's own, and no rule names it", ("default-setting",), hint)
+
+
 def uncoded(code: frozenset[str], effect: Effect) -> Deny:
     """Deny what defines or runs code that no name tells apart."""
     listed = ", ".join(sorted(code)[:3])

@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from policies.engine.builtins import NAMED
-from policies.engine.conditions import CopyLimit, Direction, FunctionName, Verb
+from policies.engine.conditions import CopyLimit, Direction, FunctionName, SettingName, Verb
 from policies.engine.decisions import Bound, Effect, Requirement
 from policies.engine.values import Duration, Name, RelationName, Reviewers, Strict, Windows, requirement_of
 
@@ -69,6 +69,11 @@ class StatementRule(Rule):
         "like `pg_sleep`; what extensions that are known bring to compute with need not be. `*.*` is all code of "
         "users': functions, operators, types, triggers, to run it (`read`, `write`) or to define it (`ddl`), and lets "
         "nothing pass for people for whom anything is masked on the resource",
+    )
+    settings: list[SettingName] = Field(
+        default=[],
+        description="settings of an application's own, like `app.user_id`, or `app.*`: they may be set and shown where "
+        "a rule names them, which speaks of nothing else; row security and functions may go by them",
     )
     missing_where: bool | None = Field(
         default=None,
@@ -167,6 +172,19 @@ class StatementRule(Rule):
     def _names_one_kind_of_function(self) -> Self:
         if self.decision != "deny" and 0 < len(self.named_functions) < len(self.functions):
             raise ValueError("builtin functions that only compute need a rule apart from your own and the others")
+        return self
+
+    @property
+    def general(self) -> bool:
+        """Whether it speaks of what statements do, and not of what passes only where a rule names it."""
+        return not (self.named_functions or self.settings)
+
+    @model_validator(mode="after")
+    def _settings_are_of_sessions(self) -> Self:
+        if self.settings and self.effects and Effect.SESSION not in self.effects:
+            raise ValueError("`settings` goes with `effects: [session]`")
+        if self.settings and self.functions:
+            raise ValueError("`settings` needs a rule apart from `functions`")
         return self
 
     @model_validator(mode="after")

@@ -109,7 +109,7 @@ REFUSED = {
     "search_path": ('"evil', "settings", 'invalid value for parameter "search_path": ""evil"'),
     "standard_conforming_strings": ("off", "settings", "cannot be set to that value"),
     "row_security": ("off", "settings", "row_security cannot be set to that value"),
-    "ext.foo": ("bar", "settings", "ext.foo is not among the settings"),
+    "ext.foo": ("bar", "settings", "ext.foo is set after connecting"),
     "role": ("postgres", "settings", "role is pinned"),
     "client_encoding": ("SJIS", "startup.encoding", "only UTF8"),
     "TimeZone": ("x'; drop", "settings", "invalid value for parameter"),

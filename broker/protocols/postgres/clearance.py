@@ -14,7 +14,7 @@ from broker.protocols.postgres.holding import Cleared, Reviewed, about, match, n
 from broker.protocols.postgres.plan import Plan, Planning, weighed
 from broker.protocols.postgres.registry import Portal
 from broker.protocols.postgres.ruling import Denied, Ruling, shown_text
-from broker.protocols.postgres.settings import current, otherwise
+from broker.protocols.postgres.settings import current, otherwise, reading
 from broker.protocols.postgres.shared import Session
 from broker.sessions.holds import Asked
 from broker.sessions.model import Durability
@@ -29,7 +29,9 @@ def clear(
         settings = yield from current(session)
         if settings is None:
             return unasked(session)
-        if portal is not None and (portal.prepared.settings != settings or portal.asked.settings not in ((), settings)):
+        if portal is not None and (
+            reading(portal.prepared.settings) != reading(settings) or portal.asked.settings not in ((), settings)
+        ):
             return otherwise
         asked = replace(asked, settings=settings)
         if portal is not None:
@@ -87,6 +89,7 @@ def _record(session: Session, cleared: Cleared, portal: Portal | None) -> Genera
     if cleared.plan.writes:
         session.wrote = session.segment
     session.named |= dict.fromkeys(cleared.plan.named, session.segment)
+    session.own_settings |= cleared.plan.settings
     if portal is not None:
         portal.statements, portal.hold, portal.shape, portal.most = ids, hold, cleared.shape, cleared.most
         portal.recheck = cleared.recheck

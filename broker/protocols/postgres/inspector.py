@@ -25,7 +25,7 @@ from broker.sql.model import Altered, Inspection, Refusal, SearchPath
 from broker.sql.redact import UNREADABLE, redact
 from broker.sql.rewrite import whole_run
 from broker.sql.shapes import Template, only_compares, shape
-from policies.engine.decide import field_view, freely_read, timed
+from policies.engine.decide import field_view, freely_read, settings_named, timed
 from policies.engine.decisions import FieldView
 from policies.engine.model import Policy
 
@@ -59,6 +59,8 @@ class Level(NamedTuple):
     strict: bool
     covers: tuple[str, ...]
     but: tuple[str, ...]
+    settings: tuple[str, ...]
+    """Those of an application's own that rules name."""
 
 
 @dataclass(slots=True)
@@ -190,7 +192,7 @@ class Inspector:
         if (ruling := self._on_the_spot(matter, sql, catalogue)) is not None:
             return ruling
         policy_hash, view = self._policies.hash, self._view(matter)
-        person, (strict, covers, but) = matter.subject.person, self._level(matter)
+        person, (strict, covers, but, settings) = matter.subject.person, self._level(matter)
         found, redacted = await self._workers.inspect(
             sql,
             catalogue,
@@ -203,6 +205,7 @@ class Inspector:
             path=matter.path,
             types=matter.types,
             called=matter.subject.resource,
+            settings=settings,
         )
         if self._policies.hash != policy_hash:
             # The policy changed meanwhile, and with it perhaps the masks.
@@ -214,7 +217,7 @@ class Inspector:
         if len(sql) > SMALL:
             return None
         try:
-            strict, covers, but = self._level(matter)
+            strict, covers, but, settings = self._level(matter)
             view, altered, path = self._view(matter), matter.altered, matter.path
             found = inspect(
                 sql,
@@ -228,6 +231,7 @@ class Inspector:
                 path=path,
                 types=matter.types,
                 called=matter.subject.resource,
+                settings=settings,
             )
             return self._ruled(matter, sql, catalogue, found, "")
         except Costly:
@@ -323,4 +327,5 @@ def level_of(policy: Policy, subject: Subject) -> Level:
     """Return what a role says of how its statements are inspected."""
     held = policy.resources.get(subject.resource)
     level = held.roles.get(subject.role) if held is not None else None
-    return Level(level is not None and level.strict, *freely_read(policy, *subject))
+    strict = level is not None and level.strict
+    return Level(strict, *freely_read(policy, *subject), settings_named(policy, *subject))

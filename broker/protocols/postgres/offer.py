@@ -145,9 +145,16 @@ class PostgresOffer:
             found: Inspection | Refusal
             try:
                 view = field_view(policy, person, resource)
-                strict, covers, but = level_of(policy, Subject(person, resource, role))
+                strict, covers, but, settings = level_of(policy, Subject(person, resource, role))
                 found, redacted = await workers.inspect(
-                    text, catalogue, view, strict=strict, covers=covers, but=but, called=resource
+                    text,
+                    catalogue,
+                    view,
+                    strict=strict,
+                    covers=covers,
+                    but=but,
+                    called=resource,
+                    settings=settings,
                 )
             except WorkerFailed as failure:
                 found, redacted = Refusal("limit-time", str(failure), sqlstate="54001"), ""

@@ -84,7 +84,7 @@ def never_changes(policy: Policy, person: str, resource: str, role: str) -> bool
         and (not rule.resources or resource in rule.resources)
         and (not rule.roles or role in rule.roles)
         and (not rule.groups or groups & set(rule.groups))
-        and (changing & set(rule.effects) or (not rule.effects and not rule.named_functions))
+        and (changing & set(rule.effects) or (not rule.effects and rule.general))
         for rule in policy.statements
     )
 

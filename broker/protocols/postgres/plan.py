@@ -14,7 +14,7 @@ from broker.protocols.postgres.pathway import elsewhere, follow, misplaced
 from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Registry, Uncertain, V
 from broker.protocols.postgres.responses import Running
 from broker.protocols.postgres.ruling import Asking, Denied, Permitted, Ruling
-from broker.protocols.postgres.settings import current, otherwise
+from broker.protocols.postgres.settings import current, otherwise, reading
 from broker.protocols.postgres.shared import Session
 from broker.protocols.postgres.values import TYPES
 from broker.sessions.model import Durability
@@ -49,6 +49,7 @@ unexecuted = Denied("0A000", "EXECUTE runs queries and changes of data here", ("
 unmoved = Denied("0A000", "what sets the search path is not fetched by name", ("search-path",), "execute it itself")
 """What a client runs itself is followed by a look at the path, and this is not."""
 
+_OWN_SETTINGS = 64
 _GRADES = (Durability.WRITTEN, Durability.RESULTS_WAIT, Durability.SYNCED)
 
 
@@ -86,6 +87,12 @@ class Plan:
         every = (self.parsed, *self.bodies)
         facts = [one.facts for ruling in every for one in ruling.inspection.statements if one.facts.writes]
         return frozenset().union(*(one.relations | one.through | one.reaches for one in facts))
+
+    @property
+    def settings(self) -> frozenset[str]:
+        """Settings of an application's own that it, or a body that it runs, could set."""
+        every = (self.parsed, *self.bodies)
+        return frozenset().union(*(one.facts.settings for ruling in every for one in ruling.inspection.statements))
 
     @property
     def means(self) -> Meaning:
@@ -154,7 +161,8 @@ class Planner:
         ruling: Ruling = yield self._inspect(sql, types)
         if isinstance(ruling, Permitted):
             statements = ruling.inspection.statements
-            ruling = misplaced(self._session, statements) or _outlasting(self._session, statements) or ruling
+            unfit = misplaced(self._session, statements) or _outlasting(self._session, statements)
+            ruling = unfit or _overmany(self._session, statements) or ruling
         if isinstance(ruling, Denied):
             return ruling
         bodies: list[Permitted] = []
@@ -228,7 +236,7 @@ class Planner:
         # Who reviews what this very text prepares sees all of it.
         if isinstance(ruling, Permitted) and ruling.consults and not self._made(prepared):
             settings = yield from current(self._session)
-            if settings != prepared.settings and not self._session.fails:
+            if reading(settings) != reading(prepared.settings) and not self._session.fails:
                 return replace(otherwise, verb=statement.facts.verb, text=statement.redacted)
         if isinstance(ruling, Permitted) and not _is_query(ruling):
             return replace(unexecuted, verb=statement.facts.verb, text=statement.redacted)
@@ -288,6 +296,14 @@ def _outlasting(session: Session, statements: Sequence[Statement]) -> Denied | N
             message = f"no timeout of this session lasts longer than {session.longest // 1000}s, when its access ends"
             hint = "set it shorter; RESET has it last that long"
             return Denied("42501", message, ("settings",), hint, verb=one.facts.verb, text=one.redacted)
+    return None
+
+
+def _overmany(session: Session, statements: Sequence[Statement]) -> Denied | None:
+    """Say why a session may set no more settings of an application's own: each is asked for before a review."""
+    for one in statements:
+        if len(session.own_settings | one.facts.settings) > _OWN_SETTINGS:
+            return _too_many("settings of an application's own", "connect again", one)
     return None
 
 

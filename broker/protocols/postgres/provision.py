@@ -36,7 +36,7 @@ def wanted(policy: Policy, resource: str, role: str, user: str) -> Wanted:
             rule.decision != "deny"
             and (not rule.resources or resource in rule.resources)
             and (not rule.roles or role in rule.roles)
-            and (effect in rule.effects if rule.effects else not rule.named_functions)
+            and (effect in rule.effects if rule.effects else rule.general)
             for rule in policy.statements
         )
         for effect in (Effect.WRITE, Effect.DDL)

@@ -162,6 +162,8 @@ class Session:
     settings: Settings | None = None
     """Those that say what a text means, as they were behind `settings_at`."""
     settings_at: tuple[int, int] = field(default=(-1, 0), repr=False)
+    own_settings: set[str] = field(default_factory=set)
+    """Those of an application's own that it may have set."""
     fates: Fates = field(init=False)
     wrote: int | None = None
     """The segment in which data was changed last, while its transaction may be open."""

@@ -50,7 +50,7 @@ def _serve(source: BinaryIO, sink: BinaryIO) -> None:
 
 
 def _answer(catalogue: Catalogue, assignment: Assignment) -> bytes:
-    sql, view, strict, covers, but, altered, path, types, called = assignment
+    sql, view, strict, covers, but, altered, path, types, called, settings = assignment
     found: Inspection | Refusal
     try:
         found = inspect(
@@ -64,6 +64,7 @@ def _answer(catalogue: Catalogue, assignment: Assignment) -> bytes:
             path=path,
             types=types,
             called=called,
+            settings=settings,
         )
     except Refusal as refusal:
         found = refusal

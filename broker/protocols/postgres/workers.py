@@ -49,6 +49,7 @@ class Assignment(NamedTuple):
     path: SearchPath | None = None
     types: tuple[int, ...] = ()
     called: str = ""
+    settings: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -113,6 +114,7 @@ class Workers:
         path: SearchPath | None = None,
         types: tuple[int, ...] = (),
         called: str = "",
+        settings: tuple[str, ...] = (),
     ) -> tuple[Inspection | Refusal, str]:
         """Inspect in a worker, and return the redacted text with it; raises WorkerFailed."""
         # Whoever sends what stalls parsers waits behind themselves, however many sessions they open.
@@ -120,7 +122,7 @@ class Workers:
         async with lane:
             await self._turn.acquire()
             try:
-                about = Assignment(sql, view, strict, covers, but, altered, path, types, called)
+                about = Assignment(sql, view, strict, covers, but, altered, path, types, called, settings)
                 found = await self._asked(catalogue, about)
             except BaseException:
                 self._restart()
@@ -284,6 +286,7 @@ _SETS = (
     "reveals",
     "searched",
     "code",
+    "settings",
 )
 
 

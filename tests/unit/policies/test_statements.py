@@ -7,10 +7,22 @@ from dataclasses import replace
 import pytest
 
 from broker.protocols.postgres.pins import never_changes
-from policies.engine.decide import decide_statement
-from policies.engine.decisions import UNASKED, Allow, Ask, Deny, Effect, Limits, OwnFunction, Rows, StatementFacts
+from policies.engine.decide import decide_statement, settings_named
+from policies.engine.decisions import (
+    UNASKED,
+    Allow,
+    Ask,
+    Decision,
+    Deny,
+    Effect,
+    Limits,
+    OwnFunction,
+    Rows,
+    StatementFacts,
+)
 from policies.engine.load import read_texts
 from policies.engine.model import Policy
+from policies.engine.problems import warnings
 from tests.unit.policies.rules import MONDAY, READ, WORLD, WRITE, decided, facts, policy
 
 
@@ -47,6 +59,38 @@ def test_a_do_that_a_rule_about_something_else_forbids_says_that_it_is_not_looke
     )
     named = schema.replace("effects: [ddl]", "verbs: [DO]")
     assert decided(policy(READ, named), code) == Deny("only through migrations", ("schema",), "open a pull request")
+
+
+def test_a_setting_of_an_applications_own_needs_a_rule_that_names_it() -> None:
+    session = "{id: session, decision: allow, effects: [read, session]}"
+    named = "{id: named, decision: allow, effects: [session], settings: [App.User_Id, 'jwt.*']}"
+
+    def answer(*rules: str, names: tuple[str, ...] = ("app.user_id",)) -> Decision:
+        setting = StatementFacts("SET", frozenset({Effect.SESSION}), settings=frozenset(names))
+        return decided(policy(*rules), setting)
+
+    assert answer(session) == Deny(
+        "app.user_id is a setting of an application's own, and no rule names it",
+        ("default-setting",),
+        "a rule that says `effects: [session]` and `settings: [app.user_id]` would let it be set and shown",
+    )
+    assert answer(session, named) == Allow(("session", "named"))
+    assert answer(session, named, names=("app.user_id", "jwt.claims.role")) == Allow(("session", "named"))
+    for other in ("app.user", "app.user_id.more", "jwtx.role", "my.jwt.role"):
+        assert isinstance(answer(session, named, names=("app.user_id", other)), Deny)
+    # It speaks of nothing else, and what it does needs a rule as ever.
+    assert isinstance(answer(named), Deny)
+    assert isinstance(answer(named, names=()), Deny)
+    shut = "{id: shut, decision: deny, settings: [jwt.admin], message: nobody}"
+    assert isinstance(answer(session, named, shut), Allow)
+    assert answer(session, named, shut, names=("jwt.admin",)) == Deny("nobody", ("shut",))
+    asks = "{id: asks, decision: ask, settings: [app.user_id], reviewers: {groups: [ops]}}"
+    assert isinstance(answer(session, named, asks), Ask)
+    assert isinstance(answer(session, asks), Ask)
+    assert settings_named(policy(session, named, shut), "ann", "db", "read") == ("app.user_id", "jwt.*")
+    assert settings_named(policy(session, named), "nobody", "db", "write") == ("app.user_id", "jwt.*")
+    assert never_changes(policy(session, "{id: own, decision: allow, settings: [app.x]}"), "ann", "db", "read")
+    assert not list(warnings(policy(session, named)))
 
 
 def test_a_policy_that_is_written_out_is_read_as_the_same() -> None:

@@ -82,7 +82,7 @@ def test_a_path_is_ruled_on_as_the_set_that_it_stands_for(names: list[str]) -> N
     assert (listed(said) if said != "''" else []) == [name for name in names if name]
 
 
-@pytest.mark.parametrize("name", ["transaction_isolation", "work_mem", "backslash_quote", "ext.foo"])
+@pytest.mark.parametrize("name", ["transaction_isolation", "work_mem", "backslash_quote", "app.api_key"])
 def test_what_could_not_be_set_is_refused_with_what_can_be_done(name: str) -> None:
     known = name.startswith(("transaction", "backslash"))
     said = "is pinned for this session" if known else "is not among the settings that a session may change"
@@ -92,6 +92,13 @@ def test_what_could_not_be_set_is_refused_with_what_can_be_done(name: str) -> No
         assert "connect without it" in (caught.value.problem.hint or "")
         assert "may be set: application_name, " in (caught.value.problem.hint or "")
         assert ", search_path, " in (caught.value.problem.hint or "")
+
+
+def test_a_setting_of_an_applications_own_is_set_later() -> None:
+    for pair in (("App.User_Id", "7"), ("options", "-c app.user_id=7")):
+        with pytest.raises(StartupRefused, match=r"app\.user_id is set after connecting") as caught:
+            read(pair)
+        assert "SET app.user_id = 'value'" in (caught.value.problem.hint or "")
 
 
 def test_a_timeout_is_read_into_milliseconds() -> None:
