@@ -243,7 +243,7 @@ QUERIES: dict[str, str] = {
                  from pg_depend d join pg_extension e on e.oid = d.refobjid
                  where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'
                        and d.refclassid = 'pg_extension'::regclass) b
-        where p.oid >= 16384 and p.prokind <> 'p' order by 1, 2, 3""",
+        where p.oid >= 16384 order by 1, 2, 3""",
     "attributes": """
         select distinct p.proname::text as name from pg_proc p
         where p.oid < 16384 and p.pronargs > 0 and p.pronargs - p.pronargdefaults <= 1 and p.prorettype <> 2279

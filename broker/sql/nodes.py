@@ -48,16 +48,12 @@ TELLING_OPTIONS = frozenset("costs buffers serialize wal timing summary memory".
 _ADMIN = (
     "AlterSystem", "AlterRole", "CreateRole", "DropRole", "Grant", "AlterDatabase", "Createdb", "Dropdb", "DropdbStmt",
     "CreatedbStmt", "CheckPoint", "Vacuum", "Cluster", "Reindex", "Load", "Reassign", "DropOwned",
-    "CreateTableSpace", "DropTableSpace", "AlterTableSpace", "Call", "CreateSubscription", "AlterSubscription",
+    "CreateTableSpace", "DropTableSpace", "AlterTableSpace", "CreateSubscription", "AlterSubscription",
     "DropSubscription", "CreateExtension", "AlterExtension", "CreatePLang", "SecLabel",
     "CreateUserMapping", "AlterUserMapping", "DropUserMapping",
 )  # fmt: skip
 _ASK = "ask whoever runs the database"
 _SAID = {
-    "CallStmt": (
-        "CALL runs a procedure of this database's own, and those are not open yet",
-        "run its statements one by one",
-    ),
     "SecLabelStmt": ("SECURITY LABEL is work on the server, and not passed by this broker", _ASK),
     "AlterRoleStmt": (
         "roles and their passwords are not changed through this broker",

@@ -69,6 +69,8 @@ def statement(inquiry: Inquiry, raw: Node) -> Statement:
     before = inquiry.altered
     found = _READERS.get(kind, _change)(inquiry, asked)
     facts = _after(inquiry, before, found)
+    if inquiry.moves is Moves.NOT and found.control is not Control.PREPARE and facts.wanders:
+        inquiry.moves = Moves.UNKNOWN
     if inquiry.alters and found.refusal is None:
         inquiry.altered = before.merged(inquiry.alters)
     compares = frozenset(inquiry.compared)
@@ -151,6 +153,11 @@ def _body(source: Source, asked: _Asked) -> tuple[str, str]:
 def _execute(inquiry: Inquiry, asked: _Asked) -> Statement:
     facts = inquiry.query(asked.content.get("params", []), asked.verb)
     return Statement(facts, asked.shown, Control.EXECUTE, asked.content["name"])
+
+
+def _call(inquiry: Inquiry, asked: _Asked) -> Statement:
+    # What it does beyond its arguments is the procedure's, under rules that name that.
+    return Statement(inquiry.query([{"FuncCall": asked.content["funccall"]}], asked.verb), asked.shown)
 
 
 def _deallocate(_: Inquiry, asked: _Asked) -> Statement:
@@ -261,6 +268,7 @@ _READERS: dict[str, Callable[[Inquiry, _Asked], Statement]] = {
     "ExplainStmt": _explain,
     "DeclareCursorStmt": _declare,
     "PrepareStmt": _prepare,
+    "CallStmt": _call,
     "CopyStmt": _copy,
     "ExecuteStmt": _execute,
     "DeallocateStmt": _deallocate,

@@ -208,6 +208,11 @@ class StatementFacts:
         return bool(self.code) or any(call.acting for call in self.calls)
 
     @property
+    def wanders(self) -> bool:
+        """Say whether functions of users' that it calls could change settings of the session, as volatile ones may."""
+        return any(call.schema and call.acting and not call.computes for call in self.calls)
+
+    @property
     def relations(self) -> frozenset[str]:
         return self.reads | self.writes
 

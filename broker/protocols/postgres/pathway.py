@@ -78,6 +78,20 @@ def misplaced(session: Session, statements: Sequence[Statement]) -> Denied | Non
     return None
 
 
+def strayed(statements: Sequence[Statement]) -> Denied | None:
+    """Say why a text may not go on behind functions of users', which may set another path (fail closed)."""
+    for at, one in enumerate(statements):
+        if one.moves is Moves.UNKNOWN and not one.alters and any(_looks_up(after) for after in statements[at + 1 :]):
+            why = "functions of this database's own could set another search path for what follows them"
+            return _denied(why, "send what follows by itself", one)
+    return None
+
+
+def _looks_up(statement: Statement) -> bool:
+    facts = statement.facts
+    return bool(facts.relations or facts.calls) or statement.control in (Control.EXECUTE, Control.FETCH)
+
+
 def _held(session: Session) -> bool:
     """Say whether a cursor is filled at the end of this transaction, by functions that look names up then."""
     cursors = [*session.portals.known.values(), *(change.value for change in session.portals.pending)]

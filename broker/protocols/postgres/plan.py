@@ -10,7 +10,7 @@ from typing import Any
 from broker.protocols.postgres.copying import Copying
 from broker.protocols.postgres.events import Command, Drain, Inspect
 from broker.protocols.postgres.memory import Room
-from broker.protocols.postgres.pathway import elsewhere, follow, misplaced
+from broker.protocols.postgres.pathway import elsewhere, follow, misplaced, strayed
 from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Registry, Uncertain, V
 from broker.protocols.postgres.responses import Running
 from broker.protocols.postgres.ruling import Asking, Denied, Permitted, Ruling
@@ -19,7 +19,7 @@ from broker.protocols.postgres.shared import Session
 from broker.protocols.postgres.values import TYPES
 from broker.sessions.model import Durability
 from broker.sql.meaning import changed
-from broker.sql.model import Control, Meaning, Statement
+from broker.sql.model import Control, Meaning, Moves, Statement
 from policies.engine.decisions import NO_LIMITS, Effect
 
 stale = Denied(
@@ -49,6 +49,8 @@ unexecuted = Denied("0A000", "EXECUTE runs queries and changes of data here", ("
 unmoved = Denied("0A000", "what sets the search path is not fetched by name", ("search-path",), "execute it itself")
 """What a client runs itself is followed by a look at the path, and this is not."""
 
+_UNTOLD = (Moves.NOT, Moves.UNKNOWN)
+"""What a look at the path behind it follows, whoever runs it."""
 _OWN_SETTINGS = 64
 _GRADES = (Durability.WRITTEN, Durability.RESULTS_WAIT, Durability.SYNCED)
 
@@ -116,7 +118,7 @@ class Plan:
                 statement.alters,
                 self._copying(at, statement),
                 statement.name,
-                statement.moves,
+                self.ruling.inspection.statements[at].moves,
             )
             for at, (id_, statement, changes) in enumerate(zip(ids, self.statements, self.changes, strict=True))
         ]
@@ -208,6 +210,8 @@ class Planner:
             changes.append(made)
         room = self._session.keep_texts(ruling) if self._declared else None
         joined, segment = _joined(ruling, bodies), self._session.segment
+        if denied := strayed(joined.inspection.statements):
+            return denied
         return Plan(ruling, joined, tuple(changes), tuple(bodies), tuple(texts), segment, room)
 
     def _inspect(self, sql: str, types: tuple[int, ...] = ()) -> Inspect:
@@ -266,7 +270,7 @@ class Planner:
         if ruling.inspection.rewritten != before.inspection.rewritten or (ruling.asking and other):
             # Fail closed: the upstream has the rows of the earlier text, whoever may see them now.
             return replace(outdated, verb=statement.facts.verb, text=statement.redacted)
-        if any(one.moves for one in ruling.inspection.statements):
+        if any(one.moves not in _UNTOLD for one in ruling.inspection.statements):
             return replace(unmoved, verb=statement.facts.verb, text=statement.redacted)
         if ruling.inspection.revealed:
             return replace(unfetched, verb=statement.facts.verb, text=statement.redacted)
@@ -326,7 +330,9 @@ def _is_query(ruling: Permitted) -> bool:
     statements = ruling.inspection.statements
     return (
         all(
-            one.control is Control.NONE and not (one.alters or one.moves or one.lasting or one.facts.copying)
+            one.control is Control.NONE
+            and one.moves in _UNTOLD
+            and not (one.alters or one.lasting or one.facts.copying)
             for one in statements
         )
         and len(statements) <= 1
@@ -341,9 +347,11 @@ def _joined(ruling: Permitted, bodies: Sequence[Permitted]) -> Permitted:
     behind = [one.facts for body in bodies for one in body.inspection.statements]
     masked = frozenset().union(*(facts.masked for facts in behind))
     searched = frozenset().union(*(facts.searched for facts in behind))
+    moves = Moves.UNKNOWN if any(one.moves for body in bodies for one in body.inspection.statements) else Moves.NOT
     statements = tuple(
         replace(
             statement,
+            moves=moves,
             facts=replace(
                 statement.facts, masked=statement.facts.masked | masked, searched=statement.facts.searched | searched
             ),

@@ -116,6 +116,7 @@ _STATES = {
     "23505": "duplicate key value violates a unique constraint",
     "23514": "violates a check constraint",
     "23P01": "conflicting key value violates an exclusion constraint",
+    "2D000": "invalid transaction termination",
     "40001": "could not serialize access",
     "40P01": "deadlock detected",
     "54001": "stack depth limit exceeded",

@@ -44,7 +44,6 @@ CODE = """
     insert into typed select pair from typed
 """.strip().split("\n")
 NEVER = """
-    call p()
     alter system set work_mem = '1GB'
     create role x
     alter role x password 'x'
