@@ -241,9 +241,11 @@ def wrong_card(policy: Policy, person: str, problem: str, command: str, right: s
     return Card(sentence, tuple(parts))
 
 
-def choices(policy: Policy, person: str) -> list[str]:
-    """Return what a person may ask for, a row each."""
+def choices(policy: Policy, person: str, resource: str | None = None) -> list[str]:
+    """Return what a person may ask for, a row each; of one resource, or of all where it has none of theirs."""
     terms = may_ask(policy, person)
+    if resource is not None and (on := [term for term in terms if term.resource == resource.lower()]):
+        terms = on
     if not terms:
         return ["There is nothing that you may ask for: no rule of the policy speaks of you."]
     rows = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 
-from bot.intents import Ask, Help, Intent, List, Revoke, Source, Status
+from bot.intents import Ask, Connect, ExtendNamed, Help, Intent, List, Revoke, Source, Status
 from bot.text import whole
 from policies.engine.durations import duration_at
 
@@ -23,20 +23,28 @@ def read_command(text: str, source: Source) -> Intent:
     if not words:
         return Ask(source, None)
     match words[0].lower(), words[1:]:
-        case "list", []:
-            return List(source)
-        case "status", []:
-            return Status(source)
+        case "list", ([] | [_]) as named:
+            return List(source, *named)
+        case "status", ([] | [_]) as named:
+            return Status(source, *named)
         case "help", _:
             return Help(source)
         case "revoke", []:
             return Revoke(source, None, reason)
         case "revoke", [one]:
             return Revoke(source, one, reason)
+        case "revoke", [resource, role]:
+            return Revoke(source, resource, reason, role)
         case "revoke", _:
-            return Help(source, "`revoke` takes one id; a reason comes after the word `because`")
+            return Help(source, "`revoke` takes a resource, or an id; a reason comes after the word `because`")
         case ("list" | "status") as word, _:
-            return Help(source, f"`{word}` does not take that many words")
+            return Help(source, f"`{word}` takes one resource, or nothing")
+        case "connect", ([] | [_] | [_, _]) as named:
+            return Connect(source, *named)
+        case "connect", _:
+            return Help(source, "`connect` takes a resource, or an id, or nothing")
+        case "extend", rest:
+            return _extend(source, rest)
         case "task", _:
             return Help(source, "there are no tasks here yet")
     return _ask(source, words, reason)
@@ -50,6 +58,18 @@ def _ask(source: Source, words: list[str], reason: str) -> Ask:
     written = " ".join(rest)
     duration = duration_at(written) or (rest[0] if rest else None)
     return Ask(source, resource, role, duration, reason, written[len(duration or "") :].strip())
+
+
+def _extend(source: Source, words: list[str]) -> ExtendNamed | Help:
+    """Read what is to be extended and by how long; the duration comes last, and may be left out."""
+    words = [word for word in words if word.lower() not in ("for", "by")]
+    named = next((words[:at] for at in range(len(words)) if words[at][:1].isdigit()), words)
+    rest = words[len(named) :]
+    duration = " ".join(rest)
+    if len(named) > 2 or (len(rest) > 1 and duration_at(duration) != duration):
+        return Help(source, "`extend` takes a resource, or an id, and how much longer, like `15m`")
+    name, role = [*named, None, None][:2]
+    return ExtendNamed(source, name, role, duration or None)
 
 
 def _split(text: str) -> tuple[list[str], str]:

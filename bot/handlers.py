@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from bot import again, asking, extending, holding, holds, homes, reviewing, shapes
+from bot import again, asking, extending, holding, holds, homes, naming, reviewing, shapes
 from bot.asking import tell
 from bot.cards import plain
 from bot.intents import (
@@ -16,8 +16,10 @@ from bot.intents import (
     Ask,
     AskAgain,
     Cancel,
+    Connect,
     EndNow,
     Extend,
+    ExtendNamed,
     Help,
     HomeOpened,
     Ignored,
@@ -99,7 +101,11 @@ async def _act(desk: Desk, intent: Wanted, member: Member, cause: str) -> None:
         case EndNow():
             await holding.end_now(desk, intent, member, cause)
         case Revoke():
-            await holding.revoke(desk, intent, member, cause)
+            await naming.revoke(desk, intent, member, cause)
+        case Connect():
+            await naming.connect(desk, intent, member, cause)
+        case ExtendNamed():
+            await naming.extend(desk, intent, member, cause)
         case List():
             await holding.show_list(desk, intent, member, cause)
         case Status():

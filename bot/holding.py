@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from bot.asking import choices, tell
 from bot.cards import Buttons, Card, Moment, Note, Paragraph, Part, Words, plain, prose, say
 from bot.grant_cards import end_button, new_line_button
-from bot.intents import EndNow, Help, List, NewLine, Revoke, Source, Status
+from bot.intents import EndNow, Help, List, NewLine, Source, Status
 from bot.model import Grant, Request
 from bot.outgoing import DeliverTicket, EndGrant
 from bot.ports import Desk, Member
 from bot.request_words import REASON_KEPT, duration_of, name_of, subject_of
-from bot.reviewing import withdraw
 from bot.text import clip, one_line
-from policies.engine.model import Policy
 from workflows.reviews import may_review
 
 NOT_KNOWN = "This button belongs to no access that is known here, so nothing was done."
@@ -23,35 +21,41 @@ SHOWN = 10
 
 async def show_list(desk: Desk, intent: List, member: Member, cause: str) -> None:
     """Say what a person may ask for."""
-    rows = choices(desk.policy, member.person)
+    rows = choices(desk.policy, member.person, intent.resource)
     parts: list[Part] = [Paragraph(say(row)) for row in rows]
     parts.append(Note(say(f"Ask like this: {usage(desk.command)}")))
     await tell(desk, intent.source, cause, Card(rows[0], tuple(parts)))
 
 
 async def show_status(desk: Desk, intent: Status, member: Member, cause: str) -> None:
-    """Say what a person has and what they wait for."""
+    """Say what a person has and what they wait for, on one resource or on all."""
+    named = (intent.resource or "").lower()
+    # What is no resource's name narrows nothing: whoever types `status all` sees all.
+    resource = named if named in desk.policy.resources else None
     pending = await desk.work.requests_of(member.person)
-    grants = await desk.work.live_grants(member.person)
-    card = _status_card(desk.policy, pending, grants)
-    back = (Note(say(f"{desk.command} revoke ID takes a request back.")),) if pending else ()
-    await tell(desk, intent.source, cause, Card(card.text, (*card.parts, *back)))
+    grants = await desk.work.live_grants(member.person, resource)
+    pending = [one for one in pending if resource in (None, one.resource)]
+    await tell(desk, intent.source, cause, _status_card(desk, pending, grants, resource))
 
 
-def _status_card(policy: Policy, pending: Sequence[Request], grants: Sequence[Grant]) -> Card:
+def _status_card(desk: Desk, pending: Sequence[Request], grants: Sequence[Grant], resource: str | None) -> Card:
+    where = f" on {resource}" if resource else ""
     if not pending and not grants:
-        return plain("You have no access and no request waiting.")
+        return plain(f"You have no access and no request waiting{where}.")
     parts: list[Part] = []
     for grant in grants[:SHOWN]:
         what = Words(f"{grant.role} on {grant.resource}", bold=True)
         parts.append(Paragraph(say("Open: ", what, " until ", Moment(grant.expires_at), f" ({grant.id})")))
-        parts.append(Buttons((new_line_button(grant), end_button(policy, grant))))
+        parts.append(Buttons((new_line_button(grant), end_button(desk.policy, grant))))
     for request in pending[:SHOWN]:
         what = Words(subject_of(request), bold=True)
         for_how_long = f" for {duration_of(request)}" if request.extends is None else ""
         until = Moment(request.expires_at)
         parts.append(Paragraph(say("Waiting: ", what, f"{for_how_long}, until ", until, f" ({request.id})")))
-    return Card(f"You have {len(grants)} open and {len(pending)} waiting.", tuple(parts))
+        parts.append(Note(say(Words(f"{desk.command} revoke {request.id}", code=True), " takes it back.")))
+    if hidden := sum(max(len(kind) - SHOWN, 0) for kind in (grants, pending)):
+        parts.append(Note(say(f"and {hidden} more")))
+    return Card(f"You have {len(grants)} open and {len(pending)} waiting{where}.", tuple(parts))
 
 
 async def show_help(desk: Desk, intent: Help, member: Member, cause: str) -> None:
@@ -61,9 +65,11 @@ async def show_help(desk: Desk, intent: Help, member: Member, cause: str) -> Non
     rows = (
         (command, "opens a form to ask with"),
         (usage(command), "asks for access"),
-        (f"{command} list", "says what you may ask for"),
-        (f"{command} status", "says what you have and what waits"),
-        (f"{command} revoke [ID] [because <reason>]", "ends what you have, or takes a request back"),
+        (f"{command} list [<resource>]", "says what you may ask for"),
+        (f"{command} status [<resource>]", "says what you have and what waits"),
+        (f"{command} connect [<resource>]", "sends you another line into what you have"),
+        (f"{command} extend [<resource>] [<duration>]", "asks for more time of what you have"),
+        (f"{command} revoke [<resource>] [because <reason>]", "ends what you have, or takes a request back"),
         (f"{command} help", "says this"),
     )
     parts: list[Part] = [Paragraph(prose(problem))] if problem else []
@@ -107,69 +113,13 @@ async def end_now(desk: Desk, intent: EndNow, member: Member, cause: str) -> Non
     if grant is None:
         await tell(desk, intent.source, cause, plain(NOT_KNOWN))
     else:
-        await _end(desk, intent.source, grant, member, cause)
+        await end(desk, intent.source, grant, member, cause)
 
 
-async def revoke(desk: Desk, intent: Revoke, member: Member, cause: str) -> None:
-    """End what an id names; without one, what the person has if that is one thing."""
-    grants = await desk.work.live_grants(member.person)
-    pending = await desk.work.requests_of(member.person)
-    if intent.id is not None:
-        await _revoke_named(desk, intent, member, cause)
-    elif len(grants) + len(pending) == 0:
-        await tell(
-            desk,
-            intent.source,
-            cause,
-            plain("You have no access and no request waiting, so there is nothing to revoke."),
-        )
-    elif len(grants) == 1 and not pending:
-        await _end(desk, intent.source, grants[0], member, cause, intent.reason)
-    elif len(pending) == 1 and not grants:
-        await withdraw(desk, pending[0], member.person, cause, reason=intent.reason)
-        await tell(
-            desk,
-            intent.source,
-            cause,
-            plain(f"Your request for {subject_of(pending[0])} is cancelled."),
-        )
-    else:
-        card = _status_card(desk.policy, pending, grants)
-        hint = Note(say(f"Say which: {desk.command} revoke ID"))
-        await tell(desk, intent.source, cause, Card(f"Say which one to revoke. {card.text}", (*card.parts, hint)))
-
-
-async def _revoke_named(desk: Desk, intent: Revoke, member: Member, cause: str) -> None:
-    named = intent.id or ""
-    request = await desk.work.request(named)
-    grant = await desk.work.grant(named) or (await desk.work.grant_of(request.id) if request else None)
-    if grant is not None:
-        await _end(desk, intent.source, grant, member, cause, intent.reason)
-    elif (
-        request is not None
-        and request.requester == member.person
-        and request in await desk.work.requests_of(member.person)
-    ):
-        await withdraw(desk, request, member.person, cause, reason=intent.reason)
-        await tell(desk, intent.source, cause, plain(f"Your request for {subject_of(request)} is cancelled."))
-    else:
-        await tell(
-            desk,
-            intent.source,
-            cause,
-            plain(f"You have nothing called {one_line(named, 60)}; {desk.command} status shows what you have."),
-        )
-
-
-async def _end(desk: Desk, source: Source, grant: Grant, member: Member, cause: str, reason: str = "") -> None:
-    request = await desk.work.request(grant.request)
-    reviewer = (
-        request is not None
-        and bool(request.requirement.needs)
-        and (may_review(desk.policy, request.requirement, request.requester, member.person) is None)
-    )
+async def end(desk: Desk, source: Source, grant: Grant, member: Member, cause: str, reason: str = "") -> None:
+    """End a grant, where this person may, and tell them."""
     who = name_of(desk.policy, grant.person)
-    if grant.person != member.person and not reviewer:
+    if not await may_end(desk, grant, member.person):
         await tell(desk, source, cause, plain(f"Only {who} and those who may review the request can end it."))
     elif not grant.live:
         await tell(desk, source, cause, plain(f"This access is over already ({grant.state.value})."))
@@ -178,6 +128,16 @@ async def _end(desk: Desk, source: Source, grant: Grant, member: Member, cause: 
         why = clip(reason, REASON_KEPT)
         item = EndGrant(grant.id, member.person, member.account, grant.person != member.person, why)
         await desk.work.send(f"{cause}:end", f"end:{grant.id}", item)
-        await tell(
-            desk, source, cause, plain(f"Ending {grant.role} on {grant.resource}; every session under it is cut.")
-        )
+        whose = "" if grant.person == member.person else f" of {who}"
+        text = f"Ending {grant.role} on {grant.resource}{whose}; every session under it is cut."
+        await tell(desk, source, cause, plain(text))
+
+
+async def may_end(desk: Desk, grant: Grant, person: str) -> bool:
+    """Say whether somebody may end a grant: its owner, and those who may review its request."""
+    if grant.person == person:
+        return True
+    request = await desk.work.request(grant.request)
+    if request is None or not request.requirement.needs:
+        return False
+    return may_review(desk.policy, request.requirement, request.requester, person) is None

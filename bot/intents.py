@@ -63,21 +63,47 @@ class AskAgain:
 
 @dataclass(frozen=True, slots=True)
 class List:
+    """`/access list [<resource>]`."""
+
     source: Source
+    resource: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
+    """`/access status [<resource>]`."""
+
     source: Source
+    resource: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Revoke:
-    """`/access revoke [<id>] [because <reason>]`."""
+    """`/access revoke [<resource> [<role>] | <id>] [because <reason>]`; `name` is a resource or an id."""
 
     source: Source
-    id: str | None = None
+    name: str | None = None
     reason: str = ""
+    role: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """`/access connect [<resource> [<role>] | <id>]`: another line into what is open."""
+
+    source: Source
+    name: str | None = None
+    role: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExtendNamed:
+    """`/access extend [<resource> [<role>] | <id>] [<duration>]`, the duration as typed."""
+
+    source: Source
+    name: str | None = None
+    role: str | None = None
+    duration: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +290,8 @@ Wanted = (
     | List
     | Status
     | Revoke
+    | Connect
+    | ExtendNamed
     | Help
     | Approve
     | OpenDeny
@@ -301,5 +329,7 @@ DECISIONS = (
     NewLine,
     EndNow,
     Revoke,
+    Connect,
+    ExtendNamed,
 )
 """Intents before which an account is looked up afresh."""

@@ -10,7 +10,7 @@ from policies.engine.decisions import Effect
 from policies.engine.model import Policy, Resource, Role
 from policies.engine.rules import AccessRule, Rule, StatementRule
 
-COMMAND_WORDS = frozenset({"list", "status", "revoke", "help", "task"})
+COMMAND_WORDS = frozenset({"connect", "extend", "help", "list", "revoke", "status", "task"})
 """Words after `/access` that are commands, so no resource may be called so."""
 
 

@@ -34,11 +34,11 @@ RIGHT = {
     "/access help": "/access <resource> <role> [for] <duration> [because <reason>]",
     "/access prod-db read 30m INC-42": "/access prod-db read 30m because INC-42",
     "/access nothing-like-it read 30m": "there is no resource `nothing-like-it`",
-    "/access revoke a b c": "takes one id; a reason comes after",
+    "/access revoke a b c": "takes a resource, or an id; a reason comes after",
     "/access list": "prod-db read, at most 4h, after review by 1 of dbas: Bob or Dana",
     "/access status": "You have no access and no request waiting.",
     "/access revoke": "nothing to revoke",
-    "/access revoke rq-nothing": "You have nothing called rq-nothing",
+    "/access revoke rq-nothing": "You have nothing called `rq-nothing`",
 }
 
 
@@ -82,7 +82,7 @@ async def test_requester_cannot_approve_and_outsiders_cannot_answer(told: Story)
     own = await told.click("alice", "request.approve", card)
     assert "nobody reviews their own request" in await told.private(own)
     other = await told.click("erin", "request.approve", card)
-    assert "you are not in dbas; Bob, Dana may answer" in await told.private(other)
+    assert "you are not in dbas; Bob or Dana may answer" in await told.private(other)
     denial = await told.click("erin", "request.deny", card)
     assert denial["view"] is None
     assert "you are not in dbas" in await told.private(denial)

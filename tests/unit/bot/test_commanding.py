@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bot.asking import denied_card
 from bot.cards import Code
 from bot.commanding import read_command
-from bot.intents import Ask, Help, Intent, List, Revoke, Source, Status
+from bot.intents import Ask, Connect, ExtendNamed, Help, Intent, List, Revoke, Source, Status
 from policies.engine.decisions import Deny
 
 HERE = Source("slack", "T0", "U0")
@@ -49,8 +49,23 @@ def ask(resource: str, role: str | None = None, duration: str | None = None, rea
         ("revoke rq-1", Revoke(HERE, "rq-1")),
         ("revoke g-1 because wrong database", Revoke(HERE, "g-1", "wrong database")),
         ("revoke because done", Revoke(HERE, None, "done")),
-        ("revoke g-1 wrong", Help(HERE, "`revoke` takes one id; a reason comes after the word `because`")),
-        ("list all", Help(HERE, "`list` does not take that many words")),
+        ("revoke prod-db", Revoke(HERE, "prod-db")),
+        ("revoke prod-db read because done", Revoke(HERE, "prod-db", "done", "read")),
+        (
+            "revoke g-1 wrong database",
+            Help(HERE, "`revoke` takes a resource, or an id; a reason comes after the word `because`"),
+        ),
+        ("connect", Connect(HERE)),
+        ("connect prod-db read", Connect(HERE, "prod-db", "read")),
+        ("extend", ExtendNamed(HERE)),
+        ("extend 15m", ExtendNamed(HERE, None, None, "15m")),
+        ("extend prod-db by 1 h", ExtendNamed(HERE, "prod-db", None, "1 h")),
+        ("extend prod-db write 15m", ExtendNamed(HERE, "prod-db", "write", "15m")),
+        ("extend prod-db 15", ExtendNamed(HERE, "prod-db", None, "15")),
+        ("extend prod-db 15m now", Help(HERE, "`extend` takes a resource, or an id, and how much longer, like `15m`")),
+        ("list prod-db", List(HERE, "prod-db")),
+        ("status prod-db", Status(HERE, "prod-db")),
+        ("list all of it", Help(HERE, "`list` takes one resource, or nothing")),
     ],
 )
 def test_command_is_read_strictly(text: str, intent: Intent) -> None:
@@ -59,7 +74,7 @@ def test_command_is_read_strictly(text: str, intent: Intent) -> None:
 
 @given(st.text(max_size=400))
 def test_any_text_is_read_or_answered(text: str) -> None:
-    assert isinstance(read_command(text, HERE), Ask | Help | List | Status | Revoke)
+    assert isinstance(read_command(text, HERE), Ask | Connect | ExtendNamed | Help | List | Status | Revoke)
 
 
 @given(st.text(alphabet=st.characters(codec=None), max_size=50))
