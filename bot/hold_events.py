@@ -47,6 +47,8 @@ async def apply_to_holds(desk: Desk, grant: Grant, request: Request, event: Even
         await _opened(desk, grant, request, event)
     elif event.type == "hold.estimated":
         await _estimated(desk, grant, event)
+    elif event.type == "hold.prolonged":
+        await _prolonged(desk, grant, event)
     elif event.type == "hold.undone":
         await _undone(desk, grant, event)
     elif event.type in _MOVES:
@@ -90,6 +92,14 @@ async def _estimated(desk: Desk, grant: Grant, event: EventView) -> None:
         await desk.work.want(hold_of(hold.id), f"hold:{hold.id}")
 
 
+async def _prolonged(desk: Desk, grant: Grant, event: EventView) -> None:
+    """Have the card say until when a statement waits, or may run, since its access was extended."""
+    hold = await desk.work.hold(str(event.data.get("hold") or ""))
+    if hold is not None and hold.grant == grant.id and hold.state in (HoldState.WAITING, HoldState.RELEASED):
+        await desk.work.change_hold(hold, expires_at=datetime.fromisoformat(str(event.data["expires_at"])))
+        await desk.work.want(hold_of(hold.id), f"hold:{hold.id}")
+
+
 async def _undone(desk: Desk, grant: Grant, event: EventView) -> None:
     """Have the card say that what ran is not kept."""
     hold = await desk.work.hold(str(event.data.get("hold") or ""))
@@ -111,6 +121,9 @@ async def _moved(desk: Desk, grant: Grant, request: Request, event: EventView) -
     if move is HoldEvent.RELEASE and (until := event.data.get("expires_at")) is not None:
         changes["expires_at"] = datetime.fromisoformat(str(until))
     hold = await desk.work.move_hold(hold, move, **changes)
+    if move is HoldEvent.REFUSE:
+        # As the broker's own summary counts it.
+        grant = await desk.work.change_grant(grant, statements=grant.statements + 1, denied=grant.denied + 1)
     await desk.work.want(hold_of(hold.id), f"hold:{hold.id}")
     await count_soon(desk, grant)
     await _say_so(desk, _Scene(hold, grant, request), move, bool(event.data.get("waits", True)))

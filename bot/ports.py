@@ -119,6 +119,10 @@ class Work(Protocol):
 
     async def live_grants(self, person: str | None = None, resource: str | None = None) -> Sequence[Grant]: ...
 
+    async def unsettled_grants(self) -> Sequence[Grant]:
+        """Return the grants that are not closed, or whose time is not over yet."""
+        ...
+
     async def ending_grants(self, before: datetime) -> Sequence[Grant]:
         """Return the live grants that end before a time, the first to end first."""
         ...
@@ -251,8 +255,11 @@ class Broker(Protocol):
         """Return a grant's transcript as `text` or `json` lines; raises Refusal or BrokerAway."""
         ...
 
-    async def hold(self, id: str) -> HoldView:
-        """Return all of what a reviewer must see of a hold; raises Refusal or BrokerAway."""
+    async def hold(self, id: str, grant: str = "") -> HoldView:
+        """Return all of what a reviewer must see of a hold; raises Refusal or BrokerAway.
+
+        With its grant also of one that only the record knows any more.
+        """
         ...
 
     async def shape(self, id: str) -> ShapeView:

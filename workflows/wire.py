@@ -166,6 +166,11 @@ class EventView(_Wire):
     session: str | None = None
     data: dict[str, Any] = {}
 
+    @property
+    def name(self) -> str:
+        """What tells it from every other event, wherever its reader began to read."""
+        return f"{self.stream}:{self.seq}:{self.at:%Y%m%dT%H%M%S.%f}"
+
 
 FOLDED = "statements.allowed"
 """Not an event of the log: what `GET /v1/events?fold=true` gives for statement.allowed and statement.finished events
@@ -181,7 +186,8 @@ EVENT_TYPES = {
     "grant.closed": "no session is left; statements, denied, masked, revealed, searched, sessions, verified, recording",
     "ticket.minted": "ticket (id), by",
     "session.opened": "ticket, person, resource, role, application, address, identity: its own role upstream, if any",
-    "session.refused": "reason (for a known ticket: expired, foreign database, upstream down, ...)",
+    "session.refused": "reason (for a known ticket: expired, another database, upstream down, ...), address, "
+    "application",
     "session.closed": "reason (client, ended, expired, revoked, tripwire, upstream, error), verified (bool), seconds, "
     "identity (dropped, disabled): what became of its own role",
     "identity.left": "identity, resource, owns: a session's role could not be dropped; nobody logs in as it any more",
@@ -206,6 +212,7 @@ EVENT_TYPES = {
     "expires_at",
     "hold.explained": "hold, statement (id), text (redacted): the upstream's planner is asked; nothing runs",
     "hold.estimated": "hold, relations ([{name, rows, bytes}]), rows, why, locks, cascades, triggers",
+    "hold.prolonged": "hold, expires_at: its grant was extended, so it waits, or is good, until then",
     "hold.released": "hold, by (people), waits, expires_at: until when the approval is good, most (rows it may touch)",
     "hold.consumed": "hold, statement: the approval was used, once",
     "hold.undone": "hold, statement, outcome (failed, rolled_back, not_run, unknown): what was approved is not kept",

@@ -10,6 +10,7 @@ import aiohttp
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 
+from bot.ordering import BOT
 from bot.ports import BrokerAway, Clock, Refusal
 from workflows.orders import HoldAnswer, Order, sign_call, sign_hold_answer, sign_order
 from workflows.wire import EventView, GrantView, HoldAnswerBody, HoldView, OrderBody, Problem, ShapeView, TicketView
@@ -38,8 +39,13 @@ class HttpBroker:
         """Sign an answer to a hold."""
         return sign_hold_answer(answer, self._key, self._clock.now())
 
-    async def hold(self, id: str) -> HoldView:
-        return HoldView.model_validate(await self._call("GET", f"/v1/holds/{id}"))
+    async def grant(self, id: str) -> GrantView:
+        """Return a grant as the broker has it; raises Refusal or BrokerAway."""
+        return GrantView.model_validate(await self._call("GET", f"/v1/grants/{id}"))
+
+    async def hold(self, id: str, grant: str = "") -> HoldView:
+        query = {"grant": grant} if grant else None
+        return HoldView.model_validate(await self._call("GET", f"/v1/holds/{id}", BOT, query=query))
 
     async def answer_hold(self, id: str, token: str) -> HoldView:
         body = HoldAnswerBody(answer=token).model_dump()

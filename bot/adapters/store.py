@@ -152,6 +152,10 @@ class SqlWork:
             query = query.where(grants.c.resource == resource)
         return await self._grants(query)
 
+    async def unsettled_grants(self) -> Sequence[Grant]:
+        unsettled = grants.c.closed_at.is_(None) | (grants.c.expires_at > self._now)
+        return await self._grants(select(grants).where(unsettled).order_by(grants.c.opened_at))
+
     async def ending_grants(self, before: datetime) -> Sequence[Grant]:
         live = grants.c.state.in_(_LIVE) & (grants.c.expires_at < before)
         return await self._grants(select(grants).where(live).order_by(grants.c.expires_at).limit(500))
@@ -342,6 +346,10 @@ class SqlWork:
         result = await self.connection.execute(statement.on_conflict_do_nothing(index_elements=["name"]))
         if result.rowcount != 1:
             raise RowMoved("the cursor was moved")
+
+    async def forget_cursor(self, name: str, old: str) -> None:
+        """Begin at the beginning again; raises RowMoved where somebody else moved it."""
+        await guarded(self.connection, delete(cursors).where(cursors.c.name == name, cursors.c.value == old))
 
     def _insert(self, table: Table) -> sqlite.Insert | postgresql.Insert:
         if self.connection.dialect.name == "sqlite":

@@ -7,7 +7,8 @@ half-way, a session never lives longer than what is stored, recorded and known t
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -30,7 +31,16 @@ _log = structlog.get_logger("extensions")
 class Extensions:
     """Moves ends of grants by orders; the caller lets one order of a grant in at a time."""
 
-    def __init__(self, store: Store, recorder: FileRecorder, clock: SystemClock, live: Live, judge: Judge) -> None:
+    def __init__(
+        self,
+        store: Store,
+        recorder: FileRecorder,
+        clock: SystemClock,
+        live: Live,
+        judge: Judge,
+        extend_holds: Callable[[str, datetime], None],
+    ) -> None:
+        self._extend_holds = extend_holds
         self._store = store
         self._recorder = recorder
         self._clock = clock
@@ -109,6 +119,7 @@ class Extensions:
             await written
         await self._store.extension_recorded(extension.order_id)
         await asyncio.shield(self._live.prolong(row.id))
+        self._extend_holds(row.id, row.expires_at)
         _log.info("grant extended", grant=row.id, person=row.person, until=row.expires_at.isoformat())
         return row
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -23,7 +24,9 @@ class Held:
     digest: str
     likeness: str
     opened_at: datetime
-    expires_at: datetime
+    wanted: datetime
+    """Until when it would wait, or be good, if its grant never ended."""
+    grant_ends: datetime
     answered: asyncio.Future[Answer]
     state: HoldState = HoldState.WAITING
     timer: asyncio.TimerHandle | None = None
@@ -35,6 +38,10 @@ class Held:
     estimate: Estimate | None = None
     most: int | None = None
     """How many rows the statement may touch, as it was shown when it was approved."""
+
+    @property
+    def expires_at(self) -> datetime:
+        return min(self.wanted, self.grant_ends)
 
     @property
     def shown_most(self) -> int | None:
@@ -77,6 +84,37 @@ class Held:
             opened_at=self.opened_at,
             expires_at=self.expires_at,
         )
+
+
+_OVER = {
+    "hold.released": HoldState.RELEASED,
+    "hold.consumed": HoldState.CONSUMED,
+    "hold.refused": HoldState.REFUSED,
+    "hold.timed_out": HoldState.TIMED_OUT,
+    "hold.abandoned": HoldState.ABANDONED,
+}
+
+
+def recorded_view(records: Iterable[dict[str, Any]], hold: str) -> HoldView | None:
+    """Return a hold as its grant's recording has it; None where that has none of this id."""
+    known: dict[str, Any] = {}
+    for record in records:
+        kind, data = record["type"], record["data"]
+        if kind == "grant.opened":
+            known |= {key: data.get(key) for key in ("person", "resource", "role")}
+        if data.get("hold") != hold:
+            continue
+        if kind == "hold.opened":
+            detail = record.get("detail", {})
+            known |= {key: value for key, value in data.items() if key not in ("hold", "text", "verb")}
+            known |= {"id": hold, "grant": record["grant"], "session": record["session"], "opened_at": record["at"]}
+            known |= {"text": detail.get("sql", ""), "parameters": detail.get("parameters", [])}
+            known |= {"redacted": data.get("text", ""), "state": HoldState.WAITING.value}
+        elif kind == "hold.estimated":
+            known["estimate"] = data
+        elif kind in _OVER:
+            known |= {"state": _OVER[kind].value, "most": data.get("most", known.get("most"))}
+    return HoldView.model_validate(known) if "id" in known else None
 
 
 def _needs(requirement: Requirement) -> list[dict[str, Any]]:

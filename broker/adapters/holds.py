@@ -10,7 +10,7 @@ import asyncio
 import secrets
 from collections import OrderedDict
 from collections.abc import Awaitable, Coroutine, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import structlog
@@ -99,7 +99,6 @@ class HoldDesk:
         if not facts.waits and (same := self._same(likeness(facts.session.grant, facts.asked))) is not None:
             return self._at_once(same, _done(None), fresh=False)
         now = self._clock.now()
-        ends = min(now + timedelta(seconds=facts.seconds), facts.session.grant.expires_at)
         loop = asyncio.get_running_loop()
         held = Held(
             "h" + secrets.token_hex(8),
@@ -107,7 +106,8 @@ class HoldDesk:
             digest(facts, self._policies.hash),
             likeness(facts.session.grant, facts.asked),
             now,
-            ends,
+            now + timedelta(seconds=facts.seconds),
+            facts.session.grant.expires_at,
             loop.create_future(),
         )
         opened = asyncio.ensure_future(self._recorder.write(opened_entry(held)))
@@ -117,7 +117,7 @@ class HoldDesk:
             self._make_room(held)
             return self._at_once(held, opened, fresh=True)
         # As it was opened: a slow machine must not say `up to 9m` of ten.
-        return Hold(held.id, (ends - now).total_seconds(), True, opened, held.answered)
+        return Hold(held.id, (held.expires_at - now).total_seconds(), True, opened, held.answered)
 
     def estimated(self, hold: str, estimate: Estimate) -> None:
         """Add what the upstream says of a held statement to what its reviewers see, once it is written down."""
@@ -167,6 +167,22 @@ class HoldDesk:
         for held in list(self._live.values()):
             if held.facts.session.id == session and held.facts.waits:
                 self.drop(held.id, reason)
+
+    def extend(self, grant: str, until: datetime) -> None:
+        """Let the holds of a grant wait, or be good, as long as they would have if it had always ended then."""
+        for held in list(self._of(grant)):
+            before, held.grant_ends = held.expires_at, max(until, held.grant_ends)
+            if held.expires_at == before:
+                continue
+            try:
+                written = self._recorder.write(entry_of(held, "hold.prolonged", expires_at=held.expires_at))
+            except RecordingFailed as error:
+                # Fail closed: what is not recorded ends when it would have.
+                held.wanted = before
+                _log.error("a hold is not prolonged", hold=held.id, error=str(error))
+                continue
+            self._arm(held)
+            self._keep(_seen(written))
 
     def end(self, grant: str, reason: str) -> None:
         """Abandon every hold of a grant that is over."""
@@ -223,7 +239,7 @@ class HoldDesk:
         held.answer, held.reviews, held.counted, held.most = answer.id, reviews, by, held.shown_most
         good = self._clock.now() + (TO_RUN if held.facts.waits else RUN_AGAIN)
         if not held.facts.waits or good > held.expires_at:
-            held.expires_at = min(good, held.facts.session.grant.expires_at)
+            held.wanted = good
             self._arm(held)
         until = {"waits": held.facts.waits, "expires_at": held.expires_at}
         if held.most is not None:
@@ -353,4 +369,4 @@ async def _seen(written: Awaitable[None]) -> None:
     try:
         await written
     except RecordingFailed as error:
-        _log.error("an estimate is not recorded", error=str(error))
+        _log.error("what is known of a hold is not recorded", error=str(error))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -47,6 +47,7 @@ class OrderDesk:
         endpoints: Endpoints,
         offers: Mapping[str, Offer],
         metrics: Metrics,
+        extend_holds: Callable[[str, datetime], None],
     ) -> None:
         self._key = key
         self._store = store
@@ -58,7 +59,7 @@ class OrderDesk:
         self._offers = offers
         self._metrics = metrics
         self._judge = Judge(policies, recorder)
-        self.extensions = Extensions(store, recorder, clock, live, self._judge)
+        self.extensions = Extensions(store, recorder, clock, live, self._judge, extend_holds)
         self._turns: dict[str, tuple[asyncio.Lock, int]] = {}
 
     async def accept(self, token: str) -> Accepted:

@@ -73,6 +73,8 @@ class Process:
         self.store = Store(self.engine)
         self.live = Live(self.clock, self.metrics, settings.max_sessions)
         self.key = OrderKey(settings.order_key_path, self.clock)
+        self.shapes = ShapeBook(self.store, self.recorder, self.clock, self.policies)
+        self.holds = HoldDesk(self.key, self.recorder, self.clock, self.policies, self.shapes)
         self.desk = OrderDesk(
             self.key,
             self.store,
@@ -83,9 +85,8 @@ class Process:
             self.outside.endpoints,
             self.outside.offers,
             self.metrics,
+            self.holds.extend,
         )
-        self.shapes = ShapeBook(self.store, self.recorder, self.clock, self.policies)
-        self.holds = HoldDesk(self.key, self.recorder, self.clock, self.policies, self.shapes)
         self.book = GrantBook(self.store, self.recorder, self.clock, self.live, self.policies, self.holds.end)
         self.tickets = Tickets(
             self.store,

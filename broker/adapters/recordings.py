@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from broker.adapters.held import recorded_view
 from broker.adapters.recorder import FileRecorder
 from broker.adapters.segments import read_lines
 from broker.adapters.stories import recording_path
@@ -17,6 +18,7 @@ from broker.errors import RecordingFailed
 from broker.sessions.model import Entry
 from broker.sessions.services import Refusal
 from broker.sessions.transcript import outcomes, transcript
+from workflows.wire import HoldView
 
 _BATCH = 500
 
@@ -40,6 +42,16 @@ class FileRecordings:
         finished = await asyncio.to_thread(lambda: outcomes(_records(path, size)))
         async for batch in _batches(transcript(_records(path, size), finished, full)):
             yield ("\n".join(batch) + "\n").encode("utf-8", "backslashreplace")
+
+    async def held(self, grant: str, hold: str, by: str) -> HoldView:
+        """Return a hold that the desk does not know any more, with all of its statement. Raises Refusal."""
+        path, size = await self._found(grant, True, by)
+        own = hold.encode()
+        lines = (line for line in read_lines(path, 0, size) if own in line or b'"type":"grant.opened"' in line)
+        found = await asyncio.to_thread(lambda: recorded_view(map(json.loads, lines), hold))
+        if found is None:
+            raise Refusal("not_found", "there is no such hold")
+        return found
 
     async def _found(self, grant: str, full: bool, by: str) -> tuple[Path, int]:
         with contextlib.suppress(RecordingFailed):

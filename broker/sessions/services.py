@@ -104,6 +104,10 @@ class Recordings(Protocol):
         """Yield a recording as readable text; without `full` it has no literals. Raises Refusal before the first."""
         ...
 
+    async def held(self, grant: str, hold: str, by: str) -> HoldView:
+        """Return a hold that the desk does not know any more, with all of its statement. Raises Refusal."""
+        ...
+
 
 class Callers(Protocol):
     def actor(self, token: str, method: str, path: str) -> str:

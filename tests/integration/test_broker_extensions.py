@@ -11,6 +11,7 @@ import pytest
 from broker.adapters.verify import verify
 from broker.errors import RecordingFailed
 from tests.integration.broker import POLICY, Bot, PretendSession, Times, World, facts_of, until
+from tests.integration.test_broker_holds import open_hold
 from workflows.grants import TABLE, GrantEvent, GrantState
 from workflows.orders import Order, OrderedTerms
 from workflows.reviews import Answer
@@ -305,3 +306,18 @@ async def test_without_an_order_of_roles_none_is_lower(world: World) -> None:
 def test_only_an_active_grant_can_be_extended() -> None:
     assert [state for state, event in itertools.product(GrantState, GrantEvent) if (state, event) in TABLE
             and event is GrantEvent.EXTEND] == [GrantState.ACTIVE]  # fmt: skip
+
+
+async def test_extension_lets_what_is_held_wait_longer_and_says_so(world: World) -> None:
+    async with world.broker() as (process, bot):
+        grant = await bot.grant(seconds=60)
+        hold = open_hold(process, grant)
+        assert at((await bot.json("GET", f"/v1/holds/{hold.id}"))[1]) == at(grant)
+        status, body = await bot.post(extension(bot, grant))
+        assert status == 201
+        view = (await bot.json("GET", f"/v1/holds/{hold.id}"))[1]
+        assert at(view) - at(view, "opened_at") == timedelta(minutes=10)
+        assert at(view) < at(body)
+        [told] = [event["data"] for event in await bot.events() if event["type"] == "hold.prolonged"]
+        assert (told["hold"], at(told)) == (hold.id, at(view))
+    assert verify(world.settings.state).good

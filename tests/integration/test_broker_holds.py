@@ -104,13 +104,24 @@ async def test_a_broker_that_comes_back_gives_up_what_its_predecessor_held(world
         grant = await bot.grant()
         hold, released = open_hold(process, grant), open_hold(process, grant)
         await answered(bot, released.id, (await process.holds.get(released.id)).digest)
+        seen = (await bot.json("GET", f"/v1/holds/{hold.id}"))[1]
         # As if it had been killed: nothing is said at the end.
         process.holds._live.clear()
     async with world.broker() as (process, bot):
         found = [event["data"] for event in await bot.events() if event["type"] == "hold.abandoned"]
         assert {(one["hold"], one["reason"]) for one in found} == {(hold.id, "shutdown"), (released.id, "shutdown")}
-        assert (await bot.json("GET", f"/v1/holds/{hold.id}"))[0] == 404
+        path = f"/v1/holds/{hold.id}"
+        assert (await bot.json("GET", path))[0] == 404
         assert (await answered(bot, hold.id, "0" * 64))[0] == 404
+        # Its card shows it on: the grant's recording has all of it.
+        status, view = await bot.json("GET", path, params={"grant": grant["id"]})
+        assert (status, view["text"], view["state"]) == (200, "delete from carts where id = 7", "abandoned")
+        same = ("id", "grant", "session", "digest", "redacted", "person", "resource", "role", "parameters", "effects")
+        assert [view[key] for key in same] == [seen[key] for key in same]
+        assert {event["type"] for event in await bot.events()} >= {"recording.read"}
+        other = await bot.grant()
+        for wrong in (other["id"], "g0000000", "../etc"):
+            assert (await bot.json("GET", path, params={"grant": wrong}))[0] in (400, 404)
     async with world.broker() as (_, bot):
         assert [event["type"] for event in await bot.events()].count("hold.abandoned") == 2
 

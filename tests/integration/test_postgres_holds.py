@@ -166,7 +166,7 @@ async def test_nobody_in_time_is_said_so(served: TestBroker, postgres: Server) -
         hold = await served.held()
         served.clock.offset = timedelta(minutes=9, seconds=59)
         held = served.holds._live[hold.id]
-        held.expires_at = served.clock.now()
+        held.wanted = served.clock.now()
         served.holds._time_out(held)
         with pytest.raises(psycopg.errors.QueryCanceled, match="nobody answered in time"):
             await running

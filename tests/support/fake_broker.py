@@ -46,6 +46,8 @@ class FakeBroker:
         """How long ago a grant opens that opens now."""
         self.ended: list[tuple[str, str, str]] = []
         self.holds: dict[str, HoldView] = {}
+        self.recorded: dict[tuple[str, str], HoldView] = {}
+        """By grant and hold, what only the record knows any more."""
         self.shapes: dict[str, ShapeView] = {}
         self.answers: list[HoldAnswer] = []
         self.answered_at: list[float] = []
@@ -62,6 +64,7 @@ class FakeBroker:
         app = web.Application()
         app.router.add_post("/v1/grants", self._order)
         app.router.add_post("/v1/grants/{id}/tickets", self._mint)
+        app.router.add_get("/v1/grants/{id}", self._grant)
         app.router.add_delete("/v1/grants/{id}", self._end)
         app.router.add_get("/v1/events", self._feed)
         app.router.add_get("/v1/recordings/{id}", self._recording)
@@ -235,6 +238,13 @@ class FakeBroker:
         )
         return web.json_response(ticket.model_dump(mode="json"), status=201)
 
+    async def _grant(self, request: web.Request) -> web.Response:
+        self._actor(request)
+        grant = self.grants.get(request.match_info["id"])
+        if grant is None:
+            return web.json_response({"code": "not_found", "message": "there is no such grant"}, status=404)
+        return web.json_response(grant)
+
     async def _end(self, request: web.Request) -> web.Response:
         actor = self._actor(request)
         grant = request.match_info["id"]
@@ -248,6 +258,8 @@ class FakeBroker:
     async def _hold(self, request: web.Request) -> web.Response:
         self._actor(request)
         view = self.holds.get(request.match_info["id"])
+        if view is None:
+            view = self.recorded.get((request.query.get("grant", ""), request.match_info["id"]))
         if view is None:
             return web.json_response({"code": "unknown", "message": "there is no such hold"}, status=404)
         return web.json_response(view.model_dump(mode="json"))
@@ -318,6 +330,8 @@ class FakeBroker:
         self._actor(request)
         after = request.query.get("after", "")
         start = int(after.removeprefix("c") or 0)
+        if start > len(self.events):
+            return web.json_response({"code": "bad_cursor", "message": "this broker gave no such cursor"}, status=400)
         deadline = asyncio.get_running_loop().time() + min(float(request.query.get("wait", "0")), 2)
         while len(self.events) <= start and (left := deadline - asyncio.get_running_loop().time()) > 0:
             self._news.clear()

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import JSON, Column, Integer, MetaData, String, Table, UniqueConstraint
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.sql import Update
+from sqlalchemy.sql import Delete, Update
 
 from workflows.storage.engine import UtcDateTime
 
@@ -53,8 +53,8 @@ def outbox_table(metadata: MetaData) -> Table:
     )
 
 
-async def guarded(connection: AsyncConnection, change: Update) -> None:
-    """Run an UPDATE that names the state it starts from; raises RowMoved unless exactly one row changed."""
+async def guarded(connection: AsyncConnection, change: Update | Delete) -> None:
+    """Run a change that names the state it starts from; raises RowMoved unless exactly one row changed."""
     result: CursorResult[Any] = await connection.execute(change)
     if result.rowcount != 1:
         raise RowMoved(f"{result.rowcount} rows changed")

@@ -85,8 +85,10 @@ class Exhibits:
         return await self._shows.put(row, item, shown, Found(card, card_of(grant.request)))
 
     async def _view(self, hold: str) -> HoldView | None:
+        async with self._desks.open() as (_, work):
+            found = await work.hold(hold)
         try:
-            return await self._broker.hold(hold)
+            return await self._broker.hold(hold, found.grant if found else "")
         except Refusal as error:
             log.info("hold.not_shown", hold=hold, code=error.problem.code)
             return None

@@ -139,6 +139,7 @@ class Flow:
         self.facts = replace(self.facts, grant=replace(self.facts.grant, expires_at=until))
         if self._quick is not None and not self._failed:
             self._quick.expires = until.timestamp()
+        self._holder.extend((until - self._house.broker.clock.now()).total_seconds())
 
     def end(self, reason: CloseReason) -> None:
         """Tell the machine, and with it the client, that the session ends."""

@@ -41,6 +41,8 @@ class Holder:
         self._ask = ask
         self._hold: holds.Hold | None = None
         self._waits = False
+        self._until = self._longest = 0.0
+        """When what waits is given up, and when it would be if the grant never ended."""
         self._task: asyncio.Task[None] | None = None
         self._asking: set[asyncio.Task[None]] = set()
 
@@ -57,6 +59,7 @@ class Holder:
             self._feed(RecordingLost(time.monotonic()))
             return
         self._waits = command.facts.waits
+        self._longest = time.monotonic() + command.facts.seconds
         loop = asyncio.get_running_loop()
         self._task = loop.create_task(self._wait(self._hold, command.token))
         if self._hold.fresh:
@@ -64,6 +67,10 @@ class Holder:
             asking = loop.create_task(self._estimate(self._hold, command.question))
             self._asking.add(asking)
             asking.add_done_callback(self._asking.discard)
+
+    def extend(self, seconds: float) -> None:
+        """Take note that the session's grant has so many seconds left: what waits may then wait longer."""
+        self._until = max(self._until, min(self._longest, time.monotonic() + seconds))
 
     def use(self, command: Use) -> None:
         """Use up the approval."""
@@ -96,12 +103,12 @@ class Holder:
             self._feed(RecordingLost(time.monotonic()))
             return
         answered = asyncio.ensure_future(hold.answered)
-        until = time.monotonic() + hold.seconds
+        self._until = time.monotonic() + hold.seconds
         if not answered.done():
             self._feed(HoldOpened(token, hold.seconds, time.monotonic()))
         while not answered.done():
             await asyncio.wait({answered}, timeout=TELL_SECONDS)
             if not answered.done():
                 now = time.monotonic()
-                self._feed(HoldWaited(token, until - now, now))
+                self._feed(HoldWaited(token, self._until - now, now))
         self._feed(HoldAnswered(token, answered.result(), time.monotonic()))

@@ -139,6 +139,9 @@ class MemoryWork:
         live = [one for one in self.grants.values() if one.live]
         return [o for o in live if person in (None, o.person) and resource in (None, o.resource)]
 
+    async def unsettled_grants(self) -> Sequence[Grant]:
+        return [one for one in self.grants.values() if one.closed_at is None or one.expires_at > self.now]
+
     async def ending_grants(self, before: datetime) -> Sequence[Grant]:
         return [one for one in self.grants.values() if one.live and one.expires_at < before]
 

@@ -174,7 +174,7 @@ async def test_answers_races_and_ends_leave_one_end() -> None:
             world.desk.drop(hold, "cancelled")
 
         async def expire(world: Desk = world, held: Any = held) -> None:
-            held.expires_at = world.clock.now()
+            held.wanted = world.clock.now()
             world.desk._time_out(held)
 
         calls = [world.approve(hold.id), world.approve(hold.id, answer=Answer.DENY), cancel(), expire()]
