@@ -66,7 +66,7 @@ async def apply_to_shapes(desk: Desk, grant: Grant, request: Request, event: Eve
         case "shape.refused":
             reason = str(event.data.get("reason") or "no reason was given")
             text = line("shape_refused", requester=name_of(desk.policy, grant.person), reason=reason)
-            await to_thread(desk, request, f"event:{event.cursor}", text, mirrored=True)
+            await to_thread(desk, request, f"event:{event.name}", text, mirrored=True)
         case "shape.withdrawn":
             await _withdrawn(desk, grant, request, event)
         case _:
@@ -108,7 +108,7 @@ async def _withdrawn(desk: Desk, grant: Grant, request: Request, event: EventVie
     await count_soon(desk, grant)
     who, requester = name_of(desk.policy, by), name_of(desk.policy, grant.person)
     text = line("shape_withdrawn", person=who, requester=requester, shape=shape.id)
-    await to_thread(desk, request, f"event:{event.cursor}", text, mirrored=True)
+    await to_thread(desk, request, f"event:{event.name}", text, mirrored=True)
 
 
 async def count_runs(desk: Desk, grant: Grant, rules: Mapping[str, int]) -> None:

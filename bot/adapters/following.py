@@ -8,7 +8,7 @@ from contextlib import aclosing, suppress
 
 import structlog
 
-from bot import relay
+from bot import relay, rereading
 from bot.adapters.broker import HttpBroker
 from bot.adapters.desks import Desks
 from bot.ports import BrokerAway, Refusal
@@ -18,6 +18,7 @@ from workflows.wire import EventView
 log = structlog.get_logger()
 
 CURSOR = "broker"
+BAD_CURSOR, NOT_FOUND = "bad_cursor", 404
 SHORTEST_WAIT = 0.1
 LONGEST_WAIT = 5.0
 
@@ -47,12 +48,50 @@ class Follower:
             except (BrokerAway, RowMoved) as error:
                 log.info("feed.waiting", error=str(error), seconds=wait)
             except Refusal as error:
+                if error.problem.code == BAD_CURSOR and await self._begin_again():
+                    continue
                 # It passes where the broker reads a new key; else nobody hears of anything until somebody mends it.
                 log.error("feed.refused", code=error.problem.code, error=error.problem.message, seconds=wait)
             except Exception:  # the cursor has not moved, so the same events are read again; following goes on
                 log.exception("feed.failed")
             await self._pause(wait)
             wait = min(wait * 2, LONGEST_WAIT)
+
+    async def _begin_again(self) -> bool:
+        """Read the feed from its beginning, as the broker does not know how far it was read; False where it was not.
+
+        Nothing has changed where the broker goes away meanwhile: then it says the same again.
+        """
+        try:
+            async with self._desks.open() as (_, work):
+                cursor = await work.cursor(CURSOR)
+                live = [grant.id for grant in await work.live_grants()]
+            if not cursor:
+                return False
+            unknown = [grant for grant in live if not await self._knows(grant)]
+            async with self._desks.open() as (desk, work):
+                await rereading.begin_again(desk, unknown)
+                await work.forget_cursor(CURSOR, cursor)
+        except (BrokerAway, RowMoved, Refusal) as error:
+            log.info("feed.waiting", error=str(error))
+            return False
+        log.error(
+            "feed.begun_again",
+            error="the broker does not know how far its feed was read: its state was put back, or it is another one. "
+            "All of it is read again, what was said is not said twice, and access that it does not know is closed.",
+            unknown_grants=unknown,
+        )
+        self._caused()
+        return True
+
+    async def _knows(self, grant: str) -> bool:
+        try:
+            await self._broker.grant(grant)
+        except Refusal as error:
+            if error.status == NOT_FOUND:
+                return False
+            raise
+        return True
 
     async def _follow(self) -> bool:
         """Read one answer to its end; say whether there was anything in it."""

@@ -124,6 +124,10 @@ class Feed:
 
     def _stream(self, stream: str, position: int, limit: int, fold: bool) -> list[_Found]:
         parts = segments(self._folder, stream)
+        if parts and position < parts[0].base:
+            if position:
+                raise _bad_cursor()
+            position = parts[0].base  # the beginning is the earliest line that is still there
         end = self._log.synced_position if stream == self._log.stream else None
         found: list[_Found] = []
         for index, part in enumerate(parts):

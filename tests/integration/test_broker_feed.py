@@ -10,6 +10,7 @@ import pytest
 
 from broker.adapters.eventlog import EventLog
 from broker.adapters.feed import read_cursor, write_cursor
+from broker.adapters.segments import segments
 from broker.adapters.verify import verify
 from broker.sessions.model import Entry
 from tests.integration.broker import World
@@ -154,6 +155,20 @@ async def test_long_poll_wakes_for_an_event_and_ends_without_one(world: World) -
 async def test_bad_cursor_is_refused(world: World, cursor: str) -> None:
     async with world.broker() as (_, bot):
         status, body = await bot.json("GET", "/v1/events", params={"after": cursor})
+        assert (status, body["code"]) == (400, "bad_cursor")
+
+
+async def test_the_beginning_is_the_earliest_line_that_is_still_there(world: World) -> None:
+    async with world.broker(segment=2_000) as (process, bot):
+        for number in range(20):
+            await process.recorder.write(Entry("a.happened", None, None, {"number": number}))
+        every = await bot.events()
+        first, second, *_ = segments(process.log.folder, "broker")
+        inside = [event["cursor"] for event in every if 0 < read_cursor(event["cursor"])["broker"] < second.base]
+        first.path.unlink()
+        left = await bot.events()
+        assert left == [event for event in every if read_cursor(event["cursor"])["broker"] > second.base]
+        status, body = await bot.json("GET", "/v1/events", params={"after": inside[0]})
         assert (status, body["code"]) == (400, "bad_cursor")
 
 
