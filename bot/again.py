@@ -8,6 +8,7 @@ from bot import asking, extending
 from bot.asking import tell
 from bot.cards import plain
 from bot.intents import Ask, AskAgain, Extend
+from bot.model import approvers
 from bot.ports import Desk, Member
 from bot.request_card import may_ask_again
 from bot.request_words import name_of
@@ -28,7 +29,7 @@ async def ask_again(desk: Desk, intent: AskAgain, member: Member, cause: str) ->
     grant = await desk.work.grant(request.extends) if request.extends else None
     if not may_ask_again(request, grant):
         waits = "This request still waits for an answer."
-        text = lateness(desk.policy, request) or waits
+        text = lateness(desk.policy, request, approvers(await desk.work.reviews(request.id))) or waits
         if grant is not None and not grant.live:
             text = "The access that this was to extend is over; ask for it anew."
         await tell(desk, intent.source, cause, plain(text))

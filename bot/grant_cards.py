@@ -89,6 +89,18 @@ def counter_card(policy: Policy, grant: Grant, held: str = "") -> Card:
     )
 
 
+def refusals_card(policy: Policy, grant: Grant) -> Card:
+    """Make the one message that counts refused connections, once each has no line of its own any more."""
+    who = name_of(policy, grant.person)
+    begin = f"Connections with the ticket of {who} go on being refused: {grant.refused:,} so far, the last one at "
+    at = grant.refused_at or grant.opened_at
+    text = f"{begin}{clock(at, grant.opened_at)}: {grant.refusal}."
+    spans = say(begin, Moment(at), f": {grant.refusal}.")
+    note = "This message is kept up to date. If it is not a program of theirs that tries again, press End now above."
+    parts = (Paragraph(spans), Note(say(note))) if grant.live else (Paragraph(spans),)
+    return Card(text, parts)
+
+
 def ticket_card(policy: Policy, grant: Grant, ticket: TicketView) -> Card:
     """Make the message that hands over a ticket; it holds a secret, so it is sent and never stored.
 

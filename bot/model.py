@@ -117,6 +117,9 @@ class Grant:
     mistyped: int = 0
     """What the resource itself would have refused."""
     refused: int = 0
+    refusal: str = ""
+    """Why a connection was refused last, and where it came from."""
+    refused_at: datetime | None = None
     masked: tuple[str, ...] = ()
     verified: bool | None = None
     recording: str | None = None

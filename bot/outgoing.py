@@ -163,6 +163,11 @@ def counter_of(grant: str) -> str:
     return f"counter:{grant}"
 
 
+def refusals_of(grant: str) -> str:
+    """Name the message in the thread that counts refused connections, once there are too many for a line each."""
+    return f"refusals:{grant}"
+
+
 def ticket_of(grant: str) -> str:
     """Name the message that carried a grant's newest ticket."""
     return f"ticket:{grant}"

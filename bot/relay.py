@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from bot.asking import count_soon, mirror, to_thread
@@ -22,7 +22,7 @@ from bot.hold_events import apply_to_holds
 from bot.lines import line
 from bot.model import Grant, Request, approvers
 from bot.ordering import BOT, Extended, Opened, extended, opened, refused
-from bot.outgoing import PostTranscript, Say, ToPerson, card_of, counter_of, ticket_of
+from bot.outgoing import PostTranscript, Say, ToPerson, card_of, counter_of, refusals_of, ticket_of
 from bot.ports import Desk, Refusal
 from bot.request_words import ending_words, name_of, names_of
 from bot.reviewing import withdraw
@@ -32,9 +32,11 @@ from bot.text import excerpt, one_line
 from workflows.grants import GrantEvent
 from workflows.requests import RequestState
 from workflows.wire import FOLDED, EventView, Problem
+from workflows.words import CLOSED, REFUSED
 
 DENIALS_SHOWN = 25
 REFUSALS_SHOWN = 5
+REFUSALS_PACE = timedelta(seconds=10)
 MASKED_KEPT = 200
 UPSTREAM_DOWN = "upstream down"
 """What the broker refuses a connection with once `upstream.failed` has said the same to people."""
@@ -75,7 +77,8 @@ async def _refused(desk: Desk, event: EventView) -> None:
 
 async def _apply_to_grant(desk: Desk, grant: Grant, event: EventView) -> None:
     request = await desk.work.request(grant.request)
-    if request is None:
+    if request is None or (grant.closed_at is not None and event.at <= grant.closed_at):
+        # What is told of a closed grant was told: the feed is being read again.
         return
     if await apply_to_holds(desk, grant, request, event) or await apply_to_shapes(desk, grant, request, event):
         return
@@ -96,10 +99,12 @@ async def _over(desk: Desk, grant: Grant, request: Request, event: EventView) ->
     await desk.work.want(card_of(request.id), f"card:{request.id}")
     await desk.work.want(counter_of(grant.id), f"thread:{request.id}")
     await desk.work.want(ticket_of(grant.id), f"ticket:{grant.id}")
+    if await desk.work.shown(refusals_of(grant.id)) is not None:
+        await desk.work.want(refusals_of(grant.id), refusals_of(grant.id))
     await want_offers(desk, grant, grant.expires_at)
     for extension in await desk.work.extensions_of(grant.id):
         if extension.state is RequestState.PENDING:
-            await withdraw(desk, extension, None, f"event:{event.cursor}", TOO_LATE)
+            await withdraw(desk, extension, None, f"event:{event.name}", TOO_LATE)
     await _show_extensions(desk, grant)
     await want_shapes(desk, grant)
     if move is GrantEvent.REVOKE and by not in (grant.person, BOT):
@@ -133,33 +138,62 @@ async def _session_opened(desk: Desk, grant: Grant, request: Request, event: Eve
     )
     if grant.down_since is not None:
         await to_thread(
-            desk, request, f"back:{event.cursor}", line("upstream_back", resource=grant.resource), mirrored=True
+            desk, request, f"back:{event.name}", line("upstream_back", resource=grant.resource), mirrored=True
         )
     if first:
         application = str(event.data.get("application") or "")
         who = name_of(desk.policy, grant.person)
         text = line("session_opened", person=who, resource=grant.resource, role=grant.role, application=application)
-        await to_thread(desk, request, f"event:{event.cursor}", text)
+        await to_thread(desk, request, f"event:{event.name}", text)
     await count_soon(desk, grant)
 
 
 async def _session_refused(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:
-    await desk.work.change_grant(grant, refused=grant.refused + 1)
+    reason = str(event.data.get("reason") or "no reason was given")
+    words, address = one_line(REFUSED.get(reason, reason), 300), one_line(str(event.data.get("address") or ""), 60)
+    told = f"{words} (from {address})" if address else words
+    before, grant = (
+        grant,
+        await desk.work.change_grant(grant, refused=grant.refused + 1, refusal=told, refused_at=event.at),
+    )
     if not grant.live:
         # psql comes back by itself once: recorded and counted, and nothing for anybody to look into.
         return
-    reason = str(event.data.get("reason") or "no reason was given")
-    if grant.refused < REFUSALS_SHOWN and reason != UPSTREAM_DOWN:
-        text = line("session_refused", person=name_of(desk.policy, grant.person), reason=reason)
-        await to_thread(desk, request, f"event:{event.cursor}", text, mirrored=True)
+    who = name_of(desk.policy, grant.person)
+    if before.refused < REFUSALS_SHOWN and reason != UPSTREAM_DOWN:
+        text = line("session_refused", person=who, reason=told)
+        await to_thread(desk, request, f"event:{event.name}", text, mirrored=True)
+    elif reason != UPSTREAM_DOWN:
+        await _refused_on(desk, grant, who)
     await count_soon(desk, grant)
 
 
+async def _refused_on(desk: Desk, grant: Grant, who: str) -> None:
+    """Say once more that connections are refused, and go on counting there: a line for each would be a flood."""
+    message = refusals_of(grant.id)
+    first = await desk.work.shown(message) is None
+    if not first:
+        await desk.work.want(message, message, desk.now + REFUSALS_PACE)
+    else:
+        # Behind the lines that came before it.
+        await desk.work.want(message, f"thread:{grant.request}")
+        text = line("refusals_many", person=who, reason=grant.refusal, which=f"{grant.role} on {grant.resource}")
+        await mirror(desk, grant.account, message, text)
+
+
 async def _session_closed(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:
+    unsure = f"unverified:{event.session}"
+    facts = {"person": name_of(desk.policy, grant.person), "resource": grant.resource}
+    if event.session and await desk.work.count_sent(unsure):
+        # It was counted when it was closed; this is the reaper, which has found it gone.
+        if event.data.get("verified") is True:
+            await to_thread(desk, request, f"gone:{event.session}", line("session_gone", **facts), mirrored=True)
+        return
     await desk.work.change_grant(grant, open_sessions=max(grant.open_sessions - 1, 0))
     if event.data.get("verified") is False:
-        text = line("session_unverified", reason=str(event.data.get("reason") or "unknown"))
-        await to_thread(desk, request, f"event:{event.cursor}", text, mirrored=True)
+        code = str(event.data.get("reason") or "")
+        text = line("session_unverified", **facts, reason=CLOSED.get(code, code or "its end was not seen"))
+        await to_thread(desk, request, unsure if event.session else f"event:{event.name}", text, mirrored=True)
     await count_soon(desk, grant)
 
 
@@ -186,7 +220,7 @@ async def _statement_allowed(desk: Desk, grant: Grant, request: Request, event: 
     if revealed := _names(event.data.get("revealed")):
         who = name_of(desk.policy, grant.person)
         text = line("statement_revealed", requester=who, fields=tuple(revealed)[:MASKED_KEPT])
-        await to_thread(desk, request, f"event:{event.cursor}", text, mirrored=True)
+        await to_thread(desk, request, f"event:{event.name}", text, mirrored=True)
 
 
 async def _statement_denied(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:
@@ -198,9 +232,9 @@ async def _statement_denied(desk: Desk, grant: Grant, request: Request, event: E
     # until it is reviewed has a card that says so.
     if not (mistyped or held) and grant.blocked < DENIALS_SHOWN:
         text, parts = blocked(event.data)
-        await to_thread(desk, request, f"event:{event.cursor}", text, *parts, mirrored=True)
+        await to_thread(desk, request, f"event:{event.name}", text, *parts, mirrored=True)
     elif not (mistyped or held) and grant.blocked == DENIALS_SHOWN:
-        await to_thread(desk, request, f"event:{event.cursor}", line("denials_many"), mirrored=True)
+        await to_thread(desk, request, f"event:{event.name}", line("denials_many"), mirrored=True)
     await count_soon(desk, grant)
 
 
@@ -210,7 +244,7 @@ async def _statement_counted(desk: Desk, grant: Grant, request: Request, event: 
         return
     rows, most = (rows_words(found) if (found := _number(event.data, key, 0)) else None for key in ("rows", "most"))
     text = line("statement_undone", requester=name_of(desk.policy, grant.person), rows=rows, most=most)
-    await to_thread(desk, request, f"event:{event.cursor}", text, mirrored=True)
+    await to_thread(desk, request, f"event:{event.name}", text, mirrored=True)
 
 
 def blocked(data: dict[str, Any]) -> tuple[str, list[Paragraph | Code | Note]]:

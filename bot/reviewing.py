@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -181,7 +182,7 @@ async def cancel(desk: Desk, intent: Cancel, member: Member, cause: str) -> None
     elif request.requester != member.person:
         who = name_of(desk.policy, request.requester)
         await tell(desk, intent.source, cause, plain(f"Only {who} can cancel this request."))
-    elif late := lateness(desk.policy, request):
+    elif late := lateness(desk.policy, request, approvers(await desk.work.reviews(request.id))):
         await tell(desk, intent.source, cause, plain(late))
     else:
         await withdraw(desk, request, member.person, cause)
@@ -234,7 +235,7 @@ async def _open(
             await expire(desk, request)
             problem = "This request expired before anybody answered it, so nothing was done."
         else:
-            problem = why_not(desk.policy, request, member.person)
+            problem = why_not(desk.policy, request, member.person, approvers(await desk.work.reviews(request.id)))
     if problem or request is None:
         await tell(desk, source, cause, plain(problem or not_known()))
         return None
@@ -251,9 +252,12 @@ async def misplaced(desk: Desk, source: Source, message: str, what: str = "reque
     return None
 
 
-def why_not(policy: Policy, request: Request, person: str) -> str | None:
-    """Say why a person may not answer a request now, in words for them; None where they may."""
-    if late := lateness(policy, request):
+def why_not(policy: Policy, request: Request, person: str, approved: Sequence[str] = ()) -> str | None:
+    """Say why a person may not answer a request now, in words for them; None where they may.
+
+    `approved` are those who have approved it.
+    """
+    if late := lateness(policy, request, approved):
         return late
     if not request.requirement.needs:
         return "This request needs no review."
@@ -262,7 +266,7 @@ def why_not(policy: Policy, request: Request, person: str) -> str | None:
     return None
 
 
-def lateness(policy: Policy, request: Request) -> str | None:
+def lateness(policy: Policy, request: Request, approved: Sequence[str]) -> str | None:
     """Say what has become of a request that is not pending any more."""
     who = name_of(policy, request.decided_by) if request.decided_by else ""
     by = f" by {who}" if who else ""
@@ -270,7 +274,7 @@ def lateness(policy: Policy, request: Request) -> str | None:
         case RequestState.PENDING:
             return None
         case RequestState.APPROVED:
-            return f"This request was already approved{by or ' by the policy'}."
+            return f"This request was already approved by {names_of(policy, approved, 'and') or 'the policy'}."
         case RequestState.DENIED:
             return f"This request was already denied{by}."
         case RequestState.CANCELLED:

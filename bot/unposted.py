@@ -28,6 +28,6 @@ async def tell_unposted(desk: Desk, message: str, error: str) -> None:
 
 
 async def _tell(desk: Desk, message: str, who: Grant | Request, what: str, error: str) -> None:
-    why = one_line(error, 200).replace("`", "'")
-    text = f"No reviewer sees {what} yet, because its card cannot be posted: `{why}`. Tell whoever runs Airlock here."
+    why = one_line(error, 300).rstrip(".")
+    text = f"No reviewer sees {what} yet, because its card cannot be posted: {why}. Tell whoever runs Airlock here."
     await desk.work.send(f"unposted:{message}", f"person:{who.account}", Say(ToPerson(who.account), plain(text)))

@@ -9,6 +9,7 @@ from enum import StrEnum
 from policies.engine.decisions import Need, Requirement
 from policies.engine.model import Policy
 from workflows.terms import Terms, narrowest
+from workflows.words import series
 
 
 class Answer(StrEnum):
@@ -61,12 +62,13 @@ def may_review(policy: Policy, requirement: Requirement, requester: str, person:
     """Say why a person may not answer a request, or None where they may; no role is exempt."""
     if person is None or person not in policy.people or not policy.people[person].active:
         return Ineligible("you are not in the policy's list of people")
+    names = [policy.people[handle].name for handle in reviewers(policy, requirement, requester)]
+    others = f"{series(names, 'or') or 'nobody'} may answer"
     if person == requester:
-        return Ineligible("nobody reviews their own request")
+        return Ineligible(f"nobody reviews their own request; {others}")
     groups = {group for need in requirement.needs for group in need.groups}
     if not policy.groups_of(person) & groups:
-        names = [policy.people[handle].name for handle in reviewers(policy, requirement, requester)]
-        return Ineligible(f"you are not in {' or '.join(sorted(groups))}; {', '.join(names) or 'nobody'} may answer")
+        return Ineligible(f"you are not in {' or '.join(sorted(groups))}; {others}")
     return None
 
 

@@ -107,6 +107,8 @@ grants = Table(
     Column("denied", Integer, nullable=False),
     Column("mistyped", Integer, nullable=False, server_default="0"),
     Column("refused", Integer, nullable=False),
+    Column("refusal", Text, nullable=False, server_default=""),
+    Column("refused_at", UtcDateTime),
     Column("masked", JSON, nullable=False),
     Column("verified", Boolean),
     Column("recording", String(200)),

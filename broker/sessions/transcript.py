@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from string import Formatter
 from typing import Any
 
+from workflows.words import CLOSED, REFUSED
+
 Record = dict[str, Any]
 
 
@@ -46,6 +48,7 @@ _WORDS = {
     "statement.counted": "rows that it changed: {rows}, of at most {most}",
     "hold.explained": "the planner was asked what this would do: {text}",
     "hold.estimated": "estimated for the reviewers",
+    "hold.prolonged": "the held statement may wait until {expires_at}, as the access was extended",
     "hold.released": "approved by {by}; the held statement may run, once",
     "hold.refused": "denied by {by}; the held statement did not run",
     "hold.consumed": "the approval was used; the held statement runs",
@@ -63,21 +66,10 @@ _WORDS = {
     "grant.closed": "closed",
 }
 """What a record says in words; what else it holds follows them, and a record without what they name is listed raw."""
-_CLOSED = {
-    "client": "its client left",
-    "ended": "the access was ended",
-    "error": "it failed",
-    "expired": "the access ran out",
-    "protocol": "its client broke the protocol",
-    "recording": "it could not be recorded",
-    "revoked": "the access was revoked",
-    "shutdown": "the broker stopped",
-    "tripwire": "it was about to be sent what is masked",
-    "upstream": "the resource went away",
-}
 _VALUES = {
-    ("session.closed", "reason"): _CLOSED,
-    ("session.settled", "reason"): _CLOSED,
+    ("session.closed", "reason"): CLOSED,
+    ("session.settled", "reason"): CLOSED,
+    ("session.refused", "reason"): REFUSED,
     ("hold.abandoned", "reason"): {
         "client": "its client left",
         "cancelled": "its client cancelled it",

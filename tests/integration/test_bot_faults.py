@@ -265,7 +265,7 @@ async def test_transcript_that_cannot_be_had_is_said_to_be_missing(told: Story) 
     card, grant = await told.granted("read")
     told.broker.unreadable = 404
     told.broker.close(grant, "ended")
-    text = (await told.thread(card, "The transcript could not be posted: 404 not_found."))["text"]
+    text = (await told.thread(card, "The transcript could not be posted: there is no such recording."))["text"]
     assert f"The broker keeps the recording of {grant}." in text
     assert await told.thread(card, "Alice had read on prod-db")
 
@@ -276,7 +276,7 @@ async def test_transcript_that_comes_late_is_said_to_and_comes(told: Story, monk
     told.broker.unreadable = 503
     told.broker.close(grant, "ended")
     assert await told.thread(
-        card, "The transcript is not here yet: the broker answered 503. It is tried again for a day."
+        card, "The transcript is not here yet: the broker does not answer. It is tried again for a day."
     )
     told.broker.unreadable = 0
 

@@ -149,7 +149,7 @@ async def test_requester_hears_that_no_reviewer_sees_what_waits(told: Story, mon
     monkeypatch.setattr(Gateway, "post", refused)
     told.broker.hold(grant)
     text = shown(await told.direct("alice", "No reviewer sees your statement that changes public.orders yet"))
-    assert "its card cannot be posted: `restricted_action`" in text
+    assert "cannot be posted: the workspace does not let the app post there (restricted_action)." in text
 
 
 async def test_what_was_taken_back_before_anybody_saw_it_is_counted_alone(told: Story) -> None:

@@ -125,7 +125,7 @@ async def test_broker_that_wants_more_is_believed(told: Story) -> None:
 
 @pytest.mark.parametrize(
     ("user", "why"),
-    [("alice", "nobody reviews their own request"), ("erin", "you are not in dbas; Bob, Dana may answer")],
+    [("alice", "nobody reviews their own request"), ("erin", "you are not in dbas; Bob or Dana may answer")],
 )
 async def test_who_may_not_answer_is_told_why(told: Story, user: str, why: str) -> None:
     _, message, _ = await held(told)

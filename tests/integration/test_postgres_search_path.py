@@ -176,7 +176,7 @@ async def test_a_search_path_that_nobody_may_set_is_none_to_begin_with(world: tu
             assert errors.partition("FATAL:  airlock: ")[2].splitlines() == told
             again = broker.recorder.of("statement.denied")[-1]
             assert {**again, "statement": "", "text": ""} == {**denied, "statement": "", "text": ""}
-            assert broker.recorder.of("session.refused")[-1] == {"reason": "its search path"}
+            assert broker.recorder.of("session.refused")[-1]["reason"] == "its search path"
         if world[0].major >= 17:
             for statement in AT_LOGINS:
                 world[0].execute(statement, "shop")

@@ -14,15 +14,17 @@ from bot.adapters.boxes import Queued
 from bot.adapters.desks import Desks
 from bot.adapters.orders import OrderDesk
 from bot.adapters.sender import Done, Later, Never, Outcome
-from bot.cards import Card, MessageLink, Note, Paragraph, say
+from bot.cards import Card, MessageLink, Note, Paragraph, plain
 from bot.chat.slack.blocks import render
 from bot.chat.slack.check import PayloadInvalid
 from bot.chat.slack.exhibits import Exhibits
+from bot.chat.slack.failures import failure_words
 from bot.chat.slack.gateway import Gateway, SlackRefused, SlackUncertain
 from bot.chat.slack.home import Homes
 from bot.chat.slack.pacing import TURN, SlackBusy
-from bot.chat.slack.shows import TRANSCRIPT_TRIES, Shows
+from bot.chat.slack.shows import TRANSCRIPT_TRIES, Shows, transcript_name
 from bot.chat.slack.tickets import Tickets
+from bot.model import Grant
 from bot.outgoing import (
     AnswerHold,
     DeliverTicket,
@@ -40,6 +42,8 @@ from bot.outgoing import (
     card_of,
     from_row,
 )
+from bot.ports import Desk
+from bot.request_words import name_of
 from bot.text import one_line
 
 log = structlog.get_logger()
@@ -152,22 +156,38 @@ class Delivery:
     async def _say_without_transcript(self, row: Queued, outcome: Outcome) -> None:
         """Say once in a thread, which promises a transcript, that it does not come, or comes later."""
         item = from_row(row.payload)
-        if not isinstance(item, PostTranscript) or item.format != "text" or item.account:
+        if not isinstance(item, PostTranscript) or item.format != "text":
             return
         match outcome:
             case Never(error=error):
-                kept = f"The broker keeps the recording of {item.grant}."
-                text = f"The transcript could not be posted: {one_line(error)}. {kept}"
-            case Later(error=error) if row.attempts >= TRANSCRIPT_TRIES:
-                text = f"The transcript is not here yet: {one_line(error)}. It is tried again for a day."
+                what = "could not be sent" if item.account else "could not be posted"
+                text = f"The transcript {what}: {failure_words(one_line(error))}."
+            case Later(error=error) if row.attempts >= TRANSCRIPT_TRIES and not item.account:
+                text = f"The transcript is not here yet: {failure_words(one_line(error))}. It is tried again for a day."
             case _:
                 return
         key = f"{row.key}:{'failed' if isinstance(outcome, Never) else 'late'}"
-        async with self._desks.open() as (_, work):
-            if (grant := await work.grant(item.grant)) is not None:
-                # A lane of its own: the thread's waits for the transcript.
-                place = InThread(grant.request)
-                await work.send(key, f"card:{grant.request}", Say(place, Card(text, (Paragraph(say(text)),))))
+        async with self._desks.open() as (desk, work):
+            if (grant := await work.grant(item.grant)) is None:
+                return
+            if item.account:
+                await self._say_not_sent(desk, grant, key, text)
+                return
+            if isinstance(outcome, Never):
+                text = f"{text} The broker keeps the recording of {item.grant}."
+            # A lane of its own: the thread's waits for the transcript.
+            place = InThread(grant.request)
+            await work.send(key, f"card:{grant.request}", Say(place, plain(text)))
+
+    async def _say_not_sent(self, desk: Desk, grant: Grant, key: str, text: str) -> None:
+        """Say, in the thread and to whoever does not see it, how they get the transcript that is not sent to them."""
+        who, file = name_of(desk.policy, grant.person), transcript_name(grant.request, "text")
+        there = text.replace("could not be sent", f"could not be sent to {who}")
+        passed = f"It comes into this thread as {file}: whoever sees it here may pass it on."
+        place = InThread(grant.request)
+        await desk.work.send(key, f"card:{grant.request}", Say(place, plain(f"{there} {passed}")))
+        told = f"{text} It comes as {file} into the thread of your request, where its reviewers can pass it on to you."
+        await desk.work.send(f"{key}:told", f"tell:{grant.account}", Say(ToPerson(grant.account), plain(told)))
 
     async def _say(self, row: Queued, item: Say) -> Outcome:
         links = await self._links(item.card)

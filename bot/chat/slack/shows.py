@@ -15,9 +15,10 @@ from bot.adapters.sender import Done, Later, Never, Outcome
 from bot.cards import Card
 from bot.chat.slack.blocks import render
 from bot.chat.slack.check import PayloadInvalid
+from bot.chat.slack.failures import failure_words
 from bot.chat.slack.gateway import Gateway, SlackRefused
 from bot.extensions import OfferFacts, offer_card
-from bot.grant_cards import counter_card
+from bot.grant_cards import counter_card, refusals_card
 from bot.hold_card import held_words
 from bot.homes import grant_behind
 from bot.model import Shown
@@ -34,6 +35,7 @@ GONE = frozenset({"message_not_found", "thread_not_found"})
 SHARED_CHECKED_FOR = timedelta(minutes=5)
 SHARED = "the reviewers' channel is shared with another workspace, so no card is posted there"
 TRANSCRIPT_TRIES = 8
+AWAY = "the broker does not answer"
 
 
 class Shows:
@@ -114,7 +116,7 @@ class Shows:
         return await self.is_at(row, item, channel, ts, shown.wanted)
 
     async def _tell_unposted(self, item: Show, error: str) -> None:
-        await self._desks.settle(lambda desk, _: tell_unposted(desk, item.message, error))
+        await self._desks.settle(lambda desk, _: tell_unposted(desk, item.message, failure_words(error)))
 
     async def is_at(self, row: Queued, item: Show, channel: str, ts: str, version: int) -> Outcome:
         """Note where a message is and what people see there."""
@@ -137,21 +139,27 @@ class Shows:
         if grant is None or not grant.recording or card is None or not card.channel or not card.ts:
             return Never("there is no thread or no recording")
         channel, thread = (await self.gateway.direct(item.account), "") if item.account else (card.channel, card.ts)
-        to_read = item.format == "text"
-        name = f"transcript-{grant.request}.{'txt' if to_read else 'jsonl'}"
+        name = transcript_name(grant.request, item.format)
         if row.uncertain and await self.gateway.find_file(channel, thread, name):
             return Done({"file": name, "found": True})
         try:
             content = await self._broker.recording(grant.id, item.format)
         except BrokerAway as error:
+            log.info("transcript.waits", grant=grant.id, error=str(error))
             # Before one person a lane waits that others' messages go through too; they are told where the thread is.
-            return Never(str(error)) if item.account and row.attempts >= TRANSCRIPT_TRIES else Later(str(error))
+            return Never(AWAY) if item.account and row.attempts >= TRANSCRIPT_TRIES else Later(AWAY)
         except Refusal as error:
-            return Never(f"{error.status} {error.problem.code}")
-        kind = "Transcript, to read" if to_read else "Transcript, for programs (JSON lines)"
+            log.warning("transcript.refused", grant=grant.id, code=error.problem.code)
+            return Never(error.problem.message)
+        kind = "Transcript, to read" if item.format == "text" else "Transcript, for programs (JSON lines)"
         title = f"{kind}: {grant.role} on {grant.resource}"
         upload = self.gateway.upload(channel, thread, name, content or b"\n", title)
         return Done({"file": await self.certain(row, upload)})
+
+
+def transcript_name(request: str, format: str) -> str:
+    """Name the file that holds the transcript of the access that a request gave."""
+    return f"transcript-{request}.{'txt' if format == 'text' else 'jsonl'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +184,8 @@ async def _found(desk: Desk, message: str) -> Found | None:
         shapes = shapes_words(desk.policy, await desk.work.shapes_of(grant.id))
         held = ", ".join(filter(None, (held_words(desk.policy, await desk.work.holds_of(grant.id)), shapes)))
         return Found(counter_card(desk.policy, grant, held), card_of(grant.request))
+    if kind == "refusals":
+        return Found(refusals_card(desk.policy, grant), card_of(grant.request))
     if kind in ("offer", "reminder"):
         at, direct = datetime.fromtimestamp(int(end), UTC), kind == "reminder"
         card = offer_card(OfferFacts(grant, at, await desk.work.extensions_of(grant.id), desk.policy, direct))

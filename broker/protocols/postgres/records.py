@@ -38,7 +38,8 @@ def opened(session: SessionFacts, identity: str | None) -> Entry:
 
 
 def refused(session: SessionFacts, reason: str) -> Entry:
-    return Entry("session.refused", session.grant.id, session.id, {"reason": reason})
+    data = {"reason": reason, "address": session.address, "application": session.application}
+    return Entry("session.refused", session.grant.id, session.id, {key: value for key, value in data.items() if value})
 
 
 def closed(session: SessionFacts, reason: CloseReason, killed: Killed, seconds: float) -> Entry:

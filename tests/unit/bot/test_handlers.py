@@ -59,7 +59,7 @@ async def test_ask_files_a_request_and_shows_a_card() -> None:
     _, told = work.sent["ask-read:tell"]
     assert f"/access revoke {request.id} takes it back." in str(told)
     await does(work, Status(source("alice")), "alice", "status")
-    assert "/access revoke ID takes a request back." in str(work.sent["status:tell"])
+    assert f"/access revoke {request.id}" in str(work.sent["status:tell"])
 
 
 async def test_asking_again_says_that_access_is_open_and_how_to_get_in_or_more_time() -> None:
@@ -298,3 +298,12 @@ async def test_unknown_payload_is_answered() -> None:
     work = MemoryWork()
     await does(work, Unknown(source("bob"), "this button"), "bob")
     assert "Nothing here answers to this button" in work.told("do")
+
+
+async def test_late_reviewer_hears_of_everybody_who_approved() -> None:
+    work = MemoryWork()
+    request = await filed(work, "write")
+    await does(work, Approve(source("bob"), request.token), "bob", "bob")
+    await does(work, Approve(source("erin"), request.token), "erin", "erin")
+    await does(work, Approve(source("dana"), request.token), "dana", "dana")
+    assert work.told("dana") == "This request was already approved by Bob and Erin."
