@@ -341,6 +341,7 @@ def _relation(
 ) -> Relation:
     names = {column.attnum: column.name for column in columns}
     made = repr((facts.made, rows_of)) if facts.made or rows_of else ""
+    owner, numbers, shared = row.get("owner") or (0, 0, 0)
     return Relation(
         row["oid"],
         intern(row["schema"]),
@@ -354,10 +355,11 @@ def _relation(
         tuple(row.get("partition_key") or ()),
         facts.indexes,
         facts.referrers,
-        row.get("owner") or 0,
+        owner,
         former,
         follows or facts.rules or any(column.code for column in columns),
         hashlib.sha256(made.encode()).hexdigest()[:32] if made else "",
+        0 if shared else numbers,
     )
 
 

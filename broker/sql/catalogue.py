@@ -87,6 +87,8 @@ class Relation:
     """What a change of it runs may look names up in its session's search path."""
     made: str = ""
     """A stamp of its triggers, rules, keys and defaults."""
+    numbers: int = 0
+    """attnum of the column that a sequence belongs to, where no other one has its numbers by default."""
 
     @property
     def qualified(self) -> str:

@@ -173,11 +173,16 @@ QUERIES: dict[str, str] = {
                has_schema_privilege(n.oid, 'usage') as usable,
                -- The type of its rows, and that of arrays of them.
                c.reltype::int8 as row_type, a.oid::int8 as array_type, a.typname::text as array_name,
-               -- The table of the column that a sequence is for.
-               (select d.refobjid::int8 from pg_depend d
+               -- The column that a sequence is for: its table and number, and whether another one has it by default.
+               (select array[d.refobjid::int8, d.refobjsubid,
+                             exists (select from pg_depend o join pg_attrdef f on f.oid = o.objid
+                                     where o.classid = 'pg_attrdef'::regclass and o.refclassid = 'pg_class'::regclass
+                                           and o.refobjid = c.oid
+                                           and (f.adrelid, f.adnum) <> (d.refobjid, d.refobjsubid))::int]
+                from pg_depend d
                 where c.relkind = 'S' and d.classid = 'pg_class'::regclass and d.objid = c.oid and d.objsubid = 0
                       and d.refclassid = 'pg_class'::regclass and d.refobjsubid > 0 and d.deptype in ('a', 'i')
-                order by 1 limit 1) as owner
+                order by d.refobjid, d.refobjsubid limit 1) as owner
         from pg_class c join pg_namespace n on n.oid = c.relnamespace
              left join pg_type r on r.oid = c.reltype and r.oid >= 16384 left join pg_type a on a.oid = r.typarray
         where c.relkind in ('r', 'p', 'v', 'm', 'f', 'S') and n.nspname !~ '^pg_(toast|temp)' and <of c.oid>

@@ -12,6 +12,7 @@ from broker.sql.model import Refusal
 from broker.sql.names import called_builtin, check_function, check_operator, check_type, own_candidates
 from broker.sql.nodes import EXPRESSIONS
 from broker.sql.sequences import FUNCTIONS as SEQUENCED
+from broker.sql.sequences import TELLING
 from broker.sql.settings import moved_by_call, own_called, own_read, refusal_of_call, shows_only_settings
 from broker.sql.tree import Node, joined, strings, wrapped
 
@@ -235,6 +236,8 @@ def _call(found: Collected, catalogue: Catalogue, content: Node, wrapper: Node) 
         found.builtin.add(builtin)
         if builtin.name in SEQUENCED:
             found.counters.append(content)
+    if parts[-1] in TELLING and not found.in_clear:
+        found.numbers.append(content)
     if parts[-1] == "set_config":
         found.sets = True
         if (moved := moved_by_call(content)) is not None:

@@ -42,6 +42,8 @@ class Collected:
     """Builtin functions that a rule has to name."""
     counters: list[Node] = field(default_factory=list)
     """Each call that takes or sets numbers of a sequence."""
+    numbers: list[Node] = field(default_factory=list)
+    """Each call that says which number its session was given last, where anything is masked."""
     rows: set[str] = field(default_factory=lambda: {"old", "new", "excluded"})
     """Names of the old and new rows of a target."""
     star: bool = False

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from broker.sql.catalogue import Catalogue, allowed_functions
 from broker.sql.model import Refusal
 from broker.sql.overloads import Overload
+from broker.sql.sequences import TELLING
 from broker.sql.system import FUNCTIONS_IN_CLEAR, literal_functions
 from policies.engine.builtins import NAMED
 from policies.engine.decisions import OwnFunction
 
-CHECKED = frozenset({"set_config"})
+CHECKED = TELLING | {"set_config"}
 """Functions that pass with some arguments only; whoever finds a call looks at those."""
-_INSTEAD = dict.fromkeys(("currval", "lastval"), "INSERT ... RETURNING gives the number that a row got")
 
 
 def check_function(catalogue: Catalogue, parts: list[str], code: set[str] | None = None) -> str | None:
@@ -62,7 +62,7 @@ def check_function(catalogue: Catalogue, parts: list[str], code: set[str] | None
     if not known and not (in_clear and name in FUNCTIONS_IN_CLEAR):
         said = f"function {name} is not on the list of functions that only compute"
         hint = "functions that wait, lock, write, read files or run SQL of their own are refused"
-        raise Refusal("function", said, _INSTEAD.get(name, hint), retry=True)
+        raise Refusal("function", said, hint, retry=True)
     return None
 
 

@@ -12,7 +12,7 @@ from broker.sql.masks import masked, quote_name
 from broker.sql.model import Altered, Refusal
 from broker.sql.nearly import meant
 from broker.sql.notation import check_notation
-from broker.sql.sequences import counted
+from broker.sql.sequences import counted, telling
 from broker.sql.sight import Sight, Sights
 from broker.sql.system import EMPTY, SYSTEM_SCHEMAS
 from broker.sql.tree import Node
@@ -81,6 +81,10 @@ class Scope:
             scope.scrub = scope.scrub or sight.tainted or bool(sight.masks) or not seen.shows(catalogue.by_name[name])
         if found.counters:
             scope.writes |= counted(found.counters, catalogue, known=not found.in_clear)
+        for relation in telling(found.numbers, catalogue, seen):
+            scope.reads.add(relation.qualified)
+            scope.through |= scope.sight(relation).through
+            scope.scrub = scope.scrub or scope.sight(relation).tainted
         check_notation(found, catalogue)
         return scope
 

@@ -306,7 +306,7 @@ def test_a_function_that_is_not_there_is_told_from_one_that_is_refused() -> None
 @pytest.mark.parametrize(
     ("sql", "said", "next_step"),
     [
-        ("select currval('s')", "function currval is not on the list", "INSERT ... RETURNING gives the number"),
+        ("select pg_reload_conf()", "function pg_reload_conf is not on the list", "functions that wait"),
         ("security label on table orders is 'x'", "SECURITY LABEL is work on the server", "ask whoever runs"),
     ],
 )
