@@ -90,6 +90,9 @@ def _record(session: Session, cleared: Cleared, portal: Portal | None) -> Genera
         session.wrote = session.segment
     session.named |= dict.fromkeys(cleared.plan.named, session.segment)
     session.own_settings |= cleared.plan.settings
+    idle = session.status == "I" and not session.block and session.drained
+    controls = [one.control for one in cleared.plan.statements]
+    session.beginning.sent(controls, session.segment, idle=idle, plain=portal is None and session.clean)
     if portal is not None:
         portal.statements, portal.hold, portal.shape, portal.most = ids, hold, cleared.shape, cleared.most
         portal.recheck = cleared.recheck

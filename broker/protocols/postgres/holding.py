@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
 from broker.protocols.postgres import records
+from broker.protocols.postgres.beginnings import ANEW
 from broker.protocols.postgres.events import Command, Drain, Drop, Hold, Match, Reload, Use
 from broker.protocols.postgres.explaining import question
+from broker.protocols.postgres.owning import ask_when_sure
 from broker.protocols.postgres.plan import Plan, Planning
 from broker.protocols.postgres.registry import Portal
 from broker.protocols.postgres.replies import Problem, Recheck, denial
@@ -75,8 +77,11 @@ def review(
     shown = records.shown(asked)
     if shown is None:
         return must_be_asked(plan.ruling, asking, "its parameters are too long to be shown to them")
+    free = session.unlocked or (asking.waits and (yield from _begun_anew(session)))
+    if session.skipping:
+        return unasked(session)
     ids = tuple(session.ids() for _ in plan.statements)
-    facts = _facts(session, plan, asking, asked, shown, ids[0])
+    facts = _facts(session, plan, asking, asked, shown, ids[0], free=free)
     answer: Answer | None = yield Hold(
         facts,
         f"waiting for {asking.requirement} ({asking.people}) to review this statement",
@@ -106,6 +111,23 @@ def review(
             return Problem("57014", "canceled: the review was given up")
         case _:
             assert_never(answer)
+
+
+def _begun_anew(session: Session) -> Generator[Command, Any, bool]:
+    """Have a transaction in which nothing was done yet begin anew, without the locks of what was prepared in it."""
+    bound = [*session.portals.known.values(), *(change.value for change in session.portals.pending)]
+    fresh = session.block and session.beginning.fresh == session.segment
+    if not fresh or any(isinstance(one, Portal) and not _begins(one) for one in bound):
+        return False
+    told = yield from ask_when_sure(session, [ANEW])
+    if told is None or not told.tags:
+        return False
+    yield from session.end_transaction(committed=False)
+    return True
+
+
+def _begins(portal: Portal) -> bool:
+    return [one.control for one in portal.prepared.ruling.inspection.statements] == [Control.BEGIN]
 
 
 def unasked(session: Session) -> Problem:
@@ -181,7 +203,14 @@ def narrowest(most: int | None, plan: Plan) -> int | None:
 
 
 def _facts(
-    session: Session, plan: Plan, asking: Asking, asked: Asked, shown: tuple[str | None, ...], statement: str
+    session: Session,
+    plan: Plan,
+    asking: Asking,
+    asked: Asked,
+    shown: tuple[str | None, ...],
+    statement: str,
+    *,
+    free: bool,
 ) -> HoldFacts:
     facts = [one.facts for ruling in (plan.ruling, *plan.bodies) for one in ruling.inspection.statements]
     session.reviews += 1
@@ -193,7 +222,7 @@ def _facts(
         asked=asked,
         requirement=asking.requirement,
         rules=asking.rules,
-        seconds=min(asking.seconds, IN_TRANSACTION) if asking.waits and not session.unlocked else asking.seconds,
+        seconds=min(asking.seconds, IN_TRANSACTION) if asking.waits and not free else asking.seconds,
         sequence=session.reviews,
         verb=facts[0].verb,
         redacted=shown_text(plan.ruling.inspection),

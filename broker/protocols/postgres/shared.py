@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
 
 from broker.protocols.postgres import records
+from broker.protocols.postgres.beginnings import Beginning
 from broker.protocols.postgres.codec import NoRoom
 from broker.protocols.postgres.events import Note
 from broker.protocols.postgres.fates import Fates
@@ -13,7 +14,7 @@ from broker.protocols.postgres.memory import SMALL, Memory, Room, Share
 from broker.protocols.postgres.rationing import Rations
 from broker.protocols.postgres.registry import Change, Cursor, Portal, Prepared, Registry
 from broker.protocols.postgres.replies import compares, speaks_of_others
-from broker.protocols.postgres.responses import Expected, Kind, Responses, Running
+from broker.protocols.postgres.responses import Expected, Responses, Running
 from broker.protocols.postgres.ruling import Permitted
 from broker.sessions.holds import Settings
 from broker.sessions.model import SessionFacts
@@ -110,8 +111,7 @@ class Session:
     """What begins this segment and is sent with what follows, so that a hold keeps no lock on what it only names."""
     unsent: dict[str, float] = field(default_factory=dict)
     """Statements that the gate recorded and has not sent yet; since when."""
-    begun_in: int | None = None
-    """The last segment whose only statement began a transaction."""
+    beginning: Beginning = field(default_factory=Beginning, repr=False)
     reviews: int = 0
     """How many statements have been held."""
     skipping: bool = False
@@ -188,7 +188,7 @@ class Session:
     @property
     def unlocked(self) -> bool:
         """Nothing is open upstream, or a transaction that has only begun and so keeps no lock."""
-        begun = self.status == "T" and self.begun_in == self.segment - 1
+        begun = self.status == "T" and self.beginning.plain == self.segment - 1
         return (self.status == "I" or begun) and not self.touched
 
     @property
@@ -234,12 +234,6 @@ class Session:
     def expect(self, expected: Expected) -> None:
         """Take note of what the statements that are sent would change."""
         self.sent += len(expected.statements)
-        if (
-            expected.kind is Kind.QUERY
-            and self.clean
-            and [one.control for one in expected.statements] == [Control.BEGIN]
-        ):
-            self.begun_in = self.segment
         for running in expected.statements:
             self.unsent.pop(running.id, None)
             self.way.sent(running, expected.segment)
@@ -266,6 +260,7 @@ class Session:
 
         One that is `joined` need not: until Sync that may be open.
         """
+        self.beginning.ended(self.segment)
         self.segment += 1
         self.touched = joined
         if not self.block:

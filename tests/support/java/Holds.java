@@ -89,6 +89,23 @@ public final class Holds {
         say("count " + count(connection));
     }
 
+    private static void begun(Connection connection) throws SQLException {
+        connection.setAutoCommit(false);
+        try (PreparedStatement statement = connection.prepareStatement(INSERT)) {
+            for (String value : new String[] {"first", "second"}) {
+                statement.setString(1, value);
+                say("changed " + statement.executeUpdate());
+            }
+            say("count " + count(connection));
+            connection.commit();
+            statement.setString(1, "third");
+            say("changed " + statement.executeUpdate());
+            connection.rollback();
+        }
+        say("count " + count(connection));
+        connection.commit();
+    }
+
     private static void cancel(Connection connection) throws Exception {
         try (Statement statement = connection.createStatement()) {
             Thread other = new Thread(() -> {
@@ -136,6 +153,7 @@ public final class Holds {
                 case "denied": denied(connection); break;
                 case "batch": batch(connection); break;
                 case "transaction": transaction(connection); break;
+                case "begun": begun(connection); break;
                 case "cancel": cancel(connection); break;
                 case "timeout": timeout(connection); break;
                 case "notices": notices(connection); break;
