@@ -213,12 +213,15 @@ def policy_explain(
 def audit_verify(
     state: StateOption = None,
     key: Annotated[Path | None, typer.Option(help="The log's public key, kept elsewhere.")] = None,
+    checkpoints: Annotated[
+        Path | None, typer.Option(help="A copy of the log's checkpoints, kept elsewhere: a file, or a folder of them.")
+    ] = None,
 ) -> None:
     """Check every event and recording, offline; names what was changed, lost or added, and exits 1."""
     from broker.adapters.verify import verify
     from workflows.words import counted
 
-    report = verify(_use_state(state), key)
+    report = verify(_use_state(state), key, checkpoints)
     for finding in report.findings:
         console.print(f"[red]{'missing' if finding.missing else 'damaged'}[/]  {escape(str(finding))}")
     if not report.heads and report.findings:
@@ -228,6 +231,17 @@ def audit_verify(
     console.print(f"{events}, {records}, {counted(report.checkpoints, 'signed checkpoint')}: {found}")
     if report.unsealed:
         console.print(f"{report.unsealed} records stand in the journal, which the broker seals as it goes on or starts")
+    if report.aside:
+        files = counted(report.aside, "file")
+        console.print(f"{files} beside them (`*.torn`) with what a crash left half-written, or no recording took")
+    if report.unsigned:
+        console.print(f"{counted(report.unsigned, 'event')} behind the last checkpoint, which nobody has signed yet")
+    if key is None or checkpoints is None:
+        console.print(
+            "only copies kept elsewhere show that a log was replaced with its key, or cut back with its checkpoints: "
+            "--key and --checkpoints name them",
+            soft_wrap=True,
+        )
     if not report.good:
         raise typer.Exit(1)
 

@@ -1,13 +1,14 @@
 """Checks a state folder's events and recordings offline, with nothing but the public key; names whatever is not right.
 
 Found: any changed, lost, added, repeated or moved byte or line up to the last signed checkpoint, and any change behind
-it that does not also recompute every hash. Not found without a checkpoint kept elsewhere: a state folder cut back, with
-its checkpoints, to an earlier moment.
+it that does not also recompute every hash. Not found without a copy of checkpoints kept elsewhere (`kept`): a state
+folder cut back, with its checkpoints, to an earlier moment. With one, nothing up to its last checkpoint is missed.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -37,6 +38,9 @@ from broker.sessions.eventchain import (
 _SETTLE_SECONDS = 0.3
 _UNSIGNED = 2 * CHECKPOINT_EVENTS
 _FIRST_CHECKPOINT_SECONDS = 30.0
+_RECORDED = re.compile(r"([0-9]{1,15}):([0-9a-f]{64})")
+_KEPT = "*.checkpoints.ndjson"
+_LONGEST = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,8 @@ class Report:
     unsigned: int = 0
     unsealed: int = 0
     """Records that stand in a journal alone: the broker seals them in a moment, or the next one as it starts."""
+    aside: int = 0
+    """Files that keep what a crash left half-written, or no recording took."""
     heads: dict[str, Head] = field(default_factory=dict)
 
     @property
@@ -78,18 +84,21 @@ Commitments = dict[str, dict[int, str]]
 """Grant -> number of a recording's line -> its hash, as the events say."""
 
 
-def verify(state: Path, public_key: Path | None = None) -> Report:
-    """Check everything under a state folder; a running broker may write meanwhile."""
+def verify(state: Path, public_key: Path | None = None, kept: Path | None = None) -> Report:
+    """Check everything under a state folder; a running broker may write meanwhile.
+
+    `kept` is a copy of its checkpoints from elsewhere: a file, or a folder of them.
+    """
     report = Report()
     try:
-        _verify(state, public_key, report)
+        _verify(state, public_key, kept, report)
     except PermissionError as error:
         said = "this account may not read it, so not everything was checked: run this as the broker's own"
         report.add(str(error.filename or state), None, said, missing=True)
     return report
 
 
-def _verify(state: Path, public_key: Path | None, report: Report) -> None:
+def _verify(state: Path, public_key: Path | None, kept: Path | None, report: Report) -> None:
     home = state / "broker" if (state / "broker").is_dir() else state
     folder = home / "events"
     if not folder.is_dir():
@@ -100,17 +109,20 @@ def _verify(state: Path, public_key: Path | None, report: Report) -> None:
         return
     for each in filter(Path.is_dir, (folder, home / "recordings")):
         os.listdir(each)  # A pattern finds nothing in what may not be read, and a recording would be called gone.
-    if not (found := streams(folder) + _only_signed(folder)):
+    copies = [(_stream_of(path), path) for path in _copies(kept, report)]
+    signed_only = {path.name.removesuffix(_KEPT[1:]) for path in folder.glob(_KEPT)}
+    if not (found := sorted({*streams(folder), *signed_only, *(stream for stream, _ in copies)})):
         report.add(
             str(folder), None, "the event log is empty: nothing was ever recorded here, or it is gone", missing=True
         )
     key = _key(public_key or home / PUBLIC, home, report)
     recordings = _sizes(home / "recordings")
-    journals = home.glob("recordings/*.journal")
+    journals = [path for path in home.glob("recordings/*.journal") if path.is_file()]
     left = {(line.grant, line.kind, line.id) for path in journals for line in left_behind(path).lines}
+    report.aside = sum(1 for _ in home.glob("*/*.torn"))
     commitments: Commitments = {}
     for stream in found:
-        _Stream(folder, stream, key, report, commitments).check()
+        _Stream(folder, stream, key, report, commitments).check([path for of, path in copies if of == stream])
     for path, size in recordings.items():
         _check_recording(path, size, commitments.pop(path.stem, {}), report, left)
     for grant in commitments:
@@ -118,9 +130,24 @@ def _verify(state: Path, public_key: Path | None, report: Report) -> None:
     report.unsealed = len(left)
 
 
-def _only_signed(folder: Path) -> list[str]:
-    found = {path.name.removesuffix(".checkpoints.ndjson") for path in folder.glob("*.checkpoints.ndjson")}
-    return sorted(found - set(streams(folder)))
+def _stream_of(checkpoints: Path) -> str:
+    """Return of which stream a copy of checkpoints is, whatever it is called by now."""
+    try:
+        with checkpoints.open("rb") as file:
+            return read_checkpoint(file.readline(_LONGEST)).stream
+    except (ChainBroken, IsADirectoryError):
+        return checkpoints.name.partition(".")[0]
+
+
+def _copies(kept: Path | None, report: Report) -> list[Path]:
+    """Return the files of checkpoints that were kept elsewhere."""
+    if kept is None:
+        return []
+    found = [kept] if kept.is_file() else sorted(kept.rglob(_KEPT))
+    if not found:
+        said = f"no checkpoints are kept there: it is neither a file nor a folder with {_KEPT}"
+        report.add(str(kept), None, said, missing=True)
+    return found
 
 
 def _key(path: Path, home: Path, report: Report) -> Ed25519PublicKey | None:
@@ -138,11 +165,14 @@ def _key(path: Path, home: Path, report: Report) -> Ed25519PublicKey | None:
 
 
 def _sizes(folder: Path) -> dict[Path, int]:
-    return {path: path.stat().st_size for path in sorted(folder.glob("*.ndjson"))}
+    return {path: path.stat().st_size if path.is_file() else 0 for path in sorted(folder.glob("*.ndjson"))}
 
 
 def _lines(path: Path, report: Report, name: str) -> Iterator[bytes]:
     """Yield a file's lines; a last one without its end is a finding, unless a writer is just finishing it."""
+    if not path.is_file():
+        report.add(name, None, "this is no file")
+        return
     with path.open("rb") as file:
         left = os.fstat(file.fileno()).st_size
         number = 0
@@ -169,11 +199,12 @@ class _Stream:
         self._key = key
         self._report = report
         self._commitments = commitments
-        self._signed: dict[int, tuple[int, Checkpoint]] = {}
+        self._signed: dict[int, tuple[str, Checkpoint]] = {}
 
-    def check(self) -> None:
-        """Check the whole stream."""
-        self._read_checkpoints()
+    def check(self, copies: list[Path]) -> None:
+        """Check the whole stream, also against copies of its checkpoints that were kept elsewhere."""
+        for path in (checkpoint_path(self._folder, self._stream), *copies):
+            self._read_checkpoints(path, str(path) if path in copies else f"events/{path.name}")
         head = genesis(EVENT, self._stream)
         position = 0
         for segment in segments(self._folder, self._stream):
@@ -193,9 +224,9 @@ class _Stream:
             self._report.add(checkpoints, None, f"{head.seq - last} events behind the last checkpoint")
 
     def _settled(self) -> bool:
-        """Say whether the first checkpoint is long due."""
+        """Say whether the first checkpoint is long due; a time to come is nobody's who writes now."""
         first = segments(self._folder, self._stream)[0].path
-        return time.time() - first.stat().st_mtime > _FIRST_CHECKPOINT_SECONDS
+        return abs(time.time() - first.stat().st_mtime) > _FIRST_CHECKPOINT_SECONDS
 
     def _check_segment(self, path: Path, head: Head) -> tuple[Head, int]:
         name, size = f"events/{path.name}", 0
@@ -216,32 +247,29 @@ class _Stream:
     def _compare(self, name: str, number: int, head: Head) -> None:
         found = self._signed.get(head.seq)
         if found is not None and found[1].hash != head.hash:
-            self._report.add(name, number, f"event {head.seq} is not what checkpoint {found[0]} signed")
+            self._report.add(name, number, f"event {head.seq} is not what {found[0]} signed")
 
     def _commit(self, name: str, number: int, content: dict[str, Any]) -> None:
         data = content.get("data")
         if not isinstance(data, dict) or "recorded" not in data or not content.get("grant"):
             return
-        count, _, digest = str(data["recorded"]).partition(":")
+        found = _RECORDED.fullmatch(str(data["recorded"]))
         said = self._commitments.setdefault(str(content["grant"]), {})
-        if not count.isdecimal() or said.setdefault(int(count), digest) != digest:
+        if found is None or said.setdefault(int(found[1]), found[2]) != found[2]:
             self._report.add(name, number, "says something else of a recording than an event before it")
 
-    def _read_checkpoints(self) -> None:
-        path = checkpoint_path(self._folder, self._stream)
-        name = f"events/{path.name}"
+    def _read_checkpoints(self, path: Path, name: str) -> None:
         if not path.exists():
             return
         before: bytes | None = None
         for number, line in enumerate(_lines(path, self._report, name), 1):
-            self._report.checkpoints += 1
             try:
-                self._read_checkpoint(number, line, before)
+                self._read_checkpoint(f"checkpoint {number} of {name}", line, before)
             except ChainBroken as error:
                 self._report.add(name, number, str(error))
             before = line
 
-    def _read_checkpoint(self, number: int, line: bytes, before: bytes | None) -> None:
+    def _read_checkpoint(self, place: str, line: bytes, before: bytes | None) -> None:
         found = read_checkpoint(line)
         if found.stream != self._stream:
             raise ChainBroken("the checkpoint is of another stream")
@@ -249,7 +277,12 @@ class _Stream:
             raise ChainBroken("the checkpoint's signature does not fit")
         if found.prev != checkpoint_prev(before, self._stream):
             raise ChainBroken("the checkpoint does not follow the one before it")
-        self._signed[found.seq] = (number, found)
+        known = self._signed.get(found.seq)
+        if known is None:
+            self._report.checkpoints += 1
+            self._signed[found.seq] = (place, found)
+        elif known[1].hash != found.hash:
+            raise ChainBroken(f"the checkpoint signs something else of event {found.seq} than {known[0]}")
 
 
 def _resumed(domain: bytes, line: bytes, head: Head) -> tuple[dict[str, Any], Head]:

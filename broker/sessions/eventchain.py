@@ -141,10 +141,12 @@ def opened(domain: bytes, line: bytes) -> tuple[dict[str, Any], Head]:
         raise ChainBroken("the hash does not fit the line")
     try:
         content = json.loads(line)
-        head = Head(content["seq"], digest)
+        number = content["seq"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ChainBroken("the line does not read") from None
-    return content, head
+    if type(number) is not int:
+        raise ChainBroken("the line has no number")
+    return content, Head(number, digest)
 
 
 def checked(domain: bytes, line: bytes, before: Head) -> tuple[dict[str, Any], Head]:

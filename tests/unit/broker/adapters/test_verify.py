@@ -1,6 +1,8 @@
 """Verification: whatever is done to the files of a broker's record is found and named."""
 
 import asyncio
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -16,6 +18,7 @@ from broker.adapters.eventlog import EventLog
 from broker.adapters.metrics import Metrics
 from broker.adapters.recorder import FileRecorder
 from broker.adapters.verify import Report, verify
+from broker.sessions.eventchain import EVENT, canonical
 from broker.sessions.model import Entry
 from tests.support.require import require_program
 
@@ -122,6 +125,87 @@ def test_recomputed_chain_is_found_by_the_checkpoint(home: Path, tmp_path: Path)
     shutil.copytree(forged / "events", home / "events", dirs_exist_ok=True, ignore=lambda *_: ["broker.lock"])
     findings = verify(home).findings
     assert any("signature" in finding.problem for finding in findings)
+
+
+def test_log_that_was_cut_back_with_its_checkpoints_is_found_by_a_copy_of_them_kept_elsewhere(
+    home: Path, tmp_path: Path
+) -> None:
+    earlier, kept = tmp_path / "earlier", tmp_path / "kept"
+    asyncio.run(write_some(earlier, times=3))
+    later = shutil.copytree(earlier, tmp_path / "later")
+    asyncio.run(write_some(later, times=4))
+    shutil.copytree(later / "events", kept)
+    assert verify(later, kept=kept).good
+    assert verify(earlier).good
+    cut = [str(one) for one in verify(earlier, kept=kept).findings]
+    assert cut == [
+        "events/broker.ndjson: ends at 4, but 11 was signed",
+        "events/reaper.ndjson: ends at 3, but 6 was signed",
+    ]
+    (kept / "reaper.checkpoints.ndjson").rename(tmp_path / "copy")
+    assert [one.file for one in verify(earlier, kept=tmp_path / "copy").findings] == ["events/reaper.ndjson"]
+    for path in (earlier / "events").glob("reaper.*"):
+        path.unlink()
+    assert verify(earlier).good
+    assert [one.file for one in verify(earlier, kept=tmp_path / "copy").findings] == ["events/reaper.ndjson"]
+    assert only(verify(home, kept=tmp_path / "nowhere"))[0]
+
+
+def test_copies_of_checkpoints_are_checked_like_the_logs_own(home: Path, tmp_path: Path) -> None:
+    forged = tmp_path / "forged"
+    asyncio.run(write_some(forged))
+    copy = forged / "events" / "broker.checkpoints.ndjson"
+    found = {one.problem for one in verify(home, kept=copy).findings if one.file == str(copy)}
+    assert found == {"the checkpoint's signature does not fit"}
+
+
+def sealed(home: Path, **change: object) -> Path:
+    """Put another event behind the last one, with a hash that fits."""
+    path = sorted((home / "events").glob("broker.0*.ndjson"))[-1]
+    last = json.loads(lines_of(path)[-1])
+    body = canonical({**last, "prev": last.pop("hash"), "seq": last["seq"] + 1, **change})
+    digest = hashlib.sha256(EVENT + body).hexdigest().encode()
+    with path.open("ab") as file:
+        file.write(body[:-1] + b',"hash":"' + digest + b'"}\n')
+    return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"seq": one} for one in ("x", None, [1], True, 1e300)),
+        {"stream": ["broker"]},
+        *({"grant": "gr00", "data": {"recorded": f"{one}:x"}} for one in ("9" * 5000, "\u0663", "\u00b2")),
+        {"grant": ["x"], "data": {"recorded": "1:" + "0" * 64}},
+    ],
+    ids=str,
+)
+def test_event_that_nobody_writes_so_is_named_whatever_it_says(home: Path, change: dict[str, object]) -> None:
+    number = len(lines_of(sealed(home, **change)))
+    assert verify(home).findings[0].line in (number, None)
+
+
+@pytest.mark.parametrize("what", ["folder", "gone", "pipe", "device"])
+@pytest.mark.parametrize("place", ["events/broker.000000000999999.ndjson", "recordings/gr99.ndjson"])
+def test_what_is_no_file_is_named_and_the_rest_is_checked(home: Path, place: str, what: str) -> None:
+    path = home / place
+    match what:
+        case "folder":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+        case _:
+            path.symlink_to("/dev/zero" if what == "device" else "nowhere")
+    report = verify(home)
+    assert (place, "this is no file") in [(one.file, one.problem) for one in report.findings]
+    assert (report.events, report.records) == (29, 25)
+
+
+def test_unsigned_stream_of_a_time_to_come_is_no_new_one(home: Path) -> None:
+    (home / "events" / "broker.checkpoints.ndjson").unlink()
+    for path in (home / "events").glob("*.ndjson"):
+        os.utime(path, (time.time() + 10**8,) * 2)
+    assert any("is signed" in finding.problem for finding in verify(home).findings)
 
 
 def only(report: Report) -> tuple[bool, str]:
