@@ -38,20 +38,44 @@ class Disk:
 
 
 class AppendFile:
-    """A file that only grows by whole appends; one that fails half-way is cut back."""
+    """A file that only grows by whole appends; one that fails half-way is cut back.
+
+    Nothing is appended to one that is `spoilt`: it holds what should have been taken back, or others have had a hand in
+    it. What went there would be in no chain, or in no file.
+    """
 
     def __init__(self, path: Path, disk: Disk) -> None:
         self.path = path
+        self.spoilt: str | None = None
+        """Why nothing more is appended, or None."""
         self._made = not path.exists()
         self._disk = disk
         self.plain = disk == Disk()
         """Nothing stands in for the system's own calls."""
         self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self.size = os.fstat(self.fd).st_size
+        found = os.fstat(self.fd)
+        self.size = found.st_size
+        self._place = found.st_dev, found.st_ino
         self._let_go = self.size
+
+    def check(self) -> None:
+        """Look whether the file is what it was left as; raises RecordingFailed."""
+        if self.spoilt is None:
+            try:
+                found = os.stat(self.path)
+            except OSError as error:
+                self.spoilt = f"`{self.path.name}` is not there any more: {error.strerror}"
+            else:
+                if (found.st_dev, found.st_ino) != self._place:
+                    self.spoilt = f"`{self.path.name}` is another file than it was"
+                elif found.st_size != self.size:
+                    self.spoilt = f"`{self.path.name}` was written to, or cut, by somebody else"
+        if self.spoilt is not None:
+            raise RecordingFailed(self.spoilt)
 
     def append(self, data: bytes) -> None:
         """Append all of it or nothing; raises RecordingFailed."""
+        self.check()
         try:
             written = self._disk.write(self.fd, data)
             while written < len(data):
@@ -62,11 +86,12 @@ class AppendFile:
         self.size += len(data)
 
     def cut(self, size: int) -> None:
-        """Take back what was appended after a size."""
+        """Take back what was appended after a size; where that fails, the file is spoilt."""
         try:
             os.ftruncate(self.fd, size)
         except OSError as error:
-            raise RecordingFailed(f"`{self.path.name}` cannot be cut back: {error.strerror}") from None
+            self.spoilt = f"`{self.path.name}` cannot be cut back: {error.strerror}"
+            return
         self.size = size
         self._let_go = min(self._let_go, size)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +37,7 @@ from broker.sessions.ports import Clock
 SEGMENT_BYTES = 64 * 1024 * 1024
 CHECKPOINT_SECONDS = 10.0
 CHECKPOINT_EVENTS = 1000
+_CHUNK = 1024 * 1024
 
 
 class LogDamaged(AirlockError):
@@ -121,7 +125,7 @@ class EventLog:
     @property
     def failure(self) -> str | None:
         """Why nothing can be written any more, or None."""
-        return self.commit.failure
+        return self.commit.failure or self._file.spoilt
 
     def write(
         self,
@@ -172,7 +176,9 @@ class EventLog:
         """Sync and sign what was written; later writes raise RecordingFailed."""
         self.commit.close()
         if self.commit.failure is None:
-            self._sign()
+            # What this cannot sign the next one does.
+            with suppress(OSError):
+                self._sign()
         self._file.close()
         self._checkpoints.close()
         os.close(self._lock)
@@ -192,6 +198,12 @@ class EventLog:
 
     def _rotate(self) -> None:
         base = self._base + self._file.size
+        try:
+            # A lost host must not keep a new segment and lose the end of the one before it.
+            self._file.sync()
+        except OSError as error:
+            self.commit.failure = f"the disk failed to sync: {error}"
+            raise RecordingFailed(self.commit.failure) from None
         try:
             file = AppendFile(segment_path(self.folder, self.stream, base), self._disk)
         except OSError as error:
@@ -225,6 +237,8 @@ class EventLog:
         try:
             self._checkpoints.append(line)
         except RecordingFailed:
+            if self._checkpoints.spoilt is not None:
+                raise OSError(errno.ESTALE, self._checkpoints.spoilt) from None
             return  # a full disk: the events go on (or fail) by themselves, the next checkpoint covers these too
         self._checkpoints.sync()
         self._checkpoint_prev = checkpoint_prev(line, self.stream)
@@ -283,14 +297,18 @@ def _last_checkpoint(folder: Path, stream: str, public: Path) -> tuple[Checkpoin
 
 def cut_torn(path: Path) -> int:
     """Cut what a crash left half-written (a last line without its end, a run of zero bytes); return how much it was."""
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    zero = content.find(b"\0")
-    if zero >= 0:
-        whole = min(whole, content.rfind(b"\n", 0, zero) + 1)
-    if whole < len(content):
+    whole = size = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            zero = chunk.find(b"\0")
+            end = chunk.rfind(b"\n", 0, zero if zero >= 0 else len(chunk)) + 1
+            whole, size = size + end if end else whole, size + len(chunk)
+            if zero >= 0:
+                size = os.fstat(file.fileno()).st_size
+                break
+    if whole < size:
         _move_tail(path, whole)
-    return len(content) - whole
+    return size - whole
 
 
 def _move_tail(path: Path, size: int) -> None:
@@ -298,7 +316,7 @@ def _move_tail(path: Path, size: int) -> None:
     with path.open("r+b") as file:
         file.seek(size)
         with path.with_name(f"{path.name}.{size}.torn").open("ab") as side:
-            side.write(file.read())
+            shutil.copyfileobj(file, side, _CHUNK)
             side.flush()
             os.fsync(side.fileno())
         file.truncate(size)

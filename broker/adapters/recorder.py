@@ -84,7 +84,7 @@ class FileRecorder:
         self.files: OrderedDict[str, AppendFile] = OrderedDict()
         self._journal: Journal | None = None
         self._stranded: set[str] = set()
-        """Grants whose recordings did not take what stood in the journal, and are given it before anything else."""
+        """Grants whose recordings are read anew, and given what they lack of the journal, before anything else."""
         (home / "recordings").mkdir(parents=True, exist_ok=True, mode=0o700)
         self._left = self._left_behind()
 
@@ -317,17 +317,30 @@ class FileRecorder:
             lines.append(line)
             data = {**entry.data, "recorded": commitment(head)} if written is None else _spoken(written, head)
             facts.append(Fact(entry.type, grant, entry.session, data))
-        before = file.size
-        file.append(b"".join(lines))
-        try:
-            future = self._log.write_all(facts, at, file, lazy=lazy)
-        except RecordingFailed:
-            file.cut(before)
-            raise
+        future = self._appended(grant, file, b"".join(lines), facts, at, lazy)
         story.head = head
         for entry in entries:
             story.take(entry.type, entry.session, at, entry.data)
         return future
+
+    def _appended(
+        self, grant: str, file: AppendFile, lines: bytes, facts: Sequence[Fact], at: str, lazy: bool
+    ) -> asyncio.Future[None]:
+        before = file.size
+        try:
+            file.append(lines)
+            try:
+                return self._log.write_all(facts, at, file, lazy=lazy)
+            except RecordingFailed:
+                file.cut(before)
+                raise
+        except RecordingFailed:
+            if file.spoilt is not None:
+                # Its story is not what it holds: it is read anew before anything else is written.
+                _log.error("a recording is not what was written", grant=grant, problem=file.spoilt)
+                self._let_go(grant)
+                self._stranded.add(grant)
+            raise
 
     def story(self, grant: str) -> Story | None:
         """Return what a grant's recording says so far, where it has one; raises RecordingFailed."""

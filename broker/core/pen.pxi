@@ -305,6 +305,7 @@ cdef int _append(file, Sheet sheet) except -1:
     """Append all of a sheet to an AppendFile or nothing, as its `append` does."""
     cdef Py_ssize_t written = 0
     if file.plain:
+        file.check()
         written = write(file.fd, sheet.data, sheet.size)
         if written == sheet.size:
             file.size += written

@@ -12,7 +12,7 @@ import pytest
 
 from broker.adapters.clock import SystemClock
 from broker.adapters.disk import Disk
-from broker.adapters.eventlog import EventLog, LogDamaged
+from broker.adapters.eventlog import EventLog, LogDamaged, cut_torn
 from broker.adapters.verify import verify
 from broker.errors import Misconfigured, RecordingFailed
 
@@ -130,6 +130,47 @@ async def test_zeros_at_the_end_after_a_power_cut_are_cut_off(tmp_path: Path) ->
         file.write(b"\0" * 64 + b'"}\n')
     make(tmp_path).close()
     assert verify(tmp_path).good
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 1024])
+def test_what_is_torn_is_found_in_pieces_of_any_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr("broker.adapters.eventlog._CHUNK", size)
+    path = tmp_path / "a"
+    for content in (
+        b"",
+        b"\n",
+        b"one\ntwo\n",
+        b"one\ntw",
+        b"o",
+        b"one\n\0\0\0",
+        b"\0",
+        b"one\nt\0o\nthree\n",
+        b"one\n\0\n",
+    ):
+        path.write_bytes(content)
+        whole = content.partition(b"\0")[0].rpartition(b"\n")
+        kept = whole[0] + whole[1]
+        assert cut_torn(path) == len(content) - len(kept), content
+        assert path.read_bytes() == kept
+        torn = b"".join(side.read_bytes() for side in tmp_path.glob("a.*.torn"))
+        assert torn == content[len(kept) :]
+        for side in tmp_path.glob("a.*.torn"):
+            side.unlink()
+
+
+async def test_a_segment_is_on_disk_before_the_next_one_begins(tmp_path: Path) -> None:
+    bad = BadDisk()
+    log = make(tmp_path, disk=bad.disk, segment_bytes=100)
+    log.write("a.happened", None, None, {}, lazy=True)
+    bad.failing = True
+    with pytest.raises(RecordingFailed, match="failed to sync"):
+        log.write("b.happened", None, None, {}, lazy=True)
+    assert [path.name for path in (tmp_path / "events").glob("broker.0*")] == []
+    with pytest.raises(RecordingFailed, match="failed to sync"):
+        log.write("c.happened", None, None, {})
+    log.close()
 
 
 async def test_log_cut_back_behind_its_checkpoint_does_not_start(tmp_path: Path) -> None:
