@@ -141,6 +141,8 @@ class Feed:
                 continue
             if end is None and index + 1 == len(parts):
                 _sync(part.path)
+            # A lost host may have kept this one, and not the end of the one before.
+            position = max(position, part.base)
             offset = position - part.base
             _check_boundary(part.path, offset)
             for one in _events(read_lines(part.path, offset, stop - part.base), stream, position, fold):

@@ -91,6 +91,23 @@ async def test_cursor_lives_through_a_restart(world: World) -> None:
         assert [event["type"] for event in after] == ["policy.loaded", "recording.resumed"]
 
 
+async def test_feed_goes_on_behind_what_a_lost_host_kept_nothing_of(world: World) -> None:
+    async with world.broker(segment=2000) as (process, bot):
+        for number in range(30):
+            await process.recorder.write(Entry("a.happened", None, None, {"n": number}))
+        events = await bot.events()
+        second = sorted(process.log.folder.glob("broker.0*.ndjson"))[0]
+        content = second.read_bytes()
+        lost = json.loads(content.splitlines()[-1])["seq"]
+        second.write_bytes(content[:-100])
+        found, cursor = [], ""
+        while page := await bot.events(cursor, limit=4):
+            found += page
+            cursor = page[-1]["cursor"]
+        assert [one["seq"] for one in found] == [one["seq"] for one in events if one["seq"] != lost]
+        assert await bot.events(cursor) == []
+
+
 async def test_streams_of_two_writers_merge_without_loss_or_repeat(world: World) -> None:
     async with world.broker() as (process, bot):
         reaper = EventLog(world.settings.home, "reaper", process.clock)
