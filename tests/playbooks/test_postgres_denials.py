@@ -1,12 +1,16 @@
 """A denial: where its error stands, and what it leaves of what is around it."""
 
+import hashlib
+
 import pytest
 
 from broker.protocols.postgres import codec
 from broker.protocols.postgres.events import (
     Recorded,
 )
+from broker.protocols.postgres.records import MAX_DENIED
 from broker.protocols.postgres.ruling import Ruling
+from broker.sessions.eventchain import RECORD, genesis, record_line
 from broker.sessions.model import Durability
 from policies.engine.decisions import Effect
 from tests.playbooks.postgres_play import (
@@ -32,6 +36,20 @@ def test_a_denial_with_nothing_open_is_answered_here() -> None:
     assert [entry.type for entry in play.records[0].entries] == ["statement.denied"]
     assert "mistyped" not in play.records[0].entries[0].data
     assert play.records[0].durability is Durability.SYNCED
+
+
+@pytest.mark.parametrize("letter", ["x", "\x01", "é", "😀"])
+def test_a_denial_is_recorded_however_long_its_text_is(letter: str) -> None:
+    sql = "drop " + letter * ((codec.MAX_FRONTEND - 100) // len(letter.encode()))
+    play = Play(but_drop).client(codec.query(sql))
+    assert play.kinds() == "EZ"
+    (entry,) = play.records[0].entries
+    assert entry.detail == {
+        "sql": sql[:MAX_DENIED],
+        "bytes": len(sql.encode()),
+        "sha256": hashlib.sha256(sql.encode()).hexdigest(),
+    }
+    record_line(genesis(RECORD, "g1"), "g1", "", entry.type, None, entry.data, entry.detail)
 
 
 def test_a_denial_waits_until_it_is_recorded() -> None:

@@ -18,6 +18,8 @@ from broker.sql.model import Statement
 
 MAX_PARAMETERS = 64 * 1024
 """Bytes of parameters that a recording keeps of one statement; beyond, a digest stands for the value."""
+MAX_DENIED = 128 * 1024
+"""Characters that a recording keeps of a text that was denied. Longer ones are all denied, for none of them is read."""
 _MISTYPED = frozenset({"26000", "42601", "42704", "42P01"})
 """What PostgreSQL would have refused as well: text that does not parse, and names of nothing."""
 
@@ -203,7 +205,11 @@ def denied(session: SessionFacts, id_: str, ruling: Denied, sql: str) -> Entry:
         data["mistyped"] = True
     if ruling.hold:
         data["hold"] = ruling.hold
-    return Entry("statement.denied", session.grant.id, session.id, data, {"sql": sql})
+    detail: dict[str, Any] = {"sql": sql[:MAX_DENIED]}
+    if len(sql) > MAX_DENIED:
+        whole = sql.encode()
+        detail |= {"bytes": len(whole), "sha256": hashlib.sha256(whole).hexdigest()}
+    return Entry("statement.denied", session.grant.id, session.id, data, detail)
 
 
 def finished(
