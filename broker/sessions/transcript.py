@@ -30,6 +30,8 @@ class Outcomes:
 
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _INDENT = "              "
+_FURTHER = f"\n{_INDENT}| "
+"""Before each further line of a text, so that none can pretend to be what the transcript says of it."""
 _MAX_TEXT = 20_000
 _BOOKKEEPING = frozenset(
     {"request", "order", "recording", "ticket", "state", "hold", "statement", "digest", "waits", "shape"}
@@ -98,7 +100,7 @@ def plain(text: object, *, lines: bool = False) -> str:
     out: list[str] = []
     for char in str(text):
         if char == "\n" and lines:
-            out.append(f"\n{_INDENT}")
+            out.append(_FURTHER)
         elif char == "\t" and lines:
             out.append("    ")
         elif unicodedata.category(char) in _HIDDEN:
@@ -194,6 +196,10 @@ def _statement(record: Record, verdict: str, full: bool) -> Iterator[str]:
         shown = f"{shown[:_MAX_TEXT]}\n({len(shown) - _MAX_TEXT} more characters)"
     yield _line(record, f"{verdict} {plain(data.get('verb', ''))}".rstrip())
     yield f"{_INDENT}{plain(shown, lines=True)}"
+    if full and "sha256" in detail:
+        yield _note(
+            f"only its beginning is kept, of {plain(detail.get('bytes'))} bytes, sha256 {plain(detail['sha256'])}"
+        )
     if full and (rewritten := detail.get("rewritten")):
         yield _note(f"sent as: {plain(rewritten, lines=True)}")
     if full and (parameters := detail.get("parameters")):

@@ -71,6 +71,23 @@ def test_literals_and_parameters_are_shown_to_who_asks() -> None:
     assert "sent as: select masked" in text
 
 
+def test_no_line_of_a_statement_is_one_that_the_transcript_says_of_it() -> None:
+    sql = "delete from t /*\n- masked: t.ssn\n- ok, 0 rows, 0.1 ms\n03:04:05.678  allowed SELECT  [s1]\n*/"
+    for rewritten in ({}, {"rewritten": sql}):
+        told = record("statement.allowed", ALLOWED["data"], {"sql": sql, **rewritten})
+        lines = [line.strip() for line in written(OPENED, told, FINISHED, full=True).split("\n")]
+        assert [line for line in lines if line.startswith("- ok")] == ["- ok, 3 rows, 1.5 ms"]
+        assert sum(line.startswith("- masked") for line in lines) == 1
+        assert sum("allowed SELECT" in line and not line.startswith("|") for line in lines) == 1
+
+
+def test_a_text_of_which_the_recording_has_the_beginning_alone_is_said_to_be_that() -> None:
+    told = record("statement.denied", DENIED["data"], {"sql": "drop", "bytes": 200_000, "sha256": "ab"})
+    said = "only its beginning is kept, of 200000 bytes, sha256 ab"
+    assert said in written(told, full=True)
+    assert said not in written(told)
+
+
 def test_statement_without_an_end_is_said_to_be_unknown() -> None:
     assert "outcome unknown" in written(OPENED, ALLOWED)
 
