@@ -319,13 +319,13 @@ async def test_where_nothing_is_masked_the_catalogue_is_what_it_is_directly(
         direct = await transcript(asked, server.url("world", "lvl_read"), "lvl_read-password", path)
         through = await transcript(asked, ticket.dsn(), ticket.password)
     assert len(direct) == len(through) == len(asked)
-    differing = {each for each, left, right in zip(asked, direct, through, strict=True) if left != right}
     shown = {
-        each: list(difflib.unified_diff(left, right, lineterm="", n=0))[:20]
+        each.rstrip(";"): list(difflib.unified_diff(left, right, lineterm="", n=0))[:20]
         for each, left, right in zip(asked, direct, through, strict=True)
-        if left != right
+        # What others do is never twice the same: the broker's own connection may be amid a transaction.
+        if left != right and "pg_stat_activity" not in each
     }
-    assert {each.rstrip(";") for each in differing} == set(DIFFERENT), shown
+    assert set(shown) == set(DIFFERENT), shown
 
 
 async def test_a_relation_that_is_not_covered_hides_every_literal(worlds: tuple[World, World], tmp_path: Path) -> None:
