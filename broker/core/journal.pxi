@@ -103,6 +103,8 @@ cdef class Journal:
     cdef dict _failed
     """Grants whose records are kept elsewhere, and why."""
     cdef bint _due, _stuck
+    cdef uint64_t flushes
+    """How often this was sealed, or should have been."""
 
     def __init__(self, memory, write, later, soon):
         self._memory, self._write, self._later, self._soon = memory, write, later, soon
@@ -182,6 +184,7 @@ cdef class Journal:
         cdef Lane lane
         if not self._lanes:
             return
+        self.flushes += 1
         self._failed = {}
         try:
             pending = self._write(self)

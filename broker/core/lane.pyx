@@ -29,6 +29,9 @@ cdef enum:
     # As the registry has it.
     MAX_ENTRIES = 5000
 
+# As clearance has it.
+cdef double LATE = 0.25
+
 cdef Sheet _sheet = Sheet()
 
 
@@ -91,6 +94,7 @@ cdef class Lane(Writer):
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
         cdef Seat seat
         cdef double now
+        cdef uint64_t flushes
         if self._out or self._unsynced or size > LARGEST or size < 6 or (p[0] != 66 and p[0] != 81 and p[0] != 80):
             return False
         if not self.armed and not self._arm():
@@ -109,7 +113,12 @@ cdef class Lane(Writer):
         if now >= self.expires:
             return False
         # What was found stands in the sheet: nothing else writes there before it is recorded.
+        flushes = self._journal.flushes
         if not self._record_allowed(seat, now):
+            return False
+        if flushes != self._journal.flushes and self._clocked() - self._since > LATE and now < self.expires:
+            # What stood in the journal took long to seal: the gate decides this anew.
+            self._booking.alighted(self._named(), self._clocked() - self._since)
             return False
         if now >= self.expires:
             # What stood in the journal before it, or this itself, is not recorded: nothing departs (fail closed).

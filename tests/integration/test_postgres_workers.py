@@ -227,6 +227,26 @@ async def test_what_was_renamed_stays_masked_in_workers_that_come_later(world: R
         assert [await client.fetchval(sql) for client in clients] == ["***"] * len(clients)
 
 
+async def test_what_a_broker_that_stands_still_records_late_is_decided_anew(
+    world: Running, wheel_postgres: Server
+) -> None:
+    async with crew(world) as found:
+        _, line = await found.ticket()
+        client = await psycopg.AsyncConnection.connect(line.dsn(), autocommit=True)
+        await client.execute("select name from people")
+        os.kill(found.process.pid, signal.SIGSTOP)
+        try:
+            waiting = asyncio.create_task(client.execute("select name || '' from people where id = 1"))
+            await asyncio.sleep(0.1)
+            for change in ("name to spare", "ssn to name"):
+                wheel_postgres.execute(f"alter table people rename column {change}", "shop")
+            await asyncio.sleep(1)
+        finally:
+            os.kill(found.process.pid, signal.SIGCONT)
+        assert await (await waiting).fetchall() == [("***",)]
+        await client.close()
+
+
 async def test_a_table_that_one_worker_has_seen_made_is_known_to_the_others(
     world: Running, wheel_postgres: Server
 ) -> None:

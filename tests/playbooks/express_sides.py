@@ -153,14 +153,14 @@ class Side:
         self._unsynced: list[int | Pending] = []
         self.quick = self.compiled_lane() if core else None
 
-    def compiled_lane(self, derailed: Callable[[Exception], None] | None = None) -> Lane:
-        """The lane of the compiled core, with what it asks for."""
+    def compiled_lane(self, derailed: Callable[[Exception], None] | None = None, *, takes: float | None = None) -> Lane:
+        """The lane of the compiled core, with what it asks for; where sealing `takes` a while, it is done at once."""
         assert compiled is not None
         policy = self.policy
         booking = self.machine.booking(self._alike, self)  # type: ignore[arg-type]  # it is a scribe, as far as it goes
-        self.journal = compiled.Journal(
-            self.memory, lambda journal: self.pen(journal), self._turns.append, self._turns.append
-        )
+        later = self._turns.append if takes is None else None
+        self.journal = compiled.Journal(self.memory, lambda journal: self.pen(journal), later, later)
+        self._takes = takes or 0.0
         lane: Lane = compiled.Lane(
             booking, derailed, self.journal, "g1", "s1", self._ids, Stopped, lambda: self.at, policy.basis,
             policy, (new_moves(), new_moves()), End(self._to_upstream), End(self._to_client), 1.0,
@@ -168,6 +168,7 @@ class Side:
         return lane
 
     def pen(self, journal: Journal) -> Pending:
+        self.at += self._takes
         lines = list(unpacked(self.memory))
         assert all(line.at == "1970-01-01T00:00:00.500000Z" for line in lines)
         self.log += [read_line(line) for line in lines]
@@ -175,6 +176,9 @@ class Side:
         if journal.urgent:
             self._unsynced.append(pending)
         return pending
+
+    def note(self, entry: Entry) -> None:
+        self.log.append(entry)
 
     def awaits(self, pending: Pending, token: int) -> None:
         pending.token = token

@@ -116,6 +116,10 @@ class Booking:
         self._session.watch(ruling.inspection.tripwire)
         return Ticket.of(ruling, fare, codec.query if prepared is None else None)
 
+    def alighted(self, id_: str, seconds: float) -> None:
+        """Note that what was recorded is not sent, because it is decided anew."""
+        self._scribe.note(records.finished(self._session.facts, id_, "cut", None, seconds))
+
     def parsing(self, body: bytes) -> tuple[Ticket, str, tuple[int, ...]] | None:
         """Return what a Parse with its Bind and Execute boards with time and again, the name and the types it gives."""
         if len(body) > SMALL - 5:

@@ -20,11 +20,16 @@ from broker.sessions.holds import Asked
 from broker.sessions.model import Durability
 from policies.engine.durations import format_duration
 
+LATE = 0.25
+"""Seconds beyond which what was decided is decided anew before it is sent: with how old its catalogue may have been by
+then, they make the second within which a change of the schema counts."""
+
 
 def clear(
     session: Session, plan: Plan, asked: Asked, again: Callable[[], Planning], portal: Portal | None
 ) -> Generator[Command, Any, Reviewed]:
     """Have a plan reviewed where policy asks, and recorded; `again` decides anew what was asked."""
+    decided = session.now
     if plan.ruling.consults:
         settings = yield from current(session)
         if settings is None:
@@ -48,11 +53,11 @@ def clear(
             portal.asked, portal.altered = asked, session.alterations
     if plan.ruling.asking is None:
         ids = tuple(session.ids() for _ in plan.statements)
-        cleared = Cleared(plan, ids, "", narrowest(None, plan))
+        cleared = Cleared(plan, ids, "", decided, narrowest(None, plan))
     elif (rule := (yield from match(session, plan, plan.ruling.asking, asked))) is not None:
         ids = tuple(session.ids() for _ in plan.statements)
         most = narrowest(rule.most, plan)
-        cleared = Cleared(plan, ids, "", most, rule.id, rechecking(session, plan, asked, again))
+        cleared = Cleared(plan, ids, "", decided, most, rule.id, rechecking(session, plan, asked, again))
     else:
         asked = replace(asked, bodies=plan.texts)
         reviewed = yield from review(session, plan, plan.ruling.asking, asked, again)
@@ -60,7 +65,21 @@ def clear(
             return reviewed
         cleared = reviewed
     yield from _record(session, cleared, portal)
-    return cleared
+    if session.now - cleared.decided <= LATE or session.skipping:
+        return cleared
+    # The planner, the disk or the process that records took long: what this names may mean something else by now.
+    late = yield from again()
+    if isinstance(late, Plan) and _alike(late, cleared):
+        return cleared
+    yield from session.cut_unsent() if portal is None else session.finish_portal(portal)
+    return late if isinstance(late, Denied) else (yield from clear(session, late, asked, again, portal))
+
+
+def _alike(late: Plan, cleared: Cleared) -> bool:
+    """Say whether what was cleared would be sent in the same words now, and mean the same where that was approved."""
+    approved = bool(cleared.hold or cleared.shape)
+    same = late.means == cleared.plan.means if approved else late.ruling.asking is None
+    return same and late.rewritten == cleared.plan.rewritten
 
 
 def _weighed(plan: Plan, asked: Asked) -> Generator[Command, Any, Plan | Denied]:

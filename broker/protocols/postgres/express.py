@@ -234,6 +234,14 @@ class ExpressLane:
             fare.wires, fare.shown = wires, description
         return True
 
+    def alight(self) -> Entry:
+        """Leave nothing behind of what boarded and is not sent; returns its end."""
+        ride, session = self.ride, self._session
+        assert ride is not None
+        self.ride = None
+        session.segment -= 1
+        return records.finished(session.facts, ride.id, "cut", None, session.now - ride.since)
+
     def unfold(self) -> None:
         """Leave behind what the gate would have: what is expected of the upstream, and what that would change."""
         ride, session = self.ride, self._session

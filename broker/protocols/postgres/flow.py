@@ -18,6 +18,7 @@ from broker.errors import RecordingFailed
 from broker.protocols.postgres import pins, records
 from broker.protocols.postgres.backend import Backend
 from broker.protocols.postgres.catalogues import Key
+from broker.protocols.postgres.clearance import LATE
 from broker.protocols.postgres.estimator import Estimator
 from broker.protocols.postgres.events import (
     Cancel,
@@ -278,8 +279,12 @@ class Flow:
             boarded = self._machine.board(data, now)
             if boarded is None:
                 return False
-            if self._scribe.board(*boarded):
-                upstream.write([boarded[0].data])
+            if not self._scribe.board(*boarded):
+                return True
+            if time.monotonic() - now > LATE:
+                self._scribe.note(self._machine.express.alight())
+                return False
+            upstream.write([boarded[0].data])
         except Exception:  # noqa: BLE001  _fail ends the session
             self._fail()
         return True

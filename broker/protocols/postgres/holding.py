@@ -48,12 +48,14 @@ IN_TRANSACTION = 60.0
 class Cleared:
     """What may be recorded and sent: the plan as it is now, its statements' ids, the approval that was used up.
 
-    `most` is how many rows it may touch, where that is bounded. `shape` is the rule of a shape approved before.
+    `decided` is when it was planned, `most` how many rows it may touch, where that is bounded. `shape` is the rule of a
+    shape approved before.
     """
 
     plan: Plan
     ids: tuple[str, ...]
     hold: str
+    decided: float
     most: int | None = None
     shape: str = ""
     recheck: Recheck | None = None
@@ -143,7 +145,7 @@ def _released(
     """Use the approval, if what was approved may still run, and still means what was shown."""
     # As the catalogue is at this moment: somebody could have changed it since the last look.
     yield Reload(own=False)
-    plan = yield from again()
+    plan, decided = (yield from again()), session.now
     if isinstance(plan, Denied):
         yield Drop("policy")
         return plan
@@ -160,7 +162,7 @@ def _released(
         yield Drop("policy")
         said = "the approval is not good any more: it is used, or the policy has changed"
         return Problem("42501", said, hint="run it again")
-    return Cleared(plan, ids, hold, narrowest(most, plan), recheck=rechecking(session, plan, asked, again))
+    return Cleared(plan, ids, hold, decided, narrowest(most, plan), recheck=rechecking(session, plan, asked, again))
 
 
 def rechecking(session: Session, plan: Plan, asked: Asked, again: Callable[[], Planning]) -> Recheck | None:

@@ -372,7 +372,7 @@ class Session:
                 yield from self.finish_portal(bound)
 
     def cut_unsent(self) -> Iterator[Note]:
-        """Note that what is recorded and still in the gate, as the session ends, was never sent."""
+        """Note that what is recorded and still in the gate was never sent: its session ends, or it is decided anew."""
         bound = [one.portal_change.value for one in self.responses.queue if one.portal_change is not None]
         owed: set[str] = set()
         for portal in (*bound, *self.portals.known.values()):
