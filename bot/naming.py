@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from datetime import timedelta
 
 from bot.asking import tell
 from bot.cards import Buttons, Card, Code, Moment, Note, Paragraph, Part, Words, plain, say
@@ -20,11 +21,12 @@ from bot.request_words import name_of, subject_of
 from bot.reviewing import withdraw
 from bot.text import one_line
 from policies.engine.decide import may_ask
-from policies.engine.durations import DurationUnreadable, parse_duration
+from policies.engine.durations import DurationUnreadable, format_duration, parse_duration
 from workflows.words import counted
 
 Ended = Grant | Request
 """What revoking ends: access, or a request that waits."""
+USUAL_TIME = timedelta(minutes=30)
 NOTHING = "You have no access and no request waiting, so there is nothing to revoke."
 
 
@@ -63,7 +65,8 @@ async def extend(desk: Desk, intent: ExtendNamed, member: Member, cause: str) ->
     try:
         seconds = int(parse_duration(intent.duration).total_seconds())
     except DurationUnreadable as error:
-        await tell(desk, intent.source, cause, plain(f"{str(error)[:1].upper()}{str(error)[1:]}"))
+        right = Code(f"{desk.command} extend {grant.id} {error.meant or '15m'}")
+        await tell(desk, intent.source, cause, plain(f"{str(error)[:1].upper()}{str(error)[1:]}", right))
         return
     await extend_grant(desk, Extend(intent.source, grant.token, seconds), member, cause)
 
@@ -153,14 +156,19 @@ async def _nothing_card(desk: Desk, intent: Revoke | Connect | ExtendNamed, memb
     status = f"{waiting} `{desk.command} status` shows what you have."
     if intent.name is None:
         return plain(f"You have nothing open to {verb}.{status}")
-    named = one_line(intent.name, 60).replace("`", "'")
+    named, offered = one_line(intent.name, 60).replace("`", "'"), may_ask(desk.policy, member.person)
     if named.lower() in desk.policy.resources:
         role = f" as {one_line(intent.role, 60)}" if intent.role else ""
-        whose = "that you may end" if verb == "revoke" else "of yours"
-        return plain(f"Nothing {whose} is open on {named}{role}.{status}")
-    offered = (term.resource for term in may_ask(desk.policy, member.person))
+        if verb == "revoke":
+            return plain(f"Nothing that you may end is open on {named}{role}.{status}")
+        there = [one for one in offered if one.resource == named.lower()]
+        parts: list[Part] = [Paragraph(say("Ask for it:"))] if there else []
+        for one in there[:SHOWN]:
+            duration = format_duration(min(USUAL_TIME, one.max_duration))
+            parts.append(Code(f"{desk.command} {one.resource} {one.role} {duration}"))
+        return plain(f"Nothing of yours is open on {named}{role}.{status}", *parts)
     mine: list[Ended] = [*grants, *pending]
-    names = dict.fromkeys([*(one.resource for one in mine), *offered])
+    names = dict.fromkeys([*(one.resource for one in mine), *(one.resource for one in offered)])
     near = difflib.get_close_matches(named.lower(), names, n=1)
     meant = f"; did you mean `{desk.command} {verb} {near[0]}`?" if near else "."
     return plain(f"You have nothing called `{named}`{meant}{status}")

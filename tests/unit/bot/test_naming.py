@@ -128,6 +128,7 @@ async def test_line_is_sent_for_the_access_that_a_resource_names() -> None:
     assert rounds()[2:] == [(grant.id, 3)]
     await does(work, Connect(source("alice"), "staging-db"), "alice", "none")
     assert work.told("none").startswith("Nothing of yours is open on staging-db.")
+    assert lines(work, "none") == ["/access staging-db read 30m"]
     await does(work, Connect(source("bob"), grant.id), "bob", "other")
     assert "only they get a line" in work.told("other")
     assert len(rounds()) == 3
@@ -139,6 +140,8 @@ async def test_more_time_is_asked_for_by_the_resource() -> None:
     await does(work, ExtendNamed(source("alice"), "prod-db", None, "1 h"), "alice", "one")
     [asked] = [one for one in work.requests.values() if one.extends]
     assert (asked.extends, asked.seconds) == (grant.id, 3600)
+    await does(work, ExtendNamed(source("alice"), "prod-db", None, "15"), "alice", "unit")
+    assert lines(work, "unit") == [f"/access extend {grant.id} 15m"]
     await does(work, ExtendNamed(source("alice")), "alice", "none")
     assert work.told("none") == "How much longer for read on prod-db?"
     await does(work, ExtendNamed(source("bob"), None, None, "15m"), "bob", "bob")
