@@ -5,7 +5,7 @@ from collections.abc import Sequence
 CLOSED = {
     "client": "its client left",
     "ended": "the access was ended",
-    "error": "it failed",
+    "error": "it, or the broker, failed",
     "expired": "the access ran out",
     "protocol": "its client broke the protocol",
     "recording": "it could not be recorded",

@@ -38,6 +38,9 @@ _BOOKKEEPING = frozenset(
 )
 _ENDS = ("grant.expired", "grant.ended", "grant.revoked")
 _WORDS = {
+    "grant.refused": "the access was not opened: {reason}",
+    "order.deferred": "policy asked for more reviews: {needs}",
+    "recording.torn": "a half-written last line of {bytes} bytes was cut off when the broker started",
     "ticket.minted": "a line for {user} was handed to {by}",
     "session.opened": "session opened by {person} as {role} on {resource}, from {address} with {application}",
     "session.closed": "session closed: {reason}",

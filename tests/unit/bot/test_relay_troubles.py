@@ -100,6 +100,13 @@ async def test_hold_waits_longer_where_its_access_was_extended() -> None:
     assert work.holds[hold.id].expires_at == until
 
 
+def test_every_event_that_a_recording_has_is_told_in_words() -> None:
+    elsewhere = ("identity.swept", "recording.read", "recording.resumed", "log.", "clock.", "policy.")
+    shown = {"grant.opened", "statement.allowed", "statement.denied", "statement.finished", "hold.opened"}
+    recorded = {kind for kind in EVENT_TYPES if not kind.startswith(elsewhere)}
+    assert recorded - shown <= transcript._WORDS.keys()
+
+
 def test_every_reason_that_a_session_ends_for_has_words() -> None:
     assert CLOSED.keys() == {reason.value for reason in CloseReason}
 

@@ -135,7 +135,7 @@ def test_more_time_and_the_end_of_a_session_are_said_in_words() -> None:
         "extended until 2026-01-02 03:19:05, as policy gives it at once (seconds 900",
         "more time was refused: this access is over",
         "session closed: the access ran out (verified yes)  [s1]",
-        "session closed: it failed (verified no)  [s1]",
+        "session closed: it, or the broker, failed (verified no)  [s1]",
         "prod-db could not be used: it does not answer  [s1]",
         "the planner was asked what a statement would do: select 1  [s1]",
         "the role airlock_1 of this session could not be dropped on prod-db, and is disabled (owns t)  [s1]",
