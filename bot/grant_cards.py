@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
+
 from bot import cards
 from bot.cards import Button, Buttons, Card, Code, Confirm, Moment, Note, Paragraph, Words, clock, say
+from bot.drafts import Draft, form_button
 from bot.model import Grant
 from bot.request_card import with_reason
 from bot.request_words import ending_words, name_of
 from bot.text import clip, one_line
+from policies.engine.durations import format_duration
 from policies.engine.model import Policy
 from workflows.wire import TicketView
 from workflows.words import counted
@@ -140,9 +145,17 @@ def spent_ticket_card(policy: Policy, grant: Grant) -> Card:
     text = (
         f"This line for {what} was replaced by a newer one, below. Where it was used, it goes on working until the end."
     )
-    if not grant.live:
-        text = f"{what}: {ending_words(policy, grant)} The line that was here opens nothing any more."
-    return Card(text, (Paragraph(say(text)),))
+    if grant.live:
+        return Card(text, (Paragraph(say(text)),))
+    text = f"{what}: {ending_words(policy, grant)} The line that was here opens nothing any more."
+    return Card(text, (Paragraph(say(text)), Buttons((ask_again_button(grant),))))
+
+
+def ask_again_button(grant: Grant) -> Button:
+    """Return the button that opens the form with what a grant was for."""
+    lasted = format_duration(timedelta(seconds=max(round((grant.expires_at - grant.opened_at).total_seconds()), 60)))
+    button = form_button(Draft(grant.resource, grant.role, lasted, grant.reason))
+    return replace(button, text="Ask again…", label=clip(f"Ask again for {grant.role} on {grant.resource}", 75))
 
 
 def holding_card(policy: Policy, grant: Grant, reviewed: bool) -> Card:

@@ -8,14 +8,17 @@ from typing import Any
 
 from bot.asking import count_soon, mirror, to_thread
 from bot.cards import (
+    Buttons,
     Card,
     Code,
     Note,
     Paragraph,
     moments,
+    plain,
     say,
 )
 from bot.extensions import TOO_LATE, want_offers
+from bot.grant_cards import ask_again_button
 from bot.hold_card import held_words
 from bot.hold_estimate import rows_words
 from bot.hold_events import apply_to_holds
@@ -24,7 +27,7 @@ from bot.model import Grant, Request, approvers
 from bot.ordering import BOT, Extended, Opened, extended, opened, refused
 from bot.outgoing import PostTranscript, Say, ToPerson, card_of, counter_of, refusals_of, ticket_of
 from bot.ports import Desk, Refusal
-from bot.request_words import ending_words, name_of, names_of
+from bot.request_words import ending_words, name_of, names_of, subject_of
 from bot.reviewing import withdraw
 from bot.shape_card import shapes_words
 from bot.shapes import apply_to_shapes, count_runs, want_shapes
@@ -105,10 +108,18 @@ async def _over(desk: Desk, grant: Grant, request: Request, event: EventView) ->
     for extension in await desk.work.extensions_of(grant.id):
         if extension.state is RequestState.PENDING:
             await withdraw(desk, extension, None, f"event:{event.name}", TOO_LATE)
+            await _tell_too_late(desk, grant, extension)
     await _show_extensions(desk, grant)
     await want_shapes(desk, grant)
     if move is GrantEvent.REVOKE and by not in (grant.person, BOT):
         await _tell_revoked(desk, grant, event, by, why)
+
+
+async def _tell_too_late(desk: Desk, grant: Grant, extension: Request) -> None:
+    """Tell whoever asked for more time that nobody answered: they were told to wait for a direct message."""
+    text = f"Your request for {subject_of(extension)} is closed. {TOO_LATE}"
+    card = plain(text, Buttons((ask_again_button(grant),)))
+    await desk.work.send(f"late:{extension.id}", f"person:{grant.account}", Say(ToPerson(grant.account), card))
 
 
 async def _show_extensions(desk: Desk, grant: Grant) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from tests.support.bot_world import Story, buttons, shown, story
+from tests.support.bot_world import Story, buttons, initial, shown, story
 from workflows.storage.engine import make_engine
 
 STEPS = ["grant.extend.900", "grant.extend.1800", "grant.extend.3600"]
@@ -193,6 +193,16 @@ async def test_access_that_ends_closes_its_open_extension(told: Story) -> None:
     assert closed["ts"] == request["ts"]
     assert buttons(closed) == []
     assert await told.thread(card, "The request for 15m more is closed. The access ended before this was answered.")
+    late = await told.direct("alice", "Your request for 15m more of read on prod-db is closed.")
+    spent = await told.direct("alice", "opens nothing any more")
+    assert buttons(late) == buttons(spent) == ["access.ask"]
+    await told.click("alice", "access.ask", late, value=value_of(late))
+
+    async def form() -> dict[str, Any] | None:
+        return await told.view("alice")
+
+    view = await told.eventually(form)
+    assert (initial(view, "What"), initial(view, "As")) == ("prod-db", "read")
     await told.click("bob", "request.approve", request, value=value_of(request), force=True)
     assert await told.whispers_in_thread("bob", "This request was cancelled.")
     await told.click("alice", "grant.extend.900", offer, value=value_of(offer), force=True)
