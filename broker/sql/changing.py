@@ -65,7 +65,7 @@ def change(inquiry: Inquiry, kind: str, content: Node, verb: str) -> tuple[State
 
 def _inspected(inquiry: Inquiry, kind: str, content: Node, verb: str, change: Change) -> StatementFacts:
     catalogue, seen = inquiry.catalogue, inquiry.seen
-    if inquiry.moved:
+    if inquiry.terms.path is not None:
         change.code |= check_change(kind, change, catalogue, in_clear=seen.in_clear)
     change.code |= _classes_of(content, catalogue)
     names = _names_of(change, catalogue, altered=inquiry.altered is not Altered.NOT)

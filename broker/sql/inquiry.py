@@ -23,7 +23,7 @@ from broker.sql.comparing import compared
 from broker.sql.guarding import guard_changes
 from broker.sql.library import Token
 from broker.sql.masking import mask_relations
-from broker.sql.model import Altered, Moves
+from broker.sql.model import Altered, Moves, Terms
 from broker.sql.moving import check_code, rewrite_calls
 from broker.sql.relations import Scope
 from broker.sql.returning import mask_returned
@@ -48,12 +48,9 @@ class Inquiry:
     """How many statements the text has."""
     relations: int | None
     """How many the parser wrote, where the text is one statement."""
-    strict: bool
+    terms: Terms
     altered: Altered
-    moved: bool
-    """The session has set a search path of its own."""
-    settings: tuple[str, ...] = ()
-    """Settings of an application's own, as rules name them."""
+    """What its transaction has done to the schema before the statement that is looked at."""
     scrub: bool = False
     revealed: tuple[tuple[int, int, int], ...] = ()
     searches: tuple[tuple[str, int], ...] = ()
@@ -68,10 +65,10 @@ class Inquiry:
 
     def scope(self, found: Collected, *, plain: bool = False) -> Scope:
         """Resolve what a statement names."""
-        scope = Scope.of(found, self.catalogue, self.seen, strict=self.strict, altered=self.altered)
+        scope = Scope.of(found, self.catalogue, self.seen, strict=self.terms.strict, altered=self.altered)
         self.temporary |= scope.temporary
         self.moves = rewrite_calls(found, self.rewriter, plain=plain)
-        if self.moved:
+        if self.terms.path is not None:
             check_code(found, scope)
         return scope
 
@@ -112,7 +109,7 @@ class Inquiry:
             passed,
             in_clear=self.seen.in_clear,
             relations=self.relations,
-            named=self.settings,
+            named=self.terms.settings,
         )
         scope = self.scope(found, plain=plain)
         if verb == "EXPLAIN" and not self.seen.in_clear:

@@ -13,7 +13,7 @@ from broker.sql.grammar import check_names
 from broker.sql.inquiry import Inquiry
 from broker.sql.library import FULL, Limits, read
 from broker.sql.meaning import meaning
-from broker.sql.model import Altered, Inspection, Refusal, SearchPath, Statement
+from broker.sql.model import PLAIN, Inspection, Refusal, Statement, Terms
 from broker.sql.names import check_parameters
 from broker.sql.qualified import leave_out
 from broker.sql.rewrite import Rewriter, Source
@@ -27,31 +27,17 @@ def inspect(
     catalogue: Catalogue,
     fields: FieldView,
     limits: Limits = FULL,
-    *,
-    strict: bool = False,
-    covers: tuple[str, ...] = (),
-    but: tuple[str, ...] = (),
-    altered: Altered = Altered.NOT,
-    path: SearchPath | None = None,
-    types: tuple[int, ...] = (),
-    called: str = "",
-    settings: tuple[str, ...] = (),
+    terms: Terms = PLAIN,
 ) -> Inspection:
     """Inspect a text of any number of statements under a catalogue and a person's field rules; raises Refusal.
 
     The rewritten text yields masked values wherever a masked field is read, and has the same number of statements.
-    `strict` has it fail where what it reads masked has changed since the catalogue was read. `covers` is what the role
-    lets be read: where that is all there is and nothing is masked, the catalogue is shown as it is, and the schema may
-    be changed. `types` are oids of users' types that parameters are declared to have. `altered` says that the session
-    has changed the schema in the transaction that this is for, so that the catalogue may be outdated for it. `path` is
-    the search path that the session has set, if it has. `called` is what its client calls the database.
-    `settings` are those of an application's own that rules name.
     Under limits for where others wait, raises Costly.
     """
     # What is seen of a relation does not depend on how it is named.
-    seen = sights(catalogue, fields, covers, but)
-    if path is not None:
-        catalogue = catalogue.under(path)
+    seen = sights(catalogue, fields, terms.covers, terms.but)
+    if terms.path is not None:
+        catalogue = catalogue.under(terms.path)
     source, tokens = Source.of(sql, limits)
     if not catalogue.utf8:
         check_names(source.text, tokens)
@@ -61,13 +47,12 @@ def inspect(
         if len(raws) > limits.statements:
             raise limits.over("limit-statements", f"a text has {limits.statements} statements at most")
         rewriter = Rewriter(source, tree, limits)
-        leave_out(frozenset({catalogue.database, called} - {""}), source, rewriter)
-        only, moved = relations if len(raws) == 1 else None, path is not None
-        about = (only, strict, altered, moved, settings)
-        inquiry = Inquiry(source, tokens, catalogue, fields, rewriter, seen, len(raws), *about)
+        leave_out(frozenset({catalogue.database, terms.called} - {""}), source, rewriter)
+        only = relations if len(raws) == 1 else None
+        inquiry = Inquiry(source, tokens, catalogue, fields, rewriter, seen, len(raws), only, terms, terms.altered)
         statements = tuple(statement(inquiry, raw) for raw in raws)
-        if types:
-            statements = _with_parameters(statements, types, catalogue, seen)
+        if terms.types:
+            statements = _with_parameters(statements, terms.types, catalogue, seen)
         rewritten, runs = rewriter.finish()
     except Refusal as refusal:
         raise refusal.located(source.text) from None
@@ -85,7 +70,7 @@ def inspect(
         seen.wires(),
         revealed=inquiry.revealed,
         searches=inquiry.searches,
-        path=path,
+        path=terms.path,
         means=meaning(catalogue, statements, inquiry.temporary),
     )
 

@@ -105,6 +105,32 @@ class Moves(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms a text is inspected, beside the catalogue and the fields that its sender sees."""
+
+    strict: bool = False
+    """It is to fail where what it reads masked has changed since the catalogue was read."""
+    covers: tuple[str, ...] = ()
+    """What its sender's role lets be read like everything else: where that is all there is and nothing is masked, the
+    catalogue is shown as it is, and the schema may be changed."""
+    but: tuple[str, ...] = ()
+    """What of that a rule stands before."""
+    settings: tuple[str, ...] = ()
+    """Settings of an application's own that rules name."""
+    called: str = ""
+    """What its client calls the database."""
+    altered: Altered = Altered.NOT
+    """What its session has done to the schema in this transaction, of which the catalogue knows nothing yet."""
+    path: SearchPath | None = None
+    """The search path that its session has set, if it has."""
+    types: tuple[int, ...] = ()
+    """The oids of users' types that its parameters are declared to have."""
+
+
+PLAIN = Terms()
+
+
+@dataclass(frozen=True, slots=True)
 class CopyForm:
     """How the data of a COPY is to be read: `format` is text, csv or binary; the rest is for csv."""
 

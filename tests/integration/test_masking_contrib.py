@@ -14,7 +14,7 @@ import pytest
 from broker.sql.catalogue import Catalogue, allowed_functions
 from broker.sql.contrib import REACHING, computing, computing_names
 from broker.sql.inspect import inspect
-from broker.sql.model import Refusal
+from broker.sql.model import Refusal, Terms
 from policies.engine.decisions import FieldView, Mask, MaskKind, RelationFields
 from tests.support.catalogue import load_catalogue, read_catalogue
 from tests.support.postgres import Server
@@ -205,7 +205,7 @@ def test_what_reaches_by_a_text_is_refused_where_anything_is_masked(
         with subtests.test(text):
             assert sides[0].run(text) == ("refused", "function-reaches")
     with subtests.test("where nothing is, it is named by a rule that lets it change data"):
-        found = inspect(lines(REACH)[0], sides[0].catalogue, {}, covers=("*.*",))
+        found = inspect(lines(REACH)[0], sides[0].catalogue, {}, terms=Terms(covers=("*.*",)))
         assert found.statements[0].facts.calls
         assert all(call.acting and call.native and not call.computes for call in found.statements[0].facts.calls)
 

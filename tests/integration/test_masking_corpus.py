@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from broker.sql.inspect import inspect, tripwire
-from broker.sql.model import Refusal
+from broker.sql.model import Refusal, Terms
 from broker.sql.sight import sights
 from policies.engine.decisions import FieldView, Mask, MaskKind, RelationFields
 from tests.integration.masking_cases import (
@@ -191,7 +191,7 @@ def test_returning_gives_masked_fields_masked(worlds: tuple[World, World], sql: 
     ],
 )
 def test_views_that_go_with_what_is_dropped_are_a_fact(worlds: tuple[World, World], sql: str, views: str) -> None:
-    (statement,) = inspect(sql, worlds[0].catalogue, {}, covers=("*.*",)).statements
+    (statement,) = inspect(sql, worlds[0].catalogue, {}, terms=Terms(covers=("*.*",))).statements
     found = statement.facts.through - statement.facts.writes
     assert found >= {f"public.{name}" for name in views.split()}
     assert views or not found
@@ -203,7 +203,9 @@ def test_sequences_and_indexes_are_known_by_their_tables(worlds: tuple[World, Wo
         (statement,) = inspect(sql, catalogue, FIELDS).statements
         assert statement.facts.writes == {"public.numbered"}
     assert inspect("select nextval('s1')", catalogue, FIELDS).statements[0].facts.writes == {"public.s1"}
-    (statement,) = inspect('drop index "an odd ""index""", ix_lit', catalogue, {}, covers=("*.*",)).statements
+    (statement,) = inspect(
+        'drop index "an odd ""index""", ix_lit', catalogue, {}, terms=Terms(covers=("*.*",))
+    ).statements
     assert statement.facts.writes == {"public.numbered", "public.orders"}
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from broker.sql.guard import FAILS
 from broker.sql.inspect import inspect
+from broker.sql.model import Terms
 from policies.engine.decisions import FieldView, RelationFields
 from policies.engine.load import read_texts
 from tests.integration.postgres_world import endpoint, make_world
@@ -119,7 +120,7 @@ def fetched(connection: psycopg.Connection, sql: bytes) -> list[object]:
     ],
 )
 def test_statement_decided_before_a_change_fails_after_it(shop: Server, sql: str, change: str, isolation: str) -> None:
-    rewritten = inspect(sql, load_catalogue(shop, "shop"), FIELDS, strict=True).rewritten.encode()
+    rewritten = inspect(sql, load_catalogue(shop, "shop"), FIELDS, terms=Terms(strict=True)).rewritten.encode()
     with shop.connect("shop", "app", autocommit=False) as connection:
         connection.execute("set search_path = public")
         assert len(fetched(connection, rewritten)) == 2
@@ -158,7 +159,7 @@ def test_change_decided_before_a_change_of_the_schema_fails_after_it(shop: Serve
     if sql.startswith("merge") and shop.major < 15:
         pytest.skip("MERGE came with version 15")
     catalogue = load_catalogue(shop, "shop")
-    texts = [inspect(sql, catalogue, FIELDS, strict=strict).rewritten.encode() for strict in (True, False)]
+    texts = [inspect(sql, catalogue, FIELDS, terms=Terms(strict=strict)).rewritten.encode() for strict in (True, False)]
     with shop.connect("shop", autocommit=False) as connection:
         connection.execute("set search_path = public")
         answers = [changed(connection, text) for text in texts]

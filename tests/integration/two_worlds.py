@@ -12,7 +12,7 @@ import pytest
 
 from broker.sql.catalogue import Catalogue
 from broker.sql.inspect import inspect
-from broker.sql.model import Refusal
+from broker.sql.model import Refusal, Terms
 from broker.sql.paths import confirmed
 from policies.engine.decisions import HIDE, Effect, FieldView, Mask, MaskKind, RelationFields
 from tests.support.catalogue import load_catalogue, read_catalogue
@@ -83,7 +83,7 @@ class World:
         """
         covers = ("public.*", "evil.*", "closed.*")
         try:
-            inspection = inspect(sql, self.catalogue, fields, covers=covers, but=but)
+            inspection = inspect(sql, self.catalogue, fields, terms=Terms(covers=covers, but=but))
         except Refusal as refusal:
             return "refused", refusal.rule
         if refusals := [one.refusal.rule for one in inspection.statements if one.refusal]:
@@ -100,7 +100,7 @@ class World:
                 for name in sorted(changed):
                     text = f"select * from {name}"
                     if catalogue.relation(*name.split(".")) is not None:
-                        again = inspect(text, catalogue, fields, covers=covers, but=but).rewritten
+                        again = inspect(text, catalogue, fields, terms=Terms(covers=covers, but=but)).rewritten
                         said.append((name, self._rows(again, owner)))
                 return said
             except psycopg.Error as error:
@@ -119,7 +119,7 @@ class World:
         path = confirmed(shown)
         assert path is not None, shown
         try:
-            inspection = inspect(sql, self.catalogue, FIELDS, path=None if path == ("public",) else path)
+            inspection = inspect(sql, self.catalogue, FIELDS, terms=Terms(path=None if path == ("public",) else path))
         except Refusal as refusal:
             return "refused", refusal.rule
         for statement in inspection.statements:

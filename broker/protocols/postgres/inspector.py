@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import NamedTuple
 
 import structlog
 
@@ -21,7 +20,7 @@ from broker.sessions.ports import Clock, Policies
 from broker.sql.catalogue import Catalogue
 from broker.sql.inspect import inspect
 from broker.sql.library import ON_THE_SPOT, Costly, refusal_of_length
-from broker.sql.model import Altered, Inspection, Refusal, SearchPath
+from broker.sql.model import Altered, Inspection, Refusal, SearchPath, Terms
 from broker.sql.redact import UNREADABLE, redact
 from broker.sql.rewrite import whole_run
 from broker.sql.shapes import Template, only_compares, shape
@@ -51,16 +50,6 @@ class Matter:
     """The search path that their session has set, if it has."""
     types: tuple[int, ...] = ()
     """Users' types that parameters of the text were declared to have."""
-
-
-class Level(NamedTuple):
-    """How a role's statements are inspected: whether they check the schema themselves, and what may be read freely."""
-
-    strict: bool
-    covers: tuple[str, ...]
-    but: tuple[str, ...]
-    settings: tuple[str, ...]
-    """Those of an application's own that rules name."""
 
 
 @dataclass(slots=True)
@@ -93,7 +82,7 @@ class Inspector:
         self._shapes: OrderedDict[_CacheKey, Likeness] = OrderedDict()
         """By text with its numbers marked."""
         self._views: dict[tuple[str, str, str], FieldView] = {}
-        self._levels: dict[tuple[str, Subject], Level] = {}
+        self._terms: dict[tuple[str, Subject], Terms] = {}
         self._reloaded: dict[Key, float] = {}
         self._bases: dict[tuple[Key, SearchPath | None], tuple[Catalogue, str]] = {}
 
@@ -192,21 +181,8 @@ class Inspector:
         if (ruling := self._on_the_spot(matter, sql, catalogue)) is not None:
             return ruling
         policy_hash, view = self._policies.hash, self._view(matter)
-        person, (strict, covers, but, settings) = matter.subject.person, self._level(matter)
-        found, redacted = await self._workers.inspect(
-            sql,
-            catalogue,
-            view,
-            person,
-            strict=strict,
-            covers=covers,
-            but=but,
-            altered=matter.altered,
-            path=matter.path,
-            types=matter.types,
-            called=matter.subject.resource,
-            settings=settings,
-        )
+        person, terms = matter.subject.person, self._terms_of(matter)
+        found, redacted = await self._workers.inspect(sql, catalogue, view, person, terms)
         if self._policies.hash != policy_hash:
             # The policy changed meanwhile, and with it perhaps the masks.
             return await self._anywhere(matter, sql, catalogue)
@@ -217,22 +193,7 @@ class Inspector:
         if len(sql) > SMALL:
             return None
         try:
-            strict, covers, but, settings = self._level(matter)
-            view, altered, path = self._view(matter), matter.altered, matter.path
-            found = inspect(
-                sql,
-                catalogue,
-                view,
-                ON_THE_SPOT,
-                strict=strict,
-                covers=covers,
-                but=but,
-                altered=altered,
-                path=path,
-                types=matter.types,
-                called=matter.subject.resource,
-                settings=settings,
-            )
+            found = inspect(sql, catalogue, self._view(matter), ON_THE_SPOT, self._terms_of(matter))
             return self._ruled(matter, sql, catalogue, found, "")
         except Costly:
             return None
@@ -271,14 +232,14 @@ class Inspector:
             return False
         return time.monotonic() - self._reloaded.get(matter.key, 0.0) > _RELOAD_EVERY
 
-    def _level(self, matter: Matter) -> Level:
+    def _terms_of(self, matter: Matter) -> Terms:
         key = (self._policies.hash, matter.subject)
-        level = self._levels.get(key)
-        if level is None:
-            if len(self._levels) > _CACHED:
-                self._levels.clear()
-            level = self._levels[key] = level_of(self._policies.current, matter.subject)
-        return level
+        terms = self._terms.get(key)
+        if terms is None:
+            if len(self._terms) > _CACHED:
+                self._terms.clear()
+            terms = self._terms[key] = terms_of(self._policies.current, matter.subject)
+        return replace(terms, altered=matter.altered, path=matter.path, types=matter.types)
 
     def _view(self, matter: Matter) -> FieldView:
         subject = matter.subject
@@ -323,9 +284,10 @@ def _unread(matter: Matter, error: AirlockError) -> Denied:
     )
 
 
-def level_of(policy: Policy, subject: Subject) -> Level:
-    """Return what a role says of how its statements are inspected."""
+def terms_of(policy: Policy, subject: Subject) -> Terms:
+    """Return on what terms a role's statements are inspected."""
     held = policy.resources.get(subject.resource)
     level = held.roles.get(subject.role) if held is not None else None
+    covers, but = freely_read(policy, *subject)
     strict = level is not None and level.strict
-    return Level(strict, *freely_read(policy, *subject), settings_named(policy, *subject))
+    return Terms(strict, covers, but, settings_named(policy, *subject), called=subject.resource)

@@ -23,7 +23,7 @@ from broker.protocols.postgres.holding import offered
 from broker.protocols.postgres.house import Common, House
 from broker.protocols.postgres.identities import Sweep
 from broker.protocols.postgres.identity import house_of
-from broker.protocols.postgres.inspector import Inspector, level_of
+from broker.protocols.postgres.inspector import Inspector, terms_of
 from broker.protocols.postgres.provision import provision, provisioner, wanted
 from broker.protocols.postgres.rereading import read_rows
 from broker.protocols.postgres.ruling import Asking, Denied, Permitted, Subject, refused, rule
@@ -145,17 +145,8 @@ class PostgresOffer:
             found: Inspection | Refusal
             try:
                 view = field_view(policy, person, resource)
-                strict, covers, but, settings = level_of(policy, Subject(person, resource, role))
-                found, redacted = await workers.inspect(
-                    text,
-                    catalogue,
-                    view,
-                    strict=strict,
-                    covers=covers,
-                    but=but,
-                    called=resource,
-                    settings=settings,
-                )
+                terms = terms_of(policy, Subject(person, resource, role))
+                found, redacted = await workers.inspect(text, catalogue, view, terms=terms)
             except WorkerFailed as failure:
                 found, redacted = Refusal("limit-time", str(failure), sqlstate="54001"), ""
             if isinstance(found, Refusal):

@@ -50,22 +50,10 @@ def _serve(source: BinaryIO, sink: BinaryIO) -> None:
 
 
 def _answer(catalogue: Catalogue, assignment: Assignment) -> bytes:
-    sql, view, strict, covers, but, altered, path, types, called, settings = assignment
+    sql, view, terms = assignment
     found: Inspection | Refusal
     try:
-        found = inspect(
-            sql,
-            catalogue,
-            view,
-            strict=strict,
-            covers=covers,
-            but=but,
-            altered=altered,
-            path=path,
-            types=types,
-            called=called,
-            settings=settings,
-        )
+        found = inspect(sql, catalogue, view, terms=terms)
     except Refusal as refusal:
         found = refusal
     redacted = redact(sql) if isinstance(found, Refusal) else ""

@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 
 from broker.errors import AirlockError
 from broker.sql.catalogue import Catalogue
-from broker.sql.model import Altered, Control, CopyForm, Inspection, Moves, Refusal, SearchPath, Statement
+from broker.sql.model import PLAIN, Altered, Control, CopyForm, Inspection, Moves, Refusal, SearchPath, Statement, Terms
 from policies.engine.decisions import Effect, FieldView, OwnFunction, StatementFacts
 
 SECONDS = 1.0
@@ -42,14 +42,7 @@ class Assignment(NamedTuple):
 
     sql: str
     view: FieldView
-    strict: bool
-    covers: tuple[str, ...]
-    but: tuple[str, ...]
-    altered: Altered
-    path: SearchPath | None = None
-    types: tuple[int, ...] = ()
-    called: str = ""
-    settings: tuple[str, ...] = ()
+    terms: Terms
 
 
 @dataclass(slots=True, eq=False)
@@ -106,15 +99,7 @@ class Workers:
         catalogue: Catalogue,
         view: FieldView,
         person: str = "",
-        *,
-        strict: bool = False,
-        covers: tuple[str, ...] = (),
-        but: tuple[str, ...] = (),
-        altered: Altered = Altered.NOT,
-        path: SearchPath | None = None,
-        types: tuple[int, ...] = (),
-        called: str = "",
-        settings: tuple[str, ...] = (),
+        terms: Terms = PLAIN,
     ) -> tuple[Inspection | Refusal, str]:
         """Inspect in a worker, and return the redacted text with it; raises WorkerFailed."""
         # Whoever sends what stalls parsers waits behind themselves, however many sessions they open.
@@ -122,8 +107,7 @@ class Workers:
         async with lane:
             await self._turn.acquire()
             try:
-                about = Assignment(sql, view, strict, covers, but, altered, path, types, called, settings)
-                found = await self._asked(catalogue, about)
+                found = await self._asked(catalogue, Assignment(sql, view, terms))
             except BaseException:
                 self._restart()
                 raise
@@ -137,8 +121,9 @@ class Workers:
                 await worker.told(catalogue.version, await self._pickle(catalogue))
             async with asyncio.timeout(self._seconds):
                 answer = await worker.ask(assignment)
-            under = catalogue if assignment.path is None else catalogue.under(assignment.path)
-            found = await decoded(answer, under.version, assignment.path), str(answer["redacted"])
+            path = assignment.terms.path
+            under = catalogue if path is None else catalogue.under(path)
+            found = await decoded(answer, under.version, path), str(answer["redacted"])
         except (TimeoutError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError):
             self._drop(worker)
             raise WorkerFailed(WorkerFailed.__doc__) from None

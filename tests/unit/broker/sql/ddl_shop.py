@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from broker.sql.catalogue import Catalogue
 from broker.sql.inspect import inspect
-from broker.sql.model import Altered, Statement
+from broker.sql.model import Altered, Statement, Terms
 from policies.engine.decisions import FieldView
 from tests.unit.broker.sql.shop import CATALOGUE
 
@@ -80,7 +80,7 @@ def statement(
     altered: Altered = Altered.NOT,
 ) -> Statement:
     """The one statement of a text, where nothing refuses it."""
-    found = inspect(sql, CATALOGUE, {} if fields is None else fields, covers=covers, altered=altered)
+    found = inspect(sql, CATALOGUE, {} if fields is None else fields, terms=Terms(covers=covers, altered=altered))
     (one,) = found.statements
     if one.refusal is not None:
         raise one.refusal

@@ -8,7 +8,7 @@ import pytest
 
 from broker.sql.catalogue import Catalogue
 from broker.sql.inspect import inspect
-from broker.sql.model import Altered, Refusal
+from broker.sql.model import Altered, Refusal, Terms
 from policies.engine.decisions import Effect, FieldView, RelationFields
 from tests.unit.broker.sql.ddl_shop import ADMIN, EVERY, IN_CLEAR, parts, statement, with_table
 from tests.unit.broker.sql.shop import CATALOGUE, FIELDS
@@ -141,7 +141,7 @@ MASKED = """
 @pytest.mark.parametrize("sql", [line.strip() for line in HARMLESS])
 def test_what_can_tell_nothing_passes_where_something_is_masked(sql: str) -> None:
     catalogue = with_table("archive.orders_old")
-    (one,) = inspect(sql, catalogue, FIELDS, covers=EVERY).statements
+    (one,) = inspect(sql, catalogue, FIELDS, terms=Terms(covers=EVERY)).statements
     assert one.refusal is None, one.refusal and one.refusal.message
     assert one.facts.effects - {Effect.READ} == ({Effect.WRITE} if sql.startswith("truncate") else {Effect.DDL})
 
@@ -150,7 +150,7 @@ def test_what_can_tell_nothing_passes_where_something_is_masked(sql: str) -> Non
 @pytest.mark.parametrize("covers", [EVERY, ("public.*",), ()])
 def test_what_could_tell_is_refused_where_something_is_masked(sql: str, covers: tuple[str, ...]) -> None:
     try:
-        found = inspect(sql, CATALOGUE, FIELDS, covers=covers)
+        found = inspect(sql, CATALOGUE, FIELDS, terms=Terms(covers=covers))
     except Refusal:
         return
     refusals = [one.refusal for one in found.statements if one.refusal]
@@ -170,7 +170,7 @@ def test_one_relation_that_is_hidden_leaves_only_what_is_harmless(line: str) -> 
 
 def test_what_a_rule_lets_nobody_read_closes_its_own_changes_and_not_all() -> None:
     def refused(sql: str, catalogue: Catalogue = CATALOGUE) -> bool:
-        (one,) = inspect(sql, catalogue, {}, covers=EVERY, but=("public.people",)).statements
+        (one,) = inspect(sql, catalogue, {}, terms=Terms(covers=EVERY, but=("public.people",))).statements
         assert one.refusal is None or one.refusal.rule == "ddl-masked"
         return one.refusal is not None
 
@@ -184,7 +184,7 @@ def test_what_a_rule_lets_nobody_read_closes_its_own_changes_and_not_all() -> No
     assert refused("create view v as select 1")
     assert (
         "pg_get_viewdef("
-        not in inspect("select pg_get_viewdef(1)", CATALOGUE, {}, covers=EVERY, but=("x.y",)).rewritten
+        not in inspect("select pg_get_viewdef(1)", CATALOGUE, {}, terms=Terms(covers=EVERY, but=("x.y",))).rewritten
     )
 
 
@@ -202,7 +202,7 @@ def test_what_a_rule_lets_nobody_read_closes_its_own_changes_and_not_all() -> No
     ],
 )
 def test_what_is_refused_as_a_whole_is_refused_in_its_own_words(sql: str, said: str) -> None:
-    found = inspect(sql, CATALOGUE, FIELDS, covers=EVERY)
+    found = inspect(sql, CATALOGUE, FIELDS, terms=Terms(covers=EVERY))
     refusals = [one.refusal.message for one in found.statements if one.refusal]
     assert refusals
     assert all(said in one for one in refusals), refusals
@@ -210,7 +210,7 @@ def test_what_is_refused_as_a_whole_is_refused_in_its_own_words(sql: str, said: 
 
 def test_new_tables_hold_masked_values() -> None:
     for sql in ("create table t as select ssn from customers", "select ssn into t from customers"):
-        found = inspect(sql, CATALOGUE, FIELDS, covers=EVERY)
+        found = inspect(sql, CATALOGUE, FIELDS, terms=Terms(covers=EVERY))
         assert "'***'" in found.rewritten
         assert found.scrub
         assert found.statements[0].facts.masked == {"public.customers.ssn"}
@@ -223,7 +223,7 @@ def test_a_table_is_not_taken_away_from_before_a_hidden_one() -> None:
         (with_table("archive.orders_2024", path), ("archive.*", "public.customers")),
     ):
         name = next(one.qualified for one in catalogue.by_oid.values() if one.oid == 17000)
-        (one,) = inspect(f"drop table {name}", catalogue, FIELDS, covers=covers).statements
+        (one,) = inspect(f"drop table {name}", catalogue, FIELDS, terms=Terms(covers=covers)).statements
         assert one.refusal is not None
         assert one.refusal.rule == "ddl-masked"
 
@@ -246,11 +246,11 @@ AFTER = (
 def test_a_change_under_masks_is_committed_before_anything_else_is_decided(sql: str) -> None:
     for altered in (Altered.SCHEMA, Altered.CODE):
         with pytest.raises(Refusal) as raised:
-            inspect(sql, CATALOGUE, FIELDS, covers=EVERY, altered=altered)
+            inspect(sql, CATALOGUE, FIELDS, terms=Terms(covers=EVERY, altered=altered))
         assert raised.value.rule == "ddl-transaction"
         assert "COMMIT" in (raised.value.hint or "")
     for control in ("commit", "rollback", "savepoint s", "rollback to s", "release s"):
-        assert inspect(control, CATALOGUE, FIELDS, covers=EVERY, altered=Altered.SCHEMA)
+        assert inspect(control, CATALOGUE, FIELDS, terms=Terms(covers=EVERY, altered=Altered.SCHEMA))
 
 
 def test_a_rule_that_masks_for_others_only_leaves_the_schema_open() -> None:
@@ -261,7 +261,7 @@ def test_a_rule_that_masks_for_others_only_leaves_the_schema_open() -> None:
 def test_nothing_of_a_statement_is_told_by_its_refusal() -> None:
     for sql in MASKED:
         try:
-            found = inspect(sql.strip(), CATALOGUE, FIELDS, covers=EVERY)
+            found = inspect(sql.strip(), CATALOGUE, FIELDS, terms=Terms(covers=EVERY))
             refusals = [one.refusal for one in found.statements if one.refusal]
         except Refusal as refusal:
             refusals = [refusal]

@@ -8,7 +8,7 @@ import pytest
 
 from broker.sql.catalogue import Referrer, Relation
 from broker.sql.inspect import inspect
-from broker.sql.model import Altered, Refusal
+from broker.sql.model import Altered, Refusal, Terms
 from policies.engine.decide import decide_statement
 from policies.engine.decisions import Allow, Ask, Deny, Effect
 from policies.engine.load import read_texts
@@ -138,9 +138,9 @@ def test_where_nothing_is_masked_the_schema_is_changed_under_its_names(line: str
 )
 def test_an_index_counts_as_the_table_that_it_is_of(sql: str, writes: set[str]) -> None:
     catalogue = replace(CATALOGUE, indexed={"public.orders_note": "public.orders"})
-    (found,) = inspect(sql, catalogue, {}, covers=EVERY).statements
+    (found,) = inspect(sql, catalogue, {}, terms=Terms(covers=EVERY)).statements
     assert found.facts.writes == writes
-    (later,) = inspect(sql, catalogue, {}, covers=EVERY, altered=Altered.SCHEMA).statements
+    (later,) = inspect(sql, catalogue, {}, terms=Terms(covers=EVERY, altered=Altered.SCHEMA)).statements
     assert later.facts.writes >= writes
     assert "public.orders_note" in later.facts.writes or sql.startswith("cluster")
 
@@ -154,7 +154,7 @@ def test_a_sequence_counts_as_the_table_that_it_numbers_too(sql: str) -> None:
         by_name={**CATALOGUE.by_name, made.qualified: made},
         relations={**CATALOGUE.relations, ("public", made.name): made},
     )
-    (found,) = inspect(sql, catalogue, {}, covers=EVERY).statements
+    (found,) = inspect(sql, catalogue, {}, terms=Terms(covers=EVERY)).statements
     assert found.facts.writes == {"public.orders_seq", "public.orders"}
 
 
@@ -175,7 +175,7 @@ def test_what_loses_a_key_to_a_cascade_is_touched(sql: str, through: set[str]) -
         by_oid={**CATALOGUE.by_oid, parent.oid: made},
         relations={**CATALOGUE.relations, ("public", "orders"): made},
     )
-    (found,) = inspect(sql, catalogue, {}, covers=EVERY).statements
+    (found,) = inspect(sql, catalogue, {}, terms=Terms(covers=EVERY)).statements
     assert {name for name in found.facts.through if name != "public.order_totals"} == through
 
 
@@ -190,7 +190,7 @@ def test_what_loses_a_key_to_a_cascade_is_touched(sql: str, through: set[str]) -
 )
 def test_an_operator_class_of_users_is_code(sql: str, coded: bool) -> None:
     catalogue = replace(CATALOGUE, operators=CATALOGUE.operators | {("public", "loud_ops")})
-    (found,) = inspect(sql, catalogue, {}, covers=EVERY).statements
+    (found,) = inspect(sql, catalogue, {}, terms=Terms(covers=EVERY)).statements
     assert found.facts.code == ({"operator class loud_ops"} if coded else set())
 
 
@@ -216,7 +216,7 @@ def test_code_of_users_is_said_to_be_code(sql: str) -> None:
 def test_what_reaches_beyond_the_database_is_refused_whatever_is_masked(sql: str) -> None:
     for fields in ({}, FIELDS):
         try:
-            found = inspect(sql, CATALOGUE, fields, covers=EVERY)
+            found = inspect(sql, CATALOGUE, fields, terms=Terms(covers=EVERY))
         except Refusal:
             continue
         assert any(one.refusal for one in found.statements), sql
@@ -238,7 +238,7 @@ MADE = """
 def test_a_view_made_in_a_transaction_leads_around_no_rule(line: str) -> None:
     """A rule asks about changes of archive.orders; the catalogue does not know yet what is in front of it."""
     sql, _, wanted = line.strip().partition(" -> ")
-    *_, last = inspect(sql, CATALOGUE, {}, covers=EVERY).statements
+    *_, last = inspect(sql, CATALOGUE, {}, terms=Terms(covers=EVERY)).statements
     rules = """
 groups: {devs: "", dbas: ""}
 people: {ann: {name: Ann, groups: [devs]}, bob: {name: Bob, groups: [dbas]}}
@@ -281,11 +281,11 @@ def test_where_nothing_is_masked_names_that_are_not_known_yet_pass_under_every_n
     facts = statement("insert into new_one select id from other.newer").facts
     assert (facts.writes, facts.reads) == ({"public.new_one"}, {"other.newer"})
     two = replace(CATALOGUE, path=("pg_catalog", "public", "archive"), version="two schemas")
-    (one,) = inspect("select * from new_one", two, {}, covers=EVERY).statements
+    (one,) = inspect("select * from new_one", two, {}, terms=Terms(covers=EVERY)).statements
     assert one.facts.reads == {"public.new_one", "archive.new_one"}
-    (one,) = inspect("select * from orders", two, {}, covers=EVERY).statements
+    (one,) = inspect("select * from orders", two, {}, terms=Terms(covers=EVERY)).statements
     assert one.facts.reads == {"public.orders"}
-    (one,) = inspect("select * from orders", two, {}, covers=EVERY, altered=Altered.SCHEMA).statements
+    (one,) = inspect("select * from orders", two, {}, terms=Terms(covers=EVERY, altered=Altered.SCHEMA)).statements
     assert one.facts.reads == {"public.orders", "archive.orders"}
     assert statement("insert into pg_temp.t values (1)").facts.writes == set()
 
@@ -303,7 +303,7 @@ def test_after_code_was_defined_everything_in_its_transaction_counts_as_code() -
     assert statement("select lower('x')", altered=Altered.CODE).facts.code
     assert not statement("commit", altered=Altered.CODE).facts.code
     text = "create function f() returns int language sql as 'select 1'; select lower('x'); create table t (id int)"
-    found = inspect(text, CATALOGUE, {}, covers=EVERY).statements
+    found = inspect(text, CATALOGUE, {}, terms=Terms(covers=EVERY)).statements
     assert all(one.facts.code for one in found)
 
 
@@ -382,7 +382,7 @@ def test_what_is_written_in_c_is_named_all_the_same() -> None:
         replace(one, function=replace(one.function, native=True)) for one in CATALOGUE.overloads["public", "spent"]
     )
     catalogue = replace(CATALOGUE, overloads={**CATALOGUE.overloads, ("public", "spent"): overloads}, version="in c")
-    (one,) = inspect("select spent(1)", catalogue, {}, covers=EVERY).statements
+    (one,) = inspect("select spent(1)", catalogue, {}, terms=Terms(covers=EVERY)).statements
     decision = decide_statement(read_texts({"x.yaml": CODED}), "alice", "db", "admin", one.facts)
     assert isinstance(decision, Deny)
     assert decision.rules == ("default-function",)

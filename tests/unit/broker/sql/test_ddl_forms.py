@@ -7,6 +7,7 @@ import pytest
 from broker.sql.ddl import _COMMANDS, _GUARDS
 from broker.sql.inspect import inspect
 from broker.sql.library import parse
+from broker.sql.model import Terms
 from tests.unit.broker.sql.ddl_shop import EVERY
 from tests.unit.broker.sql.shop import CATALOGUE
 
@@ -103,7 +104,7 @@ OTHERS = """
 
 @pytest.mark.parametrize("sql", [*(f"alter table orders {line.strip()}" for line in ALTERED), *map(str.strip, OTHERS)])
 def test_a_form_that_may_pass_has_no_part_that_is_not_known(sql: str) -> None:
-    (one,) = inspect(sql, CATALOGUE, {}, covers=EVERY).statements
+    (one,) = inspect(sql, CATALOGUE, {}, terms=Terms(covers=EVERY)).statements
     assert one.refusal is None, one.refusal
 
 
@@ -130,6 +131,6 @@ def test_every_form_of_alter_table_is_tried() -> None:
     ],
 )
 def test_what_is_not_passed_is_called_as_its_author_wrote_it(sql: str, said: str) -> None:
-    (one,) = inspect(sql, CATALOGUE, {}, covers=EVERY).statements
+    (one,) = inspect(sql, CATALOGUE, {}, terms=Terms(covers=EVERY)).statements
     assert one.refusal is not None
     assert one.refusal.message == f"{said} is not passed by this broker"

@@ -10,7 +10,7 @@ import pytest
 
 from broker.sql.inspect import inspect, tripwire
 from broker.sql.library import FULL, ON_THE_SPOT, Costly, scan
-from broker.sql.model import Refusal
+from broker.sql.model import Refusal, Terms
 from broker.sql.overloads import Overload
 from policies.engine.decisions import OwnFunction
 from tests.unit.broker.sql.shop import CATALOGUE, FIELDS, refused
@@ -295,5 +295,5 @@ def test_an_implicit_cast_between_builtin_types_is_called_by_every_statement() -
         for fields in (FIELDS, {}):
             (statement,) = inspect(sql, catalogue, fields).statements
             assert statement.facts.calls == {cast.function}, sql
-    indexing = inspect("create index on orders (note)", catalogue, {}, covers=("public.*", "archive.*"))
+    indexing = inspect("create index on orders (note)", catalogue, {}, terms=Terms(covers=("public.*", "archive.*")))
     assert indexing.statements[0].facts.calls == {cast.function}

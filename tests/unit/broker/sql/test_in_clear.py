@@ -9,7 +9,7 @@ import pytest
 
 from broker.sql.catalogue import Catalogue, Relation
 from broker.sql.inspect import inspect
-from broker.sql.model import Refusal
+from broker.sql.model import Refusal, Terms
 from broker.sql.sight import sights
 from broker.sql.system import CLOSED_COLUMNS, shown
 from policies.engine.decisions import HIDE, FieldView, Mask, MaskKind, RelationFields, all_clear
@@ -34,12 +34,12 @@ def with_system(*names: str) -> Catalogue:
 
 
 def test_literals_come_as_they_are() -> None:
-    assert inspect(CLEAR, CATALOGUE, {}, covers=EVERY).rewritten == CLEAR
+    assert inspect(CLEAR, CATALOGUE, {}, terms=Terms(covers=EVERY)).rewritten == CLEAR
 
 
 @pytest.mark.parametrize("covers", [(), ("public.*",), ("public.customers", "archive.*"), ("archive.*", "other.*")])
 def test_one_relation_that_is_not_covered_hides_them_all(covers: tuple[str, ...]) -> None:
-    rewritten = inspect(CLEAR, CATALOGUE, {}, covers=covers).rewritten
+    rewritten = inspect(CLEAR, CATALOGUE, {}, terms=Terms(covers=covers)).rewritten
     assert "pg_get_viewdef(" not in rewritten
     assert "obj_description(" not in rewritten
     assert """WHEN t."adbin" IS NOT NULL THEN '(hidden)' END""" in rewritten
@@ -55,13 +55,13 @@ def test_one_relation_that_is_not_covered_hides_them_all(covers: tuple[str, ...]
     ],
 )
 def test_one_rule_that_masks_anything_hides_them_all(fields: FieldView) -> None:
-    assert "pg_get_viewdef(" not in inspect(CLEAR, CATALOGUE, fields, covers=EVERY).rewritten
+    assert "pg_get_viewdef(" not in inspect(CLEAR, CATALOGUE, fields, terms=Terms(covers=EVERY)).rewritten
 
 
 def test_rules_that_mask_nothing_hide_nothing() -> None:
     fields: FieldView = {"public.customers": RelationFields(clear=frozenset({"id"}), others=None)}
     assert all_clear(fields)
-    assert inspect(CLEAR, CATALOGUE, fields, covers=EVERY).rewritten == CLEAR
+    assert inspect(CLEAR, CATALOGUE, fields, terms=Terms(covers=EVERY)).rewritten == CLEAR
 
 
 def test_what_is_known_of_one_role_is_not_taken_for_another() -> None:
@@ -75,7 +75,7 @@ def test_others_queries_and_secrets_stay_closed() -> None:
     catalogue = with_system("pg_stat_activity", "pg_subscription", "pg_user_mappings", "pg_settings", "pg_roles")
 
     def read(sql: str) -> str:
-        return inspect(sql, catalogue, {}, covers=EVERY).rewritten
+        return inspect(sql, catalogue, {}, terms=Terms(covers=EVERY)).rewritten
 
     assert 'pg_backend_pid() THEN t."query" END AS "query"' in read("select * from pg_stat_activity")
     assert 't."usename"' in read("select * from pg_stat_activity")
@@ -91,7 +91,7 @@ def test_others_queries_and_secrets_stay_closed() -> None:
 def test_secrets_and_files_are_closed_whoever_asks(name: str) -> None:
     for covers in ((), EVERY):
         with pytest.raises(Refusal) as raised:
-            inspect(f"select * from {name}", with_system(name), {}, covers=covers)
+            inspect(f"select * from {name}", with_system(name), {}, terms=Terms(covers=covers))
         assert raised.value.rule == "catalogue"
 
 
@@ -122,12 +122,12 @@ def test_settings_that_could_hold_a_secret_are_not_shown(name: str) -> None:
     masked, clear = SETTINGS[name]
     assert (shown(name, in_clear=False), shown(name, in_clear=True)) == (masked, clear)
     for covers, passes in (((), masked), (EVERY, clear)):
-        (statement,) = inspect(f"show {name}", CATALOGUE, {}, covers=covers).statements
+        (statement,) = inspect(f"show {name}", CATALOGUE, {}, terms=Terms(covers=covers)).statements
         # An application's own is shown where a rule names it.
         own = name in ("app.jwt", "plpgsql.variable_conflict") and not passes
         assert statement.facts.settings == ({name} if own else set())
         assert (statement.refusal is None) == (passes or own)
-        rewritten = inspect(f"select current_setting('{name}')", CATALOGUE, {}, covers=covers).rewritten
+        rewritten = inspect(f"select current_setting('{name}')", CATALOGUE, {}, terms=Terms(covers=covers)).rewritten
         assert (rewritten == f"select current_setting('{name}')") == passes
 
 
@@ -135,7 +135,7 @@ def test_pgadmin_lists_settings_as_pg_settings_has_them() -> None:
     catalogue = with_system("pg_settings")
     sql = "select set_config('bytea_output','hex',false) from pg_show_all_settings() where name = 'bytea_output'"
     for fields, covers in ((FIELDS, ()), ({}, EVERY)):
-        inspection = inspect(sql, catalogue, fields, covers=covers)
+        inspection = inspect(sql, catalogue, fields, terms=Terms(covers=covers))
         assert "pg_catalog.pg_settings AS t) AS pg_show_all_settings where name" in inspection.rewritten
         assert "CASE WHEN " in inspection.rewritten
     aliased = inspect("select * from pg_catalog.pg_show_all_settings() as s (a)", catalogue, FIELDS).rewritten
@@ -162,7 +162,7 @@ def test_other_forms_of_it_are_refused(sql: str) -> None:
 
 
 def test_functions_of_sequences_pass_in_clear_only() -> None:
-    assert inspect("select pg_sequence_last_value(1)", CATALOGUE, {}, covers=EVERY)
+    assert inspect("select pg_sequence_last_value(1)", CATALOGUE, {}, terms=Terms(covers=EVERY))
     with pytest.raises(Refusal):
         inspect("select pg_sequence_last_value(1)", CATALOGUE, FIELDS)
 
@@ -170,7 +170,7 @@ def test_functions_of_sequences_pass_in_clear_only() -> None:
 @pytest.mark.parametrize("name", ["pg_read_file", "pg_reload_conf", "lo_import", "query_to_xml"])
 def test_functions_that_act_stay_refused(name: str) -> None:
     with pytest.raises(Refusal):
-        inspect(f"select {name}('x')", CATALOGUE, {}, covers=EVERY)
+        inspect(f"select {name}('x')", CATALOGUE, {}, terms=Terms(covers=EVERY))
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_functions_that_act_stay_refused(name: str) -> None:
 def test_functions_that_show_what_a_catalogue_does_pass_where_it_is_shown(call: str) -> None:
     name = call.partition("(")[0]
     known = replace(CATALOGUE, builtins=CATALOGUE.builtins | {name})
-    assert inspect(f"select {call}", known, {}, covers=EVERY).rewritten == f"select {call}"
+    assert inspect(f"select {call}", known, {}, terms=Terms(covers=EVERY)).rewritten == f"select {call}"
     with pytest.raises(Refusal, match=f"{name} is not on the list"):
         inspect(f"select {call}", known, FIELDS)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import broker.sql.sight as sight_module
 from broker.sql.inspect import inspect, tripwire
-from broker.sql.model import Refusal
+from broker.sql.model import Refusal, Terms
 from policies.engine.decisions import Effect, FieldView, RelationFields
 from tests.unit.broker.sql.shop import CATALOGUE, FIELDS, catalogue, refused
 
@@ -187,7 +187,7 @@ def test_what_a_function_of_users_says_is_withheld_where_fields_are_masked() -> 
     ],
 )
 def test_what_comes_along_with_a_table_is_a_fact(sql: str, behind: set[str]) -> None:
-    (statement,) = inspect(sql, CATALOGUE, {}, covers=("public.*", "archive.*")).statements
+    (statement,) = inspect(sql, CATALOGUE, {}, terms=Terms(covers=("public.*", "archive.*"))).statements
     assert statement.refusal is None
     assert statement.facts.through == behind
 
@@ -197,7 +197,7 @@ def test_table_with_a_foreign_partition_is_no_more_open_than_that(fields: FieldV
     foreign = replace(CATALOGUE.by_oid[16407], kind="f")
     known = replace(CATALOGUE, heirs={16406: (foreign,)}, version=f"foreign {len(fields)}")
     with pytest.raises(Refusal, match="foreign tables among its partitions"):
-        inspect("select id from people", known, fields, covers=("public.*", "archive.*"))
+        inspect("select id from people", known, fields, terms=Terms(covers=("public.*", "archive.*")))
 
 
 def test_functions_that_show_literals_keep_their_arguments_and_lose_their_answer() -> None:

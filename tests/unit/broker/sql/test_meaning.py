@@ -7,6 +7,7 @@ import pytest
 from broker.sql.catalogue import Catalogue, Referrer
 from broker.sql.inspect import inspect
 from broker.sql.meaning import changed
+from broker.sql.model import Terms
 from tests.unit.broker.sql.shop import CATALOGUE
 
 
@@ -32,7 +33,7 @@ def test_what_foreign_keys_have_follow_counts_too() -> None:
         parent, by_oid={**parent.by_oid, 16406: child}, by_name={**parent.by_name, "public.people": child}, stamps={}
     )
     for sql, named in (("delete from orders where id = 1", "public.people"), ("select * from orders", "")):
-        before, after = (inspect(sql, one, {}, covers=("*.*",)).means for one in (parent, later))
+        before, after = (inspect(sql, one, {}, terms=Terms(covers=("*.*",))).means for one in (parent, later))
         assert changed(before, after) == named
 
 
@@ -41,7 +42,7 @@ def test_what_foreign_keys_have_follow_counts_too() -> None:
 )
 def test_a_relation_that_a_statement_names_counts_with_all_that_is_told_of_it(sql: str) -> None:
     def means(catalogue: Catalogue) -> tuple[tuple[str, str], ...]:
-        return inspect(sql, catalogue, {}, covers=("*.*",)).means
+        return inspect(sql, catalogue, {}, terms=Terms(covers=("*.*",))).means
 
     before, orders = means(CATALOGUE), CATALOGUE.by_name["public.orders"]
     assert [name for name, _ in before] == ["public.orders"]
@@ -53,13 +54,13 @@ def test_a_relation_that_a_statement_names_counts_with_all_that_is_told_of_it(sq
 
 def test_what_stands_behind_a_view_counts_and_what_is_not_known_does_when_it_comes() -> None:
     sql = "select * from nothing"
-    unknown = inspect(sql, CATALOGUE, {}, covers=("*.*",)).means
+    unknown = inspect(sql, CATALOGUE, {}, terms=Terms(covers=("*.*",))).means
     assert unknown == (("public.nothing", "unknown"),)
-    temporary = inspect("delete from pg_temp.nothing", CATALOGUE, {}, covers=("*.*",)).means
+    temporary = inspect("delete from pg_temp.nothing", CATALOGUE, {}, terms=Terms(covers=("*.*",))).means
     assert temporary == (("pg_temp.nothing", "unknown"),)
     orders = CATALOGUE.by_name["public.orders"]
     come = replace(CATALOGUE, by_name={**CATALOGUE.by_name, "public.nothing": orders}, version="v", stamps={})
-    assert changed(unknown, inspect(sql, come, {}, covers=("*.*",)).means) == "public.nothing"
+    assert changed(unknown, inspect(sql, come, {}, terms=Terms(covers=("*.*",))).means) == "public.nothing"
     assert changed((), unknown) == "public.nothing"
 
 
@@ -68,7 +69,7 @@ def test_code_that_a_statement_does_not_name_counts_as_all_of_users() -> None:
 
     def means(catalogue: Catalogue) -> tuple[tuple[str, str], ...]:
         sql = "select * from orders order by id using operator(public.<+>)"
-        return inspect(sql, catalogue, {}, covers=("*.*",)).means
+        return inspect(sql, catalogue, {}, terms=Terms(covers=("*.*",))).means
 
     before = means(CATALOGUE)
     assert [name for name, _ in before] == ["public.orders", "users' code"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from broker.sql.inspect import inspect
-from broker.sql.model import Refusal
+from broker.sql.model import Refusal, Terms
 from tests.unit.broker.sql.shop import CATALOGUE, FIELDS
 
 COVERS = ("public.customers", "public.orders", "public.orders_2024", "archive.orders", "public.secrets")
@@ -13,7 +13,7 @@ COVERS = ("public.customers", "public.orders", "public.orders_2024", "archive.or
 
 def hint(sql: str, covers: tuple[str, ...] = COVERS, but: tuple[str, ...] = ()) -> str | None:
     with pytest.raises(Refusal) as refused:
-        inspect(sql, CATALOGUE, FIELDS, covers=covers, but=but)
+        inspect(sql, CATALOGUE, FIELDS, terms=Terms(covers=covers, but=but))
     assert refused.value.rule == "relation-unknown"
     return refused.value.hint
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from broker.sql.building import build
 from broker.sql.catalogue import Catalogue
 from broker.sql.inspect import inspect
-from broker.sql.model import Moves, Refusal
+from broker.sql.model import Moves, Refusal, Terms
 from broker.sql.paths import asked, confirmed, listed, written
 from policies.engine.decisions import Effect, FieldView, RelationFields
 from tests.support.catalogue import described
@@ -50,7 +50,7 @@ CATALOGUE = catalogue()
 
 def refusal(sql: str, path: tuple[str, ...] | None = None) -> str:
     with pytest.raises(Refusal) as raised:
-        inspect(sql, CATALOGUE, HIDDEN, path=path)
+        inspect(sql, CATALOGUE, HIDDEN, terms=Terms(path=path))
     return raised.value.rule
 
 
@@ -103,16 +103,22 @@ def test_reading_a_list_of_names_never_fails(value: str) -> None:
 
 def test_names_mean_what_they_mean_under_the_path_that_is_set() -> None:
     sql = "select ssn from people"
-    masked, clear = inspect(sql, CATALOGUE, HIDDEN), inspect(sql, CATALOGUE, HIDDEN, path=("app", "public"))
+    masked, clear = (
+        inspect(sql, CATALOGUE, HIDDEN),
+        inspect(sql, CATALOGUE, HIDDEN, terms=Terms(path=("app", "public"))),
+    )
     assert (masked.statements[0].facts.reads, clear.statements[0].facts.reads) == ({"public.people"}, {"app.people"})
     assert '"public"."people"' in masked.rewritten
     assert clear.rewritten == sql
     assert masked.catalogue != clear.catalogue
-    behind = inspect(sql, CATALOGUE, HIDDEN, path=("nowhere", "public", "app"))
+    behind = inspect(sql, CATALOGUE, HIDDEN, terms=Terms(path=("nowhere", "public", "app")))
     assert behind.rewritten == masked.rewritten
     assert refusal("select * from notes", ("app",)) == "relation-unknown"
     assert refusal("select * from people", ()) == "relation-unknown"
-    assert inspect("select * from public.people", CATALOGUE, HIDDEN, path=()).rewritten != "select * from public.people"
+    assert (
+        inspect("select * from public.people", CATALOGUE, HIDDEN, terms=Terms(path=())).rewritten
+        != "select * from public.people"
+    )
 
 
 def test_under_masks_code_that_looks_names_up_is_refused_under_another_path() -> None:
@@ -126,18 +132,18 @@ def test_under_masks_code_that_looks_names_up_is_refused_under_another_path() ->
     ):
         assert refusal(sql, path) == "search-path", sql
     for sql in ("select tight()", "insert into plain (id) values ('1')", "select * from traced", "lock table traced"):
-        inspect(sql, CATALOGUE, HIDDEN, path=path)
+        inspect(sql, CATALOGUE, HIDDEN, terms=Terms(path=path))
     for sql in ("select app.loose()", "insert into app.traced (id) values ('1')"):
         inspect(sql, CATALOGUE, HIDDEN)
-    changed = inspect("create table t (id int)", CATALOGUE, HIDDEN, path=path).statements[0]
+    changed = inspect("create table t (id int)", CATALOGUE, HIDDEN, terms=Terms(path=path)).statements[0]
     assert changed.refusal is not None
     assert changed.refusal.rule == "search-path"
 
 
 def test_where_nothing_is_masked_it_is_left_to_rules_about_all_code() -> None:
     for sql in ("select loose()", "insert into traced (id) values ('1')", "alter table traced add x int"):
-        (under,) = inspect(sql, CATALOGUE, {}, covers=("*.*",), path=("app",)).statements
-        (pinned,) = inspect(sql.replace("traced", "app.traced"), CATALOGUE, {}, covers=("*.*",)).statements
+        (under,) = inspect(sql, CATALOGUE, {}, terms=Terms(covers=("*.*",), path=("app",))).statements
+        (pinned,) = inspect(sql.replace("traced", "app.traced"), CATALOGUE, {}, terms=Terms(covers=("*.*",))).statements
         assert any("under another search path" in one for one in under.facts.code), sql
         assert not any("under another search path" in one for one in pinned.facts.code)
 
@@ -148,6 +154,6 @@ def test_where_nothing_is_masked_it_is_left_to_rules_about_all_code() -> None:
 def test_upkeep_passes_under_any_path_where_the_server_has_one_of_its_own_for_it(sql: str) -> None:
     newer = replace(CATALOGUE, server_version=170000, version="newer")
     for known, fields, passes in ((CATALOGUE, {}, False), (newer, HIDDEN, False), (newer, {}, True)):
-        (upkeep,) = inspect(sql, known, fields, covers=("*.*",), path=("app",)).statements
+        (upkeep,) = inspect(sql, known, fields, terms=Terms(covers=("*.*",), path=("app",))).statements
         assert (upkeep.refusal is None) == passes
         assert not passes or not upkeep.facts.code

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from broker.sql.inspect import inspect
-from broker.sql.model import Inspection, Refusal
+from broker.sql.model import Inspection, Refusal, Terms
 from broker.sql.rewrite import position_in_user_text
 from policies.engine.decisions import FieldView
 from tests.unit.broker.sql.ddl_shop import EVERY
@@ -15,7 +15,7 @@ from tests.unit.broker.sql.shop import CATALOGUE, FIELDS
 
 
 def inspected(sql: str, fields: FieldView, *covers: str) -> Inspection:
-    return inspect(sql, replace(CATALOGUE, database="shop"), fields, covers=covers, called="prod-db")
+    return inspect(sql, replace(CATALOGUE, database="shop"), fields, terms=Terms(covers=covers, called="prod-db"))
 
 
 # A statement and what it is sent as stand in one line each, however long.

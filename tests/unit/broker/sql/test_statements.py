@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from broker.sql.inspect import inspect
-from broker.sql.model import Control, Refusal
+from broker.sql.model import Control, Refusal, Terms
 from policies.engine.decisions import Effect
 from tests.unit.broker.sql.shop import CATALOGUE, FIELDS, refused
 from tests.unit.broker.sql.test_in_clear import with_system
@@ -31,7 +31,7 @@ def test_which_way_a_copy_goes_is_a_fact(sql: str, copying: str) -> None:
 def test_what_a_function_says_or_returns_in_the_condition_of_a_copy_is_withheld_like_anywhere_else() -> None:
     sql = "copy orders from stdin where archive.spent(id)"
     assert inspect(sql, CATALOGUE, FIELDS).scrub
-    assert not inspect(sql, CATALOGUE, {}, covers=("*.*",)).scrub
+    assert not inspect(sql, CATALOGUE, {}, terms=Terms(covers=("*.*",))).scrub
     assert (
         "returns rows of public.customers"
         in refused("copy orders from stdin where (everybody()).ssn like '1%'").message
@@ -114,8 +114,8 @@ def test_a_plan_does_not_show_the_defaults_that_the_catalogue_hides() -> None:
     for options, left in (("verbose", ""), ("analyze verbose", " (analyze)"), ("(verbose, wal)", " (wal)")):
         insert = "insert into orders (id) values (1)"
         kept = f"explain {options} {insert}"
-        assert inspect(kept, CATALOGUE, FIELDS, covers=("*.*",)).rewritten == f"explain{left} {insert}"
-        assert inspect(kept, CATALOGUE, {}, covers=("*.*",)).rewritten == kept
+        assert inspect(kept, CATALOGUE, FIELDS, terms=Terms(covers=("*.*",))).rewritten == f"explain{left} {insert}"
+        assert inspect(kept, CATALOGUE, {}, terms=Terms(covers=("*.*",))).rewritten == kept
     read = "explain verbose select ssn from customers"
     assert inspect(read, CATALOGUE, FIELDS).rewritten.startswith("explain (verbose, COSTS OFF) ")
 
@@ -139,7 +139,7 @@ def test_a_plan_does_not_show_definitions_that_the_catalogue_hides(sql: str, sho
             inspect(f"explain {options} {sql}", catalogue, FIELDS)
         assert raised.value.rule == "explain"
         assert shown.partition("(")[0] in raised.value.message
-        inspect(f"explain {options} {sql}", catalogue, {}, covers=("*.*",))
+        inspect(f"explain {options} {sql}", catalogue, {}, terms=Terms(covers=("*.*",)))
     inspect("explain select id from orders", catalogue, FIELDS)
 
 
@@ -253,7 +253,7 @@ def test_what_is_about_whole_relations_names_them(sql: str) -> None:
 def test_what_could_bring_anything_passes_only_where_nothing_is_masked(sql: str) -> None:
     assert refused(sql).rule == "statement-kind"
     covered = tuple({f"{relation.schema}.*" for relation in CATALOGUE.relations.values()})
-    (statement,) = inspect(sql, CATALOGUE, {}, covers=covered).statements
+    (statement,) = inspect(sql, CATALOGUE, {}, terms=Terms(covers=covered)).statements
     assert statement.refusal is None
 
 

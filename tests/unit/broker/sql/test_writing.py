@@ -8,7 +8,7 @@ import pytest
 
 from broker.sql.catalogue import Catalogue, Relation
 from broker.sql.inspect import inspect
-from broker.sql.model import Refusal
+from broker.sql.model import Refusal, Terms
 from policies.engine.decisions import Effect
 from tests.unit.broker.sql.shop import CATALOGUE, FIELDS, refused
 
@@ -152,7 +152,7 @@ def test_a_write_gives_no_row_of_its_target_to_a_cast_of_users(sql: str, code: s
     with pytest.raises(Refusal, match="run code of this database's own") as raised:
         inspect(sql, _CAST, FIELDS)
     assert raised.value.rule == "type"
-    (statement,) = inspect(sql, _CAST, {}, covers=("*.*",)).statements
+    (statement,) = inspect(sql, _CAST, {}, terms=Terms(covers=("*.*",))).statements
     assert code in statement.facts.code
 
 
@@ -167,7 +167,7 @@ def test_a_write_gives_no_row_of_its_target_to_a_cast_of_users(sql: str, code: s
 )
 def test_a_write_that_calls_no_cast_needs_no_rule_about_code(sql: str) -> None:
     inspect(sql, _CAST, FIELDS)
-    (statement,) = inspect(sql, _CAST, {}, covers=("*.*",)).statements
+    (statement,) = inspect(sql, _CAST, {}, terms=Terms(covers=("*.*",))).statements
     assert not statement.facts.code
 
 
@@ -235,9 +235,9 @@ def test_a_change_without_a_where_that_names_a_column_is_a_fact(sql: str, missin
 def test_what_fails_in_what_may_be_changed_and_not_read_is_withheld(sql: str) -> None:
     """The server says which row it was, with its values."""
     changes = not sql.startswith("select")
-    assert inspect(sql, CATALOGUE, {}, covers=("*.*",), but=("public.orders",)).scrub == changes
-    assert inspect(sql, CATALOGUE, {}, covers=("public.people",)).scrub == changes
-    assert not inspect(sql, CATALOGUE, {}, covers=("*.*",), but=("public.people",)).scrub
+    assert inspect(sql, CATALOGUE, {}, terms=Terms(covers=("*.*",), but=("public.orders",))).scrub == changes
+    assert inspect(sql, CATALOGUE, {}, terms=Terms(covers=("public.people",))).scrub == changes
+    assert not inspect(sql, CATALOGUE, {}, terms=Terms(covers=("*.*",), but=("public.people",))).scrub
 
 
 @pytest.mark.parametrize(
@@ -326,5 +326,5 @@ def test_a_sequence_counts_as_the_table_that_it_numbers(sql: str, counted: set[s
 
 def test_where_nothing_is_masked_an_unknown_sequence_counts_by_every_name_that_it_could_have() -> None:
     covered = tuple({f"{relation.schema}.*" for relation in CATALOGUE.relations.values()})
-    (statement,) = inspect("select nextval('made_before')", CATALOGUE, {}, covers=covered).statements
+    (statement,) = inspect("select nextval('made_before')", CATALOGUE, {}, terms=Terms(covers=covered)).statements
     assert statement.facts.writes == {"public.made_before"}
