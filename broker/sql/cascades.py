@@ -44,6 +44,24 @@ def reached(catalogue: Catalogue, targets: Iterable[tuple[str, Node, Relation, f
     return frozenset(f"{verb} {catalogue.by_oid[oid].qualified}" for verb, oid in found)
 
 
+def emptied(catalogue: Catalogue, relations: Iterable[Relation]) -> frozenset[Relation]:
+    """Return what TRUNCATE ... CASCADE empties beside some relations: what refers to them, whatever the key says.
+
+    With partitions and children, and what these are of, as keys of theirs lead further: rather too many than too few.
+    """
+    found: dict[int, Relation] = {}
+    todo = [each for one in relations for each in (one, *catalogue.heirs.get(one.oid, ()))]
+    while todo:
+        relation = todo.pop()
+        if relation.oid in found:
+            continue
+        found[relation.oid] = relation
+        children = [catalogue.by_oid[key.child] for key in relation.referrers if key.child in catalogue.by_oid]
+        for child in children:
+            todo += (child, *catalogue.ancestors.get(child.oid, ()), *catalogue.heirs.get(child.oid, ()))
+    return frozenset(found.values())
+
+
 def _with_generated(catalogue: Catalogue, relation: Relation, columns: Columns) -> Columns:
     """Return what changes where columns are set: what is generated from them too, and a key may refer to that."""
     numbers = {column.attnum: column.name for column in relation.columns}

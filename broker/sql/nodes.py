@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from broker.sql.model import Control, Refusal
-from broker.sql.tree import Node
 from policies.engine.decisions import Effect
 
 QUERIES = {
@@ -87,10 +86,3 @@ def refused_kind(kind: str, verb: str) -> tuple[Effect, Refusal]:
     what = "is work on the server, and not passed" if effect is Effect.ADMIN else "is not passed"
     message, hint = _SAID.get(kind, (f"{verb} {what} by this broker", _ASK))
     return effect, Refusal("statement-kind", message, hint, verb=verb)
-
-
-def refusal_of_cascade(content: Node) -> Refusal | None:
-    """Return why TRUNCATE is refused where it would reach tables that it does not name."""
-    if content.get("behavior") != "DROP_CASCADE":
-        return None
-    return Refusal("truncate", "TRUNCATE ... CASCADE empties tables that it does not name", "name every table")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 
 from broker.sql.cascades import reached
@@ -115,6 +115,14 @@ class Scope:
         if relation.system:
             raise Refusal("catalogue", f"{relation.qualified} is not written by hand")
         return relation
+
+    def write(self, relations: Iterable[Relation]) -> None:
+        """Take note of relations that are changed without being named."""
+        for relation in relations:
+            sight = self.sight(relation)
+            self.writes.add(relation.qualified)
+            self.through |= sight.through
+            self.scrub = self.scrub or sight.tainted or bool(sight.masks) or not self.seen.shows(relation)
 
     def names(self, content: Node, relation: Relation) -> frozenset[str]:
         """Return every relation that a name could mean.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from broker.sql.cascades import emptied
+from broker.sql.catalogue import Relation
 from broker.sql.changing import COMMIT_FIRST, change
 from broker.sql.collected import Collected
 from broker.sql.copies import copy, form_of
@@ -12,7 +14,7 @@ from broker.sql.inquiry import Inquiry
 from broker.sql.masking import show_all
 from broker.sql.model import Altered, Control, Moves, Refusal, Statement
 from broker.sql.moving import rewrite_set
-from broker.sql.nodes import QUERIES, TRANSACTION_CONTROL, refusal_of_cascade
+from broker.sql.nodes import QUERIES, TRANSACTION_CONTROL
 from broker.sql.plans import explain
 from broker.sql.redact import redacted
 from broker.sql.revealing import reveals_in
@@ -251,6 +253,8 @@ def _whole(inquiry: Inquiry, asked: _Asked) -> Statement:
     found = Collected(in_clear=inquiry.seen.in_clear)
     found.targets += [(asked.kind, one["RangeVar"], content) for one in content["relations"]]
     scope = inquiry.scope(found)
+    if content.get("behavior") == "DROP_CASCADE":
+        scope.write(_cascading(inquiry, [scope.target(one["RangeVar"]) for one in content["relations"]]))
     facts = StatementFacts(
         asked.verb,
         frozenset({Effect.WRITE if empties else Effect.ADMIN}),
@@ -259,7 +263,15 @@ def _whole(inquiry: Inquiry, asked: _Asked) -> Statement:
         missing_where=frozenset(scope.writes) if empties else frozenset(),
         code=frozenset(found.coded),
     )
-    return Statement(facts, asked.shown, refusal=refusal_of_cascade(content))
+    return Statement(facts, asked.shown)
+
+
+def _cascading(inquiry: Inquiry, named: list[Relation]) -> frozenset[Relation]:
+    """Return everything that TRUNCATE ... CASCADE empties; raises Refusal where nobody can say."""
+    if inquiry.altered or not all(one.oid for one in named):
+        said = "what refers to these tables is not known yet, so neither is what TRUNCATE ... CASCADE empties"
+        raise Refusal("truncate", said, f"{COMMIT_FIRST}, or name every table", retry=True)
+    return emptied(inquiry.catalogue, named)
 
 
 _READERS: dict[str, Callable[[Inquiry, _Asked], Statement]] = {

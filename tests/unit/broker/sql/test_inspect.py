@@ -68,7 +68,6 @@ def test_facts_name_effects_relations_functions_and_masked_fields() -> None:
         ("merge into customers c using orders o on c.ssn = o.note when matched then delete", "write-reads-masked"),
         ("drop table customers", "ddl-masked"),
         ("do $$ begin end $$", "statement-kind"),
-        ("truncate orders cascade", "truncate"),
         ('set search_path = "$user", public', "settings"),
         ("set search_path = x, pg_catalog", "settings"),
         ("set search_path = pg_temp, x", "settings"),
