@@ -14,11 +14,13 @@ from bot.cards import (
     Fact,
     Facts,
     Mention,
+    MessageLink,
     Moment,
     Note,
     Paragraph,
     Part,
     Span,
+    Spans,
     Words,
     clock,
     moments,
@@ -27,8 +29,9 @@ from bot.cards import (
 from bot.hold_estimate import bound_words, expected_words, has_locks, listed_words, locks_words, sizes_words
 from bot.hold_reading import redacted_parts, statement_parts
 from bot.model import Exhibit, Given, Grant, Hold, approvers
+from bot.outgoing import hold_of
 from bot.request_card import CONFIRM_ROOM, approve_button, deny_button
-from bot.request_words import missing_words, name_of, names_of, unanswered_words
+from bot.request_words import missing_words, name_of, names_of, requirement_words, unanswered_words
 from bot.statement_text import read
 from bot.text import clip, excerpt, length, one_line
 from policies.engine.durations import format_duration
@@ -159,6 +162,13 @@ def _waiting(policy: Policy, hold: Hold, requester: str, reviews: Sequence[Given
             return f"{missing_words(policy, count, requester)}{also}{note}"
         case _:
             assert_never(count)
+
+
+def held_spans(policy: Policy, grant: Grant, hold: Hold) -> Spans:
+    """Say to whoever sent it that a statement waits, and for whom; its card is one click away."""
+    whom = requirement_words(policy, hold.requirement.needs, grant.person)
+    link = MessageLink(hold_of(hold.id), f"A statement that {does(hold)}")
+    return say(link, f" waits for {whom}, until ", Moment(hold.expires_at), ".")
 
 
 def held_words(policy: Policy, holds: Sequence[Hold]) -> str:

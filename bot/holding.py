@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bot.asking import choices, tell
 from bot.cards import Buttons, Card, Moment, Note, Paragraph, Part, Words, plain, prose, say
 from bot.grant_cards import end_button, new_line_button
+from bot.hold_card import held_spans
 from bot.intents import EndNow, Help, List, NewLine, Source, Status
-from bot.model import Grant, Request
+from bot.model import Grant, Hold, Request
 from bot.outgoing import DeliverTicket, EndGrant
 from bot.ports import Desk, Member
 from bot.request_words import REASON_KEPT, duration_of, name_of, subject_of
 from bot.text import clip, one_line
+from workflows.holds import HoldState
 from workflows.reviews import may_review
 
 NOT_KNOWN = "This button belongs to no access that is known here, so nothing was done."
@@ -35,10 +37,17 @@ async def show_status(desk: Desk, intent: Status, member: Member, cause: str) ->
     pending = await desk.work.requests_of(member.person)
     grants = await desk.work.live_grants(member.person, resource)
     pending = [one for one in pending if resource in (None, one.resource)]
-    await tell(desk, intent.source, cause, _status_card(desk, pending, grants, resource))
+    held = {one.id: await waiting_holds(desk, one) for one in grants}
+    await tell(desk, intent.source, cause, _status_card(desk, pending, grants, resource, held))
 
 
-def _status_card(desk: Desk, pending: Sequence[Request], grants: Sequence[Grant], resource: str | None) -> Card:
+def _status_card(
+    desk: Desk,
+    pending: Sequence[Request],
+    grants: Sequence[Grant],
+    resource: str | None,
+    held: Mapping[str, Sequence[Hold]],
+) -> Card:
     where = f" on {resource}" if resource else ""
     if not pending and not grants:
         return plain(f"You have no access and no request waiting{where}.")
@@ -46,6 +55,7 @@ def _status_card(desk: Desk, pending: Sequence[Request], grants: Sequence[Grant]
     for grant in grants[:SHOWN]:
         what = Words(f"{grant.role} on {grant.resource}", bold=True)
         parts.append(Paragraph(say("Open: ", what, " until ", Moment(grant.expires_at), f" ({grant.id})")))
+        parts += [Paragraph(held_spans(desk.policy, grant, hold)) for hold in held[grant.id][:SHOWN]]
         parts.append(Buttons((new_line_button(grant), end_button(desk.policy, grant))))
     for request in pending[:SHOWN]:
         what = Words(subject_of(request), bold=True)
@@ -56,6 +66,12 @@ def _status_card(desk: Desk, pending: Sequence[Request], grants: Sequence[Grant]
     if hidden := sum(max(len(kind) - SHOWN, 0) for kind in (grants, pending)):
         parts.append(Note(say(f"and {hidden} more")))
     return Card(f"You have {len(grants)} open and {len(pending)} waiting{where}.", tuple(parts))
+
+
+async def waiting_holds(desk: Desk, grant: Grant) -> list[Hold]:
+    """Return the statements under a grant that wait for their reviewers."""
+    holds = [hold for hold in await desk.work.holds_of(grant.id) if hold.state is HoldState.WAITING]
+    return [hold for hold in holds if hold.answered is None and hold.expires_at > desk.now]
 
 
 async def show_help(desk: Desk, intent: Help, member: Member, cause: str) -> None:

@@ -11,7 +11,8 @@ from bot.cards import Button, Buttons, Card, Heading, MessageLink, Moment, Note,
 from bot.drafts import new_button
 from bot.extensions import extend_button, extension_spans, open_extension, steps_of
 from bot.grant_cards import end_button, new_line_button
-from bot.hold_card import does
+from bot.hold_card import does, held_spans
+from bot.holding import waiting_holds
 from bot.intents import HomeOpened
 from bot.model import Grant, Hold, Request
 from bot.outgoing import card_of, hold_of, home_of
@@ -28,7 +29,7 @@ from workflows.words import counted
 SHOWN = 10
 """Of each kind; the rest is counted, so that a home stays far below Slack's 100 blocks."""
 RECENT_SHOWN = 5
-EXTENSIONS_SHOWN = 2
+EXTENSIONS_SHOWN = HELD_SHOWN = 2
 RECENT = timedelta(days=1)
 LOOKED_AT = 200
 """How many open requests, and holds, are searched for those that wait for one person."""
@@ -51,6 +52,8 @@ class Home:
     """Of grants, the extension that is under way."""
     shapes: Mapping[str, int] = field(default_factory=dict)
     """Of grants, how many approved shapes are in force."""
+    held: Mapping[str, Sequence[Hold]] = field(default_factory=dict)
+    """Of grants, the statements that wait for their reviewers."""
 
 
 async def opened(desk: Desk, intent: HomeOpened) -> None:
@@ -101,7 +104,7 @@ async def _concerned(desk: Desk, kind: str, id: str) -> set[str]:
         return {grant.person} if grant else set()
     hold = await desk.work.hold(id)
     grant = await desk.work.grant(hold.grant) if hold else None
-    return set(reviewers(desk.policy, hold.requirement, grant.person)) if hold and grant else set()
+    return {grant.person, *reviewers(desk.policy, hold.requirement, grant.person)} if hold and grant else set()
 
 
 def _request_people(desk: Desk, request: Request) -> set[str]:
@@ -119,7 +122,8 @@ async def home_for(desk: Desk, person: str) -> Card:
     holds = [found for one in await desk.work.waiting(LOOKED_AT) if (found := await _held_for(desk, one, person))]
     asked = {one.id: more for one in grants if (more := open_extension(await desk.work.extensions_of(one.id)))}
     shapes = {one.id: await _in_force(desk, one) for one in grants}
-    return home_card(desk, Home(requests, holds, grants, own, desk.now, asked, shapes))
+    held = {one.id: await waiting_holds(desk, one) for one in grants}
+    return home_card(desk, Home(requests, holds, grants, own, desk.now, asked, shapes, held))
 
 
 async def _in_force(desk: Desk, grant: Grant) -> int:
@@ -208,6 +212,7 @@ def _access(policy: Policy, home: Home) -> list[Part]:
         parts.append(Paragraph(say(what, f": {left}, until ", Moment(grant.expires_at), f" ({grant.id})")))
         if count := home.shapes.get(grant.id, 0):
             parts.append(Note(say(f"{counted(count, 'approved shape')}: such statements are not reviewed again.")))
+        parts += [Paragraph(held_spans(policy, grant, hold)) for hold in home.held.get(grant.id, ())[:HELD_SHOWN]]
         asked = home.asked.get(grant.id)
         steps = [] if asked else steps_of(policy, grant)[:EXTENSIONS_SHOWN]
         if asked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,19 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot import homes
-from bot.cards import Paragraph
+from bot.cards import Paragraph, Part
 from bot.chat.slack import limits
 from bot.chat.slack.blocks import home_view
 from bot.chat.slack.check import check_payload
 from bot.handlers import handle
 from bot.homes import RECENT_SHOWN, SHOWN, Home, home_card, home_for, left_words, outsider_card
-from bot.intents import AccountChanged, Extend, HomeOpened
-from bot.outgoing import card_of, hold_of, home_of
+from bot.intents import AccountChanged, Extend, HomeOpened, Status
+from bot.outgoing import Say, card_of, hold_of, home_of
 from bot.ports import Outsider
 from bot.request_card import RequestFacts
 from tests.unit.bot.memory import NOW, MemoryWork, desk, member, source
 from tests.unit.bot.test_holds import held
 from workflows.grants import GrantState
+from workflows.holds import HoldState
 from workflows.requests import RequestState
 
 MANY = 30
@@ -40,7 +42,8 @@ async def full(text: str) -> tuple[Home, dict[str, str]]:
     own = [RequestFacts(one, (), grant, at.policy, NOW) for one in requests[: SHOWN + RECENT_SHOWN]]
     links = {card_of(one.id): "https://x.test/archives/C1/p1" for one in requests}
     links |= {hold_of(one.id): "https://x.test/archives/C1/p2" for one, _ in holds}
-    return Home(requests, holds, grants, own, NOW), links
+    held_too = {one.id: [hold for hold, _ in holds] for one in grants}
+    return Home(requests, holds, grants, own, NOW, held=held_too), links
 
 
 @pytest.mark.parametrize("text", ["x", "語" * 3000, "<!channel> *b* `c` & " * 200, "\u202e\n" * 500, "&" * 5000])
@@ -147,7 +150,7 @@ async def test_change_is_shown_to_those_whom_it_concerns_and_who_have_a_home() -
     alice, bob = home_of(member("alice").account), home_of(member("bob").account)
     assert shown["requests", request] == {alice, bob}
     assert shown["grants", grant] == {alice}
-    assert shown["holds", hold] == {bob}
+    assert shown["holds", hold] == {alice, bob}
     assert shown["requests", "gone"] == set()
 
 
@@ -174,3 +177,28 @@ async def test_home_of_an_account_that_changed_is_made_anew_and_of_one_that_left
     await handle(desk(work), AccountChanged(source("alice"), True), Outsider(account, ""), "left")
     assert work.opened == {}
     assert work.places[home_of(account)].wanted == 2
+
+
+async def test_statement_that_waits_is_told_to_whoever_sent_it_at_home_and_by_status() -> None:
+    work = MemoryWork()
+    hold = await held(work)
+    words = "A statement that changes public.orders waits for 1 of dbas: Bob or Dana, until "
+
+    def said(parts: Sequence[Part]) -> list[str]:
+        spans = [part.spans for part in parts if isinstance(part, Paragraph)]
+        return ["".join(getattr(span, "text", "") for span in one) for one in spans]
+
+    async def status(cause: str) -> list[str]:
+        await handle(desk(work), Status(source("alice")), member("alice"), cause)
+        item = work.sent[f"{cause}:tell"][1]
+        assert isinstance(item, Say)
+        return said(item.card.parts)
+
+    assert f"{words}." in said((await home_for(desk(work), "alice")).parts)
+    assert f"{words}." in await status("waits")
+    work.opened[member("alice").account] = NOW
+    await homes.concern(desk(work), {("holds", hold.id)})
+    assert home_of(member("alice").account) in work.places
+    work.holds[hold.id] = replace(hold, state=HoldState.REFUSED)
+    assert f"{words}." not in said((await home_for(desk(work), "alice")).parts)
+    assert f"{words}." not in await status("over")
