@@ -101,9 +101,12 @@ def refusals_card(policy: Policy, grant: Grant) -> Card:
     at = grant.refused_at or grant.opened_at
     text = f"{begin}{clock(at, grant.opened_at)}: {grant.refusal}."
     spans = say(begin, Moment(at), f": {grant.refusal}.")
-    note = "This message is kept up to date. If it is not a program of theirs that tries again, press End now above."
-    parts = (Paragraph(spans), Note(say(note))) if grant.live else (Paragraph(spans),)
-    return Card(text, parts)
+    if not grant.live:
+        return Card(text, (Paragraph(spans),))
+    note = Note(
+        say("This message is kept up to date. End the access unless it is a program of theirs that tries again.")
+    )
+    return Card(text, (Paragraph(spans), note, Buttons((end_button(policy, grant),))))
 
 
 def ticket_card(policy: Policy, grant: Grant, ticket: TicketView) -> Card:

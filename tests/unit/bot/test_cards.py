@@ -37,7 +37,7 @@ from bot.chat.slack.forms import Place, ask_form, changes_form
 from bot.chat.slack.mrkdwn import defused, escaped
 from bot.chat.slack.views import deny_errors, deny_reason, deny_view
 from bot.drafts import draft_of, fitted, form_button
-from bot.grant_cards import counter_card, end_button, spent_ticket_card, ticket_card
+from bot.grant_cards import counter_card, end_button, refusals_card, spent_ticket_card, ticket_card
 from bot.intents import Ask, Source
 from bot.lines import line
 from bot.model import Given, Grant, Request
@@ -162,6 +162,7 @@ def test_names_of_people_groups_and_resources_cannot_forge(name: str) -> None:
 def test_every_other_card_is_always_valid(text: str, masked: list[str]) -> None:
     held = policy()
     valid(counter_card(held, grant(masked=tuple(masked), statements=10**9)))
+    valid(refusals_card(held, grant(refusal=text, refused=10**9)))
     valid(spent_ticket_card(held, grant(state=GrantState.ENDED)))
     valid(wrong_card(held, "alice", text, "/access", text))
     valid(denied_card(Deny(text, ("r",), text)))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bot import hold_card, relay
+from bot.cards import Buttons
 from bot.chat.slack.delivery import HEALABLE
 from bot.chat.slack.failures import failure_words
 from bot.grant_cards import refusals_card
@@ -48,6 +49,7 @@ async def test_connections_that_go_on_being_refused_are_said_once_more_and_then_
     card = refusals_card(policy(), work.grants[grant.id])
     assert "go on being refused: 40 so far, the last one at " in card.text
     assert card.text.endswith("it is a secret (from 10.1.2.3).")
+    assert any(isinstance(part, Buttons) for part in card.parts)
     before = len(shows)
     await relay.apply(desk(work), [event(41, "grant.ended", by="alice")])
     shows = [item for _, item in work.sent.values() if isinstance(item, Show) and item.message == "refusals:g0001"]
