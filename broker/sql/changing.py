@@ -42,7 +42,12 @@ _INDEX = frozenset(
 )  # fmt: skip
 _METHODS = frozenset("btree hash gin gist spgist brin".split())
 _INDEXED = frozenset("name ordering nulls_ordering".split())
-COMMIT_FIRST = "COMMIT first: then it is seen what the change did"
+_MASKED = "this change of the schema is not passed where fields are masked or relations hidden"
+_LASTING = (
+    "CREATE TABLE ... AS without TEMPORARY keeps what you see of the tables, sent by itself; "
+    "WITH x AS (SELECT ...) stands for it in one statement"
+)
+COMMIT_FIRST = "COMMIT first, or use autocommit: then it is seen what the change did"
 
 
 def change(inquiry: Inquiry, kind: str, content: Node, verb: str) -> tuple[StatementFacts, Refusal | None]:
@@ -129,7 +134,10 @@ def _names_of(change: Change, catalogue: Catalogue, *, altered: bool) -> frozens
     for content in change.touched:
         known = catalogue.relation(content.get("schemaname"), content["relname"])
         if known is not None and known.system:
-            raise Refusal("catalogue", f"{known.qualified} is not changed by hand")
+            if not change.keeps:
+                raise Refusal("catalogue", f"{known.qualified} is not changed by hand")
+            found.add(known.qualified)
+            continue
         if content.get("relpersistence") == "t" and not content.get("schemaname"):
             continue  # A session's own temporary table is in no list.
         plain = known is not None and not altered and "schemaname" not in content
@@ -263,7 +271,7 @@ def _check_harmless(kind: str, content: Node, catalogue: Catalogue, seen: Sights
 def _refusal(why: str) -> Refusal:
     return Refusal(
         "ddl-masked",
-        f"this change of the schema is not passed where fields are masked or relations hidden: {why}",
+        f"{_MASKED}: {why}",
         "on tables without masked fields, CREATE TABLE with plain columns, ADD and DROP COLUMN, CREATE INDEX on plain "
         "columns, DROP TABLE and COMMENT pass; a role under which nothing is masked may do the rest",
     )
@@ -293,7 +301,8 @@ def _check_new(content: Node, catalogue: Catalogue, seen: Sights) -> None:
     """Refuse names that rules know, or that others would then be hidden behind."""
     name, schema = content["relname"], content.get("schemaname")
     if content.get("relpersistence") == "t" or (schema or "").startswith("pg_"):
-        raise _refusal("what a temporary table holds could not be told later")
+        said = "what a temporary table holds could not be told later, for its columns are in no catalogue"
+        raise Refusal("ddl-masked", f"{_MASKED}: {said}", _LASTING)
     _check_free(name, None, catalogue, seen)
 
 

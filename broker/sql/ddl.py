@@ -41,6 +41,8 @@ class Change:
     """Its queries are kept, and run again later."""
     indexes: bool = False
     """What it names are indexes."""
+    keeps: bool = False
+    """It changes nothing of what its tables hold: VACUUM and ANALYZE, of the server's own too."""
     cascades: bool = False
     """What rests on something that it removes goes too."""
 
@@ -326,6 +328,7 @@ def _upkeep(change: Change, content: Node) -> None:
     """VACUUM, ANALYZE, CLUSTER, REINDEX."""
     change.effects = {Effect.ADMIN}
     change.everything = not change.touched and "kind" not in content
+    change.keeps = "rels" in content
     match content.get("kind", ""):
         case "REINDEX_OBJECT_SCHEMA":
             change.schemas.append(str(content["name"]))

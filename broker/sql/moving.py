@@ -24,7 +24,10 @@ _UPKEEP = frozenset({"VacuumStmt", "ClusterStmt", "ReindexStmt", "RefreshMatView
 """What runs the functions in indexes and views, with their owners' rights."""
 _KEPT_SAFE = 17_00_00
 """From this version on the server runs what upkeep runs under a path of its own."""
-_FIRST = "RESET search_path first, and name what it is about with its schema"
+_FIRST = (
+    "RESET search_path first, and name what it is about with its schema; vacuumdb and the like, which set one, "
+    "pass on servers from 17 on"
+)
 _BACK = "name tables with their schema, under the search path that is pinned; code that sets a path of its own passes"
 
 

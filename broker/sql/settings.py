@@ -57,13 +57,17 @@ _SET_ONLY: dict[str, re.Pattern[str]] = {
     "check_function_bodies": _SWITCH,
     "default_table_access_method": re.compile("heap"),
     "default_tablespace": re.compile(""),
+    # What vacuumdb sets to analyze in stages.
+    "default_statistics_target": re.compile(r"\d{1,5}"),
+    "vacuum_cost_delay": re.compile(r"\d{1,3}( ?ms)?"),
     "xmloption": re.compile("content", re.IGNORECASE),
-    "row_security": _ON,
+    # Off, which is what dumps begin with, has fail what would be left out by a policy: nothing more is shown.
+    "row_security": _SWITCH,
     "transaction_isolation": _LEVEL,
     "transaction_read_only": _ON,
 }
 """What SET may do beside these, as it gives away a right or changes nothing."""
-_BEGUN = CHANGEABLE | {name: _SET_ONLY[name] for name in ("default_transaction_read_only", "row_security")}
+_BEGUN = CHANGEABLE | dict.fromkeys(("default_transaction_read_only", "row_security"), _ON)
 """What a session may begin with, beside timeouts."""
 PINNED = frozenset(
     """
@@ -297,7 +301,7 @@ def _unsettable(name: str) -> Refusal:
     words = (CHANGEABLE.get(name) or _SET_ONLY[name]).pattern
     hint = f"may be set to: {words.replace('|', ', ')}" if _WORDS.fullmatch(words) else None
     if name == "row_security":
-        hint = "leave it as it is: with --enable-row-security pg_dump and pg_restore do"
+        hint = "on or off, once connected; with --enable-row-security pg_dump and pg_restore leave it as it is"
     return Refusal("settings", f"{name} cannot be set to that value here", hint)
 
 

@@ -69,7 +69,12 @@ def statement(inquiry: Inquiry, raw: Node) -> Statement:
         raise Refusal("search-path", "what sets the search path is sent by itself", "send it by itself")
     inquiry.compared, inquiry.alters, inquiry.moves = set(), Altered.NOT, Moves.NOT
     before = inquiry.altered
-    found = _READERS.get(kind, _change)(inquiry, asked)
+    try:
+        found = _READERS.get(kind, _change)(inquiry, asked)
+    except Refusal as refusal:
+        if refusal.rule != "relation-unknown" or before is Altered.NOT or inquiry.seen.in_clear:
+            raise
+        raise _changed() from refusal  # What it names may have been made just now.
     facts = _after(inquiry, before, found)
     if inquiry.moves is Moves.NOT and found.control is not Control.PREPARE and facts.wanders:
         inquiry.moves = Moves.UNKNOWN
@@ -93,6 +98,10 @@ def _verb(source: Source, kind: str, content: Node, start: int) -> str:
     return verb.upper().strip()
 
 
+def _changed() -> Refusal:
+    return Refusal("ddl-transaction", "the schema was changed earlier in this transaction", COMMIT_FIRST)
+
+
 def _after(inquiry: Inquiry, before: Altered, found: Statement) -> StatementFacts:
     """Judge a statement by what its transaction did to the schema before it, which the catalogue does not know."""
     facts = found.facts
@@ -100,7 +109,7 @@ def _after(inquiry: Inquiry, before: Altered, found: Statement) -> StatementFact
         return facts
     if not inquiry.seen.in_clear:
         # Fail closed: any name in it may stand for something else by now.
-        raise Refusal("ddl-transaction", "the schema was changed earlier in this transaction", COMMIT_FIRST)
+        raise _changed()
     if before is Altered.CODE and facts.effects - {Effect.SESSION}:
         return replace(facts, code=facts.code | {"what this transaction has defined"})
     return facts

@@ -1,5 +1,6 @@
 """`currval` and `lastval` where fields are masked: the number that a session was given, of columns in clear."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from tests.integration.postgres_world import connected, endpoint, make_world, psql
 from tests.support.broker import POLICY, TestBroker, serving
 from tests.support.postgres import Server
+from tests.support.require import missing, require_program
 
 MORE = """
   - {id: orders-fields, resource: prod-db, relation: public.orders, clear: [id, item], masks: {code: hide}}
@@ -29,7 +31,8 @@ READ_BACK = [
 @pytest.fixture
 async def served(postgres: Server, tmp_path: Path) -> AsyncIterator[TestBroker]:
     write = endpoint(postgres, "app_write")
-    read = make_world(postgres, "grant usage on sequence log_id_seq to app_write")
+    made = ("create table tickets (id serial primary key, what text)", "grant select, insert on tickets to app_write")
+    read = make_world(postgres, *made, "grant usage on all sequences in schema public to app_write")
     async with serving(tmp_path, read, write=write) as broker:
         yield broker
 
@@ -49,6 +52,39 @@ async def test_the_number_of_a_row_just_inserted_is_read_back(served: TestBroker
         for sql in (*READ_BACK, "select lastval()", "select pg_catalog.lastval() as id"):
             assert await (await connection.execute(sql)).fetchone() == (2,), sql
         await connection.execute("insert into notes (id, body) values (currval('log_id_seq') + 1e6, 'of log')")
+
+
+PERL = """
+use DBI;
+my $source = "dbi:Pg:dbname=$ENV{DB};host=127.0.0.1;port=$ENV{PORT};sslmode=require";
+my $line = DBI->connect($source, $ENV{NAME}, $ENV{SECRET}, {RaiseError => 1});
+$line->do("insert into tickets (what) values ('perl')");
+print $line->last_insert_id(undef, undef, "tickets", undef);
+"""
+PHP = """
+$source = "pgsql:host=127.0.0.1;port=".getenv("PORT").";dbname=".getenv("DB").";sslmode=require";
+$line = new PDO($source, getenv("NAME"), getenv("SECRET"), [PDO::ATTR_ERRMODE => PDO::ERRMODE_EXCEPTION]);
+$line->exec("insert into tickets (what) values ('php')");
+print $line->lastInsertId().$line->lastInsertId("tickets_id_seq");
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "words", "said", "package"),
+    [("perl", ("-e", PERL), b"1", "libdbd-pg-perl"), ("php", ("-r", PHP), b"11", "php-cli php-pgsql")],
+)
+async def test_drivers_that_ask_for_the_last_number_are_told_it(
+    served: TestBroker, program: str, words: tuple[str, ...], said: bytes, package: str
+) -> None:
+    path, ticket = require_program(program, f"apt install {package}"), served.ticket(role="write")
+    names = {"DB": ticket.database, "PORT": str(ticket.port), "NAME": ticket.user, "SECRET": ticket.password}
+    process = await asyncio.create_subprocess_exec(
+        *(path, *words), env=names, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output = (await asyncio.wait_for(process.communicate(), 60))[0]
+    if b"Can't locate" in output or b"could not find driver" in output:
+        missing(f"no driver for {program}", f"apt install {package}")
+    assert output == said
 
 
 async def test_before_any_number_the_server_says_so(served: TestBroker) -> None:

@@ -15,6 +15,7 @@ from policies.engine.load import read_texts
 from tests.integration.postgres_world import enter, kinds, psql, raw
 from tests.integration.schema_world import CODE, MASKED, OPEN, connected, let_change, serve
 from tests.support.postgres import Server
+from tests.support.require import require_program
 
 
 @pytest.fixture
@@ -303,3 +304,38 @@ async def test_what_nobody_writes_is_under_the_rules_about_its_functions(
                 status, _, errors = await psql(broker.ticket(role="write"), sql)
                 assert (status == 0) == lets, errors
                 assert lets or "is of this database's own, and no rule lets it be called" in errors
+
+
+@pytest.mark.parametrize("words", [(), ("--analyze",), ("--analyze-in-stages",), ("--table=notes", "--table=log")])
+async def test_vacuumdb_goes_through_every_table(world: tuple[Server, Path], words: tuple[str, ...]) -> None:
+    program = require_program("vacuumdb", "apt install postgresql-client")
+    async with serve(world, OPEN) as broker:
+        ticket = broker.ticket(role="write")
+        process = await asyncio.create_subprocess_exec(
+            *(program, *words, "--maintenance-db", ticket.dsn(), "--dbname", ticket.dsn()),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said = (await asyncio.wait_for(process.communicate(), 60))[0].decode()
+    newer = world[0].major >= 17
+    assert (process.returncode == 0) == newer, said
+    assert newer or "vacuumdb and the like, which set one, pass on servers from 17 on" in said
+
+
+async def test_a_temporary_table_and_what_a_transaction_has_made_say_what_to_do_where_fields_are_masked(
+    world: tuple[Server, Path],
+) -> None:
+    async with serve(world, MASKED) as broker:
+        ticket = broker.ticket(role="write")
+        _, _, errors = await psql(ticket, "create temp table t as select id, name from people")
+        assert "its columns are in no catalogue" in errors
+        assert "CREATE TABLE ... AS without TEMPORARY keeps what you see" in errors
+        # As pandas does, and dbt.
+        _, _, errors = await psql(ticket, "begin", "create table made (id int)", "insert into made values (1)")
+        assert "the schema was changed earlier in this transaction" in errors
+        assert "COMMIT first, or use autocommit" in errors
+        made = ("create table made as select id, name, ssn from people", "create index on made (id)", "table made")
+        status, output, errors = await psql(ticket, *made)
+        assert (status, errors) == (0, "")
+        assert "Ann" in output
+        assert "123-45" not in output

@@ -17,7 +17,11 @@ from workflows.reviews import Answer, Met, Review, reviewers, tally
 from workflows.words import series
 
 _CHANGING = frozenset({Effect.WRITE, Effect.DDL, Effect.ADMIN})
-_READ_ONLY = Refusal("settings", "a session cannot make its transactions writable; its role decides that")
+_READ_ONLY = Refusal(
+    "settings",
+    "a session cannot make its transactions writable; its role decides that",
+    "leave it read-only; pgJDBC asks for it in readOnlyMode=always, and not in readOnlyMode=transaction",
+)
 NAMED = 6
 """People that a client is told of by their names; the rest are counted."""
 MAX_SHOWN = 4096

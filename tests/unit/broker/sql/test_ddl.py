@@ -313,6 +313,13 @@ def test_upkeep_of_everything_is_under_rules_about_each_relation(sql: str) -> No
     assert statement(sql, covers=EVERY).facts.writes == every
 
 
+def test_upkeep_of_the_servers_own_tables_is_under_rules_about_them() -> None:
+    known = next(one for one in CATALOGUE.by_oid.values() if one.system)
+    assert statement(f"vacuum (analyze) {known.qualified}", covers=EVERY).facts.writes == {known.qualified}
+    with pytest.raises(Refusal, match="is not changed by hand"):
+        statement(f"reindex table {known.qualified}", covers=EVERY)
+
+
 POLICY = """
 groups: {engineers: "", dbas: ""}
 people: {alice: {name: Alice, groups: [engineers]}, bob: {name: Bob, groups: [dbas]}}
