@@ -246,6 +246,26 @@ def audit_verify(
         raise typer.Exit(1)
 
 
+@audit_app.command("transcript")
+def audit_transcript(
+    name: Annotated[str, typer.Argument(help="A grant's id, or its request's; without one they are listed.")] = "",
+    state: StateOption = None,
+) -> None:
+    """Print what happened under a grant, offline, without literals; lists what there is where none is named."""
+    from broker.adapters.archive import kept, told
+    from broker.errors import AirlockError
+
+    folder = _use_state(state)
+    try:
+        for line in told(folder, name) if name else ():
+            console.out(line, highlight=False)
+    except AirlockError as error:
+        console.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
+        raise typer.Exit(1) from None
+    for one in () if name else kept(folder):
+        console.out(f"{one.at[:16].replace('T', ' ')}  {one.grant}  {one.person}: {one.role} on {one.resource}")
+
+
 @slack_app.command("manifest")
 def slack_manifest(
     command: Annotated[

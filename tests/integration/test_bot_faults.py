@@ -266,7 +266,7 @@ async def test_transcript_that_cannot_be_had_is_said_to_be_missing(told: Story) 
     told.broker.unreadable = 404
     told.broker.close(grant, "ended")
     text = (await told.thread(card, "The transcript could not be posted: there is no such recording."))["text"]
-    assert f"The broker keeps the recording of {grant}." in text
+    assert f"The broker keeps the recording of {grant}: `airlock audit transcript {grant}` on its machine" in text
     assert await told.thread(card, "Alice had read on prod-db")
 
 

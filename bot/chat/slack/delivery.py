@@ -174,7 +174,8 @@ class Delivery:
                 await self._say_not_sent(desk, grant, key, text)
                 return
             if isinstance(outcome, Never):
-                text = f"{text} The broker keeps the recording of {item.grant}."
+                kept = f"The broker keeps the recording of {item.grant}"
+                text = f"{text} {kept}: `airlock audit transcript {item.grant}` on its machine shows it."
             # A lane of its own: the thread's waits for the transcript.
             place = InThread(grant.request)
             await work.send(key, f"card:{grant.request}", Say(place, plain(text)))
