@@ -25,6 +25,12 @@ from workflows.requests import RequestEvent, RequestState
 from workflows.words import counted
 
 COUNTER_PACE = timedelta(seconds=2)
+MEANT = {
+    **dict.fromkeys(("abort", "cancel", "close", "end", "kill", "stop", "withdraw"), "revoke"),
+    **dict.fromkeys(("line", "login", "open", "psql", "ticket"), "connect"),
+    **dict.fromkeys(("more", "prolong", "renew"), "extend"),
+}
+"""What people type for a command, and which it is; a resource of such a name goes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +180,10 @@ def _wrong_resource(policy: Policy, person: str, wanted: str, intent: Ask, resou
     if wanted in policy.resources:
         problem = f"you may not ask for `{typed}`: no rule of the policy gives it to you."
         return wrong_card(policy, person, problem, command, None)
+    if meant := MEANT.get(wanted.lower()):
+        words = [command, meant, intent.role, intent.duration if meant == "extend" else None]
+        right = one_line(" ".join(filter(None, words)), 300)
+        return wrong_card(policy, person, f"there is no resource `{typed}`; did you mean to {meant}?", command, right)
     if intent.role in resources:
         problem = f"there is no resource `{typed}`; the resource comes first, then the role."
         right = _line(policy, person, command, intent, resource=intent.role or "", role=wanted)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from bot.cards import Code, plain
-from bot.intents import Connect, ExtendNamed, List, Revoke, Status
+from bot.intents import Ask, Connect, ExtendNamed, List, Revoke, Status
 from bot.model import Grant
 from bot.outgoing import DeliverTicket, EndGrant, Say
 from tests.unit.bot.memory import LATER, MemoryWork, member, source
@@ -146,3 +148,19 @@ async def test_more_time_is_asked_for_by_the_resource() -> None:
     assert work.told("none") == "How much longer for read on prod-db?"
     await does(work, ExtendNamed(source("bob"), None, None, "15m"), "bob", "bob")
     assert work.told("bob") == "You have nothing open to extend. `/access status` shows what you have."
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        (("cancel",), "/access revoke"),
+        (("End", "prod-db"), "/access revoke prod-db"),
+        (("ticket", "prod-db"), "/access connect prod-db"),
+        (("renew", "prod-db", "15m"), "/access extend prod-db 15m"),
+    ],
+)
+async def test_word_that_people_type_for_a_command_is_answered_with_it(typed: tuple[str, ...], line: str) -> None:
+    work = MemoryWork()
+    await does(work, Ask(source("alice"), *typed), "alice")
+    assert lines(work) == [line]
+    assert work.requests == {}
