@@ -79,7 +79,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Revoke:
-    """`/access revoke [<resource> [<role>] | <id>] [because <reason>]`; `name` is a resource or an id."""
+    """`/access revoke [<resource> [<role>] | <id> | <person>] [because <reason>]`; `name` is the first word."""
 
     source: Source
     name: str | None = None

@@ -22,6 +22,7 @@ from bot.reviewing import withdraw
 from bot.text import one_line
 from policies.engine.decide import may_ask
 from policies.engine.durations import DurationUnreadable, format_duration, parse_duration
+from policies.engine.model import Policy
 from workflows.words import counted
 
 Ended = Grant | Request
@@ -99,11 +100,19 @@ async def _endable(desk: Desk, intent: Revoke, member: Member) -> Sequence[Ended
     if intent.role is None and (named := await _by_id(desk, intent.name, member)) is not None:
         return [named]
     resource = intent.name.lower()
-    others = [one for one in await desk.work.live_grants(resource=resource) if one.person != member.person]
+    person = None if resource in desk.policy.resources else _person(desk.policy, intent.name)
+    found = await (desk.work.live_grants(person) if person else desk.work.live_grants(resource=resource))
+    others = [one for one in found if one.person != member.person]
     endable = [one for one in others if await may_end(desk, one, member.person)]
     mine: list[Ended] = [*grants, *pending]
-    on = [*(one for one in mine if one.resource == resource), *endable]
+    on = [*(one for one in mine if resource == one.resource or person == member.person), *endable]
     return [one for one in on if intent.role in (None, one.role)]
+
+
+def _person(policy: Policy, named: str) -> str | None:
+    """Return who is mentioned, or called so by the policy."""
+    handle = named.removeprefix("@").lower()
+    return policy.person_by_slack(named.removeprefix("@")) or (handle if handle in policy.people else None)
 
 
 async def _by_id(desk: Desk, named: str, member: Member) -> Ended | None:
@@ -157,6 +166,8 @@ async def _nothing_card(desk: Desk, intent: Revoke | Connect | ExtendNamed, memb
     if intent.name is None:
         return plain(f"You have nothing open to {verb}.{status}")
     named, offered = one_line(intent.name, 60).replace("`", "'"), may_ask(desk.policy, member.person)
+    if (person := _person(desk.policy, intent.name)) is not None and verb == "revoke":
+        return plain(f"{name_of(desk.policy, person)} has nothing open that you may end.{status}")
     if named.lower() in desk.policy.resources:
         role = f" as {one_line(intent.role, 60)}" if intent.role else ""
         if verb == "revoke":

@@ -164,3 +164,18 @@ async def test_word_that_people_type_for_a_command_is_answered_with_it(typed: tu
     await does(work, Ask(source("alice"), *typed), "alice")
     assert lines(work) == [line]
     assert work.requests == {}
+
+
+@pytest.mark.parametrize("named", ["@U0ALICE001", "alice", "@Alice"])
+async def test_reviewer_ends_by_the_person(named: str) -> None:
+    work = MemoryWork()
+    grant = await granted(work)
+    await does(work, Revoke(source("erin"), named), "erin", "erin")
+    assert work.told("erin").startswith("Alice has nothing open that you may end.")
+    await does(work, Revoke(source("bob"), named), "bob", "bob")
+    assert ended(work) == [(grant.id, True)]
+    more(work, grant, "g0002", "alice", "write")
+    await does(work, Revoke(source("bob"), named), "bob", "two")
+    assert lines(work, "two") == ["/access revoke g0001", "/access revoke g0002"]
+    await does(work, Revoke(source("alice"), named, "", "write"), "alice", "own")
+    assert ended(work)[1:] == [("g0002", False)]
