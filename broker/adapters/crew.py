@@ -198,7 +198,7 @@ class Crew:
             try:
                 # Another one begins with an empty journal, so what is in this one must be out of it.
                 if not sealed.is_set():
-                    await self._process.recorder.take_up(worker.journal)
+                    self._process.recorder.take_up(worker.journal, worker.sealed)
                     sealed.set()
                 await self._start(worker.number)
                 break

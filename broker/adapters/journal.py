@@ -55,6 +55,8 @@ class Left(NamedTuple):
 
     lines: list[Line]
     torn: bool
+    records: bytes = b""
+    """The lines as they stand there."""
 
 
 def journal_path(home: Path, stream: str) -> Path:
@@ -122,7 +124,7 @@ def left_in(content: bytes) -> Left:
     """
     lines = list(unpacked(content))
     end = sum(len(packed(line)) for line in lines)
-    return Left(lines, any(content[end : end + _CHECK.size]))
+    return Left(lines, any(content[end : end + _CHECK.size]), content[:end])
 
 
 def file_system(path: Path) -> int:

@@ -123,33 +123,21 @@ class FileRecorder:
         made: Journal = compiled.Journal(bytearray(SIZE), compiled.Pen(self, self._log, self._metrics), None, None)
         return made
 
-    async def take_up(self, path: Path) -> None:
-        """Seal what a process that is no more left in its journal, each record once; raises RecordingFailed.
+    def take_up(self, path: Path, sealed: bytes) -> None:
+        """Seal what a process that is no more left in its journal; raises RecordingFailed.
 
-        To find what is sealed already their recordings are read, beside whatever else goes on.
+        `sealed` is what was sealed for it last: it may have died before it heard so.
         """
-        for grant in self._taken(path):
-            # What its recording does not take stays stranded; or somebody had to write behind it, and could not wait.
-            with suppress(RecordingFailed):
-                if grant in self._stranded:
-                    loaded = await asyncio.to_thread(self._read, grant, self._cut(grant))
-                    # As above: what was read is not all of it then.
-                    if grant in self._stranded:
-                        self.adopt(grant, loaded)
-
-    def _taken(self, path: Path) -> list[str]:
-        """Keep what a process left in its journal aside, and return of which grants; the journal is gone then."""
-        records: dict[str, bytearray] = {}
         try:
-            for line in left_behind(path).lines:
-                records.setdefault(line.grant, bytearray()).extend(packed(line))
-            if records:
-                with self._log.commit.lock:
-                    self._keep_aside(records)
-            path.unlink(missing_ok=True)
+            left = left_behind(path)
         except OSError as error:
             raise RecordingFailed(f"`{path.name}` does not read: {error.strerror}") from None
-        return list(records)
+        if left.lines and left.records != sealed:
+            touched = [(line.grant, line.data) for line in left.lines]
+            self.carrier().deliver(left.records, True, touched)
+        # Where it stays, whoever has it next empties it, and a start finds that its lines are sealed.
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
     def open(self, grant: str) -> AppendFile:
         """Return the file of a grant's recording; raises RecordingFailed where it has none."""
@@ -163,10 +151,6 @@ class FileRecorder:
         All or none; raises RecordingFailed. The log's lock is held. What comes late, under a grant whose recording is
         closed, the next start finds.
         """
-        self._keep_aside(records)
-        _log.error("recordings do not take their records, which are kept aside", grants=sorted(records))
-
-    def _keep_aside(self, records: Mapping[str, bytes | bytearray]) -> None:
         lines = [line for some in records.values() for line in unpacked(some)]
         try:
             file = AppendFile(self._stranded_path, self._disk)
@@ -184,6 +168,7 @@ class FileRecorder:
                 self._stranded.add(grant)
             if (open_file := self.files.pop(grant, None)) is not None:
                 self._log.commit.retire(open_file)
+        _log.error("recordings do not take their records, which are kept aside", grants=sorted(records))
 
     def load(self, grant: str) -> Loaded:
         """Read what a grant's recording says from disk; raises RecordingFailed. Safe in a thread."""

@@ -121,6 +121,8 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self.missed = 0
         """How often it has been looked at since its last answer."""
+        self.sealed = b""
+        """What of its journal was sealed last."""
         self._carrier = process.recorder.carrier() if compiled is not None else None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.over, over = handing_pair()
@@ -246,6 +248,7 @@ class Worker:
     ) -> tuple[int, dict[str, RecordingFailed]]:
         assert self._carrier is not None
         pending, failed = self._carrier.deliver(records, urgent, said)
+        self.sealed = records
         return self._promise(pending), {grant: RecordingFailed(str(error)) for grant, error in failed.items()}
 
     def _add(self, facts: SessionFacts) -> bool:

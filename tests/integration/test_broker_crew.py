@@ -106,11 +106,11 @@ async def test_a_full_disk_delays_the_end_of_a_dead_workers_session_behind_what_
         recorder, tries = found.process.recorder, 0
         take_up, write = recorder.take_up, recorder.write
 
-        async def failing(path: Path) -> None:
+        def failing(path: Path, sealed: bytes) -> None:
             nonlocal tries
             if (tries := tries + 1) < 3:
                 raise RecordingFailed("no space left on device")
-            await take_up(path)
+            take_up(path, sealed)
 
         def failing_write(entry: Entry) -> Any:
             nonlocal tries

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from unittest.mock import Mock
@@ -175,7 +174,7 @@ async def test_a_dead_workers_records_are_sealed_once(tmp_path: Path, sealed: bo
         recorder.resume("grant2")
         recorder.put_aside()
     else:
-        await recorder.take_up(away.path)
+        recorder.take_up(away.path, away.carried[-1] if sealed else b"")
     assert not away.path.exists()
     assert [line for line in lines_of(tmp_path) if line[1]] == [(ALLOWED, Q[1]), (FINISHED, Q[1])]
     assert [line for line in lines_of(tmp_path, "grant2") if line[1]] == [(ALLOWED, Q[4])]
@@ -187,39 +186,46 @@ async def test_a_dead_workers_records_are_sealed_once(tmp_path: Path, sealed: bo
     assert verify(tmp_path).good
 
 
-async def test_what_is_written_while_a_dead_workers_records_are_looked_for_comes_behind_them(
+async def test_no_recording_is_read_for_a_dead_worker_and_what_is_written_next_comes_behind_its_records(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log, recorder = make(tmp_path)
     recorder.resume("grant2")
     away: Any = Away(recorder, tmp_path)
-    ride(lane_of(away, []), land=False)
+    first = lane_of(away, [], {"masked": ["public.people.ssn"]})
+    ride(first)
+    away.journal().flush()
+    ride(first, land=False)
     ride(lane_of(away, [], grant="grant2", begun=4), land=False)
     away.lost = True
-    read, reads, reading, written = recorder._read, 0, threading.Event(), threading.Event()
-
-    def slow(grant: str, torn: int) -> Any:
-        nonlocal reads
-        reads += 1
-        found = read(grant, torn)
-        reading.set()
-        if threading.current_thread() is not threading.main_thread():
-            assert written.wait(30)
-        return found
-
-    monkeypatch.setattr(recorder, "_read", slow)
-    taking = asyncio.create_task(recorder.take_up(away.path))
-    assert await asyncio.to_thread(reading.wait, 30)
-    # Its writer cannot wait, nor does another grant's.
-    for grant in ("grant1", "grant2"):
+    # Whoever reads a long one does nothing else meanwhile.
+    monkeypatch.setattr(recorder, "_read", Mock(side_effect=AssertionError))
+    recorder.take_up(away.path, away.carried[-1])
+    for grant, statement in (("grant1", Q[2]), ("grant2", Q[4])):
         await recorder.write(Entry("session.closed", grant, "s1", {"reason": "client"}))
-        assert lines_of(tmp_path, grant)[-2:] == [(ALLOWED, Q[1 if grant == "grant1" else 4]), ("session.closed", "")]
-    written.set()
-    await taking
-    assert reads == 3
-    await recorder.write(Entry("session.closed", "grant1", "s2", {"reason": "client"}))
+        assert lines_of(tmp_path, grant)[-2:] == [(ALLOWED, statement), ("session.closed", "")]
+    story = recorder.resume("grant1")
+    assert (story.statements, story.masked) == (2, {"public.people.ssn"})
+    assert list(story.open_statements) == [("s1", Q[2])]
     log.close()
     assert verify(tmp_path).good
+
+
+async def test_what_a_dead_worker_left_of_a_grant_that_is_over_is_kept_aside(tmp_path: Path) -> None:
+    log, recorder = make(tmp_path)
+    recorder.resume("grant2")
+    away: Any = Away(recorder, tmp_path)
+    ride(lane_of(away, [], grant="grant2"), land=False)
+    ride(lane_of(away, []), land=False)
+    await recorder.write(Entry("grant.closed", "grant2", None, {}))
+    recorder.forget("grant2")
+    away.lost = True
+    recorder.take_up(away.path, b"")
+    assert lines_of(tmp_path)[-1] == (ALLOWED, Q[1])
+    assert lines_of(tmp_path, "grant2")[-1] == ("grant.closed", "")
+    (aside,) = (tmp_path / "recordings").glob("*.stranded.journal")
+    assert [(line.grant, line.id) for line in left_behind(aside).lines] == [("grant2", Q[1])]
+    log.close()
 
 
 async def test_records_that_do_not_read_or_do_not_fit_are_not_sealed(tmp_path: Path) -> None:
