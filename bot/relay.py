@@ -25,7 +25,7 @@ from bot.hold_events import apply_to_holds
 from bot.lines import line
 from bot.model import Grant, Request, approvers
 from bot.ordering import BOT, Extended, Opened, extended, opened, refused
-from bot.outgoing import PostTranscript, Say, ToPerson, card_of, counter_of, refusals_of, ticket_of
+from bot.outgoing import EndGrant, PostTranscript, Say, ToPerson, card_of, counter_of, refusals_of, ticket_of
 from bot.ports import Desk, Refusal
 from bot.request_words import ending_words, name_of, names_of, subject_of
 from bot.reviewing import withdraw
@@ -41,6 +41,7 @@ DENIALS_SHOWN = 25
 REFUSALS_SHOWN = 5
 REFUSALS_PACE = timedelta(seconds=10)
 MASKED_KEPT = 200
+UNKNOWN = "the bot's records do not have the request that this was given for; ask again"
 UPSTREAM_DOWN = "upstream down"
 """What the broker refuses a connection with once `upstream.failed` has said the same to people."""
 _MOVES = {
@@ -70,7 +71,22 @@ async def _opened(desk: Desk, event: EventView) -> None:
         return
     until = datetime.fromisoformat(str(event.data["expires_at"]))
     since = datetime.fromisoformat(str(event.data.get("opened_at") or event.at.isoformat()))
+    if until > desk.now and await desk.work.request(str(event.data["request"])) is None:
+        await _end_unknown(desk, event.grant, event.data)
+        return
     await opened(desk, Opened(event.grant, str(event.data["request"]), str(event.data["order"]), since, until))
+
+
+async def _end_unknown(desk: Desk, grant: str, data: dict[str, Any]) -> None:
+    """End what the bot's own records, put back, do not have: nobody would see what is done under it."""
+    person = desk.policy.people.get(str(data.get("person")))
+    account = (person.slack if person else None) or ""
+    await desk.work.send(f"unknown:{grant}", f"end:{grant}", EndGrant(grant, BOT, account, True, UNKNOWN))
+    if account:
+        role, resource = (one_line(str(data.get(key)), 60) for key in ("role", "resource"))
+        text = f"Your {role} on {resource} is over: the bot's records were put back to a time before it."
+        told = plain(f"{text} Ask for it anew: `{desk.command} {resource} {role}`")
+        await desk.work.send(f"unknown:{grant}:told", f"person:{account}", Say(ToPerson(account), told))
 
 
 async def _refused(desk: Desk, event: EventView) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 from bot import relay, rereading
+from bot.ordering import BOT
 from bot.outgoing import EndGrant, Say
 from tests.unit.bot.memory import LATER, NOW, MemoryWork, desk
 from tests.unit.bot.test_handlers import granted
@@ -66,3 +68,17 @@ async def test_access_that_the_broker_does_not_have_is_closed_and_its_owner_hear
     now = work.grants[grant.id]
     assert (now.state, now.closed_at, now.verified) == (GrantState.REVOKED, NOW, False)
     assert any("The broker revoked your access" in text and "ask again" in text for text in texts(work))
+
+
+async def test_access_whose_request_the_bot_has_lost_is_ended_while_it_lasts() -> None:
+    work = MemoryWork()
+    facts = {"request": "rq-lost", "order": "o1", "person": "alice", "role": "read", "resource": "prod-db"}
+    over = event(1, "grant.opened", "g0001", **facts, expires_at=NOW.isoformat())
+    lasts = event(2, "grant.opened", "g0002", **facts, expires_at=(LATER + timedelta(hours=1)).isoformat())
+    for _ in range(2):
+        await relay.apply(desk(work), [over, lasts])
+    [end] = [item for _, item in work.sent.values() if isinstance(item, EndGrant)]
+    assert (end.grant, end.actor, end.account, end.revoke) == ("g0002", BOT, "U0ALICE001", True)
+    assert work.grants == {}
+    [told] = texts(work)
+    assert told.endswith("put back to a time before it. Ask for it anew: `/access prod-db read`")
