@@ -78,7 +78,8 @@ def _inspected(inquiry: Inquiry, kind: str, content: Node, verb: str, change: Ch
         _check_harmless(kind, content, catalogue, seen)
         if inquiry.count > 1:
             raise Refusal("ddl-masked", "a change of the schema is sent by itself here", "send it by itself")
-    found = collect([*change.parts, *change.types], catalogue, frozenset({id(content)}), in_clear=seen.in_clear)
+    parts, named = [*change.parts, *change.types], inquiry.terms.settings
+    found = collect(parts, catalogue, frozenset({id(content)}), in_clear=seen.in_clear, named=named)
     # What it sorts, compares or makes another type of is nowhere said.
     found.own |= catalogue.implied
     if kind == "RefreshMatViewStmt":
@@ -235,7 +236,8 @@ def _check_stored(scope: Scope) -> None:
         raise Refusal(
             "ddl-stored",
             "this would keep an expression in another form, for what it reads is not shown as it is",
-            "leave current_setting, settings and columns of a domain's type out of it",
+            "leave settings and columns of a domain's type out of it; current_setting of an application's own may be "
+            "in it where a rule names that in `settings`",
         )
 
 

@@ -89,7 +89,7 @@ _OTHER = "a setting that no rule names"
 """What is set where a name that comes later is none that it may be: the server knows no such setting."""
 
 
-def _is_own(name: str) -> bool:
+def is_own(name: str) -> bool:
     """Say whether a setting is an application's or an extension's own, which rules may name."""
     return _OWN.fullmatch(name) is not None and re.search(PRIVATE, name) is None
 
@@ -97,12 +97,12 @@ def _is_own(name: str) -> bool:
 def own_set(content: Node) -> frozenset[str]:
     """Return the setting of an application's own that a SET sets."""
     name = str(content.get("name", "")).lower()
-    return frozenset({name} if content.get("kind") == "VAR_SET_VALUE" and _is_own(name) else ())
+    return frozenset({name} if content.get("kind") == "VAR_SET_VALUE" and is_own(name) else ())
 
 
 def own_shown(name: str, *, in_clear: bool) -> frozenset[str]:
     """Return the setting of an application's own that a SHOW shows, where it is not shown without a rule."""
-    return frozenset({name.lower()} if _is_own(name.lower()) and not shown(name, in_clear=in_clear) else ())
+    return frozenset({name.lower()} if is_own(name.lower()) and not shown(name, in_clear=in_clear) else ())
 
 
 def own_read(function: str, content: Node, named: tuple[str, ...]) -> str | None:
@@ -111,7 +111,7 @@ def own_read(function: str, content: Node, named: tuple[str, ...]) -> str | None
     Others come as if there were none.
     """
     name = str(_value((content.get("args") or [{}])[0])).lower() if function == "current_setting" else ""
-    return name if _is_own(name) and any(names_setting(listed, name) for listed in named) else None
+    return name if is_own(name) and any(names_setting(listed, name) for listed in named) else None
 
 
 def own_called(content: Node, named: tuple[str, ...]) -> tuple[frozenset[str], bool]:
@@ -121,8 +121,8 @@ def own_called(content: Node, named: tuple[str, ...]) -> tuple[frozenset[str], b
     """
     name = _value(content["args"][0])
     if name is None:
-        return frozenset(filter(_is_own, named)), False
-    return frozenset({str(name).lower()} if _is_own(str(name).lower()) else ()), True
+        return frozenset(filter(is_own, named)), False
+    return frozenset({str(name).lower()} if is_own(str(name).lower()) else ()), True
 
 
 def set_among(names: frozenset[str]) -> str:
@@ -168,7 +168,7 @@ def refusal_of_set(content: Node) -> Refusal | None:
     if name in TIMEOUTS:
         return None if _timeout(content) is not None else _untimely(name)
     allowed = CHANGEABLE.get(name) or _SET_ONLY.get(name)
-    if allowed is None and _is_own(name):
+    if allowed is None and is_own(name):
         return None  # Rules decide.
     if allowed is None:
         return _pinned(name or "that setting")
@@ -192,8 +192,10 @@ def refusal_of_value(name: str, value: str) -> Refusal | None:
     """Return why a session may not begin with a setting, or None: it may with what it could SET."""
     if name in TIMEOUTS:
         return None if milliseconds(value) is not None else _untimely(name)
-    if _is_own(name):
-        return Refusal("settings", f"{name} is set after connecting, where a rule names it", f"SET {name} = 'value'")
+    if is_own(name):
+        return (
+            None if value.isprintable() else _unsettable(name)
+        )  # Whether a rule names it is said once it is known who asks.
     if name not in _BEGUN:
         return _pinned(name if _NAME.fullmatch(name) else "that setting")
     return None if _BEGUN[name].fullmatch(value) and value.isprintable() else _unsettable(name)
@@ -240,7 +242,7 @@ def refusal_of_call(content: Node, named: tuple[str, ...] = ()) -> Refusal | Non
         own, _ = own_called(content, named)
         return None if own else _unwritten("set_config")
     name, value = str(_value(arguments[0])).lower(), _value(arguments[1])
-    if _is_own(name):
+    if is_own(name):
         return None  # Rules decide.
     if name == "search_path":
         return None  # `moved_by_call` has looked at it.
@@ -298,7 +300,7 @@ def _unsettable(name: str) -> Refusal:
     if name == "client_encoding":
         said = "text passes this broker in UTF-8 only, so client_encoding cannot be set to that value"
         return Refusal("settings", said, "leave it as it is, or SET client_encoding = 'UTF8'")
-    words = (CHANGEABLE.get(name) or _SET_ONLY[name]).pattern
+    words = (CHANGEABLE.get(name) or _SET_ONLY.get(name, _ANY)).pattern
     hint = f"may be set to: {words.replace('|', ', ')}" if _WORDS.fullmatch(words) else None
     if name == "row_security":
         hint = "on or off, once connected; with --enable-row-security pg_dump and pg_restore leave it as it is"

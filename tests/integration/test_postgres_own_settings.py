@@ -18,7 +18,9 @@ NAMING = """
   - {id: no-admins, decision: deny, settings: [jwt.claims.admin], message: nobody plays an administrator}
 """
 CLEAR = POLICY.split("fields:", maxsplit=1)[0].replace('"public.*"', '"*.*"')
-CODE = "  - {id: code, decision: allow, effects: [read, write], functions: ['*.*']}\n"
+CODE = """
+  - {id: code, decision: allow, effects: [read, write, ddl], functions: ['*.*']}
+"""
 TENANTS = (
     "create table orders (id int, owner text)",
     "insert into orders values (1, '7'), (2, '7'), (3, '8')",
@@ -159,10 +161,38 @@ async def test_what_could_be_a_secret_is_neither_set_nor_shown(served: TestBroke
         postgres.execute("alter database shop reset jwt.claims.secret")
 
 
-async def test_one_that_is_asked_for_while_connecting_is_set_behind_that(served: TestBroker) -> None:
-    status, _, errors = await psql(served.ticket(role="write"), "select 1", options="-capp.user_id=7")
-    assert status
-    assert "app.user_id is set after connecting, where a rule names it" in errors
+async def test_a_session_may_begin_with_what_rules_name(served: TestBroker) -> None:
+    said = await psql(
+        served.ticket(role="write"),
+        *("show app.user_id", "set app.user_id = '8'", "reset app.user_id", "show app.user_id"),
+        options="-capp.user_id=it's",
+    )
+    assert said == (0, "it's\nSET\nRESET\nit's\n", "")
+    assert next(one["text"] for one in served.recorder.of("statement.allowed")) == "SET app.user_id = ?"
+    connection = await asyncpg.connect(**served.ticket(role="write").asyncpg(), server_settings={"app.user_id": "9"})
+    assert await connection.fetchval("select current_setting('app.user_id')") == "9"
+    await connection.close()
+    for option, why in (("app.other=7", HINT.replace("tenant", "other")), ("jwt.claims.admin=on", "nobody plays an")):
+        status, _, errors = await psql(served.ticket(role="write"), "select 1", options=f"-c{option}")
+        assert status
+        assert why in errors
+    assert len(served.recorder.of("statement.denied")) == 2
+
+
+async def test_reviewers_see_what_a_session_began_with(clear: TestBroker) -> None:
+    running = asyncio.create_task(psql(clear.ticket(role="ask"), "delete from orders", options="-capp.user_id=7"))
+    hold = await clear.held()
+    assert hold.text == "-- under app.user_id = 7\ndelete from orders"
+    await clear.answer(hold)
+    assert (await running)[:2] == (0, "DELETE 2\n")
+
+
+async def test_a_policy_that_goes_by_one_is_made_where_a_rule_names_it(clear: TestBroker, postgres: Server) -> None:
+    postgres.execute("alter table notes owner to app_write", "shop")
+    ticket = clear.ticket(role="write")
+    made = "create policy mine on notes using (body = current_setting('app.{}', true))"
+    assert (await psql(ticket, made.format("user_id")))[::2] == (0, "")
+    assert "may be in it where a rule names that in `settings`" in (await psql(ticket, made.format("other")))[2]
 
 
 async def test_row_security_goes_by_them(clear: TestBroker) -> None:

@@ -109,7 +109,7 @@ REFUSED = {
     "search_path": ('"evil', "settings", 'invalid value for parameter "search_path": ""evil"'),
     "standard_conforming_strings": ("off", "settings", "cannot be set to that value"),
     "row_security": ("off", "settings", "row_security cannot be set to that value"),
-    "ext.foo": ("bar", "settings", "ext.foo is set after connecting"),
+    "ext.foo": ("bar", "default-setting", "ext.foo is a setting of an application's own, and no rule names it"),
     "role": ("postgres", "settings", "role is pinned"),
     "client_encoding": ("SJIS", "startup.encoding", "only UTF8"),
     "TimeZone": ("x'; drop", "settings", "invalid value for parameter"),

@@ -63,6 +63,7 @@ from broker.protocols.postgres.states import State
 from broker.protocols.postgres.work import Work
 from broker.sessions.holds import Estimate
 from broker.sessions.model import CloseReason, SessionFacts
+from broker.sql.settings import is_own
 from broker.transport.stream import Sink, Stream
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class Flow:
             path=kind.search_path,
             home=kind.path,
             longest=pins.remaining(kind.until, house.broker.clock.now()),
+            own_settings=frozenset(name for name, _ in kind.settings if is_own(name)),
         )
         self._scribe = Scribe(house.broker.recorder, self.feed, house.notes)
         self._quick: Lane | None = None

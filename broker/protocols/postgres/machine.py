@@ -79,7 +79,7 @@ class Machine:
 
     `known` gives what Inspect would be answered with at this moment, or None where that takes longer than a look.
     `path` is the search path that is pinned, `home` the one that the session begins with, where that is another.
-    `longest` is how many milliseconds a timeout may last that the client sets.
+    `longest` is how many milliseconds its client may have a timeout last, `own_settings` what it began with of those.
     """
 
     def __init__(
@@ -95,12 +95,13 @@ class Machine:
         path: SearchPath = ("public",),
         home: SearchPath | None = None,
         longest: int = 0,
+        own_settings: frozenset[str] = frozenset(),
     ) -> None:
         self.state = State.OPEN
         share = Share(memory or Memory())
         self._session = Session(facts, ids, nonce, access_hint, rations or Rations(), share, clear)
-        self._session.way = Pathway(path, home, home)
-        self._session.longest = longest
+        self._session.way, self._session.longest = Pathway(path, home, home), longest
+        self._session.own_settings |= own_settings
         self._known = known
         self._scanner = FrontendScanner(share)
         self._front = FrontPath(self._session)

@@ -1,7 +1,7 @@
 """What a client asks for as it connects, where the upstream or a ruling has the last word.
 
-A search path is ruled on, and recorded, as the SET that it stands for. The upstream is then logged in with it, so it is
-what RESET goes back to, as with a server that is asked directly.
+A search path, and settings of an application's own, are ruled on, and recorded, as the SETs that they stand for. The
+upstream is then logged in with them, so they are what RESET goes back to, as with a server that is asked directly.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from broker.protocols.postgres.ruling import Denied, Permitted, must_be_asked, s
 from broker.protocols.postgres.spares import Kind
 from broker.protocols.postgres.startup import LEFT_OUT, Startup, sanitised
 from broker.sessions.model import Entry, SessionFacts
+from broker.sql.masks import quote_text
 from broker.sql.paths import setting, written
 
 _LATER = "connect without a search path, then SET search_path"
@@ -46,6 +47,21 @@ async def begin(
         problem = denial(ruling.sqlstate, ruling.message, ruling.rules, ruling.hint or _LATER)
         raise SessionRefused(replace(problem, fatal=True), "its search path")
     ruler.move(kind.path)
+    return (*records.allowed(facts, (id_,), ruling), records.finished(facts, id_, "ok", None, 0.0))
+
+
+async def set_own(
+    house: House, facts: SessionFacts, ruler: Ruler, name: str, value: str, id_: str
+) -> tuple[Entry, ...]:
+    """Rule on a setting of an application's own, as the SET that it stands for; raises SessionRefused like `begin`."""
+    sql = f"SET {name} = {quote_text(value)}"
+    ruling = await ruler.ruled(sql)
+    if isinstance(ruling, Permitted) and ruling.asking is not None:
+        ruling = must_be_asked(ruling, ruling.asking, "nobody is asked before there is a session: SET it then")
+    if isinstance(ruling, Denied):
+        await house.broker.recorder.write(records.denied(facts, id_, ruling, sql))
+        problem = denial(ruling.sqlstate, ruling.message, ruling.rules, ruling.hint or LEFT_OUT)
+        raise SessionRefused(replace(problem, fatal=True), "a setting")
     return (*records.allowed(facts, (id_,), ruling), records.finished(facts, id_, "ok", None, 0.0))
 
 

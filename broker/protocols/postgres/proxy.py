@@ -194,6 +194,9 @@ class Session:
             if startup.path is not None:
                 named = (self._house, self.facts, self._kind, self._flow.ruler, startup.path, self._flow.ids())
                 self._begins_with = await outset.begin(*named)
+            for name, value in startup.own:
+                own = (self._house, self.facts, self._flow.ruler, name, value, self._flow.ids())
+                self._begins_with += await outset.set_own(*own)
             return await self._backend.open(self._record_opened)
         except UpstreamUnavailable as error:
             if self._cut:

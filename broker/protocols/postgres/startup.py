@@ -16,7 +16,7 @@ from broker.protocols.postgres import codec
 from broker.protocols.postgres.codec import CANCEL_REQUEST, GSSENC_REQUEST, MAX_STARTUP, SSL_REQUEST
 from broker.protocols.postgres.replies import Problem
 from broker.sql.paths import listed
-from broker.sql.settings import TIMEOUTS, milliseconds, refusal_of_value
+from broker.sql.settings import TIMEOUTS, is_own, milliseconds, refusal_of_value
 
 MINOR = 2
 """The latest minor version of protocol 3 that is spoken."""
@@ -128,6 +128,11 @@ class Startup:
     unknown: tuple[str, ...] = ()
     path: tuple[str, ...] | None = None
     """The names of the search path that it asks for: whether by right is said once it is known who asks."""
+
+    @property
+    def own(self) -> tuple[tuple[str, str], ...]:
+        """Those settings that are an application's own: they too wait for that."""
+        return tuple((name, value) for name, value in self.settings if is_own(name))
 
     @property
     def spoken(self) -> int:

@@ -94,11 +94,12 @@ def test_what_could_not_be_set_is_refused_with_what_can_be_done(name: str) -> No
         assert ", search_path, " in (caught.value.problem.hint or "")
 
 
-def test_a_setting_of_an_applications_own_is_set_later() -> None:
+def test_a_setting_of_an_applications_own_waits_until_it_is_known_who_asks() -> None:
     for pair in (("App.User_Id", "7"), ("options", "-c app.user_id=7")):
-        with pytest.raises(StartupRefused, match=r"app\.user_id is set after connecting") as caught:
-            read(pair)
-        assert "SET app.user_id = 'value'" in (caught.value.problem.hint or "")
+        assert read(pair).own == (("app.user_id", "7"),)
+    assert read(("jit", "off")).own == ()
+    with pytest.raises(StartupRefused, match="cannot be set to that value"):
+        read(("app.user_id", "a\nb"))
 
 
 def test_a_timeout_is_read_into_milliseconds() -> None:
