@@ -156,7 +156,7 @@ class _Query:
         return self._outputs
 
     def _selected(self) -> tuple[Derived, ...]:
-        shared = self._outer_joins()
+        shared = nulled = self._outer_joins()
         if self.node.get("hasAggs") == "true" or listed(self.node, "groupClause") or listed(self.node, "groupingSets"):
             shared |= self._met()
         found = []
@@ -166,7 +166,8 @@ class _Query:
             for each in nodes(target["expr"]):
                 if each[""] == "WINDOWFUNC":
                     more = more | self._met() | self._window(number(each, "winref"))
-            found.append(Derived(one.origins | more, one.bare) if more else one)
+            # What decides itself whether a NULL stands in its place is no longer there as it stands.
+            found.append(Derived(one.origins | more, None if one.bare in nulled else one.bare) if more else one)
         return tuple(found)
 
     def _combined(self) -> tuple[Derived, ...]:

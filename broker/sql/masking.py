@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from broker.sql.catalogue import Relation
 from broker.sql.grouping import Table, group_by_keys
 from broker.sql.guard import unchanged
-from broker.sql.masks import quote_name
+from broker.sql.masks import quote_name, quote_text
 from broker.sql.model import Refusal
 from broker.sql.relations import Scope, placed
 from broker.sql.rewrite import Rewriter, Source, fragment
 from broker.sql.settings import own_called, set_among
 from broker.sql.stars import list_columns
-from broker.sql.system import SYSTEM_COLUMNS, literal_functions
+from broker.sql.system import SYSTEM_COLUMNS, UNCOUNTED, literal_functions
 from broker.sql.tree import Node, strings, walk
 
 
@@ -34,9 +34,17 @@ def mask_relations(scope: Scope, rewriter: Rewriter) -> None:
             body = set_among(own_called(content, scope.found.named)[0])
         else:
             body = written.get(f"{name}/{len(content.get('args', []))}", written[name])
+        if UNCOUNTED in body:
+            body = body.replace(UNCOUNTED, _uncounted(scope))
         _replace_call(rewriter, wrapper, content, body)
     for wrapper, content, call in scope.found.listings:
         _replace_listing(scope, rewriter, wrapper, content, call)
+
+
+def _uncounted(scope: Scope) -> str:
+    """Write the oids of the relations whose rows follow masked fields: their sizes would tell how many there are."""
+    found = {one.oid for one in scope.seen.concerned() if scope.sight(one).rows}
+    return quote_text(f"{{{','.join(map(str, sorted(found)))}}}")
 
 
 def _keyed(scope: Scope) -> Iterator[tuple[Node, Table]]:

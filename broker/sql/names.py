@@ -14,6 +14,7 @@ from policies.engine.decisions import OwnFunction
 
 CHECKED = TELLING | {"set_config"}
 """Functions that pass with some arguments only; whoever finds a call looks at those."""
+_INSTEAD = {"pg_column_size": "octet_length says how long a value is, whatever is stored of it"}
 
 
 def check_function(catalogue: Catalogue, parts: list[str], code: set[str] | None = None) -> str | None:
@@ -62,7 +63,7 @@ def check_function(catalogue: Catalogue, parts: list[str], code: set[str] | None
     if not known and not (in_clear and name in FUNCTIONS_IN_CLEAR):
         said = f"function {name} is not on the list of functions that only compute"
         hint = "functions that wait, lock, write, read files or run SQL of their own are refused"
-        raise Refusal("function", said, hint, retry=True)
+        raise Refusal("function", said, _INSTEAD.get(name, hint), retry=True)
     return None
 
 
@@ -96,7 +97,7 @@ def check_attribute(catalogue: Catalogue, name: str, *, row: bool, record: bool)
     `row` says that the expression can only be a row of FROM, `record` that its type has no name or has that column.
     """
     if row and name not in catalogue.own:
-        return  # No builtin function that is off the list takes a row.
+        return  # No builtin function that is off the list takes a row, but for those that measure it.
     if row and record and name not in catalogue.loose:
         return
     raise Refusal(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from broker.sql.catalogue import Catalogue, allowed_functions
-from broker.sql.names import CHECKED, check_attribute
-from broker.sql.system import SYSTEM_COLUMNS
+from broker.sql.names import CHECKED, check_attribute, check_function
+from broker.sql.system import MEASURING, SYSTEM_COLUMNS
 from broker.sql.tree import Node
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ def check_notation(found: Collected, catalogue: Catalogue) -> None:
             nodes = []  # The rows of a function can have a table's type.
         others = [content for kind, content in nodes if kind != "RangeVar" or not has_column(catalogue, content, name)]
         if others or not nodes:
+            if name in MEASURING and not found.in_clear:
+                check_function(catalogue, [name])
             record = all(kind in _RECORDS for kind, content in nodes if content in others)
             check_attribute(catalogue, name, row=bool(nodes), record=record)
 

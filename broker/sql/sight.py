@@ -135,14 +135,14 @@ class Sights:
         """Return the (relation oid, attnum) pairs that no result may attest: masked fields, and their whole rows."""
         if self._wires is None:
             found: set[tuple[int, int]] = set()
-            for relation in self._concerned():
+            for relation in self.concerned():
                 masks = self.of(relation).masks
                 found |= {(relation.oid, column.attnum) for column in relation.columns if column.name in masks}
                 found |= {(relation.oid, 0)} if masks else set()
             self._wires = frozenset(found)
         return self._wires
 
-    def _concerned(self) -> Iterator[Relation]:
+    def concerned(self) -> Iterator[Relation]:
         """Yield every relation that rules could mask something of, and perhaps some more than once."""
         named = [each for each in self._catalogue.by_oid.values() if self._rules(each)]
         for relation in named:

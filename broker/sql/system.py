@@ -260,7 +260,10 @@ _PARTITIONED = """(SELECT CASE WHEN x.partexprs IS NULL THEN pg_catalog.pg_get_p
  WHEN x.partstrat OPERATOR(pg_catalog.=) 'l' THEN 'LIST ((hidden))'
  WHEN x.partstrat OPERATOR(pg_catalog.=) 'h' THEN 'HASH ((hidden))' ELSE 'RANGE ((hidden))' END
  FROM pg_catalog.pg_partitioned_table x WHERE x.partrelid OPERATOR(pg_catalog.=) a1)"""
+UNCOUNTED = "{uncounted}"
+"""Where the oids go of relations whose rows nobody may count."""
 _SIZE = """(SELECT CASE WHEN x.relkind OPERATOR(pg_catalog.<>) ALL ('{{i,I,t}}'::pg_catalog."char"[])
+ AND x.oid OPERATOR(pg_catalog.<>) ALL ({{uncounted}}::pg_catalog.oid[])
  THEN pg_catalog.{}(a1::pg_catalog.regclass{{rest}}) END
  FROM pg_catalog.pg_class x WHERE x.oid OPERATOR(pg_catalog.=) a1::pg_catalog.regclass)"""
 _TABLE_SIZE = _SIZE.format("pg_table_size")
@@ -302,7 +305,7 @@ _LITERAL_FUNCTIONS: dict[str, str] = {
     "pg_tablespace_size": "NULL::pg_catalog.int8",
 }
 """Functions whose answers hold literals, or follow them -> what is written instead, over a row `a1, a2, ...` of their
-arguments, perhaps for some number of these; sizes leave out indexes."""
+arguments, perhaps for some number of these; sizes leave out indexes, and relations of which nobody may count rows."""
 _LITERAL_FUNCTIONS_IN_CLEAR = {"current_setting": _SETTING_IN_CLEAR}
 
 
@@ -311,7 +314,9 @@ def literal_functions(*, in_clear: bool) -> dict[str, str]:
     return _LITERAL_FUNCTIONS_IN_CLEAR if in_clear else _LITERAL_FUNCTIONS
 
 
-FUNCTIONS_IN_CLEAR = frozenset(
+MEASURING = frozenset({"pg_column_compression", "pg_column_size"})
+"""Functions that say how a value is stored, which follows the length of what stands beside it: of rows, too."""
+FUNCTIONS_IN_CLEAR = MEASURING.union(
     """
     currval enum_first enum_last enum_range lastval pg_blocking_pids pg_conf_load_time pg_current_wal_lsn
     pg_filenode_relation pg_get_object_address pg_last_wal_receive_lsn pg_last_wal_replay_lsn

@@ -1175,3 +1175,20 @@ explain analyze update hubs set id = 9 where id = 1
 insert into customers (id, ssn) values (9001, '731-55-0002') on conflict on constraint customers_ssn_key do nothing
 insert into partly (id, ssn) values (1, 'x') on conflict on constraint partly_some do nothing
 insert into customers (id, ssn) values (9001, 'x') on conflict on constraint customers_salary_check do nothing
+-- How a clear field is stored beside a masked one, and the sizes of what nobody may count.
+select id, pg_column_size(bio) from bulky order by id
+select id, pg_column_compression(bio), octet_length(bio) from bulky order by id
+select pg_column_size(b), pg_column_size(b.*), pg_column_size(row(bio)) from bulky b order by id
+select b.pg_column_size from bulky b
+select (bio).pg_column_size from bulky
+select s.pg_column_size from (select bio from bulky) s
+with s as (select bio from bulky) select pg_catalog.pg_column_size(bio) from s
+select pg_column_size(bio) from v_bulky order by id
+select * from v_stored order by id
+insert into orders select id + 7000, id, bio from bulky returning pg_column_size(note)
+update bulky set bio = bio where id < 9 returning pg_column_size(bio)
+select pg_relation_size('bykey_7'), pg_relation_size('bykey_rest', 'main')
+select pg_table_size('bykey_7'), pg_total_relation_size('bykey_7'::regclass)
+select relname, pg_relation_size(oid) from pg_class where relname like 'bykey%' or relname = 'mv_rank' order by 1
+select * from v_same order by id
+select count(code) from v_same where code <> '***'

@@ -181,6 +181,13 @@ insert into homes select generate_series(1, 3);
 create table public.wards(id int primary key, ssn text, home int references public.homes);
 insert into wards select id, ssn, case when ssn < '8' then 1 else 2 end from customers where id < 4;
 create trigger seen after update or delete on public.wards for each row when (old.ssn > '8') execute function public.watch();
+-- A clear field that is compressed where a masked one beside it is long.
+create table public.bulky(id int primary key, bio text, ssn text);
+insert into bulky select id, repeat('abcdefghij', 150 + 10 * id), repeat(ssn, case when ssn < '8' then 1 else 60 end) from customers where id < 6;
+create view public.v_bulky as select id, bio from bulky;
+create view public.v_stored as select id, pg_column_size(bio) as n from bulky;
+-- A view that shows a part of a field where an outer join found it by that very field.
+create view public.v_same as select o.id, l.code, l.doc from orders o left join lengths l on l.id = o.id and length(l.code) > 40 and length(l.doc ->> 'x') > 40 where o.id < 6;
 grant select on all tables in schema public to lvl_read, lvl_write;
 grant insert, update, delete on all tables in schema public to lvl_write;
 grant insert on public.audit_log to lvl_read;

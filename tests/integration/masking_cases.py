@@ -144,6 +144,7 @@ LINEAGE = {
     "v_vows": {"oath": "by lineage from public.vows.oath"},
     "words": {"loud": "as it is in public.oaths"},
     "v_maybe": {"code": "by lineage from public.lengths.code", "doc": "by lineage from public.lengths.doc"},
+    "v_same": {"code": "by lineage from public.lengths.code", "doc": "by lineage from public.lengths.code"},
     "v_maybe_one": dict.fromkeys(("note", "tag"), "by lineage from public.ranked.code"),
     "v_maybe_both": {"note": "by lineage from public.lengths.rest"},
     "gen": {"loud": "generated from public.gen.ssn"},

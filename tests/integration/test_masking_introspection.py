@@ -337,3 +337,8 @@ async def test_a_relation_that_is_not_covered_hides_every_literal(worlds: tuple[
     text = "\n".join(line for lines in said for line in lines)
     assert "canary" not in text
     assert "hidden" in text
+
+
+def test_sizes_are_told_but_of_what_nobody_may_count(worlds: tuple[World, World]) -> None:
+    sql = "select pg_relation_size('bykey_7'), pg_table_size('mv_rank'), pg_relation_size('orders')"
+    assert worlds[0].run(sql) == worlds[1].run(sql) == [("SELECT 1", [(None, None, 8192)])]

@@ -40,6 +40,8 @@ FIELDS: FieldView = {
     "public.own_types": RelationFields(clear=ID),
     "public.spokes": RelationFields(clear=ID | {"hub"}),
     "public.partly": RelationFields(clear=ID),
+    "public.bulky": RelationFields(clear=ID | {"bio"}),
+    "public.v_same": RelationFields(clear=ID, rows=True),
     "public.baskets": RelationFields(clear=ID | {"label"}),
     "public.lengths": RelationFields(
         clear=ID | {"name"}, masks={"code": Mask(MaskKind.PARTIAL, tail=4), "doc": Mask(MaskKind.KEYS, show=("name",))}
