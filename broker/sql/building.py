@@ -360,6 +360,7 @@ def _relation(
         follows or facts.rules or any(column.code for column in columns),
         hashlib.sha256(made.encode()).hexdigest()[:32] if made else "",
         0 if shared else numbers,
+        facts.literals,
     )
 
 

@@ -89,6 +89,9 @@ class Relation:
     """A stamp of its triggers, rules, keys and defaults."""
     numbers: int = 0
     """attnum of the column that a sequence belongs to, where no other one has its numbers by default."""
+    literals: tuple[tuple[frozenset[int], str], ...] = ()
+    """Conditions of its indexes that have literals, each with the attnums of what they compare; 0 and no text stand for
+    expressions in them that have some."""
 
     @property
     def qualified(self) -> str:

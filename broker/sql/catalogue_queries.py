@@ -139,6 +139,15 @@ _PARTS = f"""{_LOOSE},
                 ' ', 'index', case when x.indpred is null then x.indnkeyatts else -x.indnkeyatts end,
                 array_to_string(x.indkey::int2[], ' '), '"' || i.relname)
             from pg_index x join pg_class i on i.oid = x.indexrelid where x.indrelid >= 16384 and <of x.indrelid>
+            -- What plans show of its indexes: conditions with literals, behind the columns in them, and expressions.
+            union all select indrelid, concat_ws(
+                ' ', 'literal', (select string_agg(distinct m[1], ',')
+                                 from regexp_matches(indpred::text, ':varattno ([0-9]+)', 'g') m),
+                pg_get_expr(indpred, indrelid))
+            from pg_index where indrelid >= 16384 and <of indrelid>
+                                and indpred::text like all (array['%{{CONST %', '%:varattno %'])
+            union all select indrelid, 'literal 0' from pg_index
+                      where indrelid >= 16384 and indexprs::text like '%{{CONST %' and <of indrelid>
             -- Whose rows follow a change of its own, how, by which of its columns, and in which of theirs.
             union all select confrelid, concat_ws(' ', 'follower', oid, conrelid, confdeltype, confupdtype,
                                                   array_to_string(confkey, ','), array_to_string(conkey, ','))
@@ -233,7 +242,8 @@ QUERIES: dict[str, str] = {
                                  and p.prosrc ~ '^(multi)?range_constructor[0-3]$') as native, b.reaches, b.computes,
                coalesce(r.typrelid, 0)::int8 as returns,
                exists (select from pg_proc b where b.oid < 16384 and b.proname = p.proname) as builtin,
-               p.oid in (table loose) as follows, l.lanname = 'sql' and not b.computes as planned, p.xmin::text as made,
+               p.oid in (table loose) as follows, 
+               (l.lanname = 'sql' or p.pronargdefaults > 0) and not b.computes as planned, p.xmin::text as made,
                p.oid in (select oid from implied where not assigning) as implied
         from pg_proc p join pg_namespace n on n.oid = p.pronamespace join pg_language l on l.oid = p.prolang
              left join pg_type r on r.oid = p.prorettype

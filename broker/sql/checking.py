@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from typing import Any
 
 from broker.sql.catalogue import Relation
@@ -114,49 +114,6 @@ def check_calls(found: Collected, scope: Scope) -> None:
         if relation is not None and scope.masks_of(relation):
             message = f"{overload.function} returns rows of {relation.qualified}, which has masked fields"
             raise Refusal("function-defined", message, f"query {relation.qualified} itself")
-
-
-def check_explained(found: Collected, scope: Scope) -> None:
-    """Refuse to explain what a plan would show the definition of, whose literals the catalogue hides."""
-    if scope.views:
-        raise Refusal("explain", "EXPLAIN of a view would show its definition", "explain a query on its tables")
-    if planned := sorted(str(overload.function) for overload in found.own if overload.planned):
-        raise Refusal("explain", f"EXPLAIN of {planned[0]} would show its definition", "explain the query without it")
-    read = [(content, relation) for _, content, _, relation in scope.resolved]
-    for content, relation in [*read, *((content, scope.target(content)) for _, content, _ in found.targets)]:
-        for each in (relation, *scope.catalogue.heirs.get(relation.oid, ())):
-            for column in each.columns:
-                if (each.oid, column.attnum) in scope.catalogue.virtual and scope.mentions(content, column.name):
-                    shown = f"{each.qualified}.{column.name}"
-                    raise Refusal("explain", f"EXPLAIN of {shown} would show its definition", "name other columns")
-
-
-def check_measured(unread: Set[str], compared: Set[str]) -> None:
-    """Refuse to have run, for EXPLAIN, what compares fields that are left out of it: it would be another query."""
-    if both := sorted(unread & compared):
-        raise Refusal(
-            "explain",
-            f"EXPLAIN ANALYZE of what compares {both[0]} would tell its length, and it is masked for you",
-            "leave ANALYZE out, or the comparison",
-        )
-
-
-def check_fired(found: Collected, scope: Scope) -> None:
-    """Refuse to have a change run for EXPLAIN, which counts calls of triggers, where masked fields decide these.
-
-    A condition may be of them, and a foreign key's trigger is called where its columns are set to something else.
-    """
-    targets = [scope.target(content) for _, content, _ in found.targets]
-    below = [each for target in targets for each in scope.catalogue.heirs.get(target.oid, ())]
-    following = [scope.catalogue.by_name[one.partition(" ")[2]] for one in sorted(scope.follows)]
-    for each in (*targets, *below, *following):
-        if (sight := scope.sight(each)).masks or sight.tainted:
-            raise Refusal(
-                "explain",
-                f"EXPLAIN ANALYZE counts the calls of triggers and foreign keys of {each.qualified}, and those follow "
-                "fields that are masked for you",
-                "leave ANALYZE out",
-            )
 
 
 def _of_target(kind: str, statement: Node, found: Collected, scope: Scope) -> Collected:

@@ -29,6 +29,7 @@ class Facts:
     referrers: tuple[Referrer, ...] = ()
     reads: tuple[int, ...] = ()
     made: tuple[str, ...] = ()
+    literals: tuple[tuple[frozenset[int], str], ...] = ()
 
 
 def facts_in(parts: Iterable[str]) -> Facts:
@@ -51,7 +52,13 @@ def facts_in(parts: Iterable[str]) -> Facts:
         tuple(_referrer(one) for one in followers),
         tuple(sorted(map(int, found.get("reads", ())))),
         tuple(made),
+        tuple(_literals(one) for one in found.get("literal", ())),
     )
+
+
+def _literals(text: str) -> tuple[frozenset[int], str]:
+    columns, _, condition = text.partition(" ")
+    return frozenset(map(int, columns.split(","))), condition
 
 
 def _index(text: str) -> Index:

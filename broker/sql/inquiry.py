@@ -9,9 +9,6 @@ from typing import Any
 from broker.sql.catalogue import Catalogue
 from broker.sql.checking import (
     check_calls,
-    check_explained,
-    check_fired,
-    check_measured,
     check_writes,
     does,
     effects_of,
@@ -20,6 +17,7 @@ from broker.sql.checking import (
 from broker.sql.collect import collect
 from broker.sql.collected import Collected
 from broker.sql.comparing import compared
+from broker.sql.explained import check_explained, check_fired, check_measured, check_searched
 from broker.sql.guarding import guard_changes
 from broker.sql.library import Token
 from broker.sql.masking import mask_relations
@@ -113,7 +111,7 @@ class Inquiry:
         )
         scope = self.scope(found, plain=plain)
         if verb == "EXPLAIN" and not self.seen.in_clear:
-            check_explained(found, scope)
+            check_explained(root, found, scope)
         check_writes(found, scope)
         revealed: frozenset[str] = frozenset()
         if reveals:
@@ -122,6 +120,7 @@ class Inquiry:
         self.compare(found, scope)
         if measured:
             check_fired(found, scope)
+            check_searched(root, found, scope)
             check_measured(scope.unread(), self.compared)
         if sought:
             self.searches = search(root["SelectStmt"], sought, scope, self.rewriter)

@@ -14,9 +14,9 @@ class Overload:
     """One function that users defined; `returns` is the oid of the relation whose rows it returns, or 0.
 
     `builtin` says that there is a builtin function of its name, `follows` that its code may look names up in its
-    session's search path, `planned` that a plan may have its code in the place of its call, `reaches` that it runs SQL
-    or reads relations which it is given as texts, `implied` that it makes one builtin type of another, or compares
-    values of one, wherever a statement has them.
+    session's search path, `planned` that a plan may have its code in the place of its call, or defaults of
+    its arguments in it, `reaches` that it runs SQL or reads relations which it is given as texts, `implied` that it
+    makes one builtin type of another, or compares values of one, wherever a statement has them.
     """
 
     function: OwnFunction

@@ -28,6 +28,8 @@ def explain(inquiry: Inquiry, content: Node, start: int) -> StatementFacts:
     if facts.writes and not inquiry.seen.in_clear:
         # Of a change it shows the defaults of what is filled, whose literals the catalogue hides.
         telling |= {"verbose"}
+    if not inquiry.seen.in_clear and _lists_literals(inquiry, facts):
+        telling |= {"verbose"}
     if inquiry.scrub or telling & set(options):
         _leave_out(inquiry, content, options, telling, start)
     inquiry.scrub = inquiry.scrub or before
@@ -40,6 +42,13 @@ def _check_counted(inquiry: Inquiry, facts: StatementFacts) -> None:
         relation = inquiry.catalogue.by_name.get(name)
         if relation is not None and (sight := inquiry.seen.of(relation)).placed:
             raise placed(relation, sight)
+
+
+def _lists_literals(inquiry: Inquiry, facts: StatementFacts) -> bool:
+    """Say whether an index has an expression with literals: what is read of it alone is listed with all that it has."""
+    read = [inquiry.catalogue.by_name[name] for name in facts.reads if name in inquiry.catalogue.by_name]
+    every = [one for each in read for one in (each, *inquiry.catalogue.heirs.get(each.oid, ()))]
+    return any(0 in columns for one in every for columns, _ in one.literals)
 
 
 def _leave_out(inquiry: Inquiry, content: Node, options: dict[str, Node], telling: frozenset[str], start: int) -> None:

@@ -1175,7 +1175,7 @@ explain analyze update hubs set id = 9 where id = 1
 insert into customers (id, ssn) values (9001, '731-55-0002') on conflict on constraint customers_ssn_key do nothing
 insert into partly (id, ssn) values (1, 'x') on conflict on constraint partly_some do nothing
 insert into customers (id, ssn) values (9001, 'x') on conflict on constraint customers_salary_check do nothing
--- How a clear field is stored beside a masked one, and the sizes of what nobody may count.
+-- How a clear field is stored beside a masked one, the sizes of what nobody may count, and what plans tell of indexes.
 select id, pg_column_size(bio) from bulky order by id
 select id, pg_column_compression(bio), octet_length(bio) from bulky order by id
 select pg_column_size(b), pg_column_size(b.*), pg_column_size(row(bio)) from bulky b order by id
@@ -1192,3 +1192,23 @@ select pg_table_size('bykey_7'), pg_total_relation_size('bykey_7'::regclass)
 select relname, pg_relation_size(oid) from pg_class where relname like 'bykey%' or relname = 'mv_rank' order by 1
 select * from v_same order by id
 select count(code) from v_same where code <> '***'
+begin; set local enable_seqscan = off; explain select * from tiers where kind = 'kind3' and amount > 2990
+begin; set local enable_seqscan = off; explain (format json) select id from tiers where (kind < 'kind1' or kind = 'kind4') and amount > 2900
+begin; set local enable_seqscan = off; explain select * from tiers where at = 3 and note = 'zzz'
+begin; set local enable_seqscan = off; explain select * from (select id as a, note as b, at as c from tiers) t where c = 3 and b = 'zzz'
+begin; set local enable_seqscan = off; explain select * from (select * from tiers) t (a, b, c, d, e) where e = 3 and d = 'zzz'
+begin; set local enable_seqscan = off; explain select * from tiers t (a, b, c, d, e) where e = 3 and d = 'zzz'
+begin; set local enable_seqscan = off; explain with t (a, b, c, d, e) as (select * from tiers) select a from t where e = 3 and d = 'zzz'
+begin; set local enable_seqscan = off; explain select 1 where (3, 'zzz') in (select at, note from tiers)
+begin; set local enable_seqscan = off; explain select 1 from tiers natural join (select 3 as at, 'zzz' as note) x
+begin; set local enable_seqscan = off; explain select 1 from tiers join (values (3, 'zzz')) x (at, note) using (at, note)
+begin; set local enable_seqscan = off; explain update tiers set id = id where at = 3 and note = 'zzz'
+begin; set local enable_seqscan = off; explain delete from tiers t where t.at = 3 and t.note = 'zzz'
+begin; set local enable_seqscan = off; explain verbose select f.kind, o.id from tiers f join orders o on o.note = f.kind
+begin; set local enable_seqscan = off; explain (verbose, format json) select kind from tiers order by kind
+explain verbose select padded(id) from orders
+explain select id from orders where padded(id) = 'x'
+explain analyze select grp from steps where id = 5
+explain (analyze, format json) select id from steps s where s.id < 5
+explain analyze select s.grp from orders o join steps s using (id) where o.id < 3
+explain analyze select s.grp from (select id as i, grp from steps) s where i = 5

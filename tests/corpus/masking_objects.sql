@@ -181,11 +181,22 @@ insert into homes select generate_series(1, 3);
 create table public.wards(id int primary key, ssn text, home int references public.homes);
 insert into wards select id, ssn, case when ssn < '8' then 1 else 2 end from customers where id < 4;
 create trigger seen after update or delete on public.wards for each row when (old.ssn > '8') execute function public.watch();
--- A clear field that is compressed where a masked one beside it is long.
+-- A clear field that is compressed where a masked one beside it is long, and indexes of which a plan tells.
 create table public.bulky(id int primary key, bio text, ssn text);
 insert into bulky select id, repeat('abcdefghij', 150 + 10 * id), repeat(ssn, case when ssn < '8' then 1 else 60 end) from customers where id < 6;
 create view public.v_bulky as select id, bio from bulky;
 create view public.v_stored as select id, pg_column_size(bio) as n from bulky;
+create table public.tiers(id int primary key, kind text, amount int, note text, at int);
+insert into tiers select g, 'kind' || g % 5, g, 'note ' || g, g % 97 from generate_series(1, 3000) g;
+select case when ssn < '8' then 1234 else 2345 end as amount, case when ssn < '8' then 'canary-a' else 'canary-b' end as canary from customers where id = 1 \gset
+create index tiers_dear on public.tiers (kind) where amount > :amount;
+create index tiers_known on public.tiers (at) where note <> :'canary';
+create index tiers_open on public.tiers (id) where kind = 'kind1';
+create index tiers_said on public.tiers (kind, (note || :'canary'));
+create function public.padded(int, filling text default 'canary') returns text language plpgsql stable as $$ begin return 'padded'; end $$;
+create table public.steps(id int, grp int, ssn text, pad text);
+insert into steps select g, g % 50, case when c.ssn < '8' then 'a' || g % 3 else 'b' || g % 30 end, repeat('x', 50) from customers c, generate_series(1, 20000) g where c.id = 1;
+create index steps_of on public.steps (ssn, id);
 -- A view that shows a part of a field where an outer join found it by that very field.
 create view public.v_same as select o.id, l.code, l.doc from orders o left join lengths l on l.id = o.id and length(l.code) > 40 and length(l.doc ->> 'x') > 40 where o.id < 6;
 grant select on all tables in schema public to lvl_read, lvl_write;

@@ -41,6 +41,7 @@ FIELDS: FieldView = {
     "public.spokes": RelationFields(clear=ID | {"hub"}),
     "public.partly": RelationFields(clear=ID),
     "public.bulky": RelationFields(clear=ID | {"bio"}),
+    "public.steps": RelationFields(clear=ID | {"grp"}),
     "public.v_same": RelationFields(clear=ID, rows=True),
     "public.baskets": RelationFields(clear=ID | {"label"}),
     "public.lengths": RelationFields(
