@@ -22,17 +22,18 @@ class KnownNames:
     """
 
     _seen: dict[Place, dict[str, Names]] = field(default_factory=dict)
-    """By field rules, the latest last."""
+    """By field rules, those that were looked under last are last."""
 
     def see(self, place: Place, rules: str, names: Mapping[int, str]) -> Former:
         """Take note of names of now, and return those of before."""
         by_rules = self._seen.setdefault(place, {})
-        seen = by_rules.get(rules)
+        seen = by_rules.pop(rules, None)
         if seen is None:
             latest = next(reversed(by_rules.values()), None)
-            seen = by_rules[rules] = Names(latest.last if latest is not None else None)
-            if len(by_rules) > _KEPT:
-                del by_rules[next(iter(by_rules))]
+            seen = Names(latest.last if latest is not None else None)
+        by_rules[rules] = seen
+        if len(by_rules) > _KEPT:
+            del by_rules[next(iter(by_rules))]
         seen.see(names)
         return dict(seen.former)
 

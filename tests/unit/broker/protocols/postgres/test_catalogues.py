@@ -115,6 +115,17 @@ async def test_a_name_of_before_is_known_to_every_process_that_reads_later(upstr
     assert (column.name, set(column.former)) == ("ssn", {"ssn", "note"})
 
 
+def test_who_writes_rules_after_others_were_taken_back_has_seen_the_names_of_then() -> None:
+    known, place = KnownNames(), ("127.0.0.1", 1, "shop")
+    for rules, name in (("first", "ssn"), ("second", "ssn"), ("first", "ssn")):
+        assert known.see(place, rules, {16400: f"0 0 0 public.people\n3 25 -1 {name}"}) == {}
+    renamed = {16400: "0 0 0 public.people\n3 25 -1 contact"}
+    assert known.see(place, "first", renamed) == {(16400, 3): ("ssn",)}
+    assert known.see(place, "third", renamed) == {}
+    # Those that another process may obey for another moment are still known.
+    assert known.see(place, "first", renamed) == {(16400, 3): ("ssn",)}
+
+
 async def test_a_process_that_has_not_heard_of_other_field_rules_yet_has_nothing_forgotten(upstream: Upstream) -> None:
     ahead, behind, names = ["new"], ["old"], KnownNames()
     first, second = shelf(upstream, ahead, names), shelf(upstream, behind, names)
