@@ -1,6 +1,7 @@
 """A denial: where its error stands, and what it leaves of what is around it."""
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 
@@ -50,6 +51,16 @@ def test_a_denial_is_recorded_however_long_its_text_is(letter: str) -> None:
         "sha256": hashlib.sha256(sql.encode()).hexdigest(),
     }
     record_line(genesis(RECORD, "g1"), "g1", "", entry.type, None, entry.data, entry.detail)
+
+
+@pytest.mark.parametrize("message", ['syntax error at or near "hunter2"', 'unrecognized role option "hunter2"'])
+def test_what_a_syntax_error_quotes_is_told_to_its_author_alone(message: str) -> None:
+    ruling = replace(denied(message), rules=("syntax",), sqlstate="42601")
+    play = Play(lambda sql: ruling).client(codec.query("alter"))
+    assert b"hunter2" in play.to_client()
+    said = play.records[0].entries[0].data["message"]
+    assert said in message
+    assert "hunter2" not in said
 
 
 def test_a_denial_waits_until_it_is_recorded() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ MAX_PARAMETERS = 64 * 1024
 """Bytes of parameters that a recording keeps of one statement; beyond, a digest stands for the value."""
 MAX_DENIED = 128 * 1024
 """Characters that a recording keeps of a text that was denied. Longer ones are all denied, for none of them is read."""
+_QUOTING = re.compile(r' at or near | "')
 _MISTYPED = frozenset({"26000", "42601", "42704", "42P01"})
 """What PostgreSQL would have refused as well: text that does not parse, and names of nothing."""
 
@@ -197,8 +199,8 @@ def denied(session: SessionFacts, id_: str, ruling: Denied, sql: str) -> Entry:
         "text": ruling.text,
         "verb": ruling.verb,
         "rules": list(ruling.rules),
-        # What a syntax error stands near can be the rest of a text, values and all; only its author is told.
-        "message": ruling.message.partition(" at or near ")[0] if "syntax" in ruling.rules else ruling.message,
+        # What a syntax error quotes, or stands near, can be the rest of a text, values and all: its author is told.
+        "message": _QUOTING.split(ruling.message, maxsplit=1)[0] if "syntax" in ruling.rules else ruling.message,
         "hint": ruling.hint,
     }
     if ruling.sqlstate in _MISTYPED:

@@ -121,3 +121,23 @@ def test_a_masked_relation_never_stands_bare_in_what_is_forwarded(sql: str) -> N
     for only in ("", "ONLY "):
         bare = bare.replace(f'FROM {only}"public"."customers" AS t', "")
     assert '"public"."customers"' not in bare
+
+
+@pytest.mark.parametrize(
+    "made", ["alter role app", "CREATE USER app LOGIN", "create group app", "select 1; alter user app"]
+)
+@pytest.mark.parametrize("bare", ["hunter2", "hunter2!x", '"hunter2"', "login hunter2", "= 'a' hunter2"])
+def test_a_roles_password_is_hidden_where_its_author_forgot_the_quotes(made: str, bare: str) -> None:
+    shown = redact(f"{made} /* new */ password {bare} valid until 'infinity'")
+    assert shown == f"{made.replace('1', '?')} password ?"
+
+
+def test_what_is_no_password_of_a_role_is_shown() -> None:
+    for sql in (
+        "select password from users",
+        "alter role app password null login",
+        "alter role app with encrypted password ? login",
+        "alter table t add password text",
+        "create role password; select hunter2",
+    ):
+        assert redact(sql.replace("?", "'x'")) == sql
