@@ -47,6 +47,8 @@ class Index:
     columns: frozenset[int]
     partial: bool = False
     """It has the rows that meet a condition."""
+    order: tuple[int, ...] = ()
+    """What it is ordered by, one after the other."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,8 +86,8 @@ def check_searched(root: Any, found: Collected, scope: Scope) -> None:
         for each in (relation, *scope.catalogue.heirs.get(relation.oid, ())) if masks else ():
             hidden = {0} | {column.attnum for column in each.columns if column.name in masks}
             for index in each.indexes:
-                shown = index.key - hidden
-                if index.key & hidden and tests.any_of(shown, each, scope.called(content), content):
+                skipped = next((at for at, number in enumerate(index.order) if number in hidden), len(index.order))
+                if tests.any_of({*index.order[skipped:]} - hidden, each, scope.called(content), content):
                     raise Refusal(
                         "explain",
                         f"EXPLAIN ANALYZE counts the searches of {index.name}, and those follow fields of "

@@ -64,7 +64,8 @@ def _literals(text: str) -> tuple[frozenset[int], str]:
 def _index(text: str) -> Index:
     numbers, _, name = text.partition(' "')
     count, *columns = map(int, numbers.split())
-    return Index(name, frozenset(columns[: abs(count)]), frozenset(columns), partial=count < 0)
+    order = tuple(columns[: abs(count)])
+    return Index(name, frozenset(order), frozenset(columns), partial=count < 0, order=order)
 
 
 def _referrer(words: Sequence[str]) -> Referrer:

@@ -1212,3 +1212,4 @@ explain analyze select grp from steps where id = 5
 explain (analyze, format json) select id from steps s where s.id < 5
 explain analyze select s.grp from orders o join steps s using (id) where o.id < 3
 explain analyze select s.grp from (select id as i, grp from steps) s where i = 5
+explain analyze select count(*) from steps where grp = 5

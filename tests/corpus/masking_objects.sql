@@ -197,6 +197,7 @@ create function public.padded(int, filling text default 'canary') returns text l
 create table public.steps(id int, grp int, ssn text, pad text);
 insert into steps select g, g % 50, case when c.ssn < '8' then 'a' || g % 3 else 'b' || g % 30 end, repeat('x', 50) from customers c, generate_series(1, 20000) g where c.id = 1;
 create index steps_of on public.steps (ssn, id);
+create index steps_by on public.steps (grp, ssn);
 -- A view that shows a part of a field where an outer join found it by that very field.
 create view public.v_same as select o.id, l.code, l.doc from orders o left join lengths l on l.id = o.id and length(l.code) > 40 and length(l.doc ->> 'x') > 40 where o.id < 6;
 grant select on all tables in schema public to lvl_read, lvl_write;

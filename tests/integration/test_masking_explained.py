@@ -21,6 +21,7 @@ SHOWN = [
     "explain update tiers set note = 'x' where id = 5",
     "explain analyze select count(*) from steps",
     "explain analyze select id from customers where id = 5",
+    "explain analyze select grp from steps where grp = 5",
 ]
 REFUSED = [
     "explain select * from tiers where amount > 2990",
