@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -62,18 +63,23 @@ async def recover(
     left: Survivors,
     shapes: ShapeBook,
 ) -> None:
-    """Settle what is not settled."""
+    """Settle what is not settled; what is recorded of it is on disk then, all of it at once."""
+    pending: set[asyncio.Future[None]] = set()
     for row in await store.unsettled():
         try:
             loaded = await asyncio.to_thread(recorder.load, row.id)
             story = recorder.adopt(row.id, loaded)
-            await _close_orphans(recorder, clock, row, story, left)
+            if ends := list(_orphans(clock, row, story, left)):
+                pending.add(recorder.write_all(ends, lazy=True))
             if row.state is GrantState.ACTIVE:
                 await shapes.take_up(row.id, story.shapes)
             await _take_up(row, story, live, desk, book)
         except RecordingFailed as error:
             # Without its recording a grant opens nothing: it is not admitted.
             _log.error("a grant could not be taken up", grant=row.id, error=str(error))
+    if pending:
+        # What does not sync is final for all of the log, which says so itself.
+        await asyncio.wait(pending)
     await book.tick()
 
 
@@ -91,19 +97,16 @@ async def _take_up(row: GrantRow, story: Story, live: Live, desk: OrderDesk, boo
         book.begin(row, None)
 
 
-async def _close_orphans(
-    recorder: FileRecorder, clock: SystemClock, row: GrantRow, story: Story, left: Survivors
-) -> None:
-    for session, statement in list(story.open_statements):
-        data = {"statement": statement, "outcome": "unknown"}
-        await recorder.write(Entry("statement.finished", row.id, session, data))
-    for hold, session_of in list(story.open_holds.items()):
-        data = {"hold": hold, "reason": CloseReason.SHUTDOWN.value}
-        await recorder.write(Entry("hold.abandoned", row.id, session_of, data))
-    for session, opened in list(story.open_sessions.items()):
+def _orphans(clock: SystemClock, row: GrantRow, story: Story, left: Survivors) -> Iterator[Entry]:
+    """Yield the ends of what a dead broker left open under a grant."""
+    for session, statement in story.open_statements:
+        yield Entry("statement.finished", row.id, session, {"statement": statement, "outcome": "unknown"})
+    for hold, session_of in story.open_holds.items():
+        yield Entry("hold.abandoned", row.id, session_of, {"hold": hold, "reason": CloseReason.SHUTDOWN.value})
+    for session, opened in story.open_sessions.items():
         seconds = round((clock.now() - datetime.fromisoformat(opened)).total_seconds(), 3)
         verified = session not in left.open
         facts = {"reason": CloseReason.ERROR.value, "verified": verified, "seconds": seconds, "outcome": "unknown"}
         # Of a session that still has its lease the reaper says the end in the feed; the recording needs one too.
         kind = "session.settled" if session in left.reaped | left.open | left.closed else "session.closed"
-        await recorder.write(Entry(kind, row.id, session, facts))
+        yield Entry(kind, row.id, session, facts)

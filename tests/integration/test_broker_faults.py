@@ -67,6 +67,31 @@ async def test_what_a_dead_broker_left_open_is_marked_unknown(world: World) -> N
     assert verify(world.settings.state).good
 
 
+async def test_what_a_dead_broker_left_open_is_on_disk_with_a_few_syncs_however_much_it_is(world: World) -> None:
+    syncs = 0
+
+    def fsync(fd: int) -> None:
+        nonlocal syncs
+        syncs += 1
+        os.fsync(fd)
+
+    process = world.make()
+    await process.start()
+    async with world.serve(process) as bot:
+        for number in range(20):
+            grant = (await bot.grant())["id"]
+            process.recorder.write(Entry("session.opened", grant, f"s{number}", {}), lazy=True)
+            for statement in range(10):
+                process.recorder.write(Entry("statement.allowed", grant, f"s{number}", {"statement": str(statement)}))
+    await die(process)
+    async with world.broker(disk=Disk(fsync=fsync)) as (process, bot):
+        # One for each recording, and now and then one of the log, however slow this machine is.
+        assert syncs < 100
+        ends = [event for event in await bot.events(limit=1000) if event["data"].get("outcome") == "unknown"]
+        assert len(ends) == 20 * 11
+    assert verify(world.settings.state).good
+
+
 @pytest.mark.parametrize("reaped", [True, False])
 async def test_session_that_the_reaper_ends_is_not_closed_twice_in_the_feed(
     world: World, reaped: bool, monkeypatch: pytest.MonkeyPatch
