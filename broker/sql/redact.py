@@ -31,11 +31,14 @@ def redacted(text: bytes, tokens: list[Token], start: int, end: int) -> str:
     parts: list[bytes] = []
     at = start
     words: list[bytes] = []
+    passwords = b"password" in text[start:end].lower()
     first, last = bisect_left(tokens, start, key=_start), bisect_left(tokens, end, key=_start)
     for token in tokens[first:last]:
         if token.start < at:
             continue
         if token.kind not in _HIDDEN:
+            if not passwords:
+                continue
             word = text[token.start : token.end].lower()
             if _bare_password(words, word):
                 # Its author forgot the quotes: where it ends nobody knows, so the rest is hidden too.
