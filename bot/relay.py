@@ -179,15 +179,13 @@ async def _session_refused(desk: Desk, grant: Grant, request: Request, event: Ev
     reason = str(event.data.get("reason") or "no reason was given")
     words, address = one_line(REFUSED.get(reason, reason), 300), one_line(str(event.data.get("address") or ""), 60)
     told = f"{words} (from {address})" if address else words
-    before, grant = (
-        grant,
-        await desk.work.change_grant(grant, refused=grant.refused + 1, refusal=told, refused_at=event.at),
-    )
+    few = grant.refused < REFUSALS_SHOWN
+    grant = await desk.work.change_grant(grant, refused=grant.refused + 1, refusal=told, refused_at=event.at)
     if not grant.live:
         # psql comes back by itself once: recorded and counted, and nothing for anybody to look into.
         return
     who = name_of(desk.policy, grant.person)
-    if before.refused < REFUSALS_SHOWN and reason != UPSTREAM_DOWN:
+    if few and reason != UPSTREAM_DOWN:
         text = line("session_refused", person=who, reason=told)
         await to_thread(desk, request, f"event:{event.name}", text, mirrored=True)
     elif reason != UPSTREAM_DOWN:
@@ -198,14 +196,13 @@ async def _session_refused(desk: Desk, grant: Grant, request: Request, event: Ev
 async def _refused_on(desk: Desk, grant: Grant, who: str) -> None:
     """Say once more that connections are refused, and go on counting there: a line for each would be a flood."""
     message = refusals_of(grant.id)
-    first = await desk.work.shown(message) is None
-    if not first:
+    if await desk.work.shown(message) is not None:
         await desk.work.want(message, message, desk.now + REFUSALS_PACE)
-    else:
-        # Behind the lines that came before it.
-        await desk.work.want(message, f"thread:{grant.request}")
-        text = line("refusals_many", person=who, reason=grant.refusal, which=f"{grant.role} on {grant.resource}")
-        await mirror(desk, grant.account, message, text)
+        return
+    # Behind the lines that came before it.
+    await desk.work.want(message, f"thread:{grant.request}")
+    text = line("refusals_many", person=who, reason=grant.refusal, which=f"{grant.role} on {grant.resource}")
+    await mirror(desk, grant.account, message, text)
 
 
 async def _session_closed(desk: Desk, grant: Grant, request: Request, event: EventView) -> None:

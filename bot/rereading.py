@@ -25,11 +25,12 @@ async def begin_again(desk: Desk, unknown: Collection[str]) -> None:
     for grant in await desk.work.unsettled_grants():
         if grant.id in unknown:
             await _forgotten(desk, grant)
-        elif not grant.live and grant.expires_at > desk.now:
+            continue
+        if not grant.live and grant.expires_at > desk.now:
             # It may be open again by the broker's books. One that is over there stays what it is.
             item = EndGrant(grant.id, grant.ended_by or BOT, grant.account, True, OVER)
             await desk.work.send(f"again:{desk.ids.token()}", f"end:{grant.id}", item)
-        if grant.id not in unknown and grant.closed_at is None:
+        if grant.closed_at is None:
             await _counted_anew(desk, grant)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from broker.adapters.segments import read_lines
+from broker.adapters.segments import home_in, read_lines
 from broker.adapters.stories import read_recording
 from broker.errors import AirlockError
 from broker.sessions.transcript import outcomes, transcript
@@ -33,8 +33,7 @@ class Kept:
 
 def kept(state: Path) -> list[Kept]:
     """Return the recordings under a state folder, the newest last; what does not read is left out."""
-    home = state / "broker" if (state / "broker").is_dir() else state
-    found = [one for path in (home / "recordings").glob("*.ndjson") if (one := _kept(path)) is not None]
+    found = [one for path in (home_in(state) / "recordings").glob("*.ndjson") if (one := _kept(path)) is not None]
     return sorted(found, key=lambda one: one.at)
 
 

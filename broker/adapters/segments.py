@@ -26,6 +26,11 @@ class Segment:
         return self.path.stat().st_size
 
 
+def home_in(state: Path) -> Path:
+    """Return the broker's own folder in a state folder; it may be that itself."""
+    return state / "broker" if (state / "broker").is_dir() else state
+
+
 def segment_path(folder: Path, stream: str, base: int) -> Path:
     """Return where the segment that begins at a position lives."""
     return folder / (f"{stream}.{base:015d}.ndjson" if base else f"{stream}.ndjson")

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from broker.adapters.auditkey import PUBLIC, public_pem, read_public, signed
 from broker.adapters.eventlog import CHECKPOINT_EVENTS
 from broker.adapters.journal import left_behind
-from broker.adapters.segments import checkpoint_path, segments, streams
+from broker.adapters.segments import checkpoint_path, home_in, segments, streams
 from broker.errors import Misconfigured
 from broker.sessions.eventchain import (
     EVENT,
@@ -99,7 +99,7 @@ def verify(state: Path, public_key: Path | None = None, kept: Path | None = None
 
 
 def _verify(state: Path, public_key: Path | None, kept: Path | None, report: Report) -> None:
-    home = state / "broker" if (state / "broker").is_dir() else state
+    home = home_in(state)
     folder = home / "events"
     if not folder.is_dir():
         said = "there is no event log here" if state.is_dir() else "there is no such folder"

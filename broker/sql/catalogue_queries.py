@@ -242,7 +242,7 @@ QUERIES: dict[str, str] = {
                                  and p.prosrc ~ '^(multi)?range_constructor[0-3]$') as native, b.reaches, b.computes,
                coalesce(r.typrelid, 0)::int8 as returns,
                exists (select from pg_proc b where b.oid < 16384 and b.proname = p.proname) as builtin,
-               p.oid in (table loose) as follows, 
+               p.oid in (table loose) as follows,
                (l.lanname = 'sql' or p.pronargdefaults > 0) and not b.computes as planned, p.xmin::text as made,
                p.oid in (select oid from implied where not assigning) as implied
         from pg_proc p join pg_namespace n on n.oid = p.pronamespace join pg_language l on l.oid = p.prolang

@@ -77,8 +77,7 @@ class Scope:
                 scope.masked.setdefault(relation.qualified, masks)
         scope.follows = reached(catalogue, written) if written else frozenset()
         for name in {one.partition(" ")[2] for one in scope.follows}:
-            sight = scope.sight(catalogue.by_name[name])
-            scope.scrub = scope.scrub or sight.tainted or bool(sight.masks) or not seen.shows(catalogue.by_name[name])
+            scope._scrub(catalogue.by_name[name])
         if found.counters:
             scope.writes |= counted(found.counters, catalogue, known=not found.in_clear)
         for relation in telling(found.numbers, catalogue, seen):
@@ -119,10 +118,14 @@ class Scope:
     def write(self, relations: Iterable[Relation]) -> None:
         """Take note of relations that are changed without being named."""
         for relation in relations:
-            sight = self.sight(relation)
             self.writes.add(relation.qualified)
-            self.through |= sight.through
-            self.scrub = self.scrub or sight.tainted or bool(sight.masks) or not self.seen.shows(relation)
+            self.through |= self.sight(relation).through
+            self._scrub(relation)
+
+    def _scrub(self, relation: Relation) -> None:
+        """Have errors rebuilt where they could tell of what is hidden in a relation that is not named."""
+        sight = self.sight(relation)
+        self.scrub = self.scrub or sight.tainted or bool(sight.masks) or not self.seen.shows(relation)
 
     def names(self, content: Node, relation: Relation) -> frozenset[str]:
         """Return every relation that a name could mean.

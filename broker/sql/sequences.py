@@ -39,7 +39,7 @@ def _counted(argument: Node, catalogue: Catalogue, *, known: bool) -> set[str]:
     serial = strings(call.get("funcname", [])) in _SERIAL
     name = _name(call["args"][0]) if serial and call.get("args") else _name(argument)
     if name is None:
-        return {owner_of(each, catalogue) for each in catalogue.by_oid.values() if each.kind == "S"}
+        return {owner_of(each, catalogue) for each in _every(catalogue)}
     relation = catalogue.relation(*name)
     if relation is not None:
         return {owner_of(relation, catalogue)}
@@ -73,22 +73,25 @@ def telling(calls: Iterable[Node], catalogue: Catalogue, seen: Sights) -> list[R
 def _told(call: Node, catalogue: Catalogue) -> list[Relation]:
     """Return the sequences that a call could be about."""
     arguments = call.get("args", [])
-    every = [each for each in catalogue.by_oid.values() if each.kind == "S"]
     if not arguments:
-        return every
+        return _every(catalogue)
     argument = _uncast(arguments[0])
     inner = argument.get("FuncCall", {})
     serial = strings(inner.get("funcname", [])) in _SERIAL and len(inner.get("args", [])) == 2
     name = _name(_uncast(inner["args"][0])) if serial else _name(argument)
     if name is None:
-        return every
+        return _every(catalogue)
     relation = catalogue.relation(*name)
     if relation is None:
         said = f'relation "{".".join(filter(None, name))}" does not exist'
         raise Refusal("relation-unknown", said, sqlstate="42P01", retry=True)
     if not serial:
-        return [relation] if relation.kind == "S" else every
-    return [each for each in every if each.owner == relation.oid]
+        return [relation] if relation.kind == "S" else _every(catalogue)
+    return [each for each in _every(catalogue) if each.owner == relation.oid]
+
+
+def _every(catalogue: Catalogue) -> list[Relation]:
+    return [each for each in catalogue.by_oid.values() if each.kind == "S"]
 
 
 def _uncast(argument: Node) -> Node:

@@ -193,9 +193,8 @@ def refusal_of_value(name: str, value: str) -> Refusal | None:
     if name in TIMEOUTS:
         return None if milliseconds(value) is not None else _untimely(name)
     if is_own(name):
-        return (
-            None if value.isprintable() else _unsettable(name)
-        )  # Whether a rule names it is said once it is known who asks.
+        # Whether a rule names it is said once it is known who asks.
+        return None if value.isprintable() else _unsettable(name)
     if name not in _BEGUN:
         return _pinned(name if _NAME.fullmatch(name) else "that setting")
     return None if _BEGUN[name].fullmatch(value) and value.isprintable() else _unsettable(name)

@@ -43,11 +43,9 @@ async def begin(
     if isinstance(ruling, Permitted):
         ruling = await _unfit(house, kind, ruling) or ruling
     if isinstance(ruling, Denied):
-        await house.broker.recorder.write(records.denied(facts, id_, ruling, sql))
-        problem = denial(ruling.sqlstate, ruling.message, ruling.rules, ruling.hint or _LATER)
-        raise SessionRefused(replace(problem, fatal=True), "its search path")
+        raise await _refused(house, facts, ruling, sql, id_, _LATER, "its search path")
     ruler.move(kind.path)
-    return (*records.allowed(facts, (id_,), ruling), records.finished(facts, id_, "ok", None, 0.0))
+    return _recorded(facts, ruling, id_)
 
 
 async def set_own(
@@ -59,9 +57,20 @@ async def set_own(
     if isinstance(ruling, Permitted) and ruling.asking is not None:
         ruling = must_be_asked(ruling, ruling.asking, "nobody is asked before there is a session: SET it then")
     if isinstance(ruling, Denied):
-        await house.broker.recorder.write(records.denied(facts, id_, ruling, sql))
-        problem = denial(ruling.sqlstate, ruling.message, ruling.rules, ruling.hint or LEFT_OUT)
-        raise SessionRefused(replace(problem, fatal=True), "a setting")
+        raise await _refused(house, facts, ruling, sql, id_, LEFT_OUT, "a setting")
+    return _recorded(facts, ruling, id_)
+
+
+async def _refused(
+    house: House, facts: SessionFacts, ruling: Denied, sql: str, id_: str, hint: str, what: str
+) -> SessionRefused:
+    """Record a denial, and return what ends the session before it begins."""
+    await house.broker.recorder.write(records.denied(facts, id_, ruling, sql))
+    problem = denial(ruling.sqlstate, ruling.message, ruling.rules, ruling.hint or hint)
+    return SessionRefused(replace(problem, fatal=True), what)
+
+
+def _recorded(facts: SessionFacts, ruling: Permitted, id_: str) -> tuple[Entry, ...]:
     return (*records.allowed(facts, (id_,), ruling), records.finished(facts, id_, "ok", None, 0.0))
 
 

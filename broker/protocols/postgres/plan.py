@@ -80,21 +80,18 @@ class Plan:
     @property
     def writes(self) -> bool:
         """Say whether it may change data, by itself or a body that it runs."""
-        every = (self.parsed, *self.bodies)
-        return any(Effect.WRITE in one.facts.all_effects for ruling in every for one in ruling.inspection.statements)
+        return any(Effect.WRITE in one.facts.all_effects for one in self._every)
 
     @property
     def named(self) -> frozenset[str]:
         """Relations that it changes, or a body that it runs, with what stands behind them and follows them."""
-        every = (self.parsed, *self.bodies)
-        facts = [one.facts for ruling in every for one in ruling.inspection.statements if one.facts.writes]
+        facts = [one.facts for one in self._every if one.facts.writes]
         return frozenset().union(*(one.relations | one.through | one.reaches for one in facts))
 
     @property
     def settings(self) -> frozenset[str]:
         """Settings of an application's own that it, or a body that it runs, could set."""
-        every = (self.parsed, *self.bodies)
-        return frozenset().union(*(one.facts.settings for ruling in every for one in ruling.inspection.statements))
+        return frozenset().union(*(one.facts.settings for one in self._every))
 
     @property
     def means(self) -> Meaning:
@@ -105,8 +102,12 @@ class Plan:
     @property
     def compared(self) -> frozenset[str]:
         """Masked fields that it compares, or a body that it runs."""
-        every = (self.parsed, *self.bodies)
-        return frozenset().union(*(one.compared for ruling in every for one in ruling.inspection.statements))
+        return frozenset().union(*(one.compared for one in self._every))
+
+    @property
+    def _every(self) -> list[Statement]:
+        """Its statements, and those of the bodies that it runs."""
+        return [one for ruling in (self.parsed, *self.bodies) for one in ruling.inspection.statements]
 
     def running(self, ids: Sequence[str]) -> list[Running]:
         return [
